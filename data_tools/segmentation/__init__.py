@@ -1,0 +1,1 @@
+"""Masks: person, head, neck, torso."""
