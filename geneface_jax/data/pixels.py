@@ -1,0 +1,68 @@
+"""Training pixels: which frames and which pixels a step looks at. Pure functions of (seed, step), so that a resumed run sees the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+def over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """uint8 [T, H, W, 4] over uint8 [H, W, 3] -> uint8 [T, H, W, 3], frame by frame to bound memory."""
+    out = np.empty(rgba.shape[:-1] + (3,), np.uint8)
+    for i, frame in enumerate(rgba):
+        alpha = frame[..., 3:].astype(np.float32) / 255.0
+        out[i] = np.round(frame[..., :3] * alpha + background * (1.0 - alpha)).astype(np.uint8)
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """A share of each group's pixels that is drawn from a box.
+
+    Attributes:
+      share: fraction of the pixels, in [0, 1].
+      boxes: [T, 4] int32 x0, y0, x1, y1.
+    """
+
+    share: float
+    boxes: np.ndarray
+
+
+def draw_pixels(rng: np.random.Generator, frames: np.ndarray, rays: int, size: tuple[int, int], regions: list[Region]) -> np.ndarray:
+    """Draws pixels with replacement: each region's share from its box, the rest from the whole picture.
+
+    Args:
+      rng: source of randomness.
+      frames: [G] frame numbers.
+      rays: R, pixels per frame.
+      size: (height, width).
+
+    Returns:
+      [G, R, 2] int32 (row, column).
+    """
+    height, width = size
+    boxes = [np.broadcast_to(np.array([0, 0, width, height]), (len(frames), 4))] * rays
+    position = 0
+    for region in regions:
+        count = int(region.share * rays)
+        boxes[position : position + count] = [region.boxes[frames]] * count
+        position += count
+    # Shuffled, so that a sample budget that runs out takes from all regions alike.
+    box = np.stack(boxes, axis=1)[:, rng.permutation(rays)]
+    u = rng.random((len(frames), rays, 2))
+    column = box[..., 0] + np.floor(u[..., 0] * np.maximum(box[..., 2] - box[..., 0], 1))
+    row = box[..., 1] + np.floor(u[..., 1] * np.maximum(box[..., 3] - box[..., 1], 1))
+    return np.stack([np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)], axis=-1).astype(np.int32)
+
+
+def draw_frames(rng: np.random.Generator, candidates: np.ndarray, groups: int) -> np.ndarray:
+    """[G] frame numbers, without replacement while there are enough candidates."""
+    return rng.choice(candidates, groups, replace=groups > len(candidates)).astype(np.int32)
+
+
+def in_boxes(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """[G, R] bool: pixel (row, column) inside the group's box [G, 4]."""
+    row, column = pixels[..., 0], pixels[..., 1]
+    x0, y0, x1, y1 = (boxes[:, i : i + 1] for i in range(4))
+    return (column >= x0) & (column < x1) & (row >= y0) & (row < y1)

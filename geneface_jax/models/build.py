@@ -1,0 +1,50 @@
+"""Networks from their configs: the only place that maps config fields to module attributes of the fields."""
+
+from __future__ import annotations
+
+from geneface_kernels.grid_encoding import GridSpec
+from ml_collections import ConfigDict
+
+from geneface_jax.models.head import Head
+from geneface_jax.models.torso import Torso
+
+
+def grid_spec(grid: ConfigDict) -> GridSpec:
+    """A `GridSpec` from a config section with the same field names."""
+    return GridSpec(
+        dims=grid.dims,
+        levels=grid.levels,
+        features=grid.features,
+        base_resolution=grid.base_resolution,
+        finest_resolution=grid.finest_resolution,
+        log2_table_size=grid.log2_table_size,
+        kind=grid.kind,
+    )
+
+
+def build_head(model: ConfigDict) -> Head:
+    """The head network of `config.model` (stage "head")."""
+    return Head(
+        position_grid=grid_spec(model.position_grid),
+        ambient_grid=grid_spec(model.ambient_grid),
+        hidden=model.hidden,
+        hidden_color=model.hidden_color,
+        geometry_features=model.geometry_features,
+        condition_features=model.condition_features,
+        blink_channels=model.blink_channels,
+        codes=model.codes,
+        code_features=model.code_features,
+        bound=model.bound,
+    )
+
+
+def build_torso(model: ConfigDict) -> Torso:
+    """The torso network of `config.model` (stage "torso")."""
+    return Torso(
+        grid=grid_spec(model.grid),
+        codes=model.codes,
+        code_features=model.code_features,
+        hidden_deform=model.hidden_deform,
+        hidden=model.hidden,
+        shrink=model.shrink,
+    )

@@ -1,0 +1,27 @@
+"""Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def psnr(mse: jax.Array) -> jax.Array:
+    """Peak signal-to-noise ratio in dB of a mean squared error on [0, 1] colours."""
+    return -10.0 * jnp.log10(jnp.maximum(mse, 1e-10))
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of values [N] where mask [N] is 1; 0 where it is 1 nowhere."""
+    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+
+
+def opacity_entropy(alpha: jax.Array) -> jax.Array:
+    """Binary entropy in bits [N] of opacities [N]: its mean pushes rays to be either solid or empty."""
+    a = jnp.clip(alpha, 1e-5, 1.0 - 1e-5)
+    return -a * jnp.log2(a) - (1.0 - a) * jnp.log2(1.0 - a)
+
+
+def ambient_outside_face(ambient: jax.Array, in_face: jax.Array) -> jax.Array:
+    """Ambient motion [N] of rays outside the face [N]: hair and neck must not follow the lips."""
+    return ambient * (1.0 - in_face)
