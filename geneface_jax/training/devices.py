@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import jax_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"
 """Name of the mapped axis inside a training step."""
@@ -38,8 +39,19 @@ def global_indices(share: int) -> jax.Array:
 
 
 def replicate(tree: Any) -> Any:
-    """Copies a pytree to every device (adds the leading device axis)."""
-    return jax_utils.replicate(tree)
+    """Copies a pytree to every device (adds the leading device axis).
+
+    Laid out exactly as `parallel_step` returns its state (mesh, axis name): otherwise the second step would be traced and compiled anew,
+    as it is after `flax.jax_utils.replicate`.
+    """
+    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec(AXIS))
+
+    def copies(x: Any) -> jax.Array:
+        one = np.asarray(x)
+        one = one.astype(jax.dtypes.canonicalize_dtype(one.dtype), copy=False)[None]
+        return jax.make_array_from_callback((count(), *one.shape[1:]), sharding, lambda index: one)
+
+    return jax.tree.map(copies, tree)
 
 
 def unreplicate(tree: Any) -> Any:

@@ -1,7 +1,7 @@
 """What the training loop asks of a stage, and nothing else.
 
-A stage is a small object that knows one network (or a GAN's two): how to make its state, one update, and how to judge it. It knows nothing of
-devices, checkpoints, logs or resuming; the loop (`training.loop`) knows nothing of losses.
+A stage is a small object that knows one network (or a GAN's two): how to make its state, one update, and how to judge it. It knows nothing
+of devices, checkpoints, logs or resuming; the loop (`training.loop`) knows nothing of losses.
 """
 
 from __future__ import annotations

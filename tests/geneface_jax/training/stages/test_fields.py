@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
+
 from configs.head import get_config as head_config
 from configs.torso import get_config as torso_config
 from geneface_jax.errors import InputError
 from geneface_jax.training import devices
 from geneface_jax.training.stages import head, torso
-from PIL import Image
 from tests.synthetic_subject import tiny_field_config, write_subject
 
 STAGES = {"head": (head, head_config), "torso": (torso, torso_config)}

@@ -1,0 +1,77 @@
+"""audio2motion VAE: speech of any speaker -> 68 landmarks.
+
+demo: 96 wide, both audio frames of a video frame heard, on a small corpus of synthetic voices with strong audio augmentation, a few
+minutes on two CPU cores. The figures to expect on held-out avatar speakers stand in checkpoints/avatar/README.md. reference: the network,
+losses and schedule of GeneFace's `lm3d_vae_sync` (256 wide, 11 million parameters, 40,000 updates), for a large corpus. The original
+filled a batch with at most 60,000 audio frames of whole clips; here 128 windows of 200 video frames hold as many.
+
+    geneface train --config configs/audio2motion.py:demo --workdir MODELS/audio2motion \
+        --config.data.corpus=CORPUS --config.data.syncnet=MODELS/syncnet
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "demo") -> ConfigDict:
+    """The config of `variant`, "demo" or "reference"."""
+    config = ConfigDict()
+    config.stage = "audio2motion"
+    config.variant = variant
+    config.seed = 9999
+    config.train = ConfigDict({"steps": 40_000, "log_every": 100, "eval_every": 2000, "save_every": 2000, "keep": 2})
+    config.data = ConfigDict(
+        {
+            "corpus": "",
+            "syncnet": "",
+            # Subtract each speaker's mean face ("speaker"), or take the landmarks as they are ("none"). The SyncNet must agree.
+            "center": "none",
+            "batch": 128,
+            # Video frames, a multiple of 4.
+            "window": 200,
+            # See training/audio_augment.py for the units.
+            "augment": {
+                "enabled": False,
+                "gain": 0.15,
+                "tilt": 0.3,
+                "ripple": 0.25,
+                "noise": -0.9,
+                "warp": 0.15,
+                "pitch": 0.3,
+                "frequency_mask": 12,
+                "time_mask": 6,
+                "unvoice": 0.1,
+            },
+        }
+    )
+    config.model = ConfigDict(
+        {
+            "motion_dim": 204,
+            "condition": 64,
+            "hidden": 256,
+            "kernel_size": 5,
+            "encoder_layers": 8,
+            "decoder_layers": 4,
+            "latent": 16,
+            "flow_blocks": 4,
+            "flow_hidden": 64,
+            "flow_layers": 4,
+            "flow_kernel_size": 3,
+            "pairing": "even",
+        }
+    )
+    # `sync` counts once its running mean has come down to `sync_gate`; `sync_clips` are judged each step.
+    config.loss = ConfigDict({"mse": 1.0, "continuity": 3.0, "kl": 0.4, "sync": 0.01, "sync_gate": 0.75, "sync_clips": 1024})
+    config.optimizer = ConfigDict({"lr": 5e-4, "schedule": "exponential", "warmup": 1000, "clip": 1.0})
+
+    if variant == "demo":
+        config.train.update({"steps": 2500, "log_every": 50, "eval_every": 500, "save_every": 500})
+        config.data.update({"center": "speaker", "batch": 16, "window": 80})
+        config.data.augment.enabled = True
+        config.model.update(
+            {"hidden": 96, "encoder_layers": 4, "decoder_layers": 4, "flow_hidden": 32, "flow_layers": 2, "pairing": "stack"}
+        )
+        config.loss.update({"sync_clips": 64})
+        config.optimizer.update({"lr": 1e-3, "schedule": "cosine", "warmup": 100})
+    elif variant != "reference":
+        raise ValueError(f'configs/audio2motion.py has the variants "demo" and "reference", not {variant!r}')
+    return config

@@ -1,0 +1,113 @@
+"""The features `mel_f0`: log-mel and fundamental frequency at 50 frames a second, two for every video frame.
+
+Timing. Audio frame a stands for its own hop, samples [320 a, 320 (a + 1)), and its windows are centred on the middle of that hop, that is at
+a / 50 s + 10 ms. Video frame i stands for [i / 25, (i + 1) / 25) s and so for exactly the audio frames 2i and 2i + 1; nothing is shifted
+between the two. (GeneFace's mel uses unpadded windows, whose centres lie at a / 50 s + 16 ms.)
+"""
+
+from __future__ import annotations
+
+import functools
+
+import librosa
+import numpy as np
+
+from data_tools.audio.load import SAMPLE_RATE
+
+FPS = 25
+HOP = 320
+N_FFT = 512
+N_MELS = 80
+MEL_RANGE_HZ = (80.0, 7600.0)
+MEL_FLOOR = 1e-6
+F0_RANGE_HZ = (80.0, 750.0)
+
+F0_WINDOW = 1024
+"""Samples (64 ms): a bit more than five periods at 80 Hz; yin compares its two halves."""
+
+PERIODICITY = 0.6
+"""A frame is voiced when its correlation with itself one period later reaches this; Praat's voicing threshold is the same number."""
+
+ENERGY_BELOW_LOUD_DB = 35.0
+"""... and when it is at most this much quieter than the recording's loud frames (their 95th percentile)."""
+
+ENERGY_FLOOR_DB = -60.0
+"""... and louder than this below full scale, so that a recording of hiss alone has no pitch."""
+
+
+def n_frames_of(samples: np.ndarray) -> int:
+    """Whole video frames in [n] samples at 16 kHz: n * 25 // 16000."""
+    return len(samples) * FPS // SAMPLE_RATE
+
+
+def mel_f0(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features of a recording.
+
+    Args:
+      samples: [n] float, 16 kHz, mono, about -1..1. Zeros are appended up to a whole number of hops.
+
+    Returns:
+      mel: [A, 80] float32, log10 of the mel magnitude (Slaney filters, 80 to 7600 Hz), >= -6. A = ceil(n / 320).
+      f0: [A] float32 in Hz, 0 where the frame is unvoiced, else 80..750.
+    """
+    samples = np.asarray(samples, np.float32)
+    n_audio_frames = -(-len(samples) // HOP)
+    samples = np.pad(samples, (0, n_audio_frames * HOP - len(samples)))
+    if n_audio_frames == 0:
+        return np.zeros((0, N_MELS), np.float32), np.zeros(0, np.float32)
+    return _log_mel(samples), _fundamental(samples)
+
+
+def features_for_frames(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of exactly `n_frames` video frames: the recording is cut or padded with silence at its end.
+
+    Returns:
+      mel [2 * n_frames, 80] and f0 [2 * n_frames], as `mel_f0`; video frame i belongs to rows 2i and 2i + 1.
+    """
+    n_samples = n_frames * SAMPLE_RATE // FPS
+    samples = np.asarray(samples, np.float32)[:n_samples]
+    return mel_f0(np.pad(samples, (0, n_samples - len(samples))))
+
+
+@functools.cache
+def _mel_filters() -> np.ndarray:
+    """[80, 257] float32, librosa's default (Slaney) mel filter bank."""
+    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=N_MELS, fmin=MEL_RANGE_HZ[0], fmax=MEL_RANGE_HZ[1])
+
+
+def _windows(samples: np.ndarray, length: int) -> np.ndarray:
+    """[A, length] windows centred on the middle of each hop, zeros outside the recording."""
+    margin = (length - HOP) // 2
+    return np.lib.stride_tricks.sliding_window_view(np.pad(samples, margin), length)[::HOP]
+
+
+def _log_mel(samples: np.ndarray) -> np.ndarray:
+    margin = (N_FFT - HOP) // 2
+    spectrum = librosa.stft(np.pad(samples, margin), n_fft=N_FFT, hop_length=HOP, window="hann", center=False)
+    return np.log10(np.maximum(_mel_filters() @ np.abs(spectrum), MEL_FLOOR)).T.astype(np.float32)
+
+
+def _fundamental(samples: np.ndarray) -> np.ndarray:
+    margin = (F0_WINDOW - HOP) // 2
+    low, high = F0_RANGE_HZ
+    f0 = librosa.yin(np.pad(samples, margin), fmin=low, fmax=high, sr=SAMPLE_RATE, frame_length=F0_WINDOW, hop_length=HOP, center=False)
+    windows = _windows(samples, F0_WINDOW)
+    voiced = (_periodicity(windows, SAMPLE_RATE / f0) >= PERIODICITY) & _loud_enough(windows)
+    return np.where(voiced, np.clip(f0, low, high), 0.0).astype(np.float32)
+
+
+def _periodicity(windows: np.ndarray, period: np.ndarray) -> np.ndarray:
+    """[A] normalised correlation of the window's first part with itself one period (in samples, [A]) later, -1..1."""
+    period = np.round(period).astype(np.int64)
+    n_compared = F0_WINDOW - int(SAMPLE_RATE / F0_RANGE_HZ[0]) - 1
+    later = np.take_along_axis(windows, period[:, None] + np.arange(n_compared)[None], axis=1)
+    now = windows[:, :n_compared]
+    power = np.sum(now**2, axis=1) * np.sum(later**2, axis=1)
+    return np.sum(now * later, axis=1) / np.sqrt(np.maximum(power, 1e-12))
+
+
+def _loud_enough(windows: np.ndarray) -> np.ndarray:
+    """[A] bool: the middle of the window is loud against the recording and against full scale."""
+    middle = windows[:, (F0_WINDOW - HOP) // 2 : (F0_WINDOW + HOP) // 2]
+    level_db = 10.0 * np.log10(np.mean(middle**2, axis=1) + 1e-12)
+    return level_db > max(np.percentile(level_db, 95) - ENERGY_BELOW_LOUD_DB, ENERGY_FLOOR_DB)

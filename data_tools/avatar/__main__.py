@@ -1,0 +1,56 @@
+"""Command line of the avatar: `python -m data_tools.avatar video|corpus`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_tools.avatar.clip import PARTS, render_clip
+from data_tools.avatar.corpus import make_corpus
+from data_tools.avatar.speech import voices
+from data_tools.errors import InputError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_tools.avatar", description="Renders the avatar, with exact truth beside it.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    video = verbs.add_parser("video", help="one speaker's video and its truth")
+    video.add_argument("--speaker", default="demo", choices=list(voices()))
+    video.add_argument("--part", default="train", choices=PARTS)
+    video.add_argument("--size", type=int, default=512, help="side of the square picture in pixels")
+    video.add_argument("--seconds", type=float, default=None, help="only the first so many seconds")
+    corpus = verbs.add_parser("corpus", help="motion and audio features of all corpus speakers, nothing rendered")
+    for verb in (video, corpus):
+        verb.add_argument("--out", type=Path, required=True, help="folder to make")
+        verb.add_argument("--seed", type=int, default=0, help="of head movement, blinks and brows")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb; returns the exit code, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.verb == "corpus":
+            meta = make_corpus(options.out, options.seed)
+            seconds = sum(clip["n_frames"] for clip in meta["clips"]) / 25
+            print(f"{options.out}: {len(meta['clips'])} clips of {len({c['speaker'] for c in meta['clips']})} speakers, {seconds:.0f} s")
+            return 0
+        with tqdm(unit="frame", disable=not sys.stderr.isatty()) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            out = render_clip(options.out, options.speaker, options.part, options.size, options.seconds, options.seed, progress)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(out / "video.mp4")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

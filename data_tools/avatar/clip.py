@@ -1,0 +1,158 @@
+"""A clip of the avatar on disk: the video a camera would have given, and beside it the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_tools.audio.features import FPS
+from data_tools.audio.load import save_wav
+from data_tools.avatar.camera import camera_matrices, head_to_camera, intrinsics, project
+from data_tools.avatar.render import Renderer
+from data_tools.avatar.speech import excerpt, recording
+from data_tools.avatar.truth import Performance, eye_openness, mouth_opening, perform
+from data_tools.errors import InputError
+from data_tools.face.canonical import LANDMARKS_68
+from data_tools.video.ffmpeg import ffmpeg_executable, file_argument
+
+CRF, AUDIO_BITRATE = 12, "160k"
+"""Nearly lossless: what is lost later is then the model's."""
+
+PARTS = ("train", "heldout")
+
+
+def render_clip(
+    out: str | os.PathLike,
+    speaker: str = "demo",
+    part: str = "train",
+    size: int = 512,
+    seconds: float | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Renders a speaker's recording to `out`, a new folder.
+
+    It gets `video.mp4` (H.264, AAC, 25 fps), `truth.npz` (arrays of `truth_arrays`), `head/%06d.png` (true soft head masks, uint8),
+    `background.png`, `audio.wav` (the clean driving sound) and `phonemes.json` (list of [start s, end s, IPA]).
+
+    Args:
+      out: folder to make; it must not exist or be empty.
+      speaker: a name of `speech.voices()`.
+      part: "train", the speaker's recording, or "heldout", a sentence the demo person never says in training.
+      size: pixels of the square picture's side; even, 64 to 2048.
+      seconds: only the first so many seconds.
+      seed: of head movement, blinks and brows.
+      progress: called with (frames done, frames in all).
+
+    Returns:
+      `out` as a Path.
+
+    Raises:
+      InputError: unknown speaker or part, a bad size or length, or `out` is not empty.
+    """
+    out = Path(out)
+    performance = perform(_choose(speaker, part, seconds), seed)
+    if size % 2 or not 64 <= size <= 2048:
+        raise InputError(f"The picture size {size} is not possible: choose an even number from 64 to 2048.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty: remove it or name another folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        temporary.chmod(0o755)
+        _write(temporary, performance, size, progress)
+        if out.exists():
+            out.rmdir()
+        os.replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return out
+
+
+def truth_arrays(performance: Performance, size: int) -> dict[str, np.ndarray]:
+    """What is true of every frame, float32.
+
+    Returns:
+      motion [T, 68, 3] (see docs/file-formats.md), landmarks_2d [T, 68, 2] and mesh_2d [T, 468, 2] pixels, cameras [T, 4, 4],
+      intrinsics [4] (fx, fy, cx, cy), eye_openness [T], mouth_opening [T] (inner-lip gap / mouth width, in the canonical frame),
+      mouth [T, 8] (`visemes.PARAMETERS`), angles [T, 3] radians (yaw, pitch, roll), blink [T] 0..1.
+    """
+    rotations, translations = head_to_camera(performance.behaviour)
+    vertices = performance.vertices.astype(np.float64)
+    mesh_2d = project(np.einsum("tij,tvj->tvi", rotations, vertices) + translations[:, None], size)
+    landmarks = vertices[:, LANDMARKS_68]
+    arrays = {
+        "motion": performance.motion,
+        "landmarks_2d": mesh_2d[:, LANDMARKS_68],
+        "mesh_2d": mesh_2d,
+        "cameras": camera_matrices(performance.behaviour),
+        "intrinsics": np.array(list(intrinsics(size).values())),
+        "eye_openness": eye_openness(landmarks),
+        "mouth_opening": mouth_opening(landmarks),
+        "mouth": performance.mouth,
+        "angles": performance.behaviour.angles,
+        "blink": performance.behaviour.blink,
+    }
+    return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
+
+
+def _choose(speaker: str, part: str, seconds: float | None):
+    if part not in PARTS:
+        raise InputError(f"The avatar has no part {part!r}: choose one of {', '.join(PARTS)}.")
+    clip = recording(speaker if part == "train" else f"{speaker}_heldout")
+    if seconds is None:
+        return clip
+    if seconds < 1.0 / FPS:
+        raise InputError(f"A clip of {seconds:g} s has no frame: ask for at least {1.0 / FPS:g} s.")
+    return excerpt(clip, 0.0, seconds)
+
+
+def _write(folder: Path, performance: Performance, size: int, progress: Callable[[int, int], None]) -> None:
+    clip = performance.clip
+    renderer = Renderer(performance.speaker, size)
+    save_wav(folder / "audio.wav", clip.samples)
+    (folder / "head").mkdir()
+
+    def pictures() -> Iterable[np.ndarray]:
+        for i, (image, mask) in enumerate(renderer.frames(performance)):
+            cv2.imwrite(str(folder / "head" / f"{i:06d}.png"), mask)
+            progress(i + 1, clip.n_frames)
+            yield image
+
+    _encode(folder / "video.mp4", pictures(), folder / "audio.wav", size)
+    np.savez_compressed(folder / "truth.npz", **truth_arrays(performance, size))
+    cv2.imwrite(str(folder / "background.png"), renderer.background[..., ::-1])
+    phonemes = [[round(p.start, 4), round(p.end, 4), p.ipa] for p in clip.phonemes]
+    (folder / "phonemes.json").write_text(json.dumps(phonemes, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _encode(path: Path, pictures: Iterable[np.ndarray], wav: Path, size: int) -> None:
+    """Pipes RGB frames through ffmpeg; the sound is as long as the pictures."""
+    command = [ffmpeg_executable(), "-v", "error", "-nostdin", "-y"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size}x{size}", "-r", str(FPS), "-i", "pipe:0", "-i", file_argument(wav)]
+    command += ["-c:v", "libx264", "-crf", str(CRF), "-preset", "veryfast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", AUDIO_BITRATE]
+    command += ["-map", "0:v:0", "-map", "1:a:0", "-movflags", "+faststart", file_argument(path)]
+    with tempfile.TemporaryFile() as messages:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages)
+        try:
+            for picture in pictures:
+                process.stdin.write(picture.tobytes())
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # ffmpeg stopped; its own words below say why
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if process.wait() != 0:
+            messages.seek(0)
+            raise RuntimeError(f"ffmpeg could not write {path.name}: {messages.read().decode('utf-8', 'replace').strip()}")

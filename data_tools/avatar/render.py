@@ -1,0 +1,115 @@
+"""Rendering a performance: light, texture, background, and the true head mask of every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from data_tools.avatar.camera import OFFSET, head_to_camera, project
+from data_tools.avatar.meshes import vertex_normals
+from data_tools.avatar.model import Avatar
+from data_tools.avatar.raster import SAMPLES, interpolate, triangle_buffer, visible_order
+from data_tools.avatar.speakers import Speaker
+from data_tools.avatar.texture import make_atlas
+from data_tools.avatar.truth import Performance
+from data_tools.avatar.visemes import PARAMETERS
+
+AMBIENT, KEY, FILL = 0.42, 0.56, 0.16
+KEY_DIRECTION = np.array([-0.42, 0.52, 0.74])
+FILL_DIRECTION = np.array([0.75, 0.05, 0.55])
+SHININESS = 18.0
+
+EYE_CONTACT = 0.75
+"""Share of a head turn that the eyes undo to stay on the camera."""
+
+
+def make_background(speaker: Speaker, size: int) -> np.ndarray:
+    """[size, size, 3] uint8: a wall lit from one side, a window frame and a shelf with books, slightly out of focus."""
+    generator = np.random.default_rng([speaker.seed, 4])
+    y, x = np.mgrid[:size, :size].astype(np.float32) / size
+    wall = np.array(speaker.wall, np.float32)
+    image = wall * (1.06 - 0.22 * x - 0.12 * y)[..., None]
+    image *= (1.0 + 0.012 * np.sin(x * 60.0) * (y > 0.0))[..., None]
+
+    def box(x0: float, y0: float, x1: float, y1: float, colour: np.ndarray) -> None:
+        image[int(y0 * size) : int(y1 * size), int(x0 * size) : int(x1 * size)] = colour
+
+    box(0.03, 0.05, 0.24, 0.46, wall * 0.62)
+    box(0.045, 0.065, 0.225, 0.445, np.array([196, 208, 216]))
+    box(0.13, 0.05, 0.14, 0.46, wall * 0.62)
+    box(0.03, 0.25, 0.24, 0.26, wall * 0.62)
+    box(0.76, 0.34, 1.0, 0.36, wall * 0.45)
+    left = 0.78
+    while left < 0.98:
+        width, height = generator.uniform(0.016, 0.034), generator.uniform(0.11, 0.17)
+        box(left, 0.34 - height, left + width, 0.34, generator.uniform(50, 180, 3))
+        left += width + 0.003
+    image = cv2.GaussianBlur(image, (0, 0), size / 256.0)
+    image += generator.normal(0.0, 1.2, (size, size, 1))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+class Renderer:
+    """Renders frames of one speaker at one size; about 50 ms a frame at 512."""
+
+    def __init__(self, speaker: Speaker, size: int = 512):
+        self.size = size
+        self.avatar = Avatar(speaker)
+        self.background = make_background(speaker, size)
+        self._atlas = make_atlas(speaker).astype(np.uint8)
+        self._canvas = cv2.resize(self.background, None, fx=SAMPLES, fy=SAMPLES, interpolation=cv2.INTER_NEAREST)
+        self._key = KEY_DIRECTION / np.linalg.norm(KEY_DIRECTION)
+        self._fill = FILL_DIRECTION / np.linalg.norm(FILL_DIRECTION)
+        half = self._key + np.array([0.0, 0.0, 1.0])
+        self._half = half / np.linalg.norm(half)
+
+    def frames(self, performance: Performance) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields each frame as [H, W, 3] uint8 RGB and its soft head mask [H, W] uint8 (head, hair, face = 255)."""
+        rotations, translations = head_to_camera(performance.behaviour)
+        jaw, tongue = (performance.mouth[:, PARAMETERS.index(name)] for name in ("jaw", "tongue"))
+        for t, face in enumerate(performance.vertices.astype(np.float64)):
+            yaw, pitch, _ = performance.behaviour.angles[t]
+            gaze = np.array([-EYE_CONTACT * yaw, -EYE_CONTACT * pitch])
+            body_at = performance.behaviour.sway[t] + OFFSET
+            vertices = self.avatar.pose(face, float(jaw[t]), float(tongue[t]), gaze, rotations[t], translations[t], body_at)
+            yield self.draw(vertices)
+
+    def draw(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Camera-frame vertices [V, 3] of the figure -> picture and head mask."""
+        figure = self.avatar.figure
+        points = project(vertices, self.size)
+        order = visible_order(points, -vertices[:, 2], figure.triangles, figure.layer)
+        buffer = triangle_buffer(points, figure.triangles, order, self.size)
+        light, highlight = self._light(vertices)
+        corners = np.concatenate([figure.corner_uv, light[figure.triangles][..., None], highlight[figure.triangles][..., None]], axis=-1)
+        covered, (u, v, light, highlight) = interpolate(buffer, points, figure.triangles, corners)
+        colour = _sample(self._atlas, u, v).astype(np.float32)
+        colour *= np.clip(light, 0.0, 1.35)[:, None]
+        colour += 255.0 * np.clip(highlight, 0.0, 0.6)[:, None]
+        canvas = self._canvas.copy()
+        canvas.reshape(-1, 3)[covered] = np.minimum(colour, 255.0).astype(np.uint8)
+        image = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        in_head = np.append(np.where(figure.is_head, np.uint8(255), np.uint8(0)), np.uint8(0))
+        mask = cv2.resize(in_head[buffer], (self.size, self.size), interpolation=cv2.INTER_AREA)
+        return image, mask
+
+    def _light(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[V] diffuse factor and [V] highlight, from one soft key light and a weaker fill, both fixed in the room."""
+        figure = self.avatar.figure
+        normals, _ = vertex_normals(vertices, figure.triangles)
+        key = np.clip((normals @ self._key + 0.25) / 1.25, 0.0, 1.0)
+        fill = np.clip(normals @ self._fill, 0.0, 1.0)
+        light = figure.shade * (AMBIENT + KEY * key + FILL * fill)
+        highlight = figure.gloss * np.clip(normals @ self._half, 0.0, 1.0) ** SHININESS
+        return light, highlight
+
+
+def _sample(atlas: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """[N, 3] bilinear texture values at atlas pixels (u, v) [N]."""
+    # OpenCV limits a map's sides to 32767, so the list is folded into rows.
+    width = 1024
+    rows = -(-len(u) // width)
+    map_u, map_v = (np.resize(values, rows * width).reshape(rows, width) for values in (u, v))
+    return cv2.remap(atlas, map_u, map_v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, 3)[: len(u)]

@@ -1,0 +1,1 @@
+"""Video: reading, writing, cropping and retiming clips through ffmpeg."""

@@ -1,0 +1,130 @@
+"""Measures a trained person on frames it has not seen, or a video against the true one or against its own sound."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from geneface_jax.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's options."""
+    person = parser.add_argument_group("a trained person")
+    person.add_argument("--subject", metavar="DIR", help="subject folder; its held-out frames are scored")
+    person.add_argument("--against", metavar="DATASET", help="score another dataset of the same person and crop instead (all its frames)")
+    person.add_argument("--protocol", choices=["head", "audio"], default="head", help="what drives the head: true landmarks, or the audio")
+    person.add_argument("--baselines", action="store_true", help="add what copying and averaging training frames scores")
+    person.add_argument("--motion", action="store_true", help="score the landmarks predicted from audio, without rendering")
+    person.add_argument("--out", metavar="MP4", help="truth and rendering side by side (default: SUBJECT/evaluation/PROTOCOL.mp4)")
+    videos = parser.add_argument_group("a video")
+    videos.add_argument("--video", metavar="MP4", help="video to score")
+    videos.add_argument("--truth", metavar="MP4", help="the true video")
+    videos.add_argument("--truth-masks", metavar="NPZ", help="head masks of the true video (array head_mask)")
+    videos.add_argument("--audio", metavar="FILE", help="sound to correlate the mouth with (default: the video's own)")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="size everything is area-resampled to before scoring")
+    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the verb; prints tables, and the paths of what it wrote last."""
+    if bool(args.subject) == bool(args.video):
+        raise InputError("geneface evaluate needs either --subject DIR or --video MP4; give one of them")
+    if args.truth_masks and not args.truth:
+        raise InputError(f"--truth-masks is {args.truth_masks} but there is no --truth; give the true video too")
+    if args.size is not None and not 32 <= args.size <= 2048:
+        raise InputError(f"--size is {args.size}; give a number of pixels from 32 to 2048")
+    report = _person(args) if args.subject else _video(args)
+    if args.json:
+        from geneface_jax.evaluation.report import to_json
+        from geneface_jax.io.files import write_json
+
+        print(write_json(args.json, to_json(report)))
+    return 0
+
+
+def _person(args: argparse.Namespace) -> dict[str, Any]:
+    from geneface_jax.data.subject import Subject
+    from geneface_jax.evaluation import heldout, motion, report
+    from geneface_jax.io import checkpoints
+
+    folder = Path(args.subject)
+    known = Subject.load(folder)
+    target = heldout.whole_target(Subject.load(args.against), args.size) if args.against else heldout.heldout_target(known, args.size)
+    which = f"{len(target.frames)} frames ({target.frames.start} to {target.frames.stop - 1}) of {target.subject.folder}"
+    result: dict[str, Any] = {
+        "frames": [target.frames.start, target.frames.stop],
+        "size": target.size,
+        "dataset": str(target.subject.folder),
+    }
+    if args.motion:
+        result["motion"] = motion.evaluate_motion(folder, target.subject, target.frames)
+        report.show(report.value_table("Landmarks from audio", report.motion_rows(result["motion"]), which))
+        return result
+
+    rows: dict[str, Any] = {}
+    if args.baselines:
+        rows |= heldout.baselines(target, known)
+    trained = bool(checkpoints.steps(folder / "head"))
+    if trained or not args.baselines:
+        rendered = _render(args, folder, target)
+        result["protocol"], result["landmarks"] = args.protocol, rendered["landmarks"]
+        rows["rendered"] = rendered["pixels"]
+    result["pixels"] = rows
+    condition = f" Rendered: {heldout.PROTOCOLS[args.protocol]}." if "rendered" in rows else " The head is not trained yet."
+    caption = f"Mean over {which}, {target.size}x{target.size}, 8-bit RGB before H.264.{condition}"
+    report.show(report.pixel_table("Held-out frames" if not args.against else "Unseen frames", rows, caption))
+    if result.get("landmarks"):
+        report.show(report.value_table("Rendered against true frames", report.landmark_rows(result["landmarks"])))
+    if "video" in result:
+        print(result["video"])
+    return result
+
+
+def _render(args: argparse.Namespace, folder: Path, target: Any) -> dict[str, Any]:
+    import numpy as np
+    from tqdm import tqdm
+
+    from geneface_jax.evaluation import heldout
+    from geneface_jax.inference.video import VideoWriter
+
+    out = Path(args.out) if args.out else folder / "evaluation" / f"{args.protocol}.mp4"
+    faces = _faces_can_be_found()
+    images = heldout.render_target(folder, target, args.protocol)
+    sound = heldout.sound(target)
+    with VideoWriter(out, sound) as writer:
+        progress = tqdm(images, total=len(target.frames), unit="frame", desc="rendering", leave=False)
+        scores = heldout.score_render(target, progress, lambda truth, image: writer.write(np.concatenate([truth, image], 1)), faces=faces)
+    print(f"true (left) and rendered (right): {out}")
+    return scores
+
+
+def _video(args: argparse.Namespace) -> dict[str, Any]:
+    from geneface_jax.evaluation import compare, report
+
+    result: dict[str, Any] = {"video": args.video}
+    if args.truth:
+        masks = compare.load_head_masks(Path(args.truth_masks)) if args.truth_masks else None
+        found = compare.compare_videos(Path(args.video), Path(args.truth), size=args.size, head_masks=masks)
+        result |= {"truth": args.truth, **found}
+        caption = f"Mean over {found['frames']} frames, {found['size']}x{found['size']}, decoded video (after H.264)"
+        caption += f"; {found['frames_left_out']} frames of the longer video left out." if found["frames_left_out"] else "."
+        report.show(report.pixel_table(f"{args.video} against {args.truth}", {"video": found["pixels"]}, caption))
+        report.show(report.value_table("Landmarks", report.landmark_rows(found["landmarks"])))
+    if args.audio or not args.truth:
+        result["envelope"] = compare.video_against_audio(Path(args.video), Path(args.audio) if args.audio else None)
+        report.show(report.value_table(f"Mouth of {args.video} and {args.audio or 'its sound'}", report.envelope_rows(result["envelope"])))
+    return result
+
+
+def _faces_can_be_found() -> bool:
+    """Whether MediaPipe runs here; says what is left out when it does not."""
+    from geneface_jax.evaluation.detector import FaceDetector
+
+    try:
+        with FaceDetector():
+            return True
+    except InputError as error:
+        print(f"landmark figures are left out: {error}")
+        return False

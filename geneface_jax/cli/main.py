@@ -1,0 +1,86 @@
+"""`geneface VERB ...`: finds the verb's file, and turns exceptions into sentences and exit codes.
+
+Nothing heavy is imported before a verb is known, so `geneface --help` answers at once.
+
+Exit codes: 0 done, 1 a check failed (doctor), 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from geneface_jax import __version__
+from geneface_jax.errors import InputError
+
+VERBS = {
+    "prepare": "turn a talking video into a subject dataset",
+    "train": "train one stage from a config; resumes by itself",
+    "fit": "prepare a video and train its postnet, head and torso in one resumable command",
+    "infer": "make a video of a trained person saying what is heard in a recording",
+    "landmarks": "draw a landmark sequence as a video, beside the truth where it exists",
+    "evaluate": "measure a trained person or a video against the truth",
+    "doctor": "show what is installed, what is missing, and the command that mends it",
+}
+"""Verb -> one line of help; the verb's file is `cli/<verb>.py` with `add_arguments(parser)` and `run(args) -> exit code`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        print(f"geneface_jax {__version__}")
+        return 0
+    verb = argv[0]
+    if verb not in VERBS:
+        nearest = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"did you mean `geneface {nearest[0]}`?" if nearest else "`geneface --help` lists the verbs."
+        print(f"geneface: there is no verb {verb!r}: {hint}", file=sys.stderr)
+        return 2
+    os.environ.setdefault("GLOG_minloglevel", "2")  # MediaPipe and TensorFlow Lite otherwise greet on stderr
+    try:
+        return _run(verb, argv[1:])
+    except InputError as error:
+        sentence = str(error)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        sentence = f"the disk is full{where}: free some space and run the same command again, what is finished is kept."
+    except KeyboardInterrupt:
+        print(f"\ngeneface {verb}: stopped", file=sys.stderr)
+        return 130
+    print(f"geneface {verb}: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _run(verb: str, argv: Sequence[str]) -> int:
+    module = importlib.import_module(f"geneface_jax.cli.{verb.replace('-', '_')}")
+    parser = argparse.ArgumentParser(prog=f"geneface {verb}", description=module.__doc__, allow_abbrev=False)
+    module.add_arguments(parser)
+    args, rest = parser.parse_known_args(argv)
+    # A verb that trains declares `overrides` (a default of its parser) and gets every --config.key=value there.
+    unknown = [text for text in rest if not (text.startswith("--config.") and hasattr(args, "overrides"))]
+    if unknown:
+        known = [option for action in parser._actions for option in action.option_strings]
+        nearest = difflib.get_close_matches(unknown[0].split("=")[0], known, 1)
+        parser.error(f"unrecognised argument {unknown[0]}" + (f": did you mean {nearest[0]}?" if nearest else ""))
+    if rest:
+        args.overrides = rest
+    return module.run(args)
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
+    return "\n".join(
+        ["usage: geneface VERB ...", "", "From a talking video to new talking videos.", "", *lines, "", "`geneface VERB --help` says more."]
+    )

@@ -1,0 +1,282 @@
+"""A subject dataset in memory: one person's arrays, and the pictures on demand.
+
+The folder's layout is described in docs/file-formats.md. Names, shapes and dtypes are checked once, here, so that nobody downstream has to;
+pictures stay on disk until they are asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from geneface_jax.errors import InputError
+
+FORMAT = "geneface_jax.subject"
+FORMAT_VERSION = 1
+
+_REMAKE = "make the dataset again with `geneface prepare`"
+
+_META_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "fps": (int, float),
+    "size": (int,),
+    "n_frames": (int,),
+    "n_train": (int,),
+    "intrinsics": (dict,),
+    "face_model": (str,),
+    "audio_model": (str,),
+}
+
+# Array name -> (shape, dtype). "T" is n_frames, "A" is 2 * n_frames, "C" is free (the audio model decides).
+_ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
+    "audio_features": (("A", "C"), np.float32),
+    "f0": (("A",), np.float32),
+    "motion": (("T", 68, 3), np.float32),
+    "motion_mean": ((68, 3), np.float32),
+    "motion_std": ((68, 3), np.float32),
+    "mean_face": ((68, 3), np.float32),
+    "landmarks_2d": (("T", 68, 2), np.float32),
+    "cameras": (("T", 4, 4), np.float32),
+    "eye_openness": (("T",), np.float32),
+    "face_box": (("T", 4), np.int32),
+    "lip_box": (("T", 4), np.int32),
+    "interpolated": (("T",), np.bool_),
+}
+_OPTIONAL_ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {"landmarks_mediapipe": (("T", 478, 3), np.float32)}
+
+
+class Intrinsics(NamedTuple):
+    """Pinhole camera in pixels of the dataset's `size`."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """One person's dataset. T is `n_frames`, A = 2T, H = W = `size`; units and frames of reference as in docs/file-formats.md.
+
+    Attributes:
+      folder: the dataset folder (`SUBJECT/dataset`).
+      meta: the whole of meta.json.
+      name, fps, size, n_frames, n_train, intrinsics, face_model, audio_model: the fields of meta.json that the library uses.
+      audio_features: [A, C] float32. f0: [A] float32, Hz, 0 = unvoiced.
+      motion: [T, 68, 3] float32. motion_mean, motion_std, mean_face: [68, 3] float32.
+      landmarks_2d: [T, 68, 2] float32, pixels.
+      landmarks_mediapipe: [T, 478, 3] float32, pixels; None in a light dataset.
+      cameras: [T, 4, 4] float32, camera to world, OpenGL axes, metres.
+      eye_openness: [T] float32.
+      face_box, lip_box: [T, 4] int32, x0 y0 x1 y1, x1 and y1 exclusive.
+      interpolated: [T] bool.
+      background: [H, W, 3] uint8.
+    """
+
+    folder: Path
+    meta: dict[str, Any]
+    name: str
+    fps: float
+    size: int
+    n_frames: int
+    n_train: int
+    intrinsics: Intrinsics
+    face_model: str
+    audio_model: str
+    audio_features: np.ndarray
+    f0: np.ndarray
+    motion: np.ndarray
+    motion_mean: np.ndarray
+    motion_std: np.ndarray
+    mean_face: np.ndarray
+    landmarks_2d: np.ndarray
+    cameras: np.ndarray
+    eye_openness: np.ndarray
+    face_box: np.ndarray
+    lip_box: np.ndarray
+    interpolated: np.ndarray
+    background: np.ndarray
+    landmarks_mediapipe: np.ndarray | None = None
+
+    @classmethod
+    def load(cls, dataset_dir: str | os.PathLike[str]) -> Subject:
+        """Reads and checks a dataset folder; also takes the subject folder that holds it as `dataset/`.
+
+        Raises:
+          InputError: the folder, a file or an array is missing, unreadable or has another shape or dtype than docs/file-formats.md says.
+        """
+        folder = Path(dataset_dir)
+        if not (folder / "meta.json").is_file() and (folder / "dataset" / "meta.json").is_file():
+            folder = folder / "dataset"
+        meta = _read_meta(folder)
+        arrays = _read_arrays(folder, int(meta["n_frames"]))
+        size = int(meta["size"])
+        background = _read_image(folder / "background.png", "RGB")
+        if background.shape != (size, size, 3):
+            raise InputError(
+                f"{folder / 'background.png'} is {background.shape[1]}x{background.shape[0]} pixels but meta.json says size {size}; "
+                f"{_REMAKE}"
+            )
+        return cls(
+            folder=folder,
+            meta=meta,
+            name=meta["name"],
+            fps=float(meta["fps"]),
+            size=size,
+            n_frames=int(meta["n_frames"]),
+            n_train=int(meta["n_train"]),
+            intrinsics=Intrinsics(**{key: float(meta["intrinsics"][key]) for key in Intrinsics._fields}),
+            face_model=meta["face_model"],
+            audio_model=meta["audio_model"],
+            background=background,
+            **arrays,
+        )
+
+    @property
+    def train(self) -> range:
+        """Indices of the training frames."""
+        return range(self.n_train)
+
+    @property
+    def heldout(self) -> range:
+        """Indices of the held-out frames: the last 1/11 of the video."""
+        return range(self.n_train, self.n_frames)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether this is a copy without pictures, good for inference only."""
+        return not (self.folder / "frames").is_dir()
+
+    def frames(self, indices: Iterable[int]) -> np.ndarray:
+        """Returns frames as uint8 [n, H, W, 3]: the person over `background`.
+
+        Raises:
+          InputError: the dataset is a light copy, or a picture is missing or damaged.
+        """
+        return self.load_all("frames", indices)
+
+    def head_masks(self, indices: Iterable[int]) -> np.ndarray:
+        """Returns soft head masks as uint8 [n, H, W], 255 = head. Raises as `frames`."""
+        return self.load_all("head", indices)
+
+    def torso(self, indices: Iterable[int]) -> np.ndarray:
+        """Returns torso images as uint8 RGBA [n, H, W, 4]. Raises as `frames`."""
+        return self.load_all("torso", indices)
+
+    def load_all(self, kind: str, indices: Iterable[int] | None = None, *, threads: int | None = None) -> np.ndarray:
+        """Decodes many pictures with a pool of threads (decoding releases the interpreter lock).
+
+        Args:
+          kind: "frames", "head" or "torso".
+          indices: frame numbers; None means all of them.
+          threads: size of the pool; None means one per core.
+
+        Returns:
+          uint8 [n, H, W, 3], [n, H, W] or [n, H, W, 4].
+
+        Raises:
+          InputError: the dataset is a light copy, or a picture is missing, damaged or of another size.
+          IndexError: a frame number outside 0 .. T-1.
+        """
+        suffix, mode, channels = _PICTURES[kind]
+        numbers = list(range(self.n_frames)) if indices is None else [int(i) for i in indices]
+        for number in numbers:
+            if not 0 <= number < self.n_frames:
+                raise IndexError(f"frame {number} of a subject with {self.n_frames} frames")
+        if not (self.folder / kind).is_dir():
+            raise InputError(
+                f"{self.folder} is a light copy without {kind}/ (enough for `geneface infer`); training and evaluation need the "
+                "full dataset that `geneface prepare` makes from the video"
+            )
+        out = np.empty((len(numbers), self.size, self.size, *channels), np.uint8)
+
+        def read(slot: int) -> None:
+            path = self.folder / kind / f"{numbers[slot]:06d}.{suffix}"
+            picture = _read_image(path, mode)
+            if picture.shape != out.shape[1:]:
+                raise InputError(f"{path} has shape {picture.shape}, not {out.shape[1:]}; {_REMAKE}")
+            out[slot] = picture
+
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            for _ in pool.map(read, range(len(numbers))):
+                pass
+        return out
+
+
+_PICTURES: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "frames": ("jpg", "RGB", (3,)),
+    "head": ("png", "L", ()),
+    "torso": ("png", "RGBA", (4,)),
+}
+
+
+def _read_image(path: Path, mode: str) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"the picture {path} is missing or damaged; {_REMAKE}") from error
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no dataset in {folder} (no meta.json); make one with `geneface prepare VIDEO --out SUBJECT`") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read as JSON; {_REMAKE}") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise InputError(
+            f'{path} does not describe a subject dataset (its "format" is not "{FORMAT}"); give the folder `geneface prepare` made'
+        )
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format_version {meta.get('format_version')} but this version of geneface reads {FORMAT_VERSION}; {_REMAKE}"
+        )
+    for field, types in _META_TYPES.items():
+        if not isinstance(meta.get(field), types) or isinstance(meta.get(field), bool):
+            raise InputError(f'the field "{field}" of {path} is missing or not {types[-1].__name__}; {_REMAKE}')
+    missing = [key for key in Intrinsics._fields if not isinstance(meta["intrinsics"].get(key), (int, float))]
+    if missing:
+        raise InputError(f'the field "intrinsics" of {path} lacks {", ".join(missing)}; {_REMAKE}')
+    if not 0 < meta["n_train"] <= meta["n_frames"]:
+        raise InputError(f'the field "n_train" of {path} is {meta["n_train"]}, not between 1 and n_frames ({meta["n_frames"]}); {_REMAKE}')
+    return meta
+
+
+def _read_arrays(folder: Path, n_frames: int) -> dict[str, np.ndarray]:
+    path = folder / "arrays.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            wanted = [name for name in {**_ARRAYS, **_OPTIONAL_ARRAYS} if name in archive.files]
+            arrays = {name: archive[name] for name in wanted}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; {_REMAKE}") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged or not a plain array file; {_REMAKE}") from error
+    lengths = {"T": n_frames, "A": 2 * n_frames}
+    for name, (shape, dtype) in {**_ARRAYS, **_OPTIONAL_ARRAYS}.items():
+        if name not in arrays:
+            if name in _OPTIONAL_ARRAYS:
+                continue
+            raise InputError(f'the array "{name}" is missing from {path}; {_REMAKE}')
+        found = arrays[name]
+        wanted_shape = tuple(lengths.get(n, n) if isinstance(n, str) else n for n in shape)
+        fits = found.ndim == len(wanted_shape) and all(n == "C" or n == m for n, m in zip(wanted_shape, found.shape, strict=True))
+        if not fits or found.dtype != dtype:
+            raise InputError(
+                f'the array "{name}" of {path} is {found.dtype} {list(found.shape)}, not {np.dtype(dtype)} {list(wanted_shape)}; {_REMAKE}'
+            )
+        if found.dtype == np.float32 and not np.isfinite(found).all():
+            raise InputError(f'the array "{name}" of {path} holds values that are not finite; {_REMAKE}')
+    return arrays

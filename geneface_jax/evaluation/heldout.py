@@ -1,0 +1,198 @@
+"""A trained person on frames it has not seen: the head protocol, the audio protocol, and the baselines on the same pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.audio.features import FPS
+from data_tools.audio.load import SAMPLE_RATE, load_audio
+from geneface_jax.data.subject import Subject
+from geneface_jax.errors import InputError
+from geneface_jax.evaluation import masks
+from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
+from geneface_jax.evaluation.detector import FaceDetector, LandmarkTrack
+from geneface_jax.evaluation.scores import PixelScores, landmark_summary
+from geneface_jax.inference.resize import resize
+
+PROTOCOLS = {
+    "head": "condition: the frames' own landmarks, pose and eye openness; torso and background true",
+    "audio": "condition: landmarks from the audio; pose and eyes from the truth; torso and background true",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The frames that are scored, and how.
+
+    Attributes:
+      subject: a full dataset of the person.
+      frames: which of its frames.
+      size: H = W in pixels at which everything is scored.
+    """
+
+    subject: Subject
+    frames: range
+    size: int
+
+    def truth(self, frame: int) -> np.ndarray:
+        """uint8 [size, size, 3]."""
+        return resize(self.subject.frames([frame])[0], self.size, self.size)
+
+    def regions(self, frame: int) -> dict[str, np.ndarray | None]:
+        """Region name -> bool [size, size]; None is the whole frame."""
+        subject, size = self.subject, self.size
+        hull = masks.face_hull(subject.landmarks_mediapipe[frame] * (size / subject.size), size)
+        head = masks.head(resize(subject.head_masks([frame])[0], size, size))
+        return {"face hull": hull, "head": head, "mouth": masks.mouth(subject.lip_box[frame], size, subject.size), "frame": None}
+
+
+def heldout_target(subject: Subject, size: int | None = None) -> Target:
+    """The held-out frames of a dataset, at its own size unless another is given.
+
+    Raises:
+      InputError: a light dataset, or one without held-out frames.
+    """
+    return _target(subject, subject.heldout, size)
+
+
+def whole_target(subject: Subject, size: int | None = None) -> Target:
+    """All frames of another dataset of the person, which no stage was trained on. Raises as `heldout_target`."""
+    return _target(subject, range(subject.n_frames), size)
+
+
+def score(target: Target, images: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
+    """Pixel figures of one image per target frame (uint8 [H, W, 3] of any size, area-resampled); see `PixelScores.summary`."""
+    scores = PixelScores()
+    for frame, image in zip(target.frames, images, strict=True):
+        scores.add(resize(image, target.size, target.size), target.truth(frame), target.regions(frame))
+    return scores.summary()
+
+
+def baselines(target: Target, known: Subject) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures of two methods that learn nothing.
+
+    Args:
+      target: what is scored.
+      known: the dataset whose training frames may be copied; usually `target.subject`.
+
+    Returns:
+      {"nearest training frame": summary, "mean training image": summary}.
+    """
+    both = np.concatenate([known.landmarks_mediapipe / known.size, target.subject.landmarks_mediapipe / target.subject.size])
+    queries = range(known.n_frames + target.frames.start, known.n_frames + target.frames.stop)
+    nearest = nearest_training_frames(both, known.train, queries)
+    mean = MeanImage()
+    for frame in known.train:
+        mean.add(resize(known.frames([frame])[0], target.size, target.size))
+    picture = mean.result()
+    return {
+        "nearest training frame": score(target, (known.frames([frame])[0] for frame in nearest)),
+        "mean training image": score(target, (picture for _ in target.frames)),
+    }
+
+
+def render_target(subject_dir: Path, target: Target, protocol: str, *, temperature: float = 0.0, end_threshold: float = 1e-2) -> Iterator:
+    """Renders the target's frames with the subject's networks, over the true torso and background.
+
+    Args:
+      subject_dir: `SUBJECT` with `head/` (and `postnet/` for the audio protocol).
+      target: frames of the same person, same crop.
+      protocol: "head" or "audio".
+      temperature: of the predicted motion (audio protocol).
+      end_threshold: transmittance that ends a ray.
+
+    Yields:
+      uint8 [H, W, 3], before any video encoder.
+
+    Raises:
+      InputError: a stage is missing, or the target has another picture size than the person was trained at.
+    """
+    from geneface_jax.inference.renderer import SubjectRenderer
+
+    renderer = SubjectRenderer.load(subject_dir, torso=False)
+    subject, frames = target.subject, slice(target.frames.start, target.frames.stop)
+    if subject.size != renderer.subject.size:
+        raise InputError(
+            f"{subject.folder} has {subject.size} pixel frames but {subject_dir} was trained at {renderer.subject.size}; "
+            f"prepare it with --size {renderer.subject.size}"
+        )
+    motion = subject.motion[frames]
+    if protocol == "audio":
+        from geneface_jax.inference.motion import AudioToMotion
+
+        audio = slice(2 * frames.start, 2 * frames.stop)
+        speech = AudioToMotion.load(subject_dir / "postnet")
+        motion = speech.predict(subject.audio_features[audio], subject.f0[audio], temperature=temperature, seed=0).reshape(-1, 68, 3)
+        motion[:, 36:48] = subject.motion[frames, 36:48]
+    behind = np.stack([_torso_over_background(subject, frame) for frame in target.frames])
+    return renderer.render(motion, subject.cameras[frames], subject.eye_openness[frames], background=behind, end_threshold=end_threshold)
+
+
+def score_render(
+    target: Target, images: Iterable[np.ndarray], each: Callable[[np.ndarray, np.ndarray], None] | None = None, *, faces: bool = True
+) -> dict[str, Any]:
+    """Scores rendered frames in pixels and, with MediaPipe on both, in landmarks.
+
+    Args:
+      target: what is scored.
+      images: one uint8 [H, W, 3] per target frame.
+      each: called with (truth, image), both [size, size, 3], for every frame: what a comparison video is made of.
+      faces: False leaves MediaPipe out.
+
+    Returns:
+      {"pixels": summary, "landmarks": summary or None}.
+    """
+    scores = PixelScores()
+    with FaceDetectors(faces) as (of_image, of_truth):
+        for frame, image in zip(target.frames, images, strict=True):
+            image, truth = resize(image, target.size, target.size), target.truth(frame)
+            scores.add(image, truth, target.regions(frame))
+            if faces:
+                of_image.add(image)
+                of_truth.add(truth)
+            if each is not None:
+                each(truth, image)
+        return {"pixels": scores.summary(), "landmarks": landmark_summary(of_image, of_truth) if faces else None}
+
+
+class FaceDetectors:
+    """Two landmark tracks, of a video and of its truth, with the detectors behind them; (None, None) when not wanted."""
+
+    def __init__(self, wanted: bool = True) -> None:
+        self._detectors = [FaceDetector(), FaceDetector()] if wanted else []
+
+    def __enter__(self):
+        return tuple(LandmarkTrack(detector) for detector in self._detectors) or (None, None)
+
+    def __exit__(self, *error) -> None:
+        for detector in self._detectors:
+            detector.__exit__(*error)
+
+
+def _target(subject: Subject, frames: range, size: int | None) -> Target:
+    if subject.is_light or subject.landmarks_mediapipe is None:
+        raise InputError(f"{subject.folder} is a light copy without frames; evaluate on the full dataset that `geneface prepare` makes")
+    if len(frames) == 0:
+        raise InputError(f"{subject.folder} has no held-out frames; prepare a longer video")
+    return Target(subject, frames, size or subject.size)
+
+
+def _torso_over_background(subject: Subject, frame: int) -> np.ndarray:
+    torso = subject.torso([frame])[0].astype(np.float32)
+    alpha = torso[..., 3:] / 255.0
+    return np.rint(torso[..., :3] * alpha + subject.background * (1.0 - alpha)).astype(np.uint8)
+
+
+def sound(target: Target) -> np.ndarray | None:
+    """The target frames' own sound, float32 [n] at 16 kHz, or None when the dataset holds no audio.wav or it is silent."""
+    path = target.subject.folder / "audio.wav"
+    try:
+        samples = load_audio(path)
+    except InputError:
+        return None
+    return samples[target.frames.start * SAMPLE_RATE // FPS : target.frames.stop * SAMPLE_RATE // FPS]

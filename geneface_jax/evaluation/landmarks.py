@@ -1,0 +1,80 @@
+"""Figures about landmarks: distances between two faces, how far a mouth is open, how much a track trembles.
+
+All functions take the 68-point convention; `from_mediapipe` picks those points out of MediaPipe's 478.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_tools.face.canonical import LANDMARKS_68
+
+NOSE, MOUTH = slice(27, 36), slice(48, 68)
+
+
+def from_mediapipe(landmarks: np.ndarray) -> np.ndarray:
+    """[..., 478, C] -> [..., 68, C]."""
+    return landmarks[..., LANDMARKS_68, :]
+
+
+def lmd(a: np.ndarray, b: np.ndarray) -> float:
+    """Landmark distance of two videos: mean distance in pixels over the mouth's points 48 to 67, faces aligned at the nose.
+
+    Aligned means that each frame's mean of the nose points 27 to 35 is subtracted, so that a shift of the head does not count.
+
+    Args:
+      a, b: [T, 68, 2 or more] pixels at the same size; x and y are used.
+    """
+    aligned = [x[:, MOUTH, :2] - x[:, NOSE, :2].mean(1, keepdims=True) for x in (a, b)]
+    return float(np.linalg.norm(aligned[0] - aligned[1], axis=-1).mean())
+
+
+def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
+    """[..., 68, C] -> [...]: gap between the middles of the inner lips over the distance of the mouth's outer corners; 0 = shut."""
+    gap = np.linalg.norm(landmarks[..., 62, :] - landmarks[..., 66, :], axis=-1)
+    width = np.linalg.norm(landmarks[..., 48, :] - landmarks[..., 54, :], axis=-1)
+    return gap / np.maximum(width, 1e-6)
+
+
+def motion_lmd(prediction: np.ndarray, truth: np.ndarray, points: slice = MOUTH) -> tuple[float, float]:
+    """Distance of two motions in millimetres after subtracting each clip's own mean: who the person is can't be heard.
+
+    Args:
+      prediction, truth: [T, 68, 3] motion (10 x decimetres).
+      points: which of the 68.
+
+    Returns:
+      (the distance, the distance a face that does not move would have).
+    """
+    millimetres = [10.0 * (x - x.mean(0, keepdims=True))[:, points] for x in (prediction, truth)]
+    distance = np.linalg.norm(millimetres[0] - millimetres[1], axis=-1).mean()
+    return float(distance), float(np.linalg.norm(millimetres[1], axis=-1).mean())
+
+
+def jitter(track: np.ndarray) -> float:
+    """Mean absolute second difference over time, in the unit of the track; points are measured by distance.
+
+    Args:
+      track: [T, ...]; with three axes or more the last one holds coordinates.
+    """
+    if len(track) < 3:
+        return 0.0
+    second = track[2:] - 2.0 * track[1:-1] + track[:-2]
+    return float(np.abs(second).mean() if second.ndim < 3 else np.linalg.norm(second, axis=-1).mean())
+
+
+def pose_jitter(cameras: np.ndarray) -> tuple[float, float]:
+    """Trembling of a camera path: mean angle in degrees by which the rotation's velocity changes per frame, and the translation's in mm.
+
+    Args:
+      cameras: [T, 4, 4], metres.
+    """
+    if len(cameras) < 3:
+        return 0.0, 0.0
+    rotation = cameras[:, :3, :3].astype(np.float64)
+    step = np.einsum("tji,tjk->tik", rotation[:-1], rotation[1:])
+    change = np.einsum("tji,tjk->tik", step[:-1], step[1:])
+    # The angle from the antisymmetric part: the trace is blind below a hundredth of a degree.
+    axis = np.stack([change[:, 2, 1] - change[:, 1, 2], change[:, 0, 2] - change[:, 2, 0], change[:, 1, 0] - change[:, 0, 1]], -1)
+    angle = np.degrees(np.arctan2(np.linalg.norm(axis, axis=-1), np.trace(change, axis1=1, axis2=2) - 1.0))
+    return float(angle.mean()), 1000.0 * jitter(cameras[:, None, :3, 3].astype(np.float64))

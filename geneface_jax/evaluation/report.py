@@ -1,0 +1,96 @@
+"""Figures for people (rich tables) and for programs (JSON): the same numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+REGIONS = ("face hull", "head", "mouth", "frame")
+
+
+def pixel_table(title: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> Table:
+    """One row per method, PSNR and SSIM per region, and the mean number of pixels of each region in the header.
+
+    Args:
+      title: what was evaluated.
+      rows: method -> region -> figures, as `scores.PixelScores.summary` gives.
+      caption: which frames, which size, which condition.
+    """
+    present = [region for region in REGIONS if any(region in row for row in rows.values())]
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("")
+    for region in present:
+        pixels = next(row[region]["pixels"] for row in rows.values() if region in row)
+        table.add_column(f"{region}\n{pixels:,.0f} px\nPSNR dB", justify="right")
+        table.add_column("\n\nSSIM", justify="right")
+    for method, row in rows.items():
+        cells = []
+        for region in present:
+            cells += [f"{row[region]['psnr']:.2f}", f"{row[region]['ssim']:.4f}"] if region in row else ["", ""]
+        table.add_row(method, *cells)
+    return table
+
+
+def value_table(title: str, rows: Mapping[str, str], caption: str = "") -> Table:
+    """Two columns: what, value."""
+    table = Table(title=title, caption=caption or None, show_header=False, title_justify="left", caption_justify="left")
+    table.add_column("")
+    table.add_column("", justify="right")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def landmark_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+    """`scores.landmark_summary` in words."""
+    return {
+        "mouth LMD (MediaPipe on both, nose aligned)": f"{summary['lmd']:.2f} px",
+        "mouth opening, correlation at zero lag": f"{summary['mouth_correlation']:.3f}",
+        "mouth opening, best correlation": f"{summary['mouth_best_correlation']:.3f} at {summary['mouth_best_lag']:+d} frames",
+        "landmark jitter (truth)": f"{summary['jitter']:.2f} px ({summary['truth_jitter']:.2f} px)",
+        "frames with both faces found": f"{summary['frames']}",
+        "frames without a face": f"{summary['frames_without_face']}",
+    }
+
+
+def envelope_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+    """`compare.video_against_audio` in words."""
+    return {
+        "mouth opening and audio envelope, zero lag": f"{summary['correlation']:.3f}",
+        "best lag": f"{summary['best']:.3f} at {summary['best_lag']:+d} frames",
+        "control: envelope shuffled in 1 s blocks": f"{summary['shuffled']:.3f} (95 % below {summary['shuffled_95']:.3f})",
+        "frames without a face": f"{summary['frames_without_face']} of {summary['frames']}",
+    }
+
+
+def motion_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+    """`motion.motion_report` in words."""
+    return {
+        "mouth motion LMD, clip means subtracted": f"{summary['mouth_lmd_mm']:.2f} mm",
+        "a mouth that does not move": f"{summary['no_motion_mm']:.2f} mm",
+        "mouth opening, correlation at zero lag": f"{summary['mouth_correlation']:.3f}",
+        "mouth opening, best correlation": f"{summary['mouth_best_correlation']:.3f} at {summary['mouth_best_lag']:+d} frames",
+        "landmark jitter (truth)": f"{summary['jitter_mm']:.3f} mm ({summary['truth_jitter_mm']:.3f} mm)",
+    }
+
+
+def show(*tables: Table) -> None:
+    """Prints tables to standard output."""
+    console = Console()
+    for table in tables:
+        console.print(table)
+
+
+def to_json(value: Any) -> Any:
+    """The report as JSON can hold it: numbers that are not finite become null, ranges and paths text."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, bool, type(None))) else str(value)

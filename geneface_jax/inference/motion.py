@@ -1,0 +1,111 @@
+"""Speech -> motion with the trained networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from geneface_jax.data.model_audio import model_audio, silence
+from geneface_jax.errors import InputError
+from geneface_jax.io import checkpoints
+from geneface_jax.models.audio2motion import Audio2Motion
+from geneface_jax.models.postnet import CNNPostNet
+from geneface_jax.models.speech_to_motion import generate
+
+STAGES = ("postnet", "vae")
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioToMotion:
+    """A person's speech-to-motion networks, or the corpus VAE alone.
+
+    Attributes:
+      vae, vae_variables: the VAE and its {"params", "batch_stats"}.
+      postnet: (module, variables), or None.
+      motion_mean, motion_std: [204]; motion = network * std + mean.
+    """
+
+    vae: Audio2Motion
+    vae_variables: dict[str, Any]
+    postnet: tuple[CNNPostNet, dict[str, Any]] | None
+    motion_mean: np.ndarray
+    motion_std: np.ndarray
+
+    @classmethod
+    def load(cls, postnet_dir: str | os.PathLike[str], *, step: int | None = None, stage: str = "postnet") -> AudioToMotion:
+        """Reads a person's work folder `SUBJECT/postnet`.
+
+        Args:
+          postnet_dir: the work folder.
+          step: which checkpoint; None is the newest.
+          stage: "postnet", or "vae" to leave PostNet out and hear the VAE that PostNet was trained with.
+
+        Raises:
+          InputError: no such checkpoint, or a work folder of another stage.
+        """
+        if stage not in STAGES:
+            raise InputError(f"the motion stage is {stage!r}; choose {' or '.join(STAGES)}.")
+        checkpoint = _load(postnet_dir, step, "postnet")
+        state, config = checkpoint.state, checkpoint.config
+
+        def variables(name: str) -> dict[str, Any]:
+            return {"params": state["params"][name], "batch_stats": state["batch_stats"][name]}
+
+        postnet = (CNNPostNet(config.model.base, config.model.zero_init), variables("postnet")) if stage == "postnet" else None
+        return cls(_vae(config.audio2motion.model), variables("audio2motion"), postnet, **_constants(state))
+
+    @classmethod
+    def load_corpus_model(cls, audio2motion_dir: str | os.PathLike[str], *, step: int | None = None) -> AudioToMotion:
+        """Reads the work folder of the bare VAE; its motion has the mean face of the corpus.
+
+        Raises:
+          InputError: no such checkpoint, or a work folder of another stage.
+        """
+        checkpoint = _load(audio2motion_dir, step, "audio2motion")
+        state = checkpoint.state
+        variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
+        return cls(_vae(checkpoint.config.model), variables, None, **_constants(state))
+
+    def predict(self, audio_features: np.ndarray, f0: np.ndarray, *, temperature: float = 0.2, seed: int = 0) -> np.ndarray:
+        """Motion for a recording.
+
+        Args:
+          audio_features: [A, 80] log10 mel of the whole recording, A = 2T. f0: [A] Hz, 0 = unvoiced.
+          temperature: 0 (the most likely motion) to 1 (a draw from the prior).
+          seed: of the prior noise; the same seed gives the same motion.
+
+        Returns:
+          [T, 204] float32.
+
+        Raises:
+          InputError: no audio, an odd number of audio frames, or features and f0 of different lengths.
+        """
+        if len(audio_features) < 2 or len(audio_features) % 2:
+            raise InputError(f"there are {len(audio_features)} audio frames; give two for every video frame (25 frames a second).")
+        audio = model_audio(audio_features, f0)
+        motion = generate(
+            self.vae, self.vae_variables, audio, silence(1, audio.shape[-1])[0], jax.random.key(seed), temperature, self.postnet
+        )
+        return (motion * self.motion_std + self.motion_mean).astype(np.float32)
+
+
+def _load(workdir: str | os.PathLike[str], step: int | None, stage: str) -> checkpoints.Checkpoint:
+    checkpoint = checkpoints.load(workdir, step)
+    if checkpoint.config.get("stage") != stage:
+        raise InputError(
+            f"{workdir} holds a checkpoint of the stage {checkpoint.config.get('stage')}, not {stage}; give the {stage} folder."
+        )
+    return checkpoint
+
+
+def _vae(model: ConfigDict) -> Audio2Motion:
+    return Audio2Motion(**model.to_dict())
+
+
+def _constants(state: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(state["constants"][name]) for name in ("motion_mean", "motion_std")}

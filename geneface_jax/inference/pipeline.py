@@ -1,0 +1,152 @@
+"""Audio in, talking video out: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.audio.features import FPS, features_for_frames
+from data_tools.audio.load import SAMPLE_RATE, load_audio
+from geneface_jax.data.subject import Subject
+from geneface_jax.errors import InputError
+from geneface_jax.inference import motion_filters
+from geneface_jax.inference.background import load_background
+from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.motion import AudioToMotion
+from geneface_jax.inference.poses import mirrored_indices, pose_track
+from geneface_jax.inference.renderer import SubjectRenderer
+from geneface_jax.inference.resize import resize
+from geneface_jax.inference.video import write_video
+
+MIN_SECONDS = 0.2
+"""Five video frames: shorter than any syllable."""
+
+OPEN_QUANTILE, CLOSED_QUANTILE = 0.75, 0.03
+"""Of the training video's eye openness: eyes that are open as usual (the maximum is surprise), and shut (GeneFace++ takes 3 % too)."""
+
+Progress = Callable[[int, int], None]
+"""Called as progress(frames done, frames in all)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceResult:
+    """The video made: where, how long (s), how many frames."""
+
+    path: Path
+    seconds: float
+    frames: int
+
+
+def infer(
+    subject_dir: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    controls: Controls | None = None,
+    *,
+    progress: Progress | None = None,
+) -> InferenceResult:
+    """Makes a video of a trained person saying what is heard in a recording.
+
+    Args:
+      subject_dir: `SUBJECT` with `dataset/` (a light one is enough), `postnet/`, `head/` and `torso/`.
+      audio: speech in any audio or video file; may be longer than the training video.
+      out: the mp4 to write; it lasts as long as the audio, rounded up to a whole frame, and carries the audio itself.
+      controls: see `Controls`.
+      progress: called after every frame.
+
+    Raises:
+      InputError: a control out of range, a part of the subject missing, or audio that is missing, silent or shorter than 0.2 s.
+    """
+    controls = (controls or Controls()).validate()
+    out = Path(out)
+    if out.suffix.lower() != ".mp4":
+        raise InputError(f"--out is {out}; give a file name that ends in .mp4")
+    check_parts(subject_dir)
+    samples = load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS)
+    subject_dir = Path(subject_dir)
+    subject = Subject.load(subject_dir / "dataset")
+    background = load_background(controls.bg, subject.size)
+    n_frames = -(-len(samples) * FPS // SAMPLE_RATE)
+    cameras = output_cameras(subject, n_frames, controls.pose)
+
+    mel, f0 = features_for_frames(samples, n_frames)
+    speech = AudioToMotion.load(subject_dir / "postnet")
+    motion = speech.predict(mel, f0, temperature=controls.temperature, seed=controls.seed)
+    motion, eye_openness = shape_motion(motion, subject, controls)
+
+    renderer = SubjectRenderer.load(subject_dir)
+    frames = renderer.render(motion, cameras, eye_openness, background=background, end_threshold=controls.end_threshold)
+    size = controls.size or subject.size
+    write_video(out, _finish(frames, size, n_frames, progress), audio, FPS, controls)
+    return InferenceResult(out, n_frames / FPS, n_frames)
+
+
+def check_parts(subject_dir: str | os.PathLike[str]) -> None:
+    """Checks that a subject folder holds the dataset and the three stages inference needs.
+
+    Raises:
+      InputError: names the first that is missing and the command that makes it.
+    """
+    folder = Path(subject_dir)
+    if not folder.is_dir():
+        raise InputError(f"there is no subject folder {folder}; make one with `geneface fit VIDEO --out {folder}`")
+    if not (folder / "dataset").is_dir():
+        raise InputError(f"{folder} has no dataset/; make it with `geneface prepare VIDEO --out {folder}`")
+    for stage in ("postnet", "head", "torso"):
+        if not (folder / stage / "checkpoints").is_dir():
+            raise InputError(
+                f"{folder} has no trained {stage}/; make it with `geneface train --config configs/{stage}.py:demo --workdir "
+                f"{folder / stage}` or go on with `geneface fit VIDEO --out {folder}`"
+            )
+
+
+def output_cameras(subject: Subject, n_frames: int, pose: str) -> np.ndarray:
+    """[n_frames, 4, 4] camera path; "video" and "still" look at training frames only, since no others were trained on.
+
+    Raises as `pose_track`.
+    """
+    source = subject.cameras[: subject.n_train] if pose in ("video", "still") else subject.cameras
+    return pose_track(source, n_frames, pose)
+
+
+def shape_motion(motion: np.ndarray, subject: Subject, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
+    """Applies the motion controls in order: mouth amplitude, LLE projection, clamp, smoothing, and the eyes last.
+
+    The eyes come last so that neither clamp nor smoothing weakens a blink (GeneFace++ clamps after the blink, and so never shuts the eyes
+    of a person who blinked little in training).
+
+    Args:
+      motion: [T, 204] as predicted, not normalised.
+      subject: gives the statistics, the database and the blinks; only its training frames are looked at.
+      controls: see `Controls`.
+
+    Returns:
+      motion [T, 68, 3] float32 and eye openness [T] float32.
+    """
+    n, train = len(motion), slice(0, subject.n_train)
+    motion = np.asarray(motion, np.float32).reshape(n, 204)
+    motion = motion_filters.mouth_amplitude(motion, subject.motion_mean, controls.mouth_amp)
+    motion = motion_filters.lle_project(motion, subject.motion[train].reshape(-1, 204), percent=controls.lle)
+    motion = motion_filters.clamp(motion, subject.motion_mean, subject.motion_std, controls.clamp)
+    motion = motion_filters.smooth_exponential(motion, controls.smooth).reshape(n, 68, 3)
+
+    opened, closed = np.quantile(subject.eye_openness[train], [OPEN_QUANTILE, CLOSED_QUANTILE])
+    if controls.blink_mode == "video":
+        source = mirrored_indices(subject.n_train, n)
+        motion[:, motion_filters.EYES] = subject.motion[source][:, motion_filters.EYES]
+        return motion, subject.eye_openness[source].astype(np.float32)
+    if controls.blink_mode == "period":
+        motion, openness = motion_filters.inject_blinks(motion.reshape(n, 204), float(opened), float(closed), mean_face=subject.mean_face)
+        return motion.reshape(n, 68, 3), openness
+    return motion, np.full(n, opened, np.float32)
+
+
+def _finish(frames: Iterable[np.ndarray], size: int, n_frames: int, progress: Progress | None) -> Iterator[np.ndarray]:
+    for i, frame in enumerate(frames):
+        yield resize(frame, size, size)
+        if progress is not None:
+            progress(i + 1, n_frames)

@@ -1,0 +1,270 @@
+"""Checkpoints: orbax behind a handful of functions; nobody else imports it.
+
+A work folder holds `checkpoints/<step>/` with two items: `state`, a dict of arrays (`params`, `opt_state`, ...; one copy, no device
+axis), and `meta` (step, metrics, config). Orbax writes a step under a temporary name and renames it, so a killed save is never listed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from geneface_jax.errors import InputError
+from geneface_jax.io import configs, files
+
+FOLDER = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """One step read from disk.
+
+    Attributes:
+      state: collections of numpy arrays, nested plain dicts (and lists where the state had tuples); float16 is widened to float32.
+      config: the config it was trained with.
+      step: how many updates it has had.
+      metrics: evaluation scalars taken at this step, by tag.
+    """
+
+    state: dict[str, Any]
+    config: ConfigDict
+    step: int
+    metrics: dict[str, float]
+
+
+def steps(workdir: str | os.PathLike) -> list[int]:
+    """Steps with a whole checkpoint, ascending; empty when there are none."""
+    folder = Path(workdir) / FOLDER
+    if not folder.is_dir():
+        return []
+    whole = (path for path in folder.iterdir() if path.name.isdecimal() and (path / "state").is_dir() and (path / "meta").is_dir())
+    return sorted(int(path.name) for path in whole)
+
+
+def best_step(workdir: str | os.PathLike, tag: str, mode: str) -> int | None:
+    """The step whose evaluation scalar `tag` is best (`mode` is "min" or "max"); None when no step was evaluated."""
+    if mode not in ("min", "max"):
+        raise ValueError(f'mode must be "min" or "max", not {mode!r}')
+    scored = [(read_meta(workdir, step)["metrics"].get(tag), step) for step in steps(workdir)]
+    scored = [(score, step) for score, step in scored if score is not None and np.isfinite(score)]
+    if not scored:
+        return None
+    return (min(scored) if mode == "min" else max(scored))[1]
+
+
+def save(
+    workdir: str | os.PathLike,
+    step: int,
+    state: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    *,
+    keep: int | None = None,
+    best: tuple[str, str] | None = None,
+) -> Path:
+    """Writes a checkpoint and drops old ones; a step that is already there is replaced.
+
+    Args:
+      workdir: the work folder.
+      step: updates done.
+      state: dict of arrays.
+      meta: `config` (ConfigDict or plain dict) and `metrics` (tag -> number); `step` is added.
+      keep: how many of the newest steps stay; None keeps all.
+      best: (tag, "min" | "max"); the step best by it stays too.
+
+    Returns:
+      the step's folder.
+    """
+    import orbax.checkpoint as ocp
+
+    config = meta.get("config", {})
+    record = {
+        "step": int(step),
+        "metrics": {tag: float(value) for tag, value in meta.get("metrics", {}).items()},
+        "config": configs.to_json(config) if isinstance(config, ConfigDict) else dict(config),
+    }
+    folder = _step_path(workdir, step)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    state = jax.tree.map(np.asarray, jax.device_get(dict(state)))
+    with _open() as checkpointer:
+        checkpointer.save(folder, ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(record)), force=True)
+    if keep is not None:
+        _drop_old(workdir, keep, best)
+    return folder
+
+
+def read_meta(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
+    """The `meta` item of a step: `step`, `metrics`, `config` as plain JSON."""
+    return files.read_json(Path(workdir) / FOLDER / str(step) / "meta" / "metadata")
+
+
+def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str] = ("opt_state",)) -> Checkpoint:
+    """Reads a checkpoint by the tree that is on disk, to use a network rather than to go on training it.
+
+    Args:
+      workdir: the work folder.
+      step: which; None is the newest.
+      drop: collections left on disk.
+
+    Raises:
+      InputError: there is no (such) checkpoint.
+    """
+    step = _which(workdir, step)
+    path = _step_path(workdir, step)
+    tree = {name: value for name, value in _tree_on_disk(path).items() if name not in drop}
+    state = jax.tree.map(_widen, _read(path, tree))
+    meta = read_meta(workdir, step)
+    return Checkpoint(state, configs.from_json(meta["config"]), step, meta["metrics"])
+
+
+def restore(workdir: str | os.PathLike, abstract_state: Any, step: int | None = None) -> tuple[Any, int]:
+    """Reads a whole state, bit for bit, into the structure of `abstract_state`, to go on training.
+
+    Args:
+      workdir: the work folder.
+      abstract_state: a state of the same shapes (arrays or `jax.ShapeDtypeStruct`).
+      step: which; None is the newest.
+
+    Returns:
+      (state of numpy arrays, step).
+
+    Raises:
+      InputError: there is no (such) checkpoint, or its arrays are not those of `abstract_state` (the first that differs is named).
+    """
+    step = _which(workdir, step)
+    path = _step_path(workdir, step)
+    wanted, on_disk = _shapes(abstract_state), _shapes(_tree_on_disk(path))
+    for name in sorted({*wanted, *on_disk}, key=lambda name: (name.startswith("opt_state"), name)):
+        if wanted.get(name) != on_disk.get(name):
+            raise InputError(
+                f"the checkpoint {path} holds {name} as {on_disk.get(name, 'nothing')}, this config makes it "
+                f"{wanted.get(name, 'nothing')}: train with the config saved in {workdir}, or in another --workdir."
+            )
+    return _read(path, abstract_state), step
+
+
+def release(
+    workdir: str | os.PathLike,
+    out: str | os.PathLike,
+    step: int | None = None,
+    half: Sequence[str] = (),
+    drop: Sequence[str] = ("opt_state",),
+) -> Path:
+    """Writes a small copy of a work folder for shipping: one step, no optimiser state, large tables in float16.
+
+    Absolute paths in the config are cut to their last name: they mean nothing on another machine.
+
+    Args:
+      workdir: the work folder of a trained stage.
+      out: the released work folder (replaced when it exists).
+      step: which; None is the newest.
+      half: shell patterns on `collection/module/.../array`; float32 arrays that match are stored as float16.
+      drop: collections left out.
+
+    Raises:
+      InputError: no such checkpoint, or a value does not fit float16.
+    """
+    checkpoint = load(workdir, step, drop)
+
+    def narrow(path: Any, value: np.ndarray) -> np.ndarray:
+        name = _name(path)
+        if value.dtype != np.float32 or not any(fnmatch.fnmatch(name, pattern) for pattern in half):
+            return value
+        if np.abs(value).max(initial=0.0) > np.finfo(np.float16).max:
+            raise InputError(f"{name} in {workdir} holds values that don't fit float16: leave it out of the patterns to halve.")
+        return value.astype(np.float16)
+
+    state = jax.tree_util.tree_map_with_path(narrow, checkpoint.state)
+    config = configs.from_json(_relative(configs.to_json(checkpoint.config)))
+
+    def fill(folder: Path) -> None:
+        configs.save(config, folder)
+        save(folder, checkpoint.step, state, {"config": config, "metrics": checkpoint.metrics})
+        for note in (folder / FOLDER).rglob("commit_success.txt"):
+            note.unlink()  # it names a path of this machine, and nothing reads it
+
+    return files.write_folder(out, fill)
+
+
+def _which(workdir: str | os.PathLike, step: int | None) -> int:
+    found = steps(workdir)
+    if not found:
+        raise InputError(f"no checkpoint in {Path(workdir) / FOLDER}: make one with `geneface train --config … --workdir {workdir}`.")
+    if step is None:
+        return found[-1]
+    if step not in found:
+        raise InputError(f"no checkpoint of step {step} in {Path(workdir) / FOLDER}: there are {', '.join(map(str, found))}.")
+    return step
+
+
+def _step_path(workdir: str | os.PathLike, step: int) -> Path:
+    return (Path(workdir) / FOLDER / str(step)).absolute()
+
+
+def _open() -> Any:
+    """An orbax checkpointer for a step folder."""
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports every save at INFO; only its warnings matter to a user
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), meta=ocp.JsonCheckpointHandler()))
+
+
+def _tree_on_disk(path: Path) -> dict[str, Any]:
+    """Names, shapes and dtypes of a saved state, without its data."""
+    with _open() as checkpointer:
+        return dict(checkpointer.metadata(path).item_metadata["state"].tree)
+
+
+def _read(path: Path, tree: Any) -> Any:
+    """Reads the part of a saved state that `tree` names, as numpy arrays in the structure of `tree`."""
+    import orbax.checkpoint as ocp
+
+    item = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+    what = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
+    with _open() as checkpointer:
+        return checkpointer.restore(path, args=ocp.args.Composite(state=what))["state"]
+
+
+def _drop_old(workdir: str | os.PathLike, keep: int, best: tuple[str, str] | None) -> None:
+    found = steps(workdir)
+    stays = set(found[-max(keep, 1) :])
+    if best is not None:
+        best_found = best_step(workdir, *best)
+        stays |= set() if best_found is None else {best_found}
+    for step in found:
+        if step not in stays:
+            shutil.rmtree(Path(workdir) / FOLDER / str(step))
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {_name(path): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _name(path: Any) -> str:
+    """`params/body/kernel`, the same for dict keys, tuple positions and attribute names."""
+    parts = (getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))) for key in path)
+    return "/".join(str(part) for part in parts)
+
+
+def _widen(value: Any) -> np.ndarray:
+    value = np.asarray(value)
+    return value.astype(np.float32) if value.dtype == np.float16 else value
+
+
+def _relative(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _relative(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_relative(item) for item in value]
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

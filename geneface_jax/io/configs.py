@@ -1,0 +1,202 @@
+"""Config files: found by name, changed from the command line, saved beside what they made.
+
+A config file is Python with one `get_config(variant)` that returns an `ml_collections.ConfigDict`. It is named `FILE[:variant]`:
+`configs/head.py:demo`, or `head:demo` for a file of the repository's own `configs/`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from geneface_jax.errors import InputError
+from geneface_jax.io import files
+
+CONFIG_FILE = "config.json"
+
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def repository() -> Path:
+    """The clone this package runs from: the folder that holds configs/ and checkpoints/.
+
+    Raises:
+      InputError: the package was copied away from its clone.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "configs").is_dir():
+        raise InputError(f"{root} holds no configs/ folder: install from a clone of the repository with `pip install -e .`.")
+    return root
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads `FILE[:variant]` and applies `--config.key=value` overrides.
+
+    Args:
+      name: a path, a path relative to the repository, or the bare name of a file in configs/; `:variant` is handed to `get_config`.
+      overrides: `--config.a.b=value` or `a.b=value`.
+
+    Returns:
+      the resolved config.
+
+    Raises:
+      InputError: no such file, not a config file, no such variant, an unknown key (the nearest is named), a value of another type.
+    """
+    path, variant = _locate(name)
+    spec = importlib.util.spec_from_file_location(f"geneface_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} isn't a Python config file: name a file that defines get_config(variant).")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise InputError(f"{path} defines no get_config(variant): name one of the files in {repository() / 'configs'}.")
+    try:
+        config = module.get_config(variant) if variant else module.get_config()
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{name} can't be made into a config: {error}.") from error
+    return override(config.copy_and_resolve_references(), overrides)
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Applies `[--config.]a.b=value` assignments to a copy of `config`.
+
+    A value must have the type the key has: int, float, bool (true/false), str, a tuple of the same element type (Python syntax), or
+    anything where the key holds None.
+
+    Raises:
+      InputError: see `load`.
+    """
+    config = config.copy_and_resolve_references()
+    for text in overrides:
+        key, equals, value = text.removeprefix("--").removeprefix("config.").partition("=")
+        if not equals:
+            raise InputError(f"{text!r} is not an override: write --config.key=value.")
+        holder, leaf = _find(config, key)
+        with holder.ignore_type():
+            holder[leaf] = _parse(key, value, holder[leaf])
+    return config
+
+
+def keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Yields every leaf's dotted name."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from keys(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Dotted leaves that differ, as `key: old -> new`."""
+    old_leaves = {key: _get(old, key) for key in keys(old)}
+    new_leaves = {key: _get(new, key) for key in keys(new)}
+    names = list(dict.fromkeys([*old_leaves, *new_leaves]))
+    absent = "absent"
+    return [
+        f"{key}: {old_leaves.get(key, absent)} -> {new_leaves.get(key, absent)}"
+        for key in names
+        if old_leaves.get(key, absent) != new_leaves.get(key, absent)
+    ]
+
+
+def save(config: ConfigDict, folder: str | os.PathLike) -> Path:
+    """Writes the resolved config as `folder/config.json`."""
+    return files.write_json(Path(folder) / CONFIG_FILE, to_json(config))
+
+
+def load_saved(folder: str | os.PathLike) -> ConfigDict:
+    """Reads `folder/config.json`; sequences come back as tuples, as configs write them.
+
+    Raises:
+      InputError: the folder has none.
+    """
+    return from_json(files.read_json(Path(folder) / CONFIG_FILE))
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as plain dicts, lists and scalars."""
+    return _plain(config.copy_and_resolve_references().to_dict())
+
+
+def from_json(value: dict[str, Any]) -> ConfigDict:
+    """The inverse of `to_json`."""
+    return ConfigDict(_tuples(value))
+
+
+def _locate(name: str) -> tuple[Path, str]:
+    """`FILE[:variant]` -> an existing file and the variant ("" when none is named)."""
+    file, colon, variant = name.rpartition(":")
+    if not colon or variant.endswith(".py"):
+        file, variant = name, ""
+    configs = repository() / "configs"
+    for candidate in (Path(file), repository() / file, configs / file, configs / f"{file}.py"):
+        if candidate.is_file():
+            return candidate, variant
+    known = sorted(path.relative_to(configs).with_suffix("").as_posix() for path in configs.rglob("*.py"))
+    nearest = difflib.get_close_matches(Path(file).stem, known, 1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(known)}."
+    raise InputError(f"no config file {file}: {hint}")
+
+
+def _find(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
+    """Resolves a dotted key to (the dict that holds it, its last name)."""
+    known = list(keys(config))
+    if key not in known:
+        inside = [name for name in known if name.startswith(f"{key}.")]
+        if inside:
+            raise InputError(f"config.{key} is a group of keys: set one of them, for example --config.{inside[0]}=…")
+        nearest = difflib.get_close_matches(key, known, 1, cutoff=0.0)
+        raise InputError(f"there is no config key {key!r}: did you mean --config.{nearest[0] if nearest else 'seed'}=…?")
+    *parents, leaf = key.split(".")
+    for name in parents:
+        config = config[name]
+    return config, leaf
+
+
+def _parse(key: str, text: str, old: Any) -> Any:
+    """Reads `text` as a value of the type of `old`."""
+    try:
+        if isinstance(old, bool):
+            return _BOOLEANS[text.lower()]
+        if isinstance(old, int):
+            return int(text)
+        if isinstance(old, float):
+            return float(text)
+        if isinstance(old, str):
+            return text
+        if isinstance(old, (tuple, list)):
+            values = ast.literal_eval(text)
+            values = tuple(values) if isinstance(values, (tuple, list)) else (values,)
+            return tuple(_parse(key, str(value), old[0]) for value in values) if old else values
+    except (KeyError, ValueError, SyntaxError) as error:
+        kind = type(old).__name__
+        raise InputError(f"--config.{key}={text} is not of the key's type {kind}: it holds {old!r}, write a value like that.") from error
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _get(config: ConfigDict, key: str) -> Any:
+    holder, leaf = _find(config, key)
+    value = holder[leaf]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

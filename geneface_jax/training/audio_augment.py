@@ -1,0 +1,97 @@
+"""Augmentation of model audio, so that networks trained on few or synthetic voices understand real ones in real rooms.
+
+Works on `model_audio` windows [A, 82] (80 normalised mel bands, f0, voiced); units below are decades of magnitude (1 = 20 dB) before the
+normalisation's scale. Pure functions of an rng; vmapped over a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from geneface_jax.data.model_audio import DEPTH, HEADROOM, MEL_OFFSET, MEL_SCALE
+
+N_MELS = 80
+MEL_LOW_HZ, MEL_HIGH_HZ = 80.0, 7600.0
+
+
+def _hz_to_mel(hz: np.ndarray | jax.Array) -> jax.Array:
+    """The Slaney mel scale of the features: linear to 1 kHz, logarithmic above."""
+    return jnp.where(hz < 1000.0, 3.0 * hz / 200.0, 15.0 + 27.0 * jnp.log(jnp.maximum(hz, 1.0) / 1000.0) / np.log(6.4))
+
+
+def _mel_to_hz(mel: jax.Array) -> jax.Array:
+    return jnp.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * jnp.exp((mel - 15.0) * np.log(6.4) / 27.0))
+
+
+def warp_frequency(mel: jax.Array, factor: jax.Array) -> jax.Array:
+    """Scales the frequency axis of [A, 80] bands: what was at f Hz goes to factor * f (another vocal-tract length)."""
+    low, high = _hz_to_mel(jnp.float32(MEL_LOW_HZ)), _hz_to_mel(jnp.float32(MEL_HIGH_HZ))
+    step = (high - low) / (N_MELS + 1)
+    centers = _mel_to_hz(low + step * jnp.arange(1, N_MELS + 1))
+    source = jnp.clip((_hz_to_mel(centers / factor) - low) / step - 1.0, 0.0, N_MELS - 1.0)
+    # A matrix product with triangular weights: a gather per band would be slower.
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(N_MELS)[:, None] - source[None, :]))
+    return mel @ weights
+
+
+def _band_mask(rng: jax.Array, length: int, widest: int, probability: float) -> jax.Array:
+    """[length] of 0/1, zero on one random stretch of up to `widest`, with `probability`."""
+    rng_width, rng_start, rng_use = jax.random.split(rng, 3)
+    width = jax.random.randint(rng_width, (), 1, widest + 1)
+    start = jax.random.randint(rng_start, (), 0, length)
+    position = jnp.arange(length)
+    masked = (position >= start) & (position < start + width) & (jax.random.uniform(rng_use) < probability)
+    return 1.0 - masked.astype(jnp.float32)
+
+
+def augment(rng: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> jax.Array:
+    """Augments one window.
+
+    Args:
+      rng: key.
+      audio: [A, 82] model audio.
+      strength: largest values: `gain` (decades), `tilt` and `ripple` (decades over the band axis), `noise` (highest noise floor, decades
+        relative to the clip's level), `warp` (vocal-tract factor 1 +- warp), `pitch` (units of the f0 channel), `frequency_mask` (bands),
+        `time_mask` (audio frames), `unvoice` (probability that f0 is hidden). 0 switches a part off.
+
+    Returns:
+      [A, 82].
+    """
+    keys = jax.random.split(rng, 10)
+
+    def symmetric(key: jax.Array, bound: float, shape: tuple[int, ...] = ()) -> jax.Array:
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+    mel = audio[:, :N_MELS] * MEL_SCALE - MEL_OFFSET
+    mel = warp_frequency(mel, 1.0 + symmetric(keys[0], strength["warp"]))
+    axis = jnp.linspace(-1.0, 1.0, N_MELS)
+    orders = jnp.arange(1, 6)[:, None]
+    ripple = symmetric(keys[1], strength["ripple"], (5, 1)) * jnp.cos(jnp.pi * orders * (axis[None, :] + 1.0) / 2.0) / jnp.sqrt(orders)
+    mel = mel + symmetric(keys[2], strength["gain"]) + symmetric(keys[3], strength["tilt"]) * axis + ripple.sum(0)
+    if strength["noise"] > -DEPTH:
+        floor = jax.random.uniform(keys[4], minval=-DEPTH, maxval=strength["noise"]) + symmetric(keys[5], 0.3) * axis
+        noise = floor + 0.15 * jax.random.normal(keys[6], mel.shape)
+        mel = 0.5 * jnp.log10(jnp.square(10.0**mel) + jnp.square(10.0**noise))
+    mel = jnp.clip(mel, -DEPTH, HEADROOM)
+    if strength["frequency_mask"]:
+        keep = _band_mask(keys[7], N_MELS, int(strength["frequency_mask"]), 0.5)[None, :]
+        mel = jnp.where(keep > 0, mel, -DEPTH)
+    if strength["time_mask"]:
+        keep = _band_mask(keys[8], mel.shape[0], int(strength["time_mask"]), 0.3)[:, None]
+        mel = jnp.where(keep > 0, mel, -DEPTH)
+    pitch_rng, hide_rng = jax.random.split(keys[9])
+    pitch, voiced = audio[:, N_MELS], audio[:, N_MELS + 1]
+    shown = (jax.random.uniform(hide_rng) >= strength["unvoice"]).astype(audio.dtype)
+    voiced = voiced * shown
+    pitch = (pitch + symmetric(pitch_rng, strength["pitch"])) * voiced
+    return jnp.concatenate([(mel + MEL_OFFSET) / MEL_SCALE, pitch[:, None], voiced[:, None]], axis=-1)
+
+
+def augment_batch(rng: jax.Array, indices: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> jax.Array:
+    """Augments [B, A, 82]; item i draws from (rng, indices[i]), its number in the global batch, whatever the number of devices."""
+    keys = jax.vmap(lambda index: jax.random.fold_in(rng, index))(indices)
+    return jax.vmap(lambda key, window: augment(key, window, strength))(keys, audio)

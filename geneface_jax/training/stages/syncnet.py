@@ -1,0 +1,126 @@
+"""Stage: SyncNet, the expert that tells whether a mouth belongs to a sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from geneface_jax.data.corpus import Corpus
+from geneface_jax.data.network_space import Pair, corpus_pairs
+from geneface_jax.data.sync_clips import draw_sync_pairs
+from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
+from geneface_jax.training import devices
+from geneface_jax.training.audio_augment import augment_batch
+from geneface_jax.training.losses_motion import sync_bce
+from geneface_jax.training.speech_optimizer import adam
+from geneface_jax.training.stage import Evaluation, Metrics, State
+from geneface_jax.training.sync_expert import SyncExpert, auc, window_scores
+
+EVAL_SHIFTS = (-25, -15, -8, -5, 5, 8, 15, 25)
+"""Frames by which the wrong windows of an evaluation are late."""
+
+VOICED_SHARE = 0.4
+"""A window is judged when at least this share of its audio frames is voiced: nobody can tell silence from silence."""
+
+HELD_OUT_SEED = 1
+
+
+class SyncNetStage:
+    """Binary cross-entropy on the cosine of clip pairs, half of them in sync."""
+
+    unit = "clips"
+    best = ("val/auc_clip", "max")
+
+    def __init__(self, config: ConfigDict):
+        self.config = config
+        self.items_per_step = config.data.batch
+        self.pairs, self.constants = corpus_pairs(Corpus.load(config.data.corpus), config.data.center)
+        self.network = SyncNet(config.model.base, axis_name=devices.AXIS)
+        self.optimizer = adam(config.optimizer, config.train.steps)
+
+    def init(self, rng: jax.Array) -> State:
+        channels = self.pairs["train"][0].audio.shape[-1]
+        variables = self.network.init(rng, jnp.zeros((1, AUDIO_FRAMES, channels)), jnp.zeros((1, MOUTH_FRAMES, 60)))
+        return {
+            "params": variables["params"],
+            "batch_stats": variables["batch_stats"],
+            "opt_state": self.optimizer.init(variables["params"]),
+            "constants": {name: jnp.asarray(value) for name, value in self.constants.items()},
+        }
+
+    def data(self) -> Any:
+        return ()
+
+    def host_batch(self, step: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([self.config.seed, step])
+        return draw_sync_pairs(rng, self.pairs["train"], self.config.data.batch)
+
+    def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
+        indices = devices.global_indices(batch["label"].shape[0])
+        audio = batch["audio"]
+        if self.config.data.augment.enabled:
+            audio = augment_batch(rng, indices, audio, self.config.data.augment)
+
+        def loss_fn(params):
+            variables = {"params": params, "batch_stats": state["batch_stats"]}
+            embeddings, updates = self.network.apply(variables, audio, batch["mouth"], train=True, mutable=["batch_stats"])
+            similarity = cosine(*embeddings)
+            return sync_bce(similarity, batch["label"]), (updates["batch_stats"], similarity)
+
+        (loss, (batch_stats, similarity)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state["params"])
+        grads, loss = devices.mean((grads, loss))
+        updates, opt_state = self.optimizer.update(grads, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        accuracy = devices.mean(jnp.mean(((similarity > 0.5) == (batch["label"] > 0.5)).astype(jnp.float32)))
+        metrics = {"sync_loss": loss, "accuracy": accuracy, "grad_norm": optax.global_norm(grads)}
+        return {**state, "params": params, "batch_stats": batch_stats, "opt_state": opt_state}, metrics
+
+    def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
+        variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
+        expert = SyncExpert(SyncNet(self.config.model.base), variables, self.constants["motion_std"], self.config.data.center)
+        clips = draw_sync_pairs(np.random.default_rng([self.config.seed, HELD_OUT_SEED]), self.pairs["val"], self.config.data.eval_clips)
+        similarity = cosine(*jax.jit(expert.network.apply)(variables, clips["audio"], clips["mouth"]))
+        positive = clips["label"] > 0.5
+        similarity = np.asarray(similarity)
+        return Evaluation(
+            {
+                "val/sync_loss": float(sync_bce(similarity, clips["label"])),
+                "val/auc_clip": auc(similarity[positive], similarity[~positive]),
+                "val/auc": windows_auc(expert, self.pairs["val"]),
+            }
+        )
+
+
+def windows_auc(expert: SyncExpert, pairs: list[Pair]) -> float:
+    """AUC of voiced one-second windows: true ones against shifted audio and against other clips of the list."""
+    true, wrong = [], []
+    embeddings = [expert.embed(pair.audio, pair.motion) for pair in pairs]
+    for i, (pair, (audio, mouth)) in enumerate(zip(pairs, embeddings, strict=True)):
+        voiced = _voiced_windows(pair)
+        true.append(_pick(window_scores(audio, mouth), voiced))
+        for shift in EVAL_SHIFTS:
+            wrong.append(_pick(window_scores(audio, mouth, shift), voiced[max(-shift, 0) :]))
+        other_audio = embeddings[(i + 1) % len(pairs)][0]
+        wrong.append(_pick(window_scores(other_audio, mouth), voiced))
+    return auc(np.concatenate(true), np.concatenate(wrong))
+
+
+def _voiced_windows(pair: Pair) -> np.ndarray:
+    """[T - 24] bool: which one-second windows hold enough voice."""
+    share = np.convolve(pair.audio[:, -1], np.full(50, 1.0 / 50.0), mode="valid")[::2]
+    return share >= VOICED_SHARE
+
+
+def _pick(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    n = min(len(scores), len(keep))
+    return scores[:n][keep[:n]]
+
+
+def make(config: ConfigDict) -> SyncNetStage:
+    """The stage of `configs/syncnet.py`."""
+    return SyncNetStage(config)

@@ -1,0 +1,80 @@
+"""Makes everything in checkpoints/ again: the avatar corpus, SyncNet, audio2motion, and the demo person.
+
+    python scripts/train_demo.py [--work runs/demo] [--checkpoints checkpoints]
+
+Every part is resumable and skipped when whole, so the same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from data_tools.avatar.clip import render_clip
+from data_tools.avatar.corpus import make_corpus
+from data_tools.light import light_copy
+from geneface_jax.fit import fit
+from geneface_jax.io import checkpoints, configs, files
+from geneface_jax.model_card import STAGES
+from geneface_jax.training.loop import train
+
+# What is stored as float16: hash tables and the occupancy grid of the person, everything the speech networks learnt.
+HALF = {
+    "head": ("*table*", "occupancy/*"),
+    "torso": ("*table*",),
+    "postnet": ("params/*",),
+    "syncnet": ("params/*",),
+    "audio2motion": ("params/*",),
+}
+SIZE = 256
+CONSENT = "none needed: a drawn avatar"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="full datasets and checkpoints (default %(default)s)")
+    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="where the small copies go (default %(default)s)")
+    args = parser.parse_args()
+    work, shipped = args.work, args.checkpoints
+    corpus, video, subject = work / "corpus", work / "video", work / "subject"
+
+    timed("corpus", lambda: unless(corpus / "meta.json", lambda: make_corpus(corpus)))
+    timed("syncnet", lambda: train(configs.load("syncnet:demo", [f"data.corpus={corpus}"]), work / "syncnet"))
+    sources = [f"data.corpus={corpus}", f"data.syncnet={work / 'syncnet'}"]
+    timed("audio2motion", lambda: train(configs.load("audio2motion:demo", sources), work / "audio2motion"))
+    timed("demo video", lambda: unless(video / "video.mp4", lambda: render_clip(video, "demo", "train")))
+    person = {"size": SIZE, "consent": CONSENT, "corpus": corpus, "corpus_models": work}
+    timed("demo person", lambda: fit(video / "video.mp4", subject, **person))
+
+    files.write_folder(shipped / "avatar" / "corpus", lambda folder: shutil.copytree(corpus, folder, dirs_exist_ok=True))
+    for model in ("syncnet", "audio2motion"):
+        checkpoints.release(work / model, shipped / "avatar" / model, half=HALF[model])
+    for stage in STAGES:
+        checkpoints.release(subject / stage, shipped / "demo" / stage, half=HALF[stage])
+    light_copy(subject / "dataset", shipped / "demo" / "dataset")
+    files.write_text(shipped / "demo" / "card.md", (subject / "card.md").read_text(encoding="utf-8"))
+    total = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
+    print(f"{shipped}: {total / 1e6:.1f} MB")
+
+
+def timed(name: str, make: Callable[[], object]) -> None:
+    """Runs one part and prints its minutes."""
+    print(f"== {name}", flush=True)
+    started = time.perf_counter()
+    make()
+    print(f"== {name}: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+
+
+def unless(there: Path, make: Callable[[], object]) -> None:
+    """Runs a part whose result isn't there yet."""
+    if there.exists():
+        print(f"{there.parent} is there already")
+    else:
+        make()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Clips and corpus on disk: complete, true, the same every time; and MediaPipe sees a face where the truth says it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+
+from data_tools.audio.features import features_for_frames
+from data_tools.audio.load import load_audio
+from data_tools.avatar.__main__ import main
+from data_tools.avatar.clip import render_clip
+from data_tools.avatar.corpus import make_corpus
+from data_tools.avatar.render import Renderer
+from data_tools.avatar.speech import excerpt, recording, sentence_clips, voices
+from data_tools.avatar.truth import perform
+from data_tools.errors import InputError
+from data_tools.face import canonical
+from data_tools.video.ffmpeg import ffmpeg_executable
+
+SIZE, SECONDS = 256, 1.2
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return render_clip(tmp_path_factory.mktemp("avatar") / "held out", part="heldout", size=SIZE, seconds=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def frames(clip):
+    command = [ffmpeg_executable(), "-v", "error", "-i", str(clip / "video.mp4"), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(raw, np.uint8).reshape(-1, SIZE, SIZE, 3)
+
+
+def test_the_folder_is_complete(clip, frames):
+    assert sorted(file.name for file in clip.iterdir()) == [
+        "audio.wav", "background.png", "head", "phonemes.json", "truth.npz", "video.mp4"
+    ]  # fmt: skip
+    with np.load(clip / "truth.npz", allow_pickle=False) as truth:
+        assert {"motion", "landmarks_2d", "cameras", "eye_openness", "mouth_opening"} <= set(truth.files)
+        assert all(truth[name].dtype == np.float32 for name in truth.files)
+        assert truth["motion"].shape == (30, 68, 3)
+    assert len(frames) == len(list((clip / "head").iterdir())) == 30
+    assert abs(len(load_audio(clip / "video.mp4")) / 16000 - SECONDS) < 0.1
+    assert all(0 <= start < end and ipa for start, end, ipa in json.loads((clip / "phonemes.json").read_text()))
+
+
+def test_the_mask_is_the_head_and_the_rest_stays(clip, frames):
+    background = cv2.imread(str(clip / "background.png"))[..., ::-1].astype(float)
+    with np.load(clip / "truth.npz") as truth:
+        mesh = truth["mesh_2d"]
+    for t in (0, 15, 29):
+        mask = cv2.imread(str(clip / "head" / f"{t:06d}.png"), cv2.IMREAD_GRAYSCALE)
+        inside = mesh[t].astype(int)
+        assert np.mean(mask[inside[:, 1], inside[:, 0]] > 128) > 0.97
+        rows = np.flatnonzero(mask.max(axis=1) > 128)
+        assert mask[0].max() == mask[:, 0].max() == mask[:, -1].max() == 0
+        assert rows[0] > 0.03 * SIZE
+        top = slice(0, SIZE // 2)
+        empty = cv2.dilate(mask, np.ones((5, 5)))[top] == 0
+        assert np.abs(frames[t][top].astype(float) - background[top])[empty].mean() < 3.0
+        assert np.abs(frames[t].astype(float) - background)[mask > 200].mean() > 20.0
+
+
+def test_rendering_is_deterministic_and_follows_the_mouth():
+    performance = perform(excerpt(recording("demo"), 0.0, 2.0))
+    renderer = Renderer(performance.speaker, 128)
+    first = [image for image, _ in renderer.frames(performance)]
+    again = [image for image, _ in Renderer(performance.speaker, 128).frames(performance)]
+    np.testing.assert_array_equal(first, again)
+
+
+def test_the_inside_of_the_mouth_is_seen_only_when_it_is_open():
+    performance = perform(recording("demo"))
+    figure = Renderer(performance.speaker, 64).avatar.figure
+    assert figure.triangles.max() < len(figure.shade) == len(figure.gloss)
+    renderer = Renderer(performance.speaker, 256)
+    jaw = performance.mouth[:, 0]
+    seen = []
+    for t in (int(performance.mouth[:, 6].argmax()), int(jaw.argmax())):
+        cut = type(performance)(
+            performance.clip,
+            performance.speaker,
+            performance.mouth[t : t + 1],
+            type(performance.behaviour)(*(getattr(performance.behaviour, n)[t : t + 1] for n in ("angles", "sway", "blink", "brow"))),
+            performance.vertices[t : t + 1],
+        )
+        image, mask = next(renderer.frames(cut))
+        seen.append(image.astype(float))
+        assert image.shape == (256, 256, 3) and mask.shape == (256, 256)
+    assert np.abs(seen[0] - seen[1]).max() > 60
+
+
+def test_mediapipe_finds_the_face_where_it_is(clip, frames):
+    try:
+        import mediapipe as mp
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        model = str(canonical.Path(canonical.__file__).with_name("models") / "face_landmarker.task")
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=model), running_mode=vision.RunningMode.VIDEO, num_faces=1
+        )
+        landmarker = vision.FaceLandmarker.create_from_options(options)
+    except (ImportError, OSError) as error:
+        pytest.skip(f"MediaPipe does not start here ({error}): apt-get install libegl1 libgles2 libgl1")
+    found = []
+    with landmarker:
+        for t, frame in enumerate(frames):
+            image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
+            faces = landmarker.detect_for_video(image, 40 * t).face_landmarks
+            found.append([(p.x * SIZE, p.y * SIZE) for p in faces[0]] if faces else np.full((478, 2), np.nan))
+    found = np.array(found)
+    seen = np.isfinite(found[:, 0, 0])
+    assert seen.mean() >= 0.95
+    with np.load(clip / "truth.npz") as truth:
+        distance = np.linalg.norm(found[seen, :468] - truth["mesh_2d"][seen], axis=-1)
+    assert np.median(distance) < 3.0  # pixels at 256
+
+
+def test_bad_requests_are_refused_and_leave_nothing(tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "keep.txt").write_text("mine")
+    for arguments in ({"size": 255}, {"size": 16}, {"speaker": "nobody"}, {"part": "all"}, {"speaker": "anna", "part": "heldout"}):
+        with pytest.raises(InputError):
+            render_clip(tmp_path / "new", **arguments)
+    with pytest.raises(InputError, match="not empty"):
+        render_clip(tmp_path / "full", seconds=0.2)
+    with pytest.raises(InputError, match="not empty"):
+        make_corpus(tmp_path / "full")
+    assert main(["video", "--out", str(tmp_path / "full"), "--seconds", "0.2"]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["full"]
+
+
+def test_a_failure_while_rendering_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(Renderer, "draw", lambda *_: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        render_clip(tmp_path / "new", size=64, seconds=0.2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpora") / "avatar"
+    return folder, make_corpus(folder)
+
+
+def test_the_corpus_keeps_its_format(corpus):
+    folder, meta = corpus
+    assert json.loads((folder / "meta.json").read_text()) == meta
+    assert meta["format"] == "geneface_jax.corpus" and meta["format_version"] == 1
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10e6
+    speakers = {split: {c["speaker"] for c in meta["clips"] if c["split"] == split} for split in ("train", "val")}
+    assert len(speakers["train"]) >= 8 and len(speakers["val"]) == 2 and not speakers["train"] & speakers["val"]
+    assert "demo" not in speakers["train"] | speakers["val"]
+    with np.load(folder / "clips.npz", allow_pickle=False) as arrays:
+        assert len(arrays.files) == 3 * len(meta["clips"])
+        for clip in meta["clips"][::9]:
+            n_frames = clip["n_frames"]
+            shapes = {"audio_features": (2 * n_frames, 80), "f0": (2 * n_frames,), "motion": (n_frames, 204)}
+            for name, shape in shapes.items():
+                array = arrays[f"{clip['name']}/{name}"]
+                assert array.shape == shape and array.dtype == np.float16 and np.isfinite(array).all()
+
+
+def test_the_corpus_is_what_the_speech_and_the_mesh_say(corpus):
+    folder, _ = corpus
+    speaker = next(iter(voices()))
+    clip = sentence_clips(speaker)[2]
+    with np.load(folder / "clips.npz") as arrays:
+        mel, _ = features_for_frames(clip.samples, clip.n_frames)
+        np.testing.assert_allclose(arrays[f"{clip.name}/audio_features"].astype(np.float32), mel, atol=4e-3)
+        motion = arrays[f"{clip.name}/motion"].astype(np.float32)
+    np.testing.assert_allclose(motion, perform(clip).motion.reshape(-1, 204), atol=2e-3)
+    gap = motion.reshape(-1, 68, 3)[:, 62, 1] - motion.reshape(-1, 68, 3)[:, 66, 1]
+    loudness = mel.mean(axis=1).reshape(-1, 2).mean(axis=1)
+    assert np.corrcoef(gap, loudness)[0, 1] > 0.3

@@ -1,0 +1,114 @@
+"""The command line: quick help, one sentence for wrong input, the promised exit codes."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from geneface_jax.cli import main as cli
+from geneface_jax.errors import InputError
+from geneface_jax.io import configs
+
+
+@pytest.fixture
+def verb(monkeypatch):
+    """Puts a verb of the test's own in place of `doctor`; returns a function that says what it does."""
+
+    def install(run, **defaults):
+        def add_arguments(parser):
+            parser.add_argument("--steps", type=int, default=1)
+            parser.set_defaults(**defaults)
+
+        module = SimpleNamespace(__doc__="Tests.", add_arguments=add_arguments, run=run)
+        monkeypatch.setitem(sys.modules, "geneface_jax.cli.doctor", module)
+
+    return install
+
+
+def raises(error):
+    def run(args):
+        raise error
+
+    return run
+
+
+def test_every_verb_has_its_file():
+    for name in cli.VERBS:
+        module = importlib.import_module(f"geneface_jax.cli.{name.replace('-', '_')}")
+        assert module.__doc__ and callable(module.add_arguments) and callable(module.run)
+
+
+def test_help_names_every_verb_and_imports_nothing_heavy():
+    script = (
+        "import sys; from geneface_jax.cli.main import main; main(['--help']); print(sorted({'jax', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    root = configs.repository()
+    out = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert all(f"\n  {name} " in out for name in cli.VERBS)
+    assert out.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_help_of_a_verb(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([name, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: geneface {name}" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_names_the_nearest(capsys):
+    assert cli.main(["evalute"]) == 2
+    assert "did you mean `geneface evaluate`?" in capsys.readouterr().err
+
+
+def test_an_unknown_argument_names_the_nearest(verb, capsys):
+    verb(lambda args: 0)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["doctor", "--step", "3"])
+    assert stopped.value.code == 2
+    assert "did you mean --steps?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (InputError("a.mp4 has no sound: record it again."), 2, "geneface doctor: a.mp4 has no sound: record it again.\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "the disk is full while writing out/x"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_exit_codes(verb, capsys, error, code, sentence):
+    verb(raises(error))
+    assert cli.main(["doctor"]) == code
+    captured = capsys.readouterr()
+    assert sentence in captured.err and captured.out == ""
+
+
+def test_a_bug_is_not_dressed_up_as_wrong_input(verb):
+    verb(raises(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
+    verb(raises(OSError(errno.EIO, "I/O error")))
+    with pytest.raises(OSError):
+        cli.main(["doctor"])
+
+
+def test_overrides_go_only_to_verbs_that_take_them(verb):
+    seen = []
+    verb(lambda args: seen.append(args.overrides) or 0, overrides=[])
+    assert cli.main(["doctor", "--config.a.b=3", "--steps", "2"]) == 0
+    assert seen == [["--config.a.b=3"]]
+    verb(lambda args: 0)
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "--config.a.b=3"])
+
+
+def test_train_refuses_an_unknown_key(capsys, tmp_path):
+    assert cli.main(["train", "--config", "head:demo", "--workdir", str(tmp_path), "--config.optimizer.learning=1"]) == 2
+    assert "did you mean --config.optimizer." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

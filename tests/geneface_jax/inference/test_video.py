@@ -1,0 +1,123 @@
+"""Videos out and in: exact length, true colours, whole files or none, ffmpeg's complaint in one sentence."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from data_tools.video.ffmpeg import ffmpeg_executable
+from geneface_jax.errors import InputError
+from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.video import VideoWriter, read_video, write_video
+
+RATE = 48000
+
+
+def ramp(n, height=64, width=96):
+    for i in range(n):
+        frame = np.empty((height, width, 3), np.uint8)
+        frame[:] = (200, 40 + 3 * i, 60)
+        frame[:, : width // 2] = (30, 60, 180)
+        yield frame
+
+
+def decoded_audio(path):
+    command = [ffmpeg_executable(), "-v", "error", "-i", str(path), "-ac", "1", "-ar", str(RATE), "-f", "f32le", "pipe:1"]
+    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.float32)
+
+
+def described(path):
+    return subprocess.run([ffmpeg_executable(), "-hide_banner", "-i", str(path)], capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0])
+def test_the_sound_lasts_as_long_as_the_picture(tmp_path, seconds):
+    time = np.arange(int(seconds * 16000)) / 16000
+    tone = (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    out = tmp_path / "ü name.mp4"
+    assert write_video(out, ramp(25), tone) == 25
+    sound = decoded_audio(out)
+    assert abs(len(sound) / RATE - 1.0) < 0.025  # one AAC frame
+    heard = np.abs(sound) > 0.05
+    assert abs(heard.sum() / len(sound) - min(seconds, 1.0)) < 0.15
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_browser_can_play_it(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(10), np.full(6400, 0.1, np.float32))
+    text = described(tmp_path / "a.mp4")
+    assert "h264 (High)" in text and "aac (LC)" in text and "yuv420p(tv, bt709" in text and "25 fps" in text
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def test_frames_come_back_in_order_and_in_colour(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(30), None, controls=Controls(crf=8))
+    frames = list(read_video(tmp_path / "a.mp4"))
+    assert len(frames) == 30
+    for got, sent in zip(frames, ramp(30), strict=True):
+        assert np.abs(got[:, 60:].astype(int) - sent[:, 60:]).max() <= 6
+        assert np.abs(got[:, :40].astype(int) - sent[:, :40]).max() <= 6
+
+
+def test_the_encoder_controls_act(tmp_path):
+    noise = [np.random.default_rng(i).integers(0, 255, (64, 96, 3), dtype=np.uint8) for i in range(20)]
+    size = {}
+    for name, controls in {
+        "fine": Controls(crf=5),
+        "rough": Controls(crf=45),
+        "rate": Controls(bitrate="100k"),
+        "capped": Controls(crf=5, maxrate="150k", bufsize="50k"),
+        "fast": Controls(crf=5, preset="ultrafast"),
+    }.items():
+        write_video(tmp_path / f"{name}.mp4", noise, None, controls=controls)
+        size[name] = (tmp_path / f"{name}.mp4").stat().st_size
+    assert size["rough"] < size["fine"] / 3 and size["rate"] < size["fine"] / 3 and size["capped"] < size["fine"] / 2
+    assert size["fast"] != size["fine"]
+    write_video(tmp_path / "full.mp4", noise, None, controls=Controls(pix_fmt="yuv444p"))
+    assert "yuv444p" in described(tmp_path / "full.mp4")
+
+
+def test_reading_at_another_rate_keeps_the_duration(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(50), None, fps=50)
+    assert len(list(read_video(tmp_path / "a.mp4", fps=25))) == 25
+
+
+def test_a_failure_leaves_the_earlier_file_alone(tmp_path):
+    out = tmp_path / "a.mp4"
+    out.write_bytes(b"earlier")
+
+    def breaks():
+        yield from ramp(3)
+        raise KeyError("renderer")
+
+    with pytest.raises(KeyError):
+        write_video(out, breaks(), np.ones(16000, np.float32))
+    with pytest.raises(InputError, match="ffmpeg could not write .*invalid preset 'bogus'"):
+        write_video(out, ramp(200, 256, 256), None, controls=Controls(preset="bogus"))
+    assert out.read_bytes() == b"earlier" and [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_bad_requests_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"\.mp4"):
+        write_video(tmp_path / "a.avi", ramp(1), None)
+    with pytest.raises(InputError, match="not a single frame"):
+        write_video(tmp_path / "a.mp4", [], None)
+    with pytest.raises(InputError, match="95x64"):
+        write_video(tmp_path / "a.mp4", ramp(1, width=95), None)
+    with pytest.raises(ValueError, match="frame 1"), VideoWriter(tmp_path / "a.mp4", None) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+        writer.write(np.zeros((32, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="no video"):
+        next(read_video(tmp_path / "none.mp4"))
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(InputError, match="could not read"):
+        list(read_video(tmp_path / "text.mp4"))
+    assert not [path for path in tmp_path.iterdir() if path.name != "text.mp4"]
+
+
+def test_reading_can_stop_early(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(60), None)
+    reader = read_video(tmp_path / "a.mp4")
+    assert next(reader).shape == (64, 96, 3)
+    reader.close()

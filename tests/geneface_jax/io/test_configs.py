@@ -1,0 +1,110 @@
+"""Configs: found by name, changed with checked types, refused with the nearest key, the same after a round trip."""
+
+from __future__ import annotations
+
+import pytest
+from ml_collections import ConfigDict
+
+from geneface_jax.errors import InputError
+from geneface_jax.io import configs
+
+FILE = """
+from ml_collections import ConfigDict
+def get_config(variant="demo"):
+    if variant not in ("demo", "reference"):
+        raise ValueError(f"variants are demo and reference, not {variant!r}")
+    small = variant == "demo"
+    return ConfigDict({"stage": "toy", "seed": 1, "train": {"steps": 10 if small else 1000, "live": False},
+                       "optimizer": {"lr": 1e-3, "name": "adam"}, "box": (1.0, 2.0), "clip": ConfigDict(), "note": None})
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text(FILE)
+    return path
+
+
+def test_variants(file):
+    assert configs.load(str(file)).train.steps == 10
+    assert configs.load(f"{file}:reference").train.steps == 1000
+    with pytest.raises(InputError, match="variants are demo and reference, not 'big'"):
+        configs.load(f"{file}:big")
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("--config.train.steps=25", "train.steps", 25),
+        ("train.live=true", "train.live", True),
+        ("--config.optimizer.lr=1", "optimizer.lr", 1.0),
+        ("--config.optimizer.name=a=b", "optimizer.name", "a=b"),
+        ("--config.box=(3, 4, 5)", "box", (3.0, 4.0, 5.0)),
+        ("--config.note=12", "note", 12),
+        ("--config.note=some words", "note", "some words"),
+    ],
+)
+def test_overrides_keep_the_type(file, override, key, value):
+    found = configs.load(str(file), [override])
+    for name in key.split("."):
+        found = found[name]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("--config.train.stepz=3", r"no config key 'train.stepz': did you mean --config.train.steps"),
+        ("--config.optimiser.lr=3", r"did you mean --config.optimizer.lr"),
+        ("--config.train=3", r"config.train is a group of keys: set one of them, for example --config.train.live"),
+        ("--config.train.steps=2.5", r"train.steps=2.5 is not of the key's type int"),
+        ("--config.train.live=maybe", r"not of the key's type bool"),
+        ("--config.box=(1, 'x')", r"not of the key's type float"),
+        ("--config.train.steps", r"write --config.key=value"),
+    ],
+)
+def test_bad_overrides_are_refused(file, override, sentence):
+    with pytest.raises(InputError, match=sentence):
+        configs.load(str(file), [override])
+
+
+def test_override_leaves_the_original_alone(file):
+    config = configs.load(str(file))
+    assert configs.override(config, ["train.steps=3"]).train.steps == 3 and config.train.steps == 10
+
+
+def test_round_trip(file, tmp_path):
+    config = configs.load(str(file))
+    configs.save(config, tmp_path)
+    assert configs.load_saved(tmp_path) == config
+    assert isinstance(configs.load_saved(tmp_path).box, tuple)
+
+
+def test_differences_name_the_keys(file):
+    config = configs.load(str(file))
+    assert configs.differences(config, config) == []
+    other = configs.override(config, ["train.steps=3"])
+    other.extra = 1
+    assert configs.differences(config, other) == ["train.steps: 10 -> 3", "extra: absent -> 1"]
+
+
+def test_missing_files_are_told(tmp_path):
+    with pytest.raises(InputError, match="no config file"):
+        configs.load("no_such_config:demo")
+    with pytest.raises(InputError, match="did you mean head"):
+        configs.load("configs/haed.py:demo")
+    with pytest.raises(InputError, match="doesn't exist"):
+        configs.load_saved(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="isn't a JSON file"):
+        configs.load_saved(tmp_path)
+
+
+def test_the_repositorys_configs_load_by_name():
+    for path in (configs.repository() / "configs").rglob("*.py"):
+        for variant in ("demo", "reference"):
+            config = configs.load(f"{path.relative_to(configs.repository())}:{variant}")
+            assert isinstance(config, ConfigDict)
+            assert {"steps", "log_every", "eval_every", "save_every", "keep"} <= set(config.train)
+            assert configs.from_json(configs.to_json(config)) == config

@@ -1,0 +1,108 @@
+"""fit: every part once, resumable, and never networks of one dataset on another."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from toy_stage import ToyStage, toy_config
+
+from geneface_jax import fit as fit_module
+from geneface_jax.errors import InputError
+from geneface_jax.fit import fit, plan
+from geneface_jax.io import checkpoints
+from geneface_jax.model_card import STAGES
+from geneface_jax.training import loop
+
+SOURCE = {"file": "/home/me/anna.mp4", "sha256": "ab" * 32, "fps": 30.0, "changes": ["30 frames/s were resampled to 25."]}
+
+
+@pytest.fixture
+def road(monkeypatch):
+    """A prepare that writes the two files fit reads, and toy stages; returns what ran and knobs to turn."""
+    made = SimpleNamespace(prepared=0, stages=[], content=0.0, signal_in=None)
+
+    def prepare(video, out_dir, **options):
+        made.prepared += 1
+        out_dir.mkdir(parents=True, exist_ok=True)
+        meta = {"n_frames": 110, "n_train": 100, "fps": 25, "face_model": "mediapipe", "audio_model": "mel_f0", "source": SOURCE, **options}
+        (out_dir / "meta.json").write_text(json.dumps(meta))
+        np.savez(out_dir / "arrays.npz", motion=np.full(3, made.content))
+        return out_dir
+
+    def get_stage(config):
+        made.stages.append(config.part)
+        return ToyStage(config, signal_at=7 if config.part == made.signal_in else None)
+
+    def toy_plan(subject, **options):
+        plans = {stage: toy_config(steps=options["steps"].get(stage, 12)) for stage in STAGES}
+        for stage, config in plans.items():
+            config.part = stage
+            config.variant = options["variant"]
+        return plans
+
+    monkeypatch.setitem(sys.modules, "data_tools.prepare", SimpleNamespace(prepare=prepare))
+    monkeypatch.setattr(fit_module, "plan", toy_plan)
+    monkeypatch.setattr(loop, "get_stage", get_stage)
+    return made
+
+
+def test_makes_the_subject_and_its_card(road, tmp_path):
+    subject = fit("anna.mp4", tmp_path / "anna", consent="Anna, 2026-11-21", steps={"head": 6})
+    assert road.stages == list(STAGES)
+    assert {stage: checkpoints.steps(subject / stage)[-1] for stage in STAGES} == {"postnet": 12, "head": 6, "torso": 12}
+    card = (subject / "card.md").read_text()
+    assert "# anna" in card and "Anna, 2026-11-21" in card and "30 frames/s were resampled to 25." in card
+    assert "| head | demo | 6 |" in card and "val/error" in card and "/home/me" not in card
+
+
+def test_a_card_without_consent_says_so(road, tmp_path):
+    subject = fit("anna.mp4", tmp_path / "anna")
+    assert "not stated" in (subject / "card.md").read_text()
+
+
+def test_goes_on_where_it_was_stopped_and_skips_what_is_whole(road, tmp_path, capsys):
+    road.signal_in = "head"
+    with pytest.raises(SystemExit):
+        fit("anna.mp4", tmp_path / "anna")
+    assert road.stages == ["postnet", "head"]
+    road.signal_in = None
+    fit("anna.mp4", tmp_path / "anna")
+    out = capsys.readouterr().out
+    assert "goes on from step" in out and "already at step 12 of 12" in out
+    assert checkpoints.steps(tmp_path / "anna" / "torso")[-1] == 12
+    minutes = json.loads((tmp_path / "anna" / "fit.json").read_text())["minutes"]
+    assert set(minutes) == {"prepare", *STAGES} and all(value > 0 for value in minutes.values())
+
+
+def test_networks_of_another_dataset_are_refused(road, tmp_path):
+    fit("anna.mp4", tmp_path / "anna")
+    road.content = 1.0
+    with pytest.raises(InputError, match="has changed since postnet, head, torso"):
+        fit("anna.mp4", tmp_path / "anna")
+
+
+def test_plan_looks_for_corpus_and_models_first(tmp_path):
+    nothing = {"variant": "demo", "steps": {}}
+    with pytest.raises(InputError, match="--corpus"):
+        plan(tmp_path, corpus=tmp_path / "c", corpus_models=tmp_path / "m", **nothing)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "meta.json").write_text("{}")
+    with pytest.raises(InputError, match="--corpus-models"):
+        plan(tmp_path, corpus=tmp_path / "c", corpus_models=tmp_path / "m", **nothing)
+
+
+def test_plan_hands_every_stage_what_it_reads(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "meta.json").write_text("{}")
+    for model in ("syncnet", "audio2motion"):
+        checkpoints.save(tmp_path / "m" / model, 1, {"params": {"w": np.zeros(1)}}, {})
+    plans = plan(tmp_path / "s", variant="demo", corpus=tmp_path / "c", corpus_models=tmp_path / "m", steps={"torso": 5})
+    assert list(plans) == list(STAGES)
+    assert all(config.data.subject == str(tmp_path / "s" / "dataset") for config in plans.values())
+    assert plans["postnet"].data.corpus == str(tmp_path / "c")
+    assert plans["postnet"].data.audio2motion == str(tmp_path / "m" / "audio2motion")
+    assert plans["torso"].train.steps == 5 and plans["head"].train.steps > 5

@@ -1,0 +1,163 @@
+"""The loop: one trace, resuming to the same bits, stopping well, refusing what is broken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from toy_stage import ToyStage, toy_config
+
+from geneface_jax.errors import InputError
+from geneface_jax.io import checkpoints, configs
+from geneface_jax.training.loop import train
+from geneface_jax.training.summaries import read_metrics
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def final_state(workdir):
+    stage = ToyStage(toy_config())
+    return checkpoints.restore(workdir, stage.init(jax.random.key(0)))
+
+
+def assert_same_bits(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        assert x.dtype == y.dtype and x.tobytes() == y.tobytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    stage = ToyStage(toy_config())
+    train(stage.config, workdir, stage=stage)
+    return workdir, stage
+
+
+def test_learns_in_one_trace(undisturbed):
+    workdir, stage = undisturbed
+    assert stage.traces == 1
+    assert stage.steps_seen == list(range(20))
+    losses = [row["tr/loss"] for row in read_metrics(workdir) if "tr/loss" in row]
+    assert losses[-1] < losses[0]
+
+
+def test_leaves_what_the_formats_promise(undisturbed):
+    workdir, _ = undisturbed
+    assert configs.load_saved(workdir) == toy_config()
+    assert list((workdir / "tensorboard").iterdir())
+    rows = read_metrics(workdir)
+    assert [row["step"] for row in rows if "tr/loss" in row] == [5, 10, 15, 20]
+    assert [row["step"] for row in rows if "val/error" in row] == [10, 20]
+    checkpoint = checkpoints.load(workdir)
+    assert checkpoint.step == 20 and set(checkpoint.state) == {"params", "batch_stats"}
+    assert checkpoint.metrics["val/error"] == pytest.approx(rows[-1]["val/error"])
+
+
+@pytest.mark.parametrize("stop", [5, 13])
+def test_resuming_gives_the_same_bits(undisturbed, tmp_path, stop):
+    first = toy_config(steps=stop)
+    train(first, tmp_path, stage=ToyStage(first))
+    assert checkpoints.steps(tmp_path)[-1] == stop
+    second = ToyStage(toy_config())
+    train(second.config, tmp_path, stage=second)
+    assert second.steps_seen == list(range(stop, 20))
+    assert_same_bits(final_state(tmp_path), final_state(undisturbed[0]))
+
+
+def test_a_finished_run_is_left_alone(undisturbed):
+    workdir, _ = undisturbed
+    before = (workdir / "metrics.jsonl").read_bytes()
+    stage = ToyStage(toy_config())
+    train(stage.config, workdir, stage=stage)
+    assert stage.traces == 0 and (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_sigterm_saves_exits_143_and_resumes_to_the_same_bits(undisturbed, tmp_path):
+    stage = ToyStage(toy_config(save_every=0), signal_at=9)
+    with pytest.raises(SystemExit) as stopped:
+        train(stage.config, tmp_path, stage=stage)
+    assert stopped.value.code == 143
+    assert 0 < checkpoints.steps(tmp_path)[-1] < 20
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    train(toy_config(), tmp_path, stage=ToyStage(toy_config()))
+    assert_same_bits(final_state(tmp_path), final_state(undisturbed[0]))
+
+
+def test_a_loss_that_breaks_stops_the_run_and_names_the_step(tmp_path):
+    stage = ToyStage(toy_config(), nan_at=11)
+    with pytest.raises(InputError, match=r"loss is not finite at step 12: the checkpoint of step 10"):
+        train(stage.config, tmp_path, stage=stage)
+    assert checkpoints.steps(tmp_path)[-1] == 10
+
+
+def test_another_network_in_the_same_folder_is_refused(undisturbed):
+    workdir, _ = undisturbed
+    other = toy_config(steps=30)
+    other.model.width = 4
+    before = configs.load_saved(workdir)
+    with pytest.raises(InputError, match=r"params/w as float32\[3, 2\], this config makes it float32\[4, 2\]"):
+        train(other, workdir, stage=ToyStage(other))
+    assert configs.load_saved(workdir) == before
+
+
+def test_a_changed_config_is_told(undisturbed, tmp_path, capsys):
+    first = toy_config(steps=5)
+    train(first, tmp_path, stage=ToyStage(first))
+    second = toy_config(steps=6)
+    second.optimizer.lr = 0.05
+    train(second, tmp_path, stage=ToyStage(second))
+    assert "optimizer.lr: 0.1 -> 0.05" in capsys.readouterr().out
+
+
+def test_an_error_in_the_data_reaches_the_caller(tmp_path):
+    stage = ToyStage(toy_config())
+
+    def host_batch(step):
+        raise InputError("frame 3 is unreadable: prepare it again.")
+
+    stage.host_batch = host_batch
+    with pytest.raises(InputError, match="frame 3"):
+        train(stage.config, tmp_path, stage=stage)
+
+
+def start(workdir, *, devices=1, steps=400, save_every=20, seconds=0.01):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    command = [sys.executable, str(ROOT / "tests" / "toy_stage.py"), str(workdir), str(steps), str(save_every), str(seconds)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_resumes_to_the_same_bits(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole, seconds=0).wait(timeout=120) == 0
+    for wanted in (60, 200):
+        process = start(killed)
+        deadline = time.monotonic() + 120
+        while (checkpoints.steps(killed) or [0])[-1] < wanted:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    assert start(killed).wait(timeout=120) == 0
+    assert_same_bits(final_state(killed), final_state(whole))
+    steps = [row["step"] for row in read_metrics(killed) if "tr/loss" in row]
+    assert steps == sorted(set(steps)), "a step stands twice in metrics.jsonl"
+
+
+@pytest.mark.slow
+def test_eight_devices_agree_with_one(tmp_path):
+    one, eight = tmp_path / "one", tmp_path / "eight"
+    assert start(one, steps=20, seconds=0).wait(timeout=120) == 0
+    assert start(eight, steps=20, seconds=0, devices=8).wait(timeout=120) == 0
+    a, b = final_state(one)[0], final_state(eight)[0]
+    np.testing.assert_allclose(a["params"]["w"], b["params"]["w"], rtol=1e-5, atol=1e-6)
