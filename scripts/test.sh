@@ -24,5 +24,7 @@ say "+ ruff check; ruff format --check; mypy"
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check --quiet .
 "$PYTHON" -m mypy
-say "+ pytest"
-exec "$PYTHON" -m pytest "${selection[@]}" "$@"
+# One process a core, at most four: each holds its own compiled programs, about 1 GB.
+processes="$("$PYTHON" -c 'import os; print(min(4, os.cpu_count() or 1))')"
+say "+ pytest in $processes processes"
+exec "$PYTHON" -m pytest -n "$processes" "${selection[@]}" "$@"

@@ -1,8 +1,8 @@
 """The features `mel_f0`: log-mel and fundamental frequency at 50 frames a second, two for every video frame.
 
-Timing. Audio frame a stands for its own hop, samples [320 a, 320 (a + 1)), and its windows are centred on the middle of that hop, that is at
-a / 50 s + 10 ms. Video frame i stands for [i / 25, (i + 1) / 25) s and so for exactly the audio frames 2i and 2i + 1; nothing is shifted
-between the two. (GeneFace's mel uses unpadded windows, whose centres lie at a / 50 s + 16 ms.)
+Timing. Audio frame a stands for its own hop, samples [320 a, 320 (a + 1)), and its windows are centred on the middle of that hop, at
+a / 50 s + 10 ms. Video frame i stands for [i / 25, (i + 1) / 25) s and so for exactly the audio frames 2i and 2i + 1; nothing is
+shifted between the two. (GeneFace's mel uses unpadded windows, whose centres lie at a / 50 s + 16 ms.)
 """
 
 from __future__ import annotations

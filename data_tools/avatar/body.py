@@ -22,7 +22,7 @@ def neck_mesh() -> Mesh:
 
 
 def neck_vertices(speaker: Speaker) -> tuple[np.ndarray, np.ndarray]:
-    """[NECK_ROWS, NECK_COLUMNS, 3] vertices and, per vertex, the share [NECK_ROWS, NECK_COLUMNS] of the head's movement it takes part in."""
+    """[NECK_ROWS, NECK_COLUMNS, 3] vertices, and the share [NECK_ROWS, NECK_COLUMNS] of the head's movement that each follows."""
     down = np.linspace(0.0, 1.0, NECK_ROWS)[:, None]
     angle = np.linspace(0.0, 2.0 * np.pi, NECK_COLUMNS, endpoint=False)[None]
     radius = speaker.jaw_width * (5.1 + 0.5 * (2.0 * down - 1.0) ** 2 + 1.2 * np.maximum(down - 0.7, 0.0) / 0.3)

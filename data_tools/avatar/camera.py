@@ -16,7 +16,7 @@ FOCAL = 1015.0 / 112.0 / 2.0
 PIVOT = np.array([0.0, -7.5, -5.5])
 """The head turns about the top of the neck."""
 
-OFFSET = np.array([0.0, 0.9, -190.0])
+OFFSET = np.array([0.0, 1.2, -182.0])
 """Head and hair are 56 % of the picture's height at this distance."""
 
 

@@ -86,7 +86,7 @@ def curtain_mesh() -> Mesh:
 
 
 def curtain_vertices(speaker: Speaker) -> np.ndarray:
-    """[CURTAIN_ROWS, CURTAIN_COLUMNS, 3]: long hair hanging behind the neck, bent forwards at both sides; flat and hidden for short hair."""
+    """[CURTAIN_ROWS, CURTAIN_COLUMNS, 3]: long hair that hangs behind the neck, bent forwards at its sides; not drawn for short hair."""
     generator = np.random.default_rng([speaker.seed, 2])
     length = 2.0 + 13.0 * (speaker.hair_length - LONG_HAIR) / (1.0 - LONG_HAIR) if speaker.hair_length > LONG_HAIR else 0.0
     angle = np.linspace(-0.62 * np.pi, 0.62 * np.pi, CURTAIN_COLUMNS)

@@ -21,7 +21,7 @@ BEHIND, BODY, COLLAR, OPENING_BACK, OPENING, OPENING_FRONT, HAIR_BACK, HEAD, HAI
 class Figure:
     """All parts of one speaker.
 
-    triangles [M, 3], corner_uv [M, 3, 2] atlas pixels, layer [M], is_head [M] bool, shade [V] (factor for light that does not reach a place),
+    triangles [M, 3], corner_uv [M, 3, 2] atlas pixels, layer [M], is_head [M] bool, shade [V] (factor where little light arrives),
     gloss [V] (strength of the highlight).
     """
 

@@ -1,8 +1,8 @@
 """A small triangle renderer: painter's order for what is seen, then texture and light per sub-pixel, then averaging.
 
-Triangles are drawn by OpenCV into a picture of triangle numbers, far ones first, at `SAMPLES` x `SAMPLES` sub-pixels. Every covered sub-pixel
-then takes texture coordinates and light from its triangle's three corners, linearly in the picture (the lens is long, so perspective inside a
-triangle does not matter). NumPy and OpenCV alone: no z-buffer loop in Python.
+Triangles are drawn by OpenCV into a picture of triangle numbers, far ones first, at `SAMPLES` x `SAMPLES` sub-pixels. Every covered
+sub-pixel then takes texture coordinates and light from its triangle's three corners, linearly in the picture (the lens is long, so
+perspective inside a triangle does not matter). NumPy and OpenCV alone: no z-buffer loop in Python.
 """
 
 from __future__ import annotations

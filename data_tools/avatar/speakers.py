@@ -38,6 +38,7 @@ class Speaker:
     wall: tuple[float, float, float]
 
 
+# Palettes; `make_speaker` varies what it picks.
 _SKINS = ((226, 178, 150), (236, 196, 172), (198, 146, 112), (150, 102, 74), (214, 166, 130), (112, 76, 58), (240, 205, 185))
 _HAIRS = ((58, 40, 30), (32, 26, 26), (140, 96, 54), (92, 58, 36), (176, 138, 84), (110, 104, 100), (120, 52, 30))
 _DARK_SKIN = 400.0
@@ -57,8 +58,9 @@ def make_speaker(name: str) -> Speaker:
         return float(np.clip(generator.normal(centre, spread), centre - 2 * spread, centre + 2 * spread))
 
     def one_of(colours: tuple, spread: float) -> tuple[float, float, float]:
-        colour = np.array(colours[generator.integers(len(colours))], float)
-        red, green, blue = np.clip(colour + generator.normal(0.0, spread, 3), 12.0, 246.0)
+        # Mostly lighter or darker, hardly another hue: dark hair would turn violet.
+        colour = np.array(colours[generator.integers(len(colours))], float) * generator.normal(1.0, 0.01 * spread)
+        red, green, blue = np.clip(colour + generator.normal(0.0, 0.25 * spread, 3), 12.0, 246.0)
         return float(red), float(green), float(blue)
 
     proportions = {

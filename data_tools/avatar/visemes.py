@@ -2,9 +2,9 @@
 
 Each phoneme pulls every parameter towards a target with a strength that fades with the distance in time (dominance functions; Cohen and
 Massaro, "Modeling coarticulation in synthetic visual speech", 1993): value(t) = sum_p D_p(t) target_p / sum_p D_p(t) with
-D_p(t) = strength_p exp(-|t - p| / FADE), |t - p| the distance to the middle half of the phoneme. A weak phoneme (k, h) takes the shape of its
-neighbours, a strong one (the rounding of w) imposes its own. Two gestures must happen whatever the neighbours want, lips shut for p, b, m and
-lower lip to the teeth for f, v; they are pulses that override the blend.
+D_p(t) = strength_p exp(-|t - p| / FADE), |t - p| the distance to the middle half of the phoneme. A weak phoneme (k, h) takes the shape
+of its neighbours, a strong one (the rounding of w) imposes its own. Two gestures must happen whatever the neighbours want, lips shut for
+p, b, m and lower lip to the teeth for f, v; they are pulses that override the blend.
 """
 
 from __future__ import annotations

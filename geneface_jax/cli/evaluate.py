@@ -64,11 +64,12 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
         return result
 
     rows: dict[str, Any] = {}
+    faces = _faces_can_be_found()
     if args.baselines:
-        rows |= heldout.baselines(target, known)
+        rows |= heldout.baselines(target, known, faces=faces)
     trained = bool(checkpoints.steps(folder / "head"))
     if trained or not args.baselines:
-        rendered = _render(args, folder, target)
+        rendered = _render(args, folder, target, faces)
         result["protocol"], result["landmarks"] = args.protocol, rendered["landmarks"]
         rows["rendered"] = rendered["pixels"]
     result["pixels"] = rows
@@ -82,7 +83,7 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _render(args: argparse.Namespace, folder: Path, target: Any) -> dict[str, Any]:
+def _render(args: argparse.Namespace, folder: Path, target: Any, faces: bool) -> dict[str, Any]:
     import numpy as np
     from tqdm import tqdm
 
@@ -90,11 +91,10 @@ def _render(args: argparse.Namespace, folder: Path, target: Any) -> dict[str, An
     from geneface_jax.inference.video import VideoWriter
 
     out = Path(args.out) if args.out else folder / "evaluation" / f"{args.protocol}.mp4"
-    faces = _faces_can_be_found()
     images = heldout.render_target(folder, target, args.protocol)
     sound = heldout.sound(target)
     with VideoWriter(out, sound) as writer:
-        progress = tqdm(images, total=len(target.frames), unit="frame", desc="rendering", leave=False)
+        progress = tqdm(images, total=len(target.frames), unit="frame", desc="rendering", leave=False, disable=None)
         scores = heldout.score_render(target, progress, lambda truth, image: writer.write(np.concatenate([truth, image], 1)), faces=faces)
     print(f"true (left) and rendered (right): {out}")
     return scores
@@ -120,10 +120,10 @@ def _video(args: argparse.Namespace) -> dict[str, Any]:
 
 def _faces_can_be_found() -> bool:
     """Whether MediaPipe runs here; says what is left out when it does not."""
-    from geneface_jax.evaluation.detector import FaceDetector
+    from geneface_jax.evaluation.detector import landmark_tracks
 
     try:
-        with FaceDetector():
+        with landmark_tracks(1):
             return True
     except InputError as error:
         print(f"landmark figures are left out: {error}")

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
 
     from geneface_jax.inference.pipeline import infer
 
-    with tqdm(unit="frame", desc="rendering", leave=False) as bar:
+    with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:  # nothing where no terminal is
 
         def progress(done: int, total: int) -> None:
             bar.total = total

@@ -15,8 +15,7 @@ from data_tools.audio.load import load_audio
 from geneface_jax.errors import InputError
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation import masks
-from geneface_jax.evaluation.detector import FaceDetector, LandmarkTrack
-from geneface_jax.evaluation.heldout import FaceDetectors
+from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary
 from geneface_jax.evaluation.sync import envelope_correlation
 from geneface_jax.inference.resize import resize
@@ -54,7 +53,7 @@ def compare_videos(
       InputError: a file can't be read, a picture is not square, or fewer than five frames are common.
     """
     scores, count, left_out = PixelScores(), 0, 0
-    with FaceDetectors() as (of_video, of_truth):
+    with landmark_tracks(2) as (of_video, of_truth):
         for image, true_image in zip_longest(read_video(video, FPS), read_video(truth, FPS)):
             if image is None or true_image is None:
                 left_out += 1
@@ -91,8 +90,7 @@ def video_against_audio(video: Path, audio: Path | None = None) -> dict[str, Any
       InputError: a file can't be read, there is no sound, or no face is found.
     """
     samples = load_audio(audio or video)
-    with FaceDetector() as detector:
-        track = LandmarkTrack(detector)
+    with landmark_tracks(1) as (track,):
         for frame in read_video(video, FPS):
             track.add(frame)
     if not track.found.any():

@@ -12,26 +12,24 @@ from rich.table import Table
 REGIONS = ("face hull", "head", "mouth", "frame")
 
 
-def pixel_table(title: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> Table:
-    """One row per method, PSNR and SSIM per region, and the mean number of pixels of each region in the header.
+def pixel_table(title: str, methods: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> Table:
+    """One row per region with its mean number of pixels, one column per method with PSNR in dB and SSIM.
 
     Args:
       title: what was evaluated.
-      rows: method -> region -> figures, as `scores.PixelScores.summary` gives.
+      methods: method -> region -> figures, as `scores.PixelScores.summary` gives.
       caption: which frames, which size, which condition.
     """
-    present = [region for region in REGIONS if any(region in row for row in rows.values())]
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("")
-    for region in present:
-        pixels = next(row[region]["pixels"] for row in rows.values() if region in row)
-        table.add_column(f"{region}\n{pixels:,.0f} px\nPSNR dB", justify="right")
-        table.add_column("\n\nSSIM", justify="right")
-    for method, row in rows.items():
-        cells = []
-        for region in present:
-            cells += [f"{row[region]['psnr']:.2f}", f"{row[region]['ssim']:.4f}"] if region in row else ["", ""]
-        table.add_row(method, *cells)
+    table.add_column("region")
+    table.add_column("pixels", justify="right")
+    for method in methods:
+        table.add_column(f"{method}\ndB  SSIM", justify="right")
+    for region in REGIONS:
+        found = [figures.get(region) for figures in methods.values()]
+        if any(found):
+            pixels = next(figures["pixels"] for figures in found if figures)
+            table.add_row(region, f"{pixels:,.0f}", *(f"{f['psnr']:.2f} {f['ssim']:.3f}" if f else "" for f in found))
     return table
 
 
@@ -47,6 +45,8 @@ def value_table(title: str, rows: Mapping[str, str], caption: str = "") -> Table
 
 def landmark_rows(summary: Mapping[str, Any]) -> dict[str, str]:
     """`scores.landmark_summary` in words."""
+    if not summary["frames"]:
+        return {"frames with both faces found": "0"}
     return {
         "mouth LMD (MediaPipe on both, nose aligned)": f"{summary['lmd']:.2f} px",
         "mouth opening, correlation at zero lag": f"{summary['mouth_correlation']:.3f}",

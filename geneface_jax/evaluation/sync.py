@@ -1,10 +1,15 @@
-"""Does the mouth follow the sound? Correlations of the mouth's opening with another mouth's, or with the loudness of speech."""
+"""Does the mouth follow the sound? Correlations of the mouth's opening with another mouth's, or with the loudness of speech.
+
+The true mouths of real speakers reach only 0.05 to 0.31 against loudness (four clips of 8 to 20 s): that figure shows that sound and mouth
+belong together at all and is no scale of quality. The comparison with the true mouth is.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
+from scipy import signal
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE
@@ -12,8 +17,11 @@ from data_tools.audio.load import SAMPLE_RATE
 MAX_LAG = 5
 """Frames (0.2 s) searched to each side for the best lag."""
 
-DYNAMIC_RANGE_DB = 40.0
-"""Of the envelope: what is quieter than this below loud speech counts as silence."""
+SPEECH_BAND = (300.0, 3000.0)
+"""Hz: where opening the mouth makes speech louder. Below lies the voice's pitch, above the hiss of nearly shut teeth."""
+
+LOUDNESS_EXPONENT = 0.3
+"""Loudness grows with this power of intensity (Stevens)."""
 
 _SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 
@@ -54,33 +62,30 @@ def best_lag(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None = None, max_
     nan and 0 when no lag gives a correlation.
     """
     valid = np.ones(len(a), bool) if valid is None else valid
+    max_lag = min(max_lag, max(len(a) - 3, 0))
     found = []
     for lag in range(-max_lag, max_lag + 1):
         late, early = slice(max(lag, 0), len(a) + min(lag, 0)), slice(max(-lag, 0), len(a) - max(lag, 0))
-        found.append((pearson(a[late], b[early], valid[late]), lag))
+        found.append((pearson(a[late], b[early], valid[late] & valid[early]), lag))
     known = [(r, lag) for r, lag in found if np.isfinite(r)]
     return max(known, key=lambda pair: (pair[0], -abs(pair[1]))) if known else (float("nan"), 0)
 
 
 def envelope(samples: np.ndarray, n_frames: int) -> np.ndarray:
-    """Loudness of speech per video frame.
-
-    Power of each frame's 640 samples, smoothed by (1, 2, 1) / 4, in dB, cut to the 40 dB below the loud frames (95th percentile), scaled
-    to 0 .. 1.
+    """Loudness of speech per video frame: power between 300 and 3000 Hz to the 0.3, smoothed by (1, 2, 1) / 4, largest value 1.
 
     Args:
       samples: [n] at 16 kHz; padded with silence or cut to n_frames.
 
     Returns:
-      [n_frames] float64.
+      [n_frames] float64 in 0 .. 1.
     """
     wanted = n_frames * _SAMPLES_PER_FRAME
     padded = np.pad(np.asarray(samples, np.float64)[:wanted], (0, max(0, wanted - len(samples))))
-    power = (padded.reshape(n_frames, _SAMPLES_PER_FRAME) ** 2).mean(1)
-    power = np.convolve(np.pad(power, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
-    level = 10.0 * np.log10(power + 1e-12)
-    loud = np.percentile(level, 95)
-    return np.clip((level - loud) / DYNAMIC_RANGE_DB + 1.0, 0.0, 1.0)
+    speech = signal.sosfiltfilt(signal.butter(2, SPEECH_BAND, "bandpass", fs=SAMPLE_RATE, output="sos"), padded)
+    loudness = (speech.reshape(n_frames, _SAMPLES_PER_FRAME) ** 2).mean(1) ** LOUDNESS_EXPONENT
+    smooth = np.convolve(np.pad(loudness, 1, mode="edge"), [0.25, 0.5, 0.25], mode="valid")
+    return smooth / max(smooth.max(), 1e-12)
 
 
 def envelope_correlation(

@@ -24,6 +24,11 @@ def scene_pose(cameras: jax.Array, scale: float = SCALE) -> jax.Array:
     return jnp.concatenate([top, bottom], axis=-2)
 
 
+def to_scene(points: np.ndarray) -> np.ndarray:
+    """[..., 3] points of the canonical head frame in decimetres -> scene units, scene axes."""
+    return np.asarray(points)[..., [1, 2, 0]] * (SCALE / 10.0)
+
+
 def pixel_rays(pose: jax.Array, intrinsics: jax.Array, rows: jax.Array, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Rays through pixel centres.
 

@@ -7,7 +7,7 @@ on a CPU every cell less is time.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+from scipy import interpolate, ndimage
 
 
 def carve(masks: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray, resolution: int, bound: float, margin: float = 0.03) -> np.ndarray:
@@ -43,3 +43,25 @@ def carve(masks: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray, resoluti
         inside = (local[:, 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
         seen[inside] |= near_mask[row[inside], column[inside]]
     return seen.reshape(resolution, resolution, resolution)
+
+
+def in_front_of_face(landmarks: np.ndarray, resolution: int, bound: float, margin: float) -> np.ndarray:
+    """Which cells float in front of the face, where a head can't be.
+
+    Masks of a person who hardly turns leave a long tunnel towards the camera; the landmarks know where the surface is. Without this
+    the first samples of every ray are spent on the tunnel until its density has faded.
+
+    Args:
+      landmarks: [68, 3] the person's mean landmarks in scene units, scene axes (x up, y towards the camera, z right).
+      resolution, bound: of the grid.
+      margin: scene units in front of the surface that stay.
+
+    Returns:
+      [R, R, R] bool.
+    """
+    axis = (np.arange(resolution) + 0.5) * (2.0 * bound / resolution) - bound
+    plane = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
+    surface = interpolate.griddata(landmarks[:, [0, 2]], landmarks[:, 1], plane, method="linear")
+    nearest = interpolate.griddata(landmarks[:, [0, 2]], landmarks[:, 1], plane, method="nearest")
+    surface = np.where(np.isnan(surface), nearest, surface)
+    return axis[None, :, None] > surface[:, None, :] + margin

@@ -29,6 +29,7 @@ def vae_gradients(
     network: Audio2Motion,
     variables: Mapping[str, Any],
     batch: Mapping[str, jax.Array],
+    indices: jax.Array,
     weights: Mapping[str, Any],
     rng: jax.Array,
     expert: SyncExpert | None,
@@ -42,6 +43,7 @@ def vae_gradients(
       network: the VAE with `axis_name=devices.AXIS`.
       variables: {"params", "batch_stats"}.
       batch: audio [B, 2T, C], motion [B, T, 204], mask [B, T].
+      indices: [B] numbers of the items in the global batch, for random draws.
       weights: of `mse`, `continuity`, `kl`, `sync` (numbers or traced scalars).
       rng: key, the same on all devices.
       expert: the frozen SyncNet, or None (then `sync` is 0).
@@ -49,7 +51,6 @@ def vae_gradients(
       clips_per_item: clips judged by the expert in each item.
       train_statistics: False keeps batch norm at its running statistics.
     """
-    indices = devices.global_indices(batch["mask"].shape[0])
     rng_noise, rng_clips = jax.random.split(rng)
     noise = item_noise(rng_noise, indices, (batch["mask"].shape[1] // STRIDE, network.latent))
 

@@ -161,8 +161,7 @@ def test_vae_losses_and_gradients(vae, vae_io, syncnet, mode):
             collections, motion, mask, vae_io["in_hubert"], vae_io["in_posterior_noise"], train=mode == "train", mutable=["batch_stats"]
         )
         clips = sync_clips(vae_io["in_hubert"], prediction, vae_io["task_clip_batch_index"], vae_io["task_clip_start"])
-        # In the original's training mode the expert's batch norm is in training mode too (ours stays frozen in the stages).
-        (audio, mouth), _ = sync_network.apply(sync_variables, *clips, train=mode == "train", mutable=["batch_stats"])
+        audio, mouth = sync_network.apply(sync_variables, *clips)
         losses = {
             "mse": masked_mse(prediction, motion, mask),
             "continuity": continuity(prediction, motion, mask),
@@ -218,7 +217,7 @@ def test_postnet_losses_and_gradients(syncnet, mode):
         own = generate(params, io["in_person_raw_lm3d"]) * mask[..., None]
         fake = generate(params, io["in_raw_lm3d"])
         clips = sync_clips(io["in_hubert"], fake, io["task_clip_batch_index"], io["task_clip_start"])
-        (audio, mouth), _ = sync_network.apply(sync_variables, *clips, train=mode == "train", mutable=["batch_stats"])
+        audio, mouth = sync_network.apply(sync_variables, *clips)
         losses = {
             "mse": masked_mse(own, io["in_person_gt_lm3d"], np.ones_like(mask)) * mask.size / mask.sum(),
             "adv": lsgan_generator(critic.apply(critic_variables, fake), mask),

@@ -29,12 +29,8 @@ def _convert(weights: dict[str, np.ndarray], modules: list[tuple[str, str, str]]
             continue
         value = np.asarray(value, np.float32)
         prefix, leaf = key.rsplit(".", 1)
-        for pattern, kind, target in modules:
-            match = re.fullmatch(pattern, prefix)
-            if match:
-                break
-        else:
-            raise KeyError(f"no rule for {key}")
+        matches = [(re.fullmatch(pattern, prefix), kind, target) for pattern, kind, target in modules]
+        match, kind, target = next(found for found in matches if found[0])
         path = match.expand(target).split("/")
         if kind == "norm":
             collection, name = _BATCH_NORM[leaf]

@@ -80,15 +80,15 @@ class Audio2MotionStage:
 
     def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
         rng_audio, rng_loss = jax.random.split(rng)
+        indices = devices.global_indices(batch["mask"].shape[0])
         if self.config.data.augment.enabled:
-            indices = devices.global_indices(batch["mask"].shape[0])
             batch = {**batch, "audio": augment_batch(rng_audio, indices, batch["audio"], self.config.data.augment)}
         expert = dataclasses.replace(self.expert, variables=data) if self.expert else None
         loss, gate = self.config.loss, state["sync_gate"]
         weights = {"mse": loss.mse, "continuity": loss.continuity, "kl": loss.kl, "sync": loss.sync * gate["open"]}
         clips = -(-loss.sync_clips // self.config.data.batch)
         grads, losses, batch_stats = vae_gradients(
-            self.network, state, batch, weights, rng_loss, expert, state["constants"]["motion_std"], clips
+            self.network, state, batch, indices, weights, rng_loss, expert, state["constants"]["motion_std"], clips
         )
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], state["params"])
         # The average starts from the first step's own loss.

@@ -17,10 +17,10 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
 from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
-from geneface_jax.rendering.cameras import pixel_rays, scene_pose
+from geneface_jax.rendering.cameras import pixel_rays, scene_pose, to_scene
 from geneface_jax.rendering.head import render_head
 from geneface_jax.rendering.settings import MarchSettings
-from geneface_jax.rendering.silhouette import carve
+from geneface_jax.rendering.silhouette import carve, in_front_of_face
 from geneface_jax.rendering.train_rays import render_groups
 from geneface_jax.training import devices
 from geneface_jax.training.field_losses import ambient_outside_face, masked_mean, opacity_entropy, psnr
@@ -68,7 +68,11 @@ class HeadStage:
         params = self.model.init(rng, window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialise)["params"]
         resolution = self.config.march.grid_resolution
         chosen = np.unique(np.linspace(0, self.subject.n_train - 1, CARVE_FRAMES).astype(int))
-        seen = carve(self.subject.head_masks(chosen), self.poses[chosen], self.intrinsics, resolution, self.config.model.bound)
+        bound = self.config.model.bound
+        seen = carve(self.subject.head_masks(chosen), self.poses[chosen], self.intrinsics, resolution, bound)
+        if self.config.march.front_margin > 0:
+            face = to_scene(self.subject.mean_face + self.subject.motion_mean / 10.0)
+            seen &= ~in_front_of_face(face, resolution, bound, self.config.march.front_margin)
         if not seen.any():
             raise InputError(
                 f"no head is visible in {self.subject.folder / 'head'}: the head masks are empty or the cameras look past them; "

@@ -8,6 +8,7 @@ the other phase reads 0.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -110,12 +111,9 @@ class PostNetStage:
         }
 
     def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
-        rng_corpus, rng_person, rng_loss = jax.random.split(rng, 3)
+        rng_audio, rng_loss = jax.random.split(rng)
         if self.config.data.augment.enabled:
-            batch = {
-                "corpus": self._augmented(rng_corpus, batch["corpus"]),
-                "person": self._augmented(rng_person, batch["person"]),
-            }
+            batch = self._augmented(rng_audio, batch)
         expert = dataclasses.replace(self.expert, variables=data) if self.expert else None
         zeros = {name: jnp.zeros(()) for name in (*METRICS, *(f"finetune/{name}" for name in FINETUNE_METRICS))}
 
@@ -131,30 +129,40 @@ class PostNetStage:
             return self._adversarial_step(state, expert, batch, rng_loss)
         return jax.lax.cond(step < self.config.finetune_audio2motion.steps, finetune, adversarial, state)
 
-    def _augmented(self, rng: jax.Array, windows: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        indices = devices.global_indices(windows["mask"].shape[0])
-        return {**windows, "audio": augment_batch(rng, indices, windows["audio"], self.config.data.augment)}
+    def _augmented(self, rng: jax.Array, batch: Any) -> Any:
+        together, indices, split = self._together(batch)
+        audio = split(augment_batch(rng, indices, together["audio"], self.config.data.augment))
+        return {part: {**batch[part], "audio": audio[part]} for part in batch}
+
+    def _together(self, batch: Any) -> tuple[dict[str, jax.Array], jax.Array, Callable[[jax.Array], dict[str, jax.Array]]]:
+        """Corpus and person windows as one batch, the items' numbers for random draws, and the way back."""
+        corpus, person = batch["corpus"], batch["person"]
+        n_corpus, n_person = corpus["mask"].shape[0], person["mask"].shape[0]
+        # The person's items are counted after all of the corpus', whatever the number of devices.
+        indices = jnp.concatenate([devices.global_indices(n_corpus), self.config.data.batch + devices.global_indices(n_person)])
+        together = jax.tree.map(lambda *parts: jnp.concatenate(parts), corpus, person)
+        return together, indices, lambda x: {"corpus": x[:n_corpus], "person": x[n_corpus:]}
 
     def _finetune_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
         """One update of the VAE on corpus and person windows together. Batch norm keeps its statistics: one voice would bend them."""
-        together = jax.tree.map(lambda *parts: jnp.concatenate(parts), batch["corpus"], batch["person"])
+        together, indices, _ = self._together(batch)
         variables = {"params": state["params"]["audio2motion"], "batch_stats": state["batch_stats"]["audio2motion"]}
         weights = self.config.finetune_audio2motion.loss
         grads, losses, _ = vae_gradients(
-            self.vae, variables, together, weights, rng, expert, state["constants"]["motion_std"], self._clips_per_item, False
+            self.vae, variables, together, indices, weights, rng, expert, state["constants"]["motion_std"], self._clips_per_item, False
         )
         state = self._updated(state, {"audio2motion": grads})
         return state, {f"finetune/{name}": losses[name] for name in FINETUNE_METRICS}
 
     def _adversarial_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
         """One update of the generator, then one of the discriminator on the same generated frames."""
-        rng_corpus, rng_person, rng_clips, *rng_dropout = jax.random.split(rng, 6)
+        rng_noise, rng_clips, *rng_dropout = jax.random.split(rng, 5)
         # Dropout draws differ between devices: every device drops other frames' features.
         rng_dropout = [jax.random.fold_in(key, devices.index()) for key in rng_dropout]
         corpus, person, params = batch["corpus"], batch["person"], state["params"]
         weights = self.config.loss
-        corpus_input = self._vae_sample(state, rng_corpus, corpus)
-        person_input = self._vae_sample(state, rng_person, person)
+        together, indices, split = self._together(batch)
+        samples = split(self._vae_samples(state, rng_noise, indices, together))
         corpus_indices = devices.global_indices(corpus["mask"].shape[0])
 
         def discriminate(params, motion, key):
@@ -163,9 +171,9 @@ class PostNetStage:
         def generator_loss(postnet):
             # The person first, then the corpus: the order matters for the running statistics.
             collections = {"params": postnet, "batch_stats": state["batch_stats"]["postnet"]}
-            own, updates = self.generator.apply(collections, person_input, train=True, mutable=["batch_stats"])
+            own, updates = self.generator.apply(collections, samples["person"], train=True, mutable=["batch_stats"])
             collections = {"params": postnet, **updates}
-            fake, updates = self.generator.apply(collections, corpus_input, train=True, mutable=["batch_stats"])
+            fake, updates = self.generator.apply(collections, samples["corpus"], train=True, mutable=["batch_stats"])
             losses = {
                 "mse": masked_mse(own, person["motion"], person["mask"]),
                 "adv": lsgan_generator(discriminate(params["discriminator"], fake, rng_dropout[0]), corpus["mask"]),
@@ -197,9 +205,8 @@ class PostNetStage:
         state["batch_stats"] = {**state["batch_stats"], "postnet": devices.mean(batch_stats)}
         return state, devices.mean({**losses, **metrics})
 
-    def _vae_sample(self, state: State, rng: jax.Array, windows: dict[str, jax.Array]) -> jax.Array:
+    def _vae_samples(self, state: State, rng: jax.Array, indices: jax.Array, windows: dict[str, jax.Array]) -> jax.Array:
         """The VAE's motion for windows of audio, without gradient; zero where padded."""
-        indices = devices.global_indices(windows["mask"].shape[0])
         z = self.config.data.temperature * item_noise(rng, indices, (windows["mask"].shape[1] // STRIDE, self.vae.latent))
         variables = {"params": state["params"]["audio2motion"], "batch_stats": state["batch_stats"]["audio2motion"]}
         motion = self.vae.apply(variables, windows["audio"], z, method=Audio2Motion.generate)

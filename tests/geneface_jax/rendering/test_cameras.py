@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-from geneface_jax.rendering.cameras import SCALE, image_coords, pixel_rays, pose_vector, project, scene_pose
-from geneface_jax.rendering.silhouette import carve
+from data_tools.face.canonical import mean_face
+from geneface_jax.rendering.cameras import SCALE, image_coords, pixel_rays, pose_vector, project, scene_pose, to_scene
+from geneface_jax.rendering.silhouette import carve, in_front_of_face
 from scipy.spatial.transform import Rotation
 
 INTRINSICS = np.array([580.0, 580.0, 64.0, 60.0])
@@ -56,3 +57,12 @@ def test_carving_keeps_the_head_and_drops_the_rest():
     assert kept[tuple(((scene + 1) / 2 * 32).astype(int))]
     assert not kept[0].any() and not kept[:, :, 0].any()
     assert 0.001 < kept.mean() < 0.2
+
+
+def test_cells_in_front_of_the_face_are_known():
+    face = to_scene(mean_face())
+    front = in_front_of_face(face, 32, 1.0, margin=0.1)
+    cell = lambda p: tuple(((np.asarray(p) + 1) / 2 * 32).astype(int))  # noqa: E731
+    for point in face:
+        assert not front[cell(point)], "the surface itself stays"
+        assert front[cell(point + [0.0, 0.2, 0.0])]

@@ -1,0 +1,1 @@
+"""The picture behind the person, gathered over the clip."""

@@ -1,0 +1,1 @@
+"""The steps of `prepare`, each of which reads files and leaves files."""

@@ -1,0 +1,67 @@
+"""Point groups of MediaPipe's face mesh, and measures taken from landmarks in the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_tools.face.canonical import LANDMARKS_68
+
+FOREHEAD, CHIN = 10, 152
+"""Topmost and lowest point of the face oval."""
+
+# fmt: off
+RIGID = np.array([
+    10, 109, 338, 67, 297, 103, 332, 151, 108, 337, 69, 299, 9, 8,          # forehead and glabella
+    168, 6, 197, 195, 5, 4, 1, 122, 351, 196, 419, 3, 248, 45, 275,         # nose ridge and its sides
+    33, 133, 362, 263,                                                      # eye corners
+    116, 345, 117, 346, 118, 347, 111, 340, 123, 352, 50, 280,              # cheek bones
+    127, 356, 162, 389, 234, 454, 21, 251,                                  # temples
+], dtype=np.int32)
+"""Points that speech and blinks don't move: no lids, brow hairs, lips or jaw."""
+
+JAW_LINE = np.array([234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454], dtype=np.int32)
+"""Lower half of the face oval, from the ear at the picture's left over the chin to the ear at the right."""
+# fmt: on
+
+
+def eye_openness(points: np.ndarray) -> np.ndarray:
+    """[T, 68, 2 or 3] points -> [T] lid gap / eye width, mean of both eyes: about 0 closed, 0.3 to 0.4 open."""
+
+    def ratio(first: int) -> np.ndarray:
+        corner_a, upper_a, upper_b, corner_b, lower_b, lower_a = (points[:, first + k] for k in range(6))
+        gap = np.linalg.norm(upper_a - lower_a, axis=-1) + np.linalg.norm(upper_b - lower_b, axis=-1)
+        return gap / (2.0 * np.linalg.norm(corner_a - corner_b, axis=-1))
+
+    return ((ratio(36) + ratio(42)) / 2.0).astype(np.float32)
+
+
+def face_box(landmarks_2d: np.ndarray, size: int) -> np.ndarray:
+    """[T, 68, 2] pixels -> [T, 4] int32 x0, y0, x1, y1 (exclusive), clipped to the picture. GeneFace's rule.
+
+    The centre is the middle of the x range and the height of point 27 (between the eyes); half width 1.5 times the half x range, half
+    height 1.15 times the way from there to the chin.
+    """
+    x_low, x_high = landmarks_2d[..., 0].min(1), landmarks_2d[..., 0].max(1)
+    half_width, half_height = 1.5 * (x_high - x_low) / 2.0, 1.15 * (landmarks_2d[:, 8, 1] - landmarks_2d[:, 27, 1])
+    return _boxes((x_low + x_high) / 2.0, landmarks_2d[:, 27, 1], half_width, np.abs(half_height), size)
+
+
+def lip_box(landmarks_2d: np.ndarray, size: int) -> np.ndarray:
+    """[T, 68, 2] pixels -> [T, 4] int32 square around the outer lips (points 48-59), 1.2 times their larger half extent; as `face_box`."""
+    lips = landmarks_2d[:, 48:60]
+    low, high = lips.min(1), lips.max(1)
+    half = 1.2 * (high - low).max(1) / 2.0
+    centre = (low + high) / 2.0
+    return _boxes(centre[:, 0], centre[:, 1], half, half, size)
+
+
+def _boxes(x: np.ndarray, y: np.ndarray, half_width: np.ndarray, half_height: np.ndarray, size: int) -> np.ndarray:
+    """Boxes around centres, at least 2 pixels wide and high even at the picture's border."""
+    low = np.floor(np.stack([x - half_width, y - half_height], 1)).clip(0, size - 2)
+    high = np.ceil(np.stack([x + half_width, y + half_height], 1)).clip(None, size)
+    return np.concatenate([low, np.maximum(high, low + 2)], 1).astype(np.int32)
+
+
+def pick_68(points: np.ndarray) -> np.ndarray:
+    """[..., 478, C] -> [..., 68, C]."""
+    return points[..., LANDMARKS_68, :]

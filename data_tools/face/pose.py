@@ -1,0 +1,271 @@
+"""Head pose of every frame and the person's own rigid shape, from 2D landmarks: a small bundle adjustment.
+
+Conventions: the world is the canonical head frame in decimetres (x to the image's right, y up, z to the camera); a pose (rotation R,
+translation t) takes a world point p to the OpenGL camera frame, R p + t, which looks along -z. Pixels: u = cx - f X / Z, v = cy + f Y / Z.
+
+All frames are solved together. Landmark noise is shared by all points of a frame (the network sees one slightly shifted crop), so it does
+not average out over points, and what a single frame says about pose is worth a few independent points only; a prior on the pose's
+acceleration takes the rest. The estimate is a maximum a posteriori smoother over the whole clip: it looks both ways in time and so has no
+lag, and directions that the picture shows poorly (distance) are smoothed more than those it shows well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy.linalg import solveh_banded
+from scipy.spatial.transform import Rotation
+
+from data_tools.face.canonical import canonical_face
+from data_tools.face.geometry import RIGID
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseSettings:
+    """Noise model of the pose estimate; lengths in pixels refer to a 512x512 crop.
+
+    Attributes:
+      landmark_sigma: pixels, standard deviation of a landmark.
+      independent_points: how many independent points the landmarks of one frame are worth.
+      turn_sigma: radians per frame^2, standard deviation of the head's angular acceleration. 0 switches the smoothing off.
+      shift_sigma: decimetres per frame^2, the same for its position.
+      shape_sigma: decimetres, how far the rigid shape may leave the average of MediaPipe's own 3D points.
+      rounds: alternations of pose and shape.
+    """
+
+    landmark_sigma: float = 1.0
+    independent_points: float = 8.0
+    turn_sigma: float = 0.0025
+    shift_sigma: float = 0.004
+    shape_sigma: float = 0.05
+    rounds: int = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadPose:
+    """Poses of a clip.
+
+    Attributes:
+      rotation: [T, 3, 3]; translation: [T, 3] dm: world to camera.
+      shape: [P, 3] dm, the person's rigid points (`RIGID`) in the canonical frame.
+      unsmoothed_rotation, unsmoothed_translation: the same without the prior on acceleration, for the report.
+      error: [T] pixels, root mean square reprojection error of the rigid points.
+    """
+
+    rotation: np.ndarray
+    translation: np.ndarray
+    shape: np.ndarray
+    unsmoothed_rotation: np.ndarray
+    unsmoothed_translation: np.ndarray
+    error: np.ndarray
+
+
+def intrinsics(size: int) -> dict[str, float]:
+    """The one camera of every dataset: GeneFace's 1015 px focal length for a 224 px picture, scaled; principal point in the middle."""
+    focal = 1015.0 / 112.0 * size / 2.0
+    return {"fx": focal, "fy": focal, "cx": size / 2.0, "cy": size / 2.0}
+
+
+def project(points: np.ndarray, rotation: np.ndarray, translation: np.ndarray, size: int) -> np.ndarray:
+    """[P, 3] or [T, P, 3] dm points seen by poses [T, 3, 3], [T, 3] -> [T, P, 2] pixels."""
+    return _pixels(_to_camera(points, rotation, translation), size)
+
+
+def camera_matrices(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Poses (dm) -> camera-to-world [T, 4, 4] float32, OpenGL axes, metres."""
+    matrices = np.tile(np.eye(4), (len(rotation), 1, 1))
+    matrices[:, :3, :3] = rotation.transpose(0, 2, 1)
+    matrices[:, :3, 3] = -np.einsum("tji,tj->ti", rotation, translation) / 10.0
+    return matrices.astype(np.float32)
+
+
+def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = None, settings: PoseSettings = PoseSettings()) -> HeadPose:
+    """Poses and rigid shape of a clip.
+
+    Args:
+      landmarks: [T, 478, 3] pixels of a size x size crop, z in pixels (only its clip average is used, as a prior for the shape).
+      size: pixels.
+      trust: [T] 0..1, weight of each frame's landmarks (small where they were interpolated).
+      settings: the noise model.
+
+    Returns:
+      HeadPose, whose shape is aligned to the canonical face (rotation, scale, position).
+    """
+    trust = np.ones(len(landmarks)) if trust is None else np.asarray(trust, np.float64)
+    seen = np.asarray(landmarks[:, RIGID, :2], np.float64)
+    canonical = canonical_face()["vertices"][RIGID].astype(np.float64) / 10.0
+    prior = _average_shape(np.asarray(landmarks[:, RIGID], np.float64), canonical)
+    sigma = settings.landmark_sigma * size / 512.0
+    vectors, translation = _first_guess(seen, prior, size)
+    shape, weights = prior, np.ones(len(RIGID))
+    for _ in range(settings.rounds):
+        vectors, translation = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings)
+        rotation = Rotation.from_rotvec(vectors).as_matrix()
+        shape = _triangulate(seen, rotation, translation, prior, trust, size, sigma, settings.shape_sigma)
+        # Points that wobble against the rest (hair over the forehead, a temple at the outline) count less.
+        spread = np.sqrt(np.mean((project(shape, rotation, translation, size) - seen) ** 2, axis=(0, 2)))
+        weights = 1.0 / (sigma**2 + spread**2)
+        weights /= weights.mean()
+        shape, rotation, translation = _realign(shape, rotation, translation, canonical)
+        vectors = Rotation.from_matrix(rotation).as_rotvec()
+    smooth = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings)
+    rough = _fit_poses(seen, shape, weights, trust, *smooth, size, sigma, dataclasses.replace(settings, turn_sigma=0.0))
+    rotation = Rotation.from_rotvec(smooth[0]).as_matrix()
+    error = np.sqrt(np.mean(np.sum((project(shape, rotation, smooth[1], size) - seen) ** 2, -1), -1))
+    return HeadPose(rotation, smooth[1], shape, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)
+
+
+def jitter(rotation: np.ndarray, translation: np.ndarray, shape: np.ndarray, size: int) -> float:
+    """Mean absolute second difference, in pixels, of the rigid points as the poses project them."""
+    pixels = project(shape, rotation, translation, size)
+    return float(np.abs(pixels[2:] - 2.0 * pixels[1:-1] + pixels[:-2]).mean())
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Scale s, rotation R, shift d that minimise |s R source + d - target|^2 for [..., P, 3] point sets (Umeyama)."""
+    centre_s, centre_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
+    a, b = source - centre_s, target - centre_t
+    u, values, vt = np.linalg.svd(np.swapaxes(b, -1, -2) @ a)
+    flip = np.ones_like(values)
+    flip[..., -1] = np.sign(np.linalg.det(u @ vt))
+    rotation = (u * flip[..., None, :]) @ vt
+    scale = (values * flip).sum(-1) / (a**2).sum((-1, -2))
+    shift = centre_t[..., 0, :] - scale[..., None] * np.einsum("...ij,...j->...i", rotation, centre_s[..., 0, :])
+    return scale, rotation, shift
+
+
+def _average_shape(landmarks: np.ndarray, canonical: np.ndarray) -> np.ndarray:
+    """[T, P, 3] pixel landmarks -> [P, 3] dm: each frame's points moved onto the canonical ones, then averaged (two rounds)."""
+    points = landmarks * np.array([1.0, -1.0, -1.0])
+    average = canonical
+    for _ in range(2):
+        scale, rotation, shift = similarity(points, np.broadcast_to(average, points.shape))
+        moved = scale[:, None, None] * np.einsum("tij,tpj->tpi", rotation, points) + shift[:, None]
+        average = np.median(moved, axis=0)
+    scale, rotation, shift = similarity(average, canonical)
+    return scale * average @ rotation.T + shift
+
+
+def _first_guess(seen: np.ndarray, shape: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A frontal face at the distance its size in the picture suggests."""
+    camera = intrinsics(size)
+    extent = np.sqrt(((seen - seen.mean(1, keepdims=True)) ** 2).sum(-1).mean(1))
+    true_extent = np.sqrt(((shape - shape.mean(0))[:, :2] ** 2).sum(-1).mean())
+    distance = camera["fx"] * true_extent / extent
+    centre = (seen.mean(1) - [camera["cx"], camera["cy"]]) * (distance / camera["fx"])[:, None]
+    translation = np.stack([centre[:, 0], -centre[:, 1], -distance], 1) - shape.mean(0)
+    return np.zeros((len(seen), 3)), translation
+
+
+def _to_camera(points: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    points = np.broadcast_to(points, (len(rotation), *np.shape(points)[-2:]))
+    return points @ rotation.transpose(0, 2, 1) + translation[:, None]
+
+
+def _pixels(camera_points: np.ndarray, size: int) -> np.ndarray:
+    camera = intrinsics(size)
+    x, y, z = np.moveaxis(camera_points, -1, 0)
+    return np.stack([camera["cx"] - camera["fx"] * x / z, camera["cy"] + camera["fy"] * y / z], -1)
+
+
+def _pixel_jacobian(camera_points: np.ndarray, size: int) -> np.ndarray:
+    """[T, P, 3] camera points -> [T, P, 2, 3] derivative of the pixel."""
+    focal = intrinsics(size)["fx"]
+    x, y, z = np.moveaxis(camera_points, -1, 0)
+    zero = np.zeros_like(x)
+    return focal * np.stack([np.stack([-1 / z, zero, x / z**2], -1), np.stack([zero, 1 / z, -y / z**2], -1)], -2)
+
+
+def _cross(vectors: np.ndarray) -> np.ndarray:
+    """[..., 3] -> [..., 3, 3] matrix of the cross product."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    zero = np.zeros_like(x)
+    return np.stack([np.stack([zero, -z, y], -1), np.stack([z, zero, -x], -1), np.stack([-y, x, zero], -1)], -2)
+
+
+def _left_jacobian(vectors: np.ndarray) -> np.ndarray:
+    """[T, 3] rotation vectors -> [T, 3, 3]: how a small change of the vector turns the rotated points."""
+    angle = np.maximum(np.linalg.norm(vectors, axis=-1), 1e-8)[:, None, None]
+    k = _cross(vectors)
+    return np.eye(3) + (1 - np.cos(angle)) / angle**2 * k + (angle - np.sin(angle)) / angle**3 * (k @ k)
+
+
+def _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings, steps=6):
+    """Gauss-Newton on all frames' (rotation vector, translation) together; returns both."""
+    # A frame's points count as `independent_points` measurements together (see the module's text).
+    scale = trust / sigma**2 * settings.independent_points / len(shape)
+    prior = _acceleration_prior(len(seen), settings)
+    for _ in range(steps):
+        rotation = Rotation.from_rotvec(vectors).as_matrix()
+        camera_points = _to_camera(shape, rotation, translation)
+        by_point = _pixel_jacobian(camera_points, size)
+        turn = -by_point @ _cross(camera_points - translation[:, None]) @ _left_jacobian(vectors)[:, None]
+        jacobian = np.concatenate([turn, by_point], -1)
+        residual = seen - _pixels(camera_points, size)
+        weighted = jacobian * (scale[:, None] * weights)[:, :, None, None]
+        information = np.einsum("tpki,tpkj->tij", weighted, jacobian)
+        pull = np.einsum("tpki,tpk->ti", weighted, residual)
+        change = _solve_banded(information, pull, np.concatenate([vectors, translation], 1), prior)
+        vectors, translation = vectors + change[:, :3], translation + change[:, 3:]
+        if np.abs(change).max() < 1e-7:
+            break
+    return vectors, translation
+
+
+def _acceleration_prior(n_frames: int, settings: PoseSettings) -> tuple[np.ndarray, np.ndarray]:
+    """[6] precision of each pose coordinate's second difference D, and the [3, T] diagonals of D^T D (lower form)."""
+    if settings.turn_sigma <= 0 or n_frames < 3:
+        return np.zeros(6), np.zeros((3, n_frames))
+    precision = np.array([settings.turn_sigma**-2] * 3 + [settings.shift_sigma**-2] * 3)
+    kernel = np.array([1.0, -2.0, 1.0])
+    diagonals = np.zeros((3, n_frames))
+    for offset in range(3):
+        for a in range(3 - offset):
+            diagonals[offset, a : a + n_frames - 2] += kernel[a] * kernel[a + offset]
+    return precision, diagonals
+
+
+def _solve_banded(information, pull, state, prior) -> np.ndarray:
+    """Change of `state` [T, 6] for block-diagonal data terms plus the prior: one symmetric banded solve, frame-major."""
+    precision, diagonals = prior
+    n_frames = len(state)
+    band = np.zeros((13, n_frames, 6))
+    for i in range(6):
+        for j in range(i + 1):
+            band[i - j, :, j] += information[:, i, j]
+    gradient = pull.copy()
+    for offset in range(3):
+        product = diagonals[offset][:, None] * precision
+        band[6 * offset] += product
+        gradient[: n_frames - offset] -= product[: n_frames - offset] * state[offset:]
+        if offset:
+            gradient[offset:] -= product[: n_frames - offset] * state[: n_frames - offset]
+    band[0] += 1e-9
+    return solveh_banded(band.reshape(13, -1), gradient.reshape(-1), lower=True).reshape(n_frames, 6)
+
+
+def _triangulate(seen, rotation, translation, prior, trust, size, sigma, shape_sigma, steps=2) -> np.ndarray:
+    """The [P, 3] shape that fits all frames best, held to `prior`."""
+    shape = prior
+    scale = trust / sigma**2
+    for _ in range(steps):
+        camera_points = _to_camera(shape, rotation, translation)
+        jacobian = _pixel_jacobian(camera_points, size) @ rotation[:, None]
+        residual = seen - _pixels(camera_points, size)
+        # The prior is worth as much as a clip of 100 frames would be against a sigma of one pixel, whatever the clip's length.
+        information = 100.0 * np.einsum("t,tpki,tpkj->pij", scale, jacobian, jacobian) / scale.sum() / sigma**2
+        pull = 100.0 * np.einsum("t,tpki,tpk->pi", scale, jacobian, residual) / scale.sum() / sigma**2
+        information += np.eye(3) / shape_sigma**2
+        pull += (prior - shape) / shape_sigma**2
+        shape = shape + np.linalg.solve(information, pull[..., None])[..., 0]
+    return shape
+
+
+def _realign(shape, rotation, translation, canonical):
+    """Moves the world so that the shape lies on the canonical one; the pictures' projections don't change (scale included)."""
+    scale, turn, shift = similarity(shape, canonical)
+    aligned = scale * shape @ turn.T + shift
+    new_rotation = rotation @ turn.T
+    new_translation = scale * translation - np.einsum("tij,j->ti", new_rotation, shift)
+    return aligned, new_rotation, new_translation

@@ -1,0 +1,53 @@
+"""The light copy of a dataset: what inference needs, without pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from data_tools.dataset.workspace import read_npz, remove, write_npz
+from data_tools.errors import InputError
+
+
+def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Path:
+    """Writes `meta.json`, `arrays.npz` (without `landmarks_mediapipe`) and `background.png` of a dataset into a new folder.
+
+    Args:
+      dataset_dir: a dataset, full or light.
+      out_dir: folder to make; an earlier one is replaced.
+
+    Raises:
+      InputError: a file is missing.
+    """
+    source, out = Path(dataset_dir), Path(out_dir)
+    for name in ("meta.json", "arrays.npz", "background.png"):
+        if not (source / name).is_file():
+            raise InputError(f"{source} is no dataset ({name} is missing): make it with `geneface prepare`.")
+    if out.resolve() == source.resolve():
+        raise InputError(f"the light copy of {source} can't replace the dataset itself: give another folder.")
+    temporary = out.with_name(out.name + ".partial")
+    remove(temporary)
+    temporary.mkdir(parents=True)
+    arrays = read_npz(source / "arrays.npz")
+    arrays.pop("landmarks_mediapipe", None)
+    write_npz(temporary / "arrays.npz", **arrays)
+    for name in ("meta.json", "background.png"):
+        shutil.copyfile(source / name, temporary / name)
+    remove(out)
+    os.rename(temporary, out)
+    return out
+
+
+def main() -> None:
+    """`python -m data_tools.light DATASET OUT`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    print(light_copy(args.dataset, args.out))
+
+
+if __name__ == "__main__":
+    main()

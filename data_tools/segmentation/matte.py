@@ -1,0 +1,30 @@
+"""From the segmenter's 256x256 confidence to a soft person mask at the picture's size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def smooth_in_time(confidence: np.ndarray, index: int) -> np.ndarray:
+    """[T, H, W] uint8 confidences -> [H, W] float32 0..1: weights 1/4, 1/2, 1/4 over the neighbours, which takes the flicker off edges."""
+    last = len(confidence) - 1
+    before, now, after = (confidence[i].astype(np.float32) for i in (max(index - 1, 0), index, min(index + 1, last)))
+    return (before + 2.0 * now + after) / (4.0 * 255.0)
+
+
+def refine(confidence: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Scales a confidence up and lets its edge follow the picture's (guided filter).
+
+    Args:
+      confidence: [h, w] float32 0..1.
+      frame: [H, W, 3] uint8.
+
+    Returns:
+      [H, W] float32 0..1, soft mask of the person.
+    """
+    size = frame.shape[0]
+    mask = cv2.resize(confidence, (frame.shape[1], size), interpolation=cv2.INTER_LINEAR)
+    mask = cv2.ximgproc.guidedFilter(frame, mask, radius=max(size // 100, 2), eps=(0.02 * 255) ** 2)
+    # The network is sure of little exactly at 0 or 1; the ramp between 0.15 and 0.75 becomes the soft edge.
+    return np.clip((mask - 0.15) / 0.6, 0.0, 1.0)
