@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from data_tools.avatar.speech import look
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ _WALLS = ((150, 162, 168), (176, 166, 150), (138, 152, 142), (160, 150, 166))
 
 
 def make_speaker(name: str) -> Speaker:
-    """The person of that name: the same every time, another face for another name."""
+    """The person of that name: the same every time, another face for another name; any name will do."""
     seed = zlib.crc32(f"avatar speaker {name}".encode())
     generator = np.random.default_rng(seed)
 
@@ -86,4 +88,5 @@ def make_speaker(name: str) -> Speaker:
     dark = sum(skin) < _DARK_SKIN
     hairs, irises = (_HAIRS[:_N_DARK_HAIRS], _IRISES[:_N_DARK_IRISES]) if dark else (_HAIRS, _IRISES)
     colours = {"hair": one_of(hairs, 5.0), "iris": one_of(irises, 6.0), "cloth": one_of(_CLOTHS, 8.0), "wall": one_of(_WALLS, 6.0)}
-    return Speaker(name=name, seed=seed, skin=skin, lips=lips, **proportions, **colours)
+    speaker = Speaker(name=name, seed=seed, skin=skin, lips=lips, **proportions, **colours)
+    return replace(speaker, **look(name))

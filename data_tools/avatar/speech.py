@@ -48,10 +48,18 @@ class SpeechClip:
 
 
 @functools.cache
+def _script() -> list[dict]:
+    return json.loads((SPEECH_FOLDER / "script.json").read_text(encoding="utf-8"))["voices"]
+
+
 def voices() -> dict[str, str]:
     """Speaker -> split: "train" or "val" (held-out speaker) of the corpus, or "demo" (the demo person, in no corpus)."""
-    script = json.loads((SPEECH_FOLDER / "script.json").read_text(encoding="utf-8"))
-    return {voice["name"]: voice["split"] for voice in script["voices"]}
+    return {voice["name"]: voice["split"] for voice in _script()}
+
+
+def look(speaker: str) -> dict[str, float]:
+    """Fields of `speakers.Speaker` that the script fixes for a speaker instead of leaving them to chance; often none."""
+    return next((dict(voice.get("look", {})) for voice in _script() if voice["name"] == speaker), {})
 
 
 def recording(name: str) -> SpeechClip:

@@ -46,11 +46,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _person(args: argparse.Namespace) -> dict[str, Any]:
     from geneface_jax.data.subject import Subject
-    from geneface_jax.evaluation import heldout, motion, report
+    from geneface_jax.evaluation import heldout, report
     from geneface_jax.io import checkpoints
 
     folder = Path(args.subject)
     known = Subject.load(folder)
+    if args.motion:
+        return _motion(args, folder, known)
     target = heldout.whole_target(Subject.load(args.against), args.size) if args.against else heldout.heldout_target(known, args.size)
     which = f"{len(target.frames)} frames ({target.frames.start} to {target.frames.stop - 1}) of {target.subject.folder}"
     result: dict[str, Any] = {
@@ -58,11 +60,6 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
         "size": target.size,
         "dataset": str(target.subject.folder),
     }
-    if args.motion:
-        result["motion"] = motion.evaluate_motion(folder, target.subject, target.frames)
-        report.show(report.value_table("Landmarks from audio", report.motion_rows(result["motion"]), which))
-        return result
-
     rows: dict[str, Any] = {}
     faces = _faces_can_be_found()
     if args.baselines:
@@ -70,17 +67,29 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
     trained = bool(checkpoints.steps(folder / "head"))
     if trained or not args.baselines:
         rendered = _render(args, folder, target, faces)
-        result["protocol"], result["landmarks"] = args.protocol, rendered["landmarks"]
+        result |= {"protocol": args.protocol, "landmarks": rendered["landmarks"], "video": rendered["video"]}
         rows["rendered"] = rendered["pixels"]
     result["pixels"] = rows
-    condition = f" Rendered: {heldout.PROTOCOLS[args.protocol]}." if "rendered" in rows else " The head is not trained yet."
+    condition = f" Rendered frames are {heldout.PROTOCOLS[args.protocol]}." if "rendered" in rows else " The head is not trained yet."
     caption = f"Mean over {which}, {target.size}x{target.size}, 8-bit RGB before H.264.{condition}"
     report.show(report.pixel_table("Held-out frames" if not args.against else "Unseen frames", rows, caption))
     if result.get("landmarks"):
         report.show(report.value_table("Rendered against true frames", report.landmark_rows(result["landmarks"])))
     if "video" in result:
-        print(result["video"])
+        print(f"true (left) and rendered (right): {result['video']}")
     return result
+
+
+def _motion(args: argparse.Namespace, folder: Path, known: Any) -> dict[str, Any]:
+    from geneface_jax.data.subject import Subject
+    from geneface_jax.evaluation import motion, report
+
+    subject = Subject.load(args.against) if args.against else known
+    frames = range(subject.n_frames) if args.against else subject.heldout
+    figures = motion.evaluate_motion(folder, subject, frames)
+    which = f"{len(frames)} frames ({frames.start} to {frames.stop - 1}) of {subject.folder}"
+    report.show(report.value_table("Landmarks from audio", report.motion_rows(figures), which))
+    return {"dataset": str(subject.folder), "frames": [frames.start, frames.stop], "motion": figures}
 
 
 def _render(args: argparse.Namespace, folder: Path, target: Any, faces: bool) -> dict[str, Any]:
@@ -96,8 +105,7 @@ def _render(args: argparse.Namespace, folder: Path, target: Any, faces: bool) ->
     with VideoWriter(out, sound) as writer:
         progress = tqdm(images, total=len(target.frames), unit="frame", desc="rendering", leave=False, disable=None)
         scores = heldout.score_render(target, progress, lambda truth, image: writer.write(np.concatenate([truth, image], 1)), faces=faces)
-    print(f"true (left) and rendered (right): {out}")
-    return scores
+    return {**scores, "video": str(out)}
 
 
 def _video(args: argparse.Namespace) -> dict[str, Any]:

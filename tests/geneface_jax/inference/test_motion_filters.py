@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from data_tools.face.canonical import mean_face
+
+from geneface_jax.errors import InputError
+from geneface_jax.inference import motion_filters as filters
+
+
+@pytest.fixture
+def motion():
+    return np.random.default_rng(0).normal(size=(30, 204)).astype(np.float32)
+
+
+def test_clamp_limits_every_group(motion):
+    mean, std = np.full(204, 0.5, np.float32), np.full((68, 3), 0.1, np.float32)
+    clamped = (filters.clamp(100 * motion, mean, std, 2.0) - mean).reshape(-1, 68, 3)
+    np.testing.assert_allclose(np.abs(clamped[:, filters.MOUTH]).max(), 0.2, rtol=1e-5)
+    for group in (filters.BROWS, filters.EYES):
+        np.testing.assert_allclose(np.abs(clamped[:, group, :2]).max(), 0.1, rtol=1e-4)
+        np.testing.assert_allclose(np.abs(clamped[:, group, 2]).max(), 0.2, rtol=1e-5)
+    np.testing.assert_array_equal(filters.clamp(motion, mean, 1e3 * np.ones(204), 1.0), motion)
+
+
+def test_exponential_smoothing_is_the_recursion(motion):
+    smoothed = filters.smooth_exponential(motion, 0.2)
+    np.testing.assert_array_equal(smoothed[0], motion[0])
+    np.testing.assert_allclose(smoothed[5], 0.2 * smoothed[4] + 0.8 * motion[5], rtol=1e-5)
+    np.testing.assert_array_equal(filters.smooth_exponential(motion, 0.0), motion)
+
+
+def test_moving_average_keeps_constants_and_reflects_ends(motion):
+    np.testing.assert_allclose(filters.smooth_moving_average(np.ones((9, 3)), 7), 1.0, rtol=1e-6)
+    smoothed = filters.smooth_moving_average(motion, 3)
+    np.testing.assert_allclose(smoothed[4], motion[3:6].mean(0), atol=1e-5)
+    np.testing.assert_allclose(smoothed[0], (motion[0] + 2 * motion[1]) / 3, atol=1e-5)
+    np.testing.assert_allclose(filters.smooth_moving_average(motion[::-1], 5)[::-1], filters.smooth_moving_average(motion, 5), atol=1e-5)
+    assert filters.smooth_moving_average(motion[:1], 7).shape == (1, 204)
+    with pytest.raises(InputError, match="odd"):
+        filters.smooth_moving_average(motion, 4)
+
+
+def test_mouth_amplitude_scales_only_the_lower_face(motion):
+    mean = motion.mean(0)
+    np.testing.assert_allclose(filters.mouth_amplitude(motion, mean, 0.4), motion, atol=1e-6)
+    doubled = filters.mouth_amplitude(motion, mean, 0.8).reshape(-1, 68, 3)
+    deviation = (motion - mean).reshape(-1, 68, 3)
+    np.testing.assert_allclose(doubled[:, filters.MOUTH] - mean.reshape(68, 3)[filters.MOUTH], 2 * deviation[:, filters.MOUTH], atol=1e-5)
+    np.testing.assert_allclose(doubled[:, 17:48], motion.reshape(-1, 68, 3)[:, 17:48], atol=1e-6)
+    still = filters.mouth_amplitude(motion, mean, 0.0).reshape(-1, 68, 3)
+    np.testing.assert_allclose(still[:, filters.MOUTH].std(0), 0, atol=1e-6)
+
+
+def test_lle_leaves_what_the_database_spans(motion):
+    database = np.random.default_rng(1).normal(size=(50, 3)) @ np.random.default_rng(2).normal(size=(3, 204))
+    inside = database[:5] * 0.5 + database[5:10] * 0.5
+    np.testing.assert_allclose(filters.lle_project(inside, database, ridge=1e-9), inside, atol=1e-3)
+    projected = filters.lle_project(motion, database)
+    assert np.linalg.norm(projected - motion) < np.linalg.norm(motion)
+    basis = np.linalg.qr(database.T)[0][:, :3]
+    np.testing.assert_allclose(projected @ basis @ basis.T, projected, atol=1e-2)
+    np.testing.assert_array_equal(filters.lle_project(motion, database, percent=0.0), motion)
+    half = filters.lle_project(motion, database, percent=0.5)
+    np.testing.assert_allclose(half, 0.5 * (motion + projected), atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_lle_survives_repeated_and_few_frames(motion, rows):
+    database = np.tile(motion[:rows], (4, 1))
+    projected = filters.lle_project(motion, database)
+    assert np.isfinite(projected).all() and np.abs(projected).max() < 100
+    np.testing.assert_allclose(filters.lle_project(motion, motion[:1]), np.tile(motion[:1], (30, 1)), atol=1e-5)
+
+
+def test_blinks_close_the_eyes_on_time_and_nothing_else():
+    motion = np.zeros((250, 204), np.float32)
+    blinked, openness = filters.inject_blinks(motion, 0.3, 0.05, 100, mean_face=mean_face())
+    envelope = filters.blink_envelope(250)
+    assert np.flatnonzero(envelope)[[0, 7]].tolist() == [75, 175] and envelope[78] == 1.0
+    np.testing.assert_allclose(openness, 0.3 - 0.25 * envelope, atol=1e-6)
+    points = blinked.reshape(-1, 68, 3) / 10 + mean_face()
+    gap = np.linalg.norm(points[:, [37, 38, 43, 44]] - points[:, [41, 40, 47, 46]], axis=-1).mean(-1)
+    assert gap[78] < 1e-6 < gap[0] and np.all(np.diff(gap[75:79]) < 0)
+    others = [i for i in range(68) if i not in (37, 38, 40, 41, 43, 44, 46, 47)]
+    assert np.abs(blinked.reshape(-1, 68, 3)[:, others]).max() < 1e-6
+    np.testing.assert_allclose(blinked[envelope == 0], 0, atol=1e-6)
+    with pytest.raises(InputError, match="blink"):
+        filters.inject_blinks(motion, 0.3, 0.05, 7, mean_face=mean_face())
+
+
+def test_the_mouth_rests_in_silence_and_only_there(motion):
+    mel = np.full((60, 80), -1.0, np.float32)
+    mel[20:40] = -5.0
+    rest = np.full(204, 9.0, np.float32)
+    closed = filters.close_mouth_in_silence(motion, mel, rest, ramp=3).reshape(-1, 68, 3)
+    points = motion.reshape(-1, 68, 3)
+    np.testing.assert_array_equal(closed[:, :48], points[:, :48])
+    np.testing.assert_array_equal(closed[:10], points[:10])
+    np.testing.assert_array_equal(closed[20:], points[20:])
+    np.testing.assert_allclose(closed[12:18, 48:], 9.0, atol=1e-5)
+    np.testing.assert_allclose(closed[10, 48:], points[10, 48:] + (9.0 - points[10, 48:]) / 3, atol=1e-5)
+
+
+def test_the_most_closed_mouth_is_closed():
+    motion = np.zeros((40, 68, 3), np.float32)
+    motion[:, [65, 66, 67], 1] = -np.linspace(2, 0, 40)[:, None]
+    np.testing.assert_allclose(filters.most_closed_mouth(motion.reshape(40, 204), mean_face()).reshape(68, 3)[66, 1], 0.0, atol=0.1)
