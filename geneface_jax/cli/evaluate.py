@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
 def _person(args: argparse.Namespace) -> dict[str, Any]:
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import heldout, report
+    from geneface_jax.evaluation.landmarks import pose_jitter
     from geneface_jax.io import checkpoints
 
     folder = Path(args.subject)
@@ -73,8 +74,12 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
     condition = f" Rendered frames are {heldout.PROTOCOLS[args.protocol]}." if "rendered" in rows else " The head is not trained yet."
     caption = f"Mean over {which}, {target.size}x{target.size}, 8-bit RGB before H.264.{condition}"
     report.show(report.pixel_table("Held-out frames" if not args.against else "Unseen frames", rows, caption))
+    degrees, millimetres = pose_jitter(target.subject.cameras[target.frames.start : target.frames.stop])
+    result["pose_jitter"] = {"rotation_degrees": degrees, "translation_mm": millimetres}
+    values = {"head pose jitter of the dataset": f"{degrees:.3f} degrees, {millimetres:.2f} mm"}
     if result.get("landmarks"):
-        report.show(report.value_table("Rendered against true frames", report.landmark_rows(result["landmarks"])))
+        values = report.landmark_rows(result["landmarks"]) | values
+    report.show(report.value_table("Rendered against true frames" if "rendered" in rows else "Poses", values))
     if "video" in result:
         print(f"true (left) and rendered (right): {result['video']}")
     return result

@@ -46,6 +46,7 @@ class Target:
     def regions(self, frame: int) -> dict[str, np.ndarray | None]:
         """Region name -> bool [size, size]; None is the whole frame."""
         subject, size = self.subject, self.size
+        assert subject.landmarks_mediapipe is not None  # a light dataset never becomes a target
         hull = masks.face_hull(subject.landmarks_mediapipe[frame] * (size / subject.size), size)
         head = masks.head(resize(subject.head_masks([frame])[0], size, size))
         return {"face hull": hull, "head": head, "mouth": masks.mouth(subject.lip_box[frame], size, subject.size), "frame": None}

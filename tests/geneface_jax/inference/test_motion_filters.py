@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from data_tools.face.canonical import mean_face
 
+from data_tools.face.canonical import mean_face
 from geneface_jax.errors import InputError
 from geneface_jax.inference import motion_filters as filters
 
