@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from geneface_jax import __version__
+from geneface_jax.cli import huge_pages
 from geneface_jax.errors import InputError
 
 VERBS = {
@@ -28,10 +29,13 @@ VERBS = {
     "doctor": "show what is installed, what is missing, and the command that mends it",
 }
 """Verb -> one line of help; the verb's file is `cli/<verb>.py` with `add_arguments(parser)` and `run(args) -> exit code`."""
+HEAVY = ("train", "fit", "infer", "evaluate")
+"""Verbs that are worth a restart with huge pages."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns its exit code."""
+    from_shell = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help())
@@ -45,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean `geneface {nearest[0]}`?" if nearest else "`geneface --help` lists the verbs."
         print(f"geneface: there is no verb {verb!r}: {hint}", file=sys.stderr)
         return 2
+    if from_shell and verb in HEAVY:
+        huge_pages.restart(argv)
     os.environ.setdefault("GLOG_minloglevel", "2")  # MediaPipe and TensorFlow Lite otherwise greet on stderr
     try:
         return _run(verb, argv[1:])
