@@ -1,8 +1,8 @@
 """Head: landmark-conditioned radiance field of one person.
 
 demo: hash grids, 64-wide networks, made for two CPU cores; see the table in the README for what to expect on the avatar and on a real clip.
-reference: the sizes of GeneFace's `lm3d_radnerf` (tiled grids, 128-wide networks, 65,536 rays a step, 250,000 steps) with the blink condition of
-GeneFace++.
+reference: the sizes of GeneFace's `lm3d_radnerf` (tiled grids, 128-wide networks, 65,536 rays a step, 250,000 steps) with the blink
+condition of GeneFace++.
 
     geneface train --config configs/head.py:demo --workdir SUBJECT/head --config.data.subject=SUBJECT/dataset
 """
@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 
 
 def _grid(**fields) -> ConfigDict:
-    return ConfigDict({"dims": 3, "levels": 16, "features": 2, "base_resolution": 16, "finest_resolution": 2048, "log2_table_size": 16} | fields)
+    return ConfigDict(
+        {"dims": 3, "levels": 16, "features": 2, "base_resolution": 16, "finest_resolution": 2048, "log2_table_size": 16} | fields
+    )
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
@@ -65,7 +67,8 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "update_every": 16,
             "decay": 0.95,
             "density_threshold": 10.0,
-            # Cells further than this in front of the mean landmarks are never visited (scene units; 0.12 = 3 cm). 0 visits them, as the original.
+            # Cells further than this in front of the mean landmarks are never visited (scene units; 0.12 = 3 cm). 0 visits them, as the
+            # original.
             "front_margin": 0.0,
         }
     )

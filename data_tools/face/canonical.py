@@ -1,7 +1,8 @@
 """MediaPipe's canonical face: the shared frame, mean shape and point numbering of every person.
 
-`canonical_face.npz` holds the mesh of MediaPipe's face geometry module (Apache-2.0, see models/NOTICE): 468 vertices in centimetres (x to the
-image's right for a frontal face, y up, z towards the camera), texture coordinates, 898 triangles, and the rigid points that module aligns with.
+`canonical_face.npz` holds the mesh of MediaPipe's face geometry module (Apache-2.0, see models/NOTICE): 468 vertices in centimetres (x to
+the image's right for a frontal face, y up, z towards the camera), texture coordinates, 898 triangles, and the rigid points that module
+aligns with.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ JAW, BROWS, NOSE, EYES, MOUTH = slice(0, 17), slice(17, 27), slice(27, 36), slic
 
 @functools.cache
 def canonical_face() -> dict[str, np.ndarray]:
-    """Returns `vertices` [468, 3] cm, `uv` [468, 2], `triangles` [898, 3] int32, `procrustes_index` [33] int32, `procrustes_weight` [33]."""
+    """Returns `vertices` [468, 3] cm, `uv` [468, 2], `triangles` [898, 3] int32, `procrustes_index` [33] int32, `procrustes_weight`
+    [33]."""
     with np.load(Path(__file__).with_name("canonical_face.npz"), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 

@@ -1,7 +1,7 @@
 """From a window of landmarks to the condition of the head: per-frame encoder, blink, attention over the window.
 
-Sizes and slopes follow GeneFace's AudioNet and AudioAttNet for a window of single frames (`cond_win_size` 1): its convolutions of width 3 over
-a sequence of length 1 see padding but for the middle tap, so they are dense layers here; the importer takes the middle tap.
+Sizes and slopes follow GeneFace's AudioNet and AudioAttNet for a window of single frames (`cond_win_size` 1): its convolutions of width 3
+over a sequence of length 1 see padding but for the middle tap, so they are dense layers here; the importer takes the middle tap.
 """
 
 from __future__ import annotations

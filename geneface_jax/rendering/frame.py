@@ -1,8 +1,8 @@
 """Rendering a whole frame: every ray stops by itself, and no work is done for rays that have.
 
-The schedule is per ray (a ray's colour never depends on its neighbours, unlike the original's global step count): rounds of a few samples; after
-each round the rays still alive are packed together and worked off in blocks, a loop whose length follows the number of live rays. Shapes stay
-static, so a video compiles once.
+The schedule is per ray (a ray's colour never depends on its neighbours, unlike the original's global step count): rounds of a few
+samples; after each round the rays still alive are packed together and worked off in blocks, a loop whose length follows the number of
+live rays. Shapes stay static, so a video compiles once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Carving the occupancy grid: cells that no training camera sees inside the head's outline can never hold head.
 
-The original marks cells outside every camera's view (`mark_untrained_grid`); the head masks that the dataset carries anyway say much more, and
-on a CPU every cell less is time.
+The original marks cells outside every camera's view (`mark_untrained_grid`); the head masks that the dataset carries anyway say much
+more, and on a CPU every cell less is time.
 """
 
 from __future__ import annotations

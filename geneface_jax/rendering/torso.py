@@ -13,7 +13,9 @@ from geneface_jax.rendering.cameras import image_coords, pose_vector
 
 
 @functools.partial(jax.jit, static_argnames=("model", "size"))
-def render_torso(model: Torso, params: Any, pose: jax.Array, background: jax.Array, *, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+def render_torso(
+    model: Torso, params: Any, pose: jax.Array, background: jax.Array, *, size: tuple[int, int]
+) -> tuple[jax.Array, jax.Array]:
     """Paints the torso over a background with code 0.
 
     Args:

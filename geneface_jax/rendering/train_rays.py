@@ -19,7 +19,8 @@ Field = Callable[[jax.Array, jax.Array, jax.Array], FieldSample]
 
 
 class TrainRender(NamedTuple):
-    """Composite of [G * R] rays, which of them are complete ([G * R] bool; the others ran out of budget), and samples evaluated ([] int32)."""
+    """Composite of [G * R] rays, which of them are complete ([G * R] bool; the others ran out of budget), and samples evaluated ([]
+    int32)."""
 
     composite: Composite
     complete: jax.Array

@@ -1,4 +1,5 @@
-"""Grid encoding: interpolation, index rules, gradients, bad input; and equality with the original kernels where the golden vectors are present."""
+"""Grid encoding: interpolation, index rules, gradients, bad input; and equality with the original kernels where the golden vectors are
+present."""
 
 import json
 
@@ -84,9 +85,7 @@ def test_default_spec_has_the_original_layout():
     assert GridSpec(dims=2).rows == 555520
 
 
-@pytest.mark.parametrize(
-    ("x_shape", "t_rows", "message"), [((5, 2), None, "x must be"), ((5, 3), 7, "table must be")]
-)
+@pytest.mark.parametrize(("x_shape", "t_rows", "message"), [((5, 2), None, "x must be"), ((5, 3), 7, "table must be")])
 def test_wrong_shapes_are_named(x_shape, t_rows, message):
     spec = SPECS[0]
     with pytest.raises(ValueError, match=message):

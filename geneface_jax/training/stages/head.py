@@ -225,7 +225,7 @@ class HeadStage:
 def _comparison(truth: np.ndarray, ours: np.ndarray, depth: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """uint8 [H, 4W, 3]: truth | ours | difference (x4) | depth (near is bright)."""
     solid = alpha > 0.5
-    near, far = (np.percentile((depth / np.maximum(alpha, 1e-3))[solid], [1, 99]) if solid.any() else (0.0, 1.0))
+    near, far = np.percentile((depth / np.maximum(alpha, 1e-3))[solid], [1, 99]) if solid.any() else (0.0, 1.0)
     bright = np.where(solid, 1.0 - np.clip((depth / np.maximum(alpha, 1e-3) - near) / max(far - near, 1e-3), 0, 1), 0.0)
     panels = [truth, ours, np.clip(np.abs(ours - truth) * 4.0, 0, 1), np.repeat(bright[..., None], 3, axis=-1)]
     return np.round(np.concatenate(panels, axis=1) * 255.0).astype(np.uint8)

@@ -1,7 +1,7 @@
 """The static shape of a multi-resolution grid: levels, resolutions, table rows, index rules.
 
-All numbers are worked out once on the host in double precision, because a scale that is one ulp off changes a level's stride and with it every
-row of that level (Müller et al. 2022, "Instant Neural Graphics Primitives", section 3; layout of the RAD-NeRF kernels).
+All numbers are worked out once on the host in double precision, because a scale that is one ulp off changes a level's stride and with it
+every row of that level (Müller et al. 2022, "Instant Neural Graphics Primitives", section 3; layout of the RAD-NeRF kernels).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class GridSpec:
       base_resolution: resolution of level 0.
       finest_resolution: resolution of level L - 1.
       log2_table_size: a level holds at most 2**log2_table_size rows.
-      kind: "hash" or "tiled". They differ only on levels that do not fit: "hash" spreads points by a hash, "tiled" lets the dense index wrap.
+      kind: "hash" or "tiled". They differ only on levels that do not fit: "hash" spreads points by a hash, "tiled" lets the dense index
+      wrap.
     """
 
     dims: int = 3
@@ -102,7 +103,8 @@ class GridSpec:
 
     @functools.cached_property
     def index_factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """([L, D] uint32 factors, [L] bool hashed): a row is the XOR (hashed) or the sum of `position * factor`, modulo the level's rows."""
+        """([L, D] uint32 factors, [L] bool hashed): a row is the XOR (hashed) or the sum of `position * factor`, modulo the level's
+        rows."""
         factors = np.zeros((self.levels, self.dims), np.uint32)
         hashed = np.zeros(self.levels, bool)
         for level in range(self.levels):

@@ -1,8 +1,8 @@
 """The lattice a ray is sampled on, and which of its points lie in occupied cells.
 
-RAD-NeRF's marcher skips empty cells by whole steps, so with a constant step (its default configuration: one cascade, `max_steps` 16) its samples
-always lie on the lattice near + (k + noise) * step, and every lattice point in an occupied cell is a sample. Testing all lattice points at once
-gives the same samples without a data-dependent loop, which is what XLA wants.
+RAD-NeRF's marcher skips empty cells by whole steps, so with a constant step (its default configuration: one cascade, `max_steps` 16) its
+samples always lie on the lattice near + (k + noise) * step, and every lattice point in an occupied cell is a sample. Testing all lattice
+points at once gives the same samples without a data-dependent loop, which is what XLA wants.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from geneface_jax.cli import huge_pages
 
 

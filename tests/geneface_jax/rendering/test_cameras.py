@@ -2,10 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.transform import Rotation
+
 from data_tools.face.canonical import mean_face
 from geneface_jax.rendering.cameras import SCALE, image_coords, pixel_rays, pose_vector, project, scene_pose, to_scene
 from geneface_jax.rendering.silhouette import carve, in_front_of_face
-from scipy.spatial.transform import Rotation
 
 INTRINSICS = np.array([580.0, 580.0, 64.0, 60.0])
 
@@ -49,7 +50,7 @@ def test_carving_keeps_the_head_and_drops_the_rest():
     poses, masks = [], []
     for yaw in (-0.5, 0.0, 0.5):
         c2w = camera(yaw, 0.0)
-        (x, y), = project(head[None], c2w[None], INTRINSICS)[0]
+        ((x, y),) = project(head[None], c2w[None], INTRINSICS)[0]
         masks.append((((column - x) ** 2 + (row - y) ** 2 < 20**2) * 255).astype(mask.dtype))
         poses.append(np.asarray(scene_pose(c2w)))
     kept = carve(np.stack(masks), np.stack(poses), INTRINSICS, 32, 1.0)
