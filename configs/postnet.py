@@ -63,13 +63,13 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.audio2motion = ConfigDict()
 
     if variant == "demo":
-        config.train.update({"steps": 1200, "log_every": 50, "eval_every": 200, "save_every": 200, "keep": 3})
+        config.train.update({"steps": 800, "log_every": 50, "eval_every": 200, "save_every": 200, "keep": 3})
         config.data.update({"batch": 12, "person_batch": 12, "window": 64, "temperature": 0.5, "eval_clips": 8})
         config.data.augment.enabled = True
         config.model.update({"base": 32, "zero_init": True})
         config.loss.update({"mse": 1.0, "adv": 0.1, "sync": 0.1, "sync_clips": 64})
-        config.finetune_audio2motion.steps = 500
-        config.optimizer.postnet.update({"lr": 3e-4, "warmup": 50})
+        config.finetune_audio2motion.steps = 400
+        config.optimizer.postnet.update({"lr": 3e-4, "schedule": "cosine", "warmup": 50})
     elif variant != "reference":
         raise ValueError(f'configs/postnet.py has the variants "demo" and "reference", not {variant!r}')
     return config

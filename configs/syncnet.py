@@ -1,7 +1,9 @@
 """SyncNet: does this mouth belong to this sound?
 
-demo: 32 wide, on a small corpus of synthetic voices, with strong audio augmentation so that it also hears real ones. On the avatar
-corpus: see the measured figures in checkpoints/avatar/README.md; a few minutes on two CPU cores. reference: the network and schedule of
+demo: 32 wide, on a small corpus of synthetic voices, with strong audio augmentation so that it also hears real ones. On the avatar corpus
+(8 speakers train, 2 are held out) after 2,000 updates, about four minutes on two CPU cores: val/auc_clip 0.97 on single 0.2 s clips,
+val/auc 1.00 on voiced one-second windows.
+reference: the network and schedule of
 GeneFace's `lm3d_syncnet` (128 wide, 1,024 clip pairs a step, 40,000 updates, cosine schedule), for a large corpus.
 
     geneface train --config configs/syncnet.py:demo --workdir MODELS/syncnet --config.data.corpus=CORPUS
@@ -43,7 +45,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.optimizer = ConfigDict({"lr": 5e-4, "schedule": "cosine", "warmup": 0, "clip": 1.0})
 
     if variant == "demo":
-        config.train.update({"steps": 4000, "log_every": 50, "eval_every": 500, "save_every": 1000})
+        config.train.update({"steps": 2000, "log_every": 50, "eval_every": 500, "save_every": 500})
         config.data.update({"center": "speaker", "batch": 256, "eval_clips": 2000})
         config.data.augment.enabled = True
         config.model.base = 32

@@ -71,31 +71,33 @@ class Head(nn.Module):
         """Appearance code [..., code_features] of training frames [...]."""
         return self.frame_codes[frame]
 
-    def density(self, x: jax.Array, condition: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def density(self, x: jax.Array, condition: jax.Array, group: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Density, geometry feature and ambient coordinates of points.
 
         Args:
           x: [M, 3].
-          condition: [M, condition_features] or [1, condition_features].
+          condition: [G, condition_features].
+          group: [M] int32 row of `condition` for each point; None takes row 0 for all.
         """
         position = self.position_encoder(x)
-        condition = jnp.broadcast_to(condition, (x.shape[0], condition.shape[-1]))
-        ambient = jnp.tanh(self.ambient_net(jnp.concatenate([position, condition], axis=-1)))
+        ambient = jnp.tanh(self.ambient_net(position, condition, group))
         h = self.sigma_net(jnp.concatenate([position, self.ambient_encoder(ambient)], axis=-1))
         return trunc_exp(h[:, 0]), h[:, 1:], ambient
 
-    def __call__(self, x: jax.Array, direction: jax.Array, condition: jax.Array, code: jax.Array) -> FieldSample:
+    def __call__(
+        self, x: jax.Array, direction: jax.Array, condition: jax.Array, code: jax.Array, group: jax.Array | None = None
+    ) -> FieldSample:
         """Evaluates the field.
 
         Args:
           x: [M, 3] points in [-bound, bound].
           direction: [M, 3] unit viewing directions.
-          condition: [M, condition_features] or [1, condition_features].
-          code: [M, code_features] or [1, code_features].
+          condition: [G, condition_features].
+          code: [G, code_features].
+          group: [M] int32 row of `condition` and `code` for each point; None takes row 0 for all.
         """
-        sigma, geometry, ambient = self.density(x, condition)
-        code = jnp.broadcast_to(code, (x.shape[0], code.shape[-1]))
-        rgb = nn.sigmoid(self.color_net(jnp.concatenate([spherical_harmonics_4(direction), geometry, code], axis=-1)))
+        sigma, geometry, ambient = self.density(x, condition, group)
+        rgb = nn.sigmoid(self.color_net(jnp.concatenate([spherical_harmonics_4(direction), geometry], axis=-1), code, group))
         return FieldSample(sigma, rgb, ambient)
 
     def initialise(self, window: jax.Array, eye_openness: jax.Array, x: jax.Array) -> FieldSample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 UNIFORM_FAN_IN = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 """Uniform in +-1/sqrt(fan_in): the originals' default, three times less variance than Flax's. A torso that starts with large random
@@ -24,7 +25,34 @@ class Mlp(nn.Module):
     layers: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i in range(self.layers - 1):
-            x = nn.relu(nn.Dense(self.hidden, use_bias=False, kernel_init=UNIFORM_FAN_IN, name=f"dense_{i}")(x))
-        return nn.Dense(self.out, use_bias=False, kernel_init=UNIFORM_FAN_IN, name=f"dense_{self.layers - 1}")(x)
+    def __call__(self, x: jax.Array, shared: jax.Array | None = None, group: jax.Array | None = None) -> jax.Array:
+        """Evaluates the network on [x, shared[group]] without building that array.
+
+        Args:
+          x: [M, C].
+          shared: [G, D] further inputs that many rows have in common, or None.
+          group: [M] int32 row of `shared` for each row of `x`; None takes row 0 for all.
+
+        Returns:
+          [M, out].
+        """
+        if shared is None:
+            x = nn.Dense(self.hidden, use_bias=False, kernel_init=UNIFORM_FAN_IN, name="dense_0")(x)
+        else:
+            x = SplitDense(self.hidden, name="dense_0")(x, shared, group)
+        for i in range(1, self.layers - 1):
+            x = nn.Dense(self.hidden, use_bias=False, kernel_init=UNIFORM_FAN_IN, name=f"dense_{i}")(nn.relu(x))
+        return nn.Dense(self.out, use_bias=False, kernel_init=UNIFORM_FAN_IN, name=f"dense_{self.layers - 1}")(nn.relu(x))
+
+
+class SplitDense(nn.Module):
+    """`Dense([x, shared[group]])` as two products, so that the shared part is multiplied once per group instead of once per row."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, shared: jax.Array, group: jax.Array | None) -> jax.Array:
+        width = x.shape[-1]
+        kernel = self.param("kernel", UNIFORM_FAN_IN, (width + shared.shape[-1], self.features))
+        common = shared @ kernel[width:]
+        return x @ kernel[:width] + (common[:1] if group is None else jnp.take(common, group, axis=0))

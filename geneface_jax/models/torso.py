@@ -49,22 +49,21 @@ class Torso(nn.Module):
         """Code [..., code_features] of training frames [...]."""
         return self.frame_codes[frame]
 
-    def __call__(self, coords: jax.Array, pose: jax.Array, code: jax.Array) -> TorsoSample:
+    def __call__(self, coords: jax.Array, pose: jax.Array, code: jax.Array, group: jax.Array | None = None) -> TorsoSample:
         """Evaluates the field.
 
         Args:
           coords: [M, 2] image coordinates in [-1, 1], (row, column).
-          pose: [M, 6] or [1, 6], Euler angles and translation of the head's camera (`rendering.cameras.pose_vector`).
-          code: [M, code_features] or [1, code_features].
+          pose: [G, 6], Euler angles and translation of the head's camera (`rendering.cameras.pose_vector`).
+          code: [G, code_features].
+          group: [M] int32 row of `pose` and `code` for each point; None takes row 0 for all.
         """
         x = coords * self.shrink
-        rows = x.shape[0]
-        pose = jnp.broadcast_to(frequency_encode(pose, 4), (rows, 54))
-        code = jnp.broadcast_to(code, (rows, code.shape[-1]))
-        h = jnp.concatenate([frequency_encode(x, 10), pose, code], axis=-1)
-        deformation = self.deform_net(h)
+        encoded = frequency_encode(x, 10)
+        shared = jnp.concatenate([frequency_encode(pose, 4), code], axis=-1)
+        deformation = self.deform_net(encoded, shared, group)
         moved = jnp.clip(x + deformation, -1.0, 1.0)
-        out = self.canonical_net(jnp.concatenate([self.encoder(moved), h], axis=-1))
+        out = self.canonical_net(jnp.concatenate([self.encoder(moved), encoded], axis=-1), shared, group)
         return TorsoSample(nn.sigmoid(out[:, 0]), nn.sigmoid(out[:, 1:]), deformation)
 
     def initialise(self, coords: jax.Array, pose: jax.Array) -> TorsoSample:

@@ -166,7 +166,7 @@ class HeadStage:
         rays_o, rays_d = pixel_rays(data["poses"][frame], jnp.asarray(self.intrinsics), batch["pixels"][..., 0], batch["pixels"][..., 1])
 
         def field(x, d, group):
-            return self.model.apply(variables, x, d, condition[group], code[group])
+            return self.model.apply(variables, x, d, condition, code, group)
 
         return render_groups(field, rays_o, rays_d, noise, occupied, self.march)
 

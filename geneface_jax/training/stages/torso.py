@@ -88,13 +88,14 @@ class TorsoStage:
         target = batch["target"].reshape(-1, 3).astype(jnp.float32) / 255.0
         behind = batch["behind"].reshape(-1, 3).astype(jnp.float32) / 255.0
         rays = batch["pixels"].shape[1]
+        group = jnp.repeat(jnp.arange(len(batch["frame"])), rays)
         flat = (batch["pixels"][..., 0] * self.subject.size + batch["pixels"][..., 1]).reshape(-1)
 
         def loss(params):
             variables = {"params": params}
             code = self.model.apply(variables, batch["frame"], method=Torso.code)
             pose = data["poses"][batch["frame"]]
-            sample = self.model.apply(variables, data["coords"][flat], jnp.repeat(pose, rays, axis=0), jnp.repeat(code, rays, axis=0))
+            sample = self.model.apply(variables, data["coords"][flat], pose, code, group)
             rgb = sample.rgb * sample.alpha[:, None] + behind * (1.0 - sample.alpha[:, None])
             mse = jnp.mean((rgb - target) ** 2)
             entropy = jnp.mean(opacity_entropy(sample.alpha))
