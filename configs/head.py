@@ -76,7 +76,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.optimizer = ConfigDict({"lr": 5e-4, "final_factor": 0.1, "multipliers": {"table": 10.0, "attention": 5.0}})
 
     if variant == "demo":
-        config.train.update({"steps": 4000, "log_every": 50, "eval_every": 1000, "save_every": 500})
+        config.train.update({"steps": 3000, "log_every": 50, "eval_every": 1000, "save_every": 500})
         config.data.update({"groups": 8, "rays": 768, "face_share": 0.55, "lip_share": 0.15, "eval_frames": 4})
         config.model.update(
             {

@@ -48,7 +48,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.optimizer = ConfigDict({"lr": 5e-4, "final_factor": 0.1, "multipliers": {"table": 10.0}})
 
     if variant == "demo":
-        config.train.update({"steps": 3000, "log_every": 50, "eval_every": 1000, "save_every": 500})
+        config.train.update({"steps": 2000, "log_every": 50, "eval_every": 1000, "save_every": 500})
         config.data.update({"rays": 768, "torso_share": 0.8, "eval_frames": 4})
         config.model.grid.update({"levels": 14, "finest_resolution": 512, "log2_table_size": 14, "kind": "hash"})
         config.optimizer.update({"lr": 2e-3, "final_factor": 0.05, "multipliers": {"table": 5.0}})

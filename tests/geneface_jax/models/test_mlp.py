@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from geneface_jax.models.mlp import Mlp
 
 
