@@ -45,7 +45,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.optimizer = ConfigDict({"lr": 5e-4, "schedule": "cosine", "warmup": 0, "clip": 1.0})
 
     if variant == "demo":
-        config.train.update({"steps": 2000, "log_every": 50, "eval_every": 500, "save_every": 500})
+        config.train.update({"steps": 4000, "log_every": 50, "eval_every": 500, "save_every": 500})
         config.data.update({"center": "speaker", "batch": 256, "eval_clips": 2000})
         config.data.augment.enabled = True
         config.model.base = 32
