@@ -13,6 +13,9 @@ WORK_SIZE = 256
 JAW_MARGIN = 0.025
 """The jaw line moved outward, in face heights: MediaPipe's oval runs just inside the skin's shadow edge."""
 
+HAIR_REACH = 0.06
+"""How far beside the ear lobe hair may hang to the chin line, in face heights."""
+
 CHIN_LINE = 0.06
 """Beside the jaw, everything lower than this far below the chin (in face heights) belongs to the torso."""
 
@@ -20,8 +23,8 @@ CHIN_LINE = 0.06
 def head_region(landmarks: np.ndarray, size: int = WORK_SIZE) -> np.ndarray:
     """Soft indicator of "above the jaw".
 
-    The border follows the jaw line from ear lobe to ear lobe; outside it drops to the chin line, so that hair beside the face is head and
-    what hangs lower is torso.
+    The border follows the jaw line from ear lobe to ear lobe; outside it drops to the chin line and then climbs, so that hair beside the
+    face is head, and what hangs lower or lies on the shoulders is torso.
 
     Args:
       landmarks: [478, 2+] pixels of a size x size picture.
@@ -45,8 +48,9 @@ def head_region(landmarks: np.ndarray, size: int = WORK_SIZE) -> np.ndarray:
     def side(lobe: np.ndarray, direction: float) -> list[np.ndarray]:
         """From the lobe outward and down to the chin line, then along it out of the picture."""
         across = float((lobe - chin_line) @ right)
-        corner = chin_line + (across + direction * 0.22 * height) * right
-        return [corner, corner + direction * far * right, corner + direction * far * right + far * up]
+        corner = chin_line + (across + direction * HAIR_REACH * height) * right
+        # From there the border climbs at 45 degrees: a raised shoulder beside the head lies under it, hair does not reach it.
+        return [corner, corner + far * (direction * right + up)]
 
     # The jaw's ends lie at the ears' upper part; the border leaves it at the lobes (third point from each end).
     lobe_left, lobe_right = jaw[2], jaw[-3]
