@@ -98,6 +98,7 @@ def format_changes(info: VideoInfo, trim: tuple[float, float] | None, box: Box, 
         changes.append(f"cropped from {info.width}x{info.height} to the square of {box.size} at ({box.x}, {box.y})")
     if box.size != size:
         changes.append(f"scaled from {box.size}x{box.size} to {size}x{size}")
-    if not ("16000 Hz" in info.audio and "mono" in info.audio):
-        changes.append(f"the sound was converted to 16 kHz mono (from {', '.join(p.strip() for p in info.audio.split(',')[:3])})")
+    sound = info.audio or ""
+    if not ("16000 Hz" in sound and "mono" in sound):
+        changes.append(f"the sound was converted to 16 kHz mono (from {', '.join(part.strip() for part in sound.split(',')[:3])})")
     return changes

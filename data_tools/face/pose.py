@@ -110,7 +110,7 @@ def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = Non
         shape, rotation, translation = _realign(shape, rotation, translation, canonical)
         vectors = Rotation.from_matrix(rotation).as_rotvec()
     smooth = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings)
-    rough = _fit_poses(seen, shape, weights, trust, *smooth, size, sigma, dataclasses.replace(settings, turn_sigma=0.0))
+    rough = _fit_poses(seen, shape, weights, trust, smooth[0], smooth[1], size, sigma, dataclasses.replace(settings, turn_sigma=0.0))
     rotation = Rotation.from_rotvec(smooth[0]).as_matrix()
     error = np.sqrt(np.mean(np.sum((project(shape, rotation, smooth[1], size) - seen) ** 2, -1), -1))
     return HeadPose(rotation, smooth[1], shape, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)
@@ -122,7 +122,7 @@ def jitter(rotation: np.ndarray, translation: np.ndarray, shape: np.ndarray, siz
     return float(np.abs(pixels[2:] - 2.0 * pixels[1:-1] + pixels[:-2]).mean())
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scale s, rotation R, shift d that minimise |s R source + d - target|^2 for [..., P, 3] point sets (Umeyama)."""
     centre_s, centre_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
     a, b = source - centre_s, target - centre_t
