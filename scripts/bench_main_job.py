@@ -32,9 +32,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         clip = Path(scratch) / "clip"
         run([sys.executable, "-m", "data_tools.avatar", "video", "--out", str(clip), "--seconds", str(args.seconds)])
-        took = run([sys.executable, "-m", "geneface_jax", "prepare", str(clip / "video.mp4"), "--out", f"{scratch}/person", "--size",
-        "512"]) result["prepare"] = {"size": 512, "clip_seconds": args.seconds, "seconds": took, "times_clip_length": round(took /
-        args.seconds, 2)}
+        person = [str(clip / "video.mp4"), "--out", f"{scratch}/person", "--size", "512"]
+        took = run([sys.executable, "-m", "geneface_jax", "prepare", *person])
+        ratio = round(took / args.seconds, 2)
+        result["prepare"] = {"size": 512, "clip_seconds": args.seconds, "seconds": took, "times_clip_length": ratio}
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     took = run([str(ROOT / "scripts" / "demo.sh")])
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

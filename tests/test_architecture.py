@@ -67,8 +67,8 @@ def test_imports_go_one_way(folder):
     assert files, folder
     for path in files:
         for name in imports(path):
-            assert any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[folder]), f"{path.relative_to(ROOT)}:
-            {name}"
+            where = f"{path.relative_to(ROOT)}: {name}"
+            assert any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[folder]), where
 
 
 @pytest.mark.parametrize("folder", ["kernels/geneface_kernels", "geneface_jax/models"])
