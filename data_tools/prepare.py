@@ -42,7 +42,7 @@ from data_tools.face.track import check_gaps, fill
 from data_tools.video.read import FPS, Box, frames
 
 FORMAT, FORMAT_VERSION = "geneface_jax.subject", 1
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raised when the steps change so that datasets should be made again."""
 
 INTERPOLATED_TRUST = 0.05

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from data_tools.dataset.workspace import write_bytes
+from data_tools.segmentation.components import detached
 from data_tools.segmentation.head_torso import WORK_SIZE, head_region
 from data_tools.segmentation.matte import refine, smooth_in_time
 from data_tools.torso.paint import torso_image
@@ -21,6 +22,9 @@ _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 3]
 
 JAW_CORNERS = (58, 288)
 """Mesh points of the jaw's corners; the neck is looked for between them."""
+
+
+NOSE_TIP = 4
 
 
 def make_pictures(frame: np.ndarray, landmarks: np.ndarray, confidence: np.ndarray, background: np.ndarray) -> dict[str, np.ndarray]:
@@ -36,8 +40,14 @@ def make_pictures(frame: np.ndarray, landmarks: np.ndarray, confidence: np.ndarr
       `frames` uint8 [H, W, 3] the person over the background, `head` uint8 [H, W], `torso` uint8 [H, W, 4].
     """
     size = frame.shape[0]
+    small = landmarks * (WORK_SIZE / size)
+    face = (float(small[NOSE_TIP, 0]), float(small[NOSE_TIP, 1]))
+    confidence = np.where(detached(confidence, face), np.float32(0.0), confidence)
+    region = head_region(small)
+    # A shoulder that reaches above the border is not joined to the face: it stays with the torso.
+    region = np.where(detached(confidence * region, face), np.float32(0.0), region)
     person = refine(confidence, frame)
-    above_jaw = cv2.resize(head_region(landmarks * (WORK_SIZE / size)), (size, size), interpolation=cv2.INTER_LINEAR)
+    above_jaw = cv2.resize(region, (size, size), interpolation=cv2.INTER_LINEAR)
     alpha = person[..., None]
     composite = np.round(alpha * frame + (1.0 - alpha) * background).astype(np.uint8)
     head = np.round(255.0 * person * above_jaw).astype(np.uint8)

@@ -48,6 +48,6 @@ def choose_crop(faces: np.ndarray, width: int, height: int) -> tuple[Box, float]
     # A head that moves about needs a larger square: its whole range plus the shoulders' share below.
     side = max(head / HEAD_FRACTION, (bottom - top) / (HEAD_FRACTION + 0.1), (right - left) / 0.8)
     side = int(min(round(side), width, height))
-    x = int(np.clip(round((left + right) / 2.0 - side / 2.0), 0, width - side))
-    y = int(np.clip(round(top - ABOVE_HEAD * side), 0, height - side))
+    x = int(np.clip(round((left + right) / 2.0 - side / 2.0), 0, width - side)) // 2 * 2
+    y = int(np.clip(round(top - ABOVE_HEAD * side), 0, height - side)) // 2 * 2
     return Box(x, y, side), head / side

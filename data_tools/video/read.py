@@ -20,7 +20,7 @@ FPS = 25
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A square in source pixels: left, top, side."""
+    """A square in source pixels: left and top (even numbers, since video colour comes in blocks of two by two), and side."""
 
     x: int
     y: int

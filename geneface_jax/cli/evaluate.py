@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _person(args: argparse.Namespace) -> dict[str, Any]:
+    from geneface_jax.data.head_frame import in_head_frame_of
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import heldout, report
     from geneface_jax.evaluation.landmarks import pose_jitter
@@ -54,7 +55,8 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
     known = Subject.load(folder)
     if args.motion:
         return _motion(args, folder, known)
-    target = heldout.whole_target(Subject.load(args.against), args.size) if args.against else heldout.heldout_target(known, args.size)
+    other = in_head_frame_of(Subject.load(args.against), known) if args.against else None
+    target = heldout.whole_target(other, args.size) if other else heldout.heldout_target(known, args.size)
     which = f"{len(target.frames)} frames ({target.frames.start} to {target.frames.stop - 1}) of {target.subject.folder}"
     result: dict[str, Any] = {
         "frames": [target.frames.start, target.frames.stop],
@@ -86,10 +88,11 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _motion(args: argparse.Namespace, folder: Path, known: Any) -> dict[str, Any]:
+    from geneface_jax.data.head_frame import in_head_frame_of
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import motion, report
 
-    subject = Subject.load(args.against) if args.against else known
+    subject = in_head_frame_of(Subject.load(args.against), known) if args.against else known
     frames = range(subject.n_frames) if args.against else subject.heldout
     figures = motion.evaluate_motion(folder, subject, frames)
     which = f"{len(frames)} frames ({frames.start} to {frames.stop - 1}) of {subject.folder}"

@@ -1,0 +1,29 @@
+"""Fixtures of the data tools: a machine with MediaPipe, and a short clip of the avatar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_tools.errors import InputError
+
+
+@pytest.fixture(scope="session")
+def mediapipe() -> None:
+    """Skips the test where MediaPipe can't start."""
+    from data_tools.segmentation.selfie import SelfieSegmenter
+
+    try:
+        with SelfieSegmenter():
+            pass
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def avatar(tmp_path_factory) -> Path:
+    """Folder of a 4 s clip of the avatar at 256x256, with its truth."""
+    from data_tools.avatar.clip import render_clip
+
+    return render_clip(tmp_path_factory.mktemp("avatar") / "clip", size=256, seconds=4.0)

@@ -1,0 +1,220 @@
+"""The whole of `prepare`: on the avatar, whose truth is known, and on videos it must refuse."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from synthetic_video import colour_video, ffmpeg
+
+from data_tools import prepare as module
+from data_tools.errors import InputError
+from data_tools.face.canonical import LANDMARKS_68, motion_from_landmarks
+from data_tools.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def dataset(mediapipe, avatar, tmp_path_factory):
+    return prepare(avatar / "video.mp4", tmp_path_factory.mktemp("a person") / "dataset", size=256, consent="the avatar", progress=False)
+
+
+@pytest.fixture(scope="module")
+def arrays(dataset):
+    with np.load(dataset / "arrays.npz", allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@pytest.fixture(scope="module")
+def truth(avatar):
+    with np.load(avatar / "truth.npz", allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def test_files_and_shapes_are_those_of_the_format(dataset, arrays):
+    meta = json.loads((dataset / "meta.json").read_text(encoding="utf-8"))
+    frames = meta["n_frames"]
+    assert (meta["format"], meta["format_version"], meta["fps"], meta["size"]) == ("geneface_jax.subject", 1, 25, 256)
+    assert frames == 100 and meta["n_train"] == 90 and meta["consent"] == "the avatar"
+    shapes = {
+        "audio_features": (2 * frames, 80), "f0": (2 * frames,), "motion": (frames, 68, 3), "motion_mean": (68, 3), "motion_std": (68, 3),
+        "mean_face": (68, 3), "landmarks_2d": (frames, 68, 2), "landmarks_mediapipe": (frames, 478, 3), "cameras": (frames, 4, 4),
+        "eye_openness": (frames,), "face_box": (frames, 4), "lip_box": (frames, 4), "interpolated": (frames,),
+    }  # fmt: skip
+    assert {name: array.shape for name, array in arrays.items()} == shapes
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    for kind, channels in (("frames/{:06d}.jpg", 3), ("head/{:06d}.png", None), ("torso/{:06d}.png", 4)):
+        assert len(list((dataset / kind.split("/")[0]).iterdir())) == frames
+        picture = cv2.imread(str(dataset / kind.format(frames - 1)), cv2.IMREAD_UNCHANGED)
+        assert picture.shape == ((256, 256, channels) if channels else (256, 256))
+    assert not list(dataset.parent.glob("*partial")) and not (dataset / "steps.json").exists()
+    assert (dataset / "report.html").stat().st_size > 10_000
+
+
+def test_the_sound_is_as_long_as_the_picture(dataset):
+    import wave
+
+    with wave.open(str(dataset / "audio.wav")) as sound:
+        assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth(), sound.getnframes()) == (16000, 1, 2, 64000)
+
+
+def test_cameras_see_the_mean_face_where_the_landmarks_are(dataset, arrays):
+    k = json.loads((dataset / "meta.json").read_text())["intrinsics"]
+    points = (arrays["motion"] / 10.0 + arrays["mean_face"]) / 10.0
+    to_camera = np.linalg.inv(arrays["cameras"].astype(np.float64))
+    seen = np.einsum("tij,tpj->tpi", to_camera[:, :3, :3], points) + to_camera[:, None, :3, 3]
+    u, v = k["cx"] - k["fx"] * seen[..., 0] / seen[..., 2], k["cy"] + k["fy"] * seen[..., 1] / seen[..., 2]
+    assert np.abs(np.stack([u, v], -1) - arrays["landmarks_2d"]).mean() < 0.1
+
+
+def test_the_head_turns_as_it_truly_did(arrays, truth):
+    found, true = (cameras[:, :3, 2] for cameras in (arrays["cameras"], truth["cameras"]))
+    for axis in (0, 1):
+        assert np.corrcoef(found[:, axis], true[:, axis])[0, 1] > 0.8
+
+
+def test_the_mouth_opens_as_it_truly_did(arrays, truth):
+    true = motion_from_landmarks(truth["landmarks_3d"]) if "landmarks_3d" in truth else truth["motion"]
+    opening = [
+        np.linalg.norm(m[:, 62] - m[:, 66], axis=-1) for m in (arrays["motion"] + 10 * arrays["mean_face"], true + 10 * arrays["mean_face"])
+    ]
+    assert np.corrcoef(*opening)[0, 1] > 0.7
+
+
+def test_head_masks_agree_with_the_truth(dataset, avatar):
+    overlaps = []
+    for index in (0, 40, 80):
+        found, true = (cv2.imread(str(folder / "head" / f"{index:06d}.png"), cv2.IMREAD_GRAYSCALE) > 127 for folder in (dataset, avatar))
+        overlaps.append((found & true).sum() / (found | true).sum())
+    assert min(overlaps) > 0.8
+
+
+def test_head_over_torso_over_background_is_the_frame(dataset):
+    background = cv2.imread(str(dataset / "background.png")).astype(float)
+    for index in (0, 60):
+        frame = cv2.imread(str(dataset / "frames" / f"{index:06d}.jpg")).astype(float)
+        head = cv2.imread(str(dataset / "head" / f"{index:06d}.png"), cv2.IMREAD_GRAYSCALE)[..., None] / 255.0
+        torso = cv2.imread(str(dataset / "torso" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED).astype(float)
+        below = torso[..., :3] * torso[..., 3:] / 255.0 + background * (1.0 - torso[..., 3:] / 255.0)
+        assert np.abs(head * frame + (1.0 - head) * below - frame).mean() < 1.5
+
+
+def test_the_same_call_again_changes_nothing(dataset, avatar, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
+    monkeypatch.setattr(module, "scan", lambda *_: pytest.fail("looked at the video again"))
+    prepare(avatar / "video.mp4", dataset, size=256, consent="the avatar", progress=False)
+    assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
+
+
+def test_an_interrupted_run_goes_on_where_it_was(mediapipe, avatar, tmp_path, monkeypatch):
+    out = tmp_path / "dataset"
+    real, saved = module.make_all, []
+
+    def dies_after_ten(folder, stream, landmarks, confidence, *rest):
+        real(folder, stream, landmarks[:10], confidence, *rest)
+        saved.extend(sorted((folder / "frames").iterdir()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "make_all", dies_after_ten)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(avatar / "video.mp4", out, size=64, trim=(0, 3), progress=False)
+    assert not out.exists() and len(saved) == 10
+    times = [path.stat().st_mtime_ns for path in saved]
+    monkeypatch.setattr(module, "make_all", real)
+    monkeypatch.setattr(module, "scan", lambda *_: pytest.fail("scanned again"))
+    monkeypatch.setattr(module, "analyse", lambda *_: pytest.fail("analysed again"))
+    prepare(avatar / "video.mp4", out, size=64, trim="0-3", progress=False)
+    assert [(out / "frames" / path.name).stat().st_mtime_ns for path in saved] == times
+    assert len(list((out / "frames").iterdir())) == 75
+
+
+@pytest.fixture(scope="module")
+def hidden(avatar, tmp_path_factory):
+    """Makes the avatar's video with the picture black between two times, at 30 fps in another container with stereo mp3 sound."""
+
+    def make(start: float, end: float) -> Path:
+        path = tmp_path_factory.mktemp("é à ü") / "clip ö.mkv"
+        cover = f"drawbox=w=iw:h=ih:color=black:t=fill:enable='between(t,{start},{end})'"
+        ffmpeg("-i", avatar / "video.mp4", "-vf", f"{cover},fps=30", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "12",
+               "-c:a", "libmp3lame", "-ar", "44100", "-ac", "2", path)  # fmt: skip
+        return path
+
+    return make
+
+
+def test_a_short_gap_another_rate_mp3_and_odd_names_work_and_are_told(mediapipe, hidden, tmp_path):
+    out = prepare(hidden(2.0, 2.25), tmp_path / "à b" / "dataset", size=64, progress=False)
+    changes = " ".join(json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"]["changes"])
+    for word in ("interpolated", "from 30 to 25 fps", "16 kHz mono"):
+        assert word in changes
+    with np.load(out / "arrays.npz") as archive:
+        gap = np.flatnonzero(archive["interpolated"])
+        assert 5 <= len(gap) <= 8 and abs(gap[0] - 50) <= 1
+        assert np.abs(np.diff(archive["cameras"][gap[0] - 2 : gap[-1] + 3, :3, 3], axis=0)).max() < 0.03
+
+
+def test_a_long_gap_is_refused_with_the_trim_that_avoids_it(mediapipe, hidden, tmp_path):
+    with pytest.raises(InputError, match=r"lost at 3\.[0-9]+-3\.[0-9]+ s.*--trim 0\.00-3\.[0-9]+"):
+        prepare(hidden(3.1, 3.7), tmp_path / "dataset", size=64, progress=False)
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_two_people_are_refused(mediapipe, avatar, tmp_path):
+    twins = tmp_path / "twins.mp4"
+    ffmpeg("-i", avatar / "video.mp4", "-vf", "split[a][b];[a][b]hstack", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "copy", twins)
+    with pytest.raises(InputError, match="two faces"):
+        prepare(twins, tmp_path / "dataset", size=64, progress=False)
+
+
+def test_no_face_is_refused(mediapipe, tmp_path):
+    with pytest.raises(InputError, match="no face"):
+        prepare(colour_video(tmp_path / "v.mp4"), tmp_path / "dataset", size=64, progress=False)
+
+
+def test_silence_is_refused(tmp_path, mediapipe, avatar):
+    ffmpeg("-i", avatar / "video.mp4", "-af", "volume=0", "-c:v", "copy", "-c:a", "aac", tmp_path / "silent.mp4")
+    with pytest.raises(InputError, match="silent"):
+        prepare(tmp_path / "silent.mp4", tmp_path / "dataset", size=64, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "sentence"),
+    [
+        (dict(sound=None), {}, "no sound"),
+        (dict(seconds=2.0), {}, "at least 3 s"),
+        (dict(), dict(trim="1-2.5"), "after --trim"),
+        (dict(), dict(trim="2-1"), "start before the end"),
+        (dict(), dict(trim="soon"), "A-B"),
+        (dict(), dict(size=63), "even number"),
+        (dict(), dict(face_model="bfm"), "not available"),
+    ],
+)
+def test_refused_before_any_work_and_nothing_earlier_is_touched(tmp_path, make, options, sentence):
+    out = tmp_path / "dataset"
+    out.mkdir()
+    (out / "earlier").write_text("result")
+    with pytest.raises(InputError, match=sentence):
+        prepare(colour_video(tmp_path / "v.mp4", **make), out, progress=False, **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "v.mp4"]
+    assert (out / "earlier").read_text() == "result"
+
+
+def test_a_cut_off_file_is_refused(mediapipe, avatar, tmp_path):
+    path = tmp_path / "cut.mkv"
+    ffmpeg("-i", avatar / "video.mp4", "-c", "copy", path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(InputError):
+        prepare(path, tmp_path / "dataset", size=64, progress=False)
+
+
+def test_the_command_line_prints_one_sentence_and_exits_with_2(tmp_path):
+    command = [sys.executable, "-m", "data_tools.prepare", str(tmp_path / "absent.mp4"), str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(module.__file__).parents[1])
+    assert result.returncode == 2
+    assert result.stderr.strip().count("\n") == 0 and "absent.mp4" in result.stderr
+
+
+def test_landmark_table_is_the_one_of_the_format(arrays):
+    np.testing.assert_array_equal(arrays["landmarks_2d"], arrays["landmarks_mediapipe"][:, LANDMARKS_68, :2])
