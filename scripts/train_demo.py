@@ -88,7 +88,7 @@ def measure(subject: Path, shipped: Path, work: Path) -> None:
         "",
         "",
     ]
-    card = (subject / "card.md").read_text(encoding="utf-8")
+    card = (subject / "card.md").read_text(encoding="utf-8").replace(f"# {subject.name}:", "# The avatar's demo person:")
     files.write_text(shipped / "card.md", card.replace("## Use and limits", "\n".join(section) + "## Use and limits"))
 
 

@@ -19,6 +19,13 @@ RIGID = np.array([
 ], dtype=np.int32)
 """Points that speech and blinks don't move: no lids, brow hairs, lips or jaw."""
 
+RIGID_SKIN = np.array(sorted({*RIGID.tolist(),
+    66, 107, 336, 296, 36, 266, 205, 425, 101, 330, 100, 329, 142, 371, 126, 355, 209, 429, 49, 279, 131, 360, 134, 363, 236, 456, 174, 399,
+    217, 437, 198, 420, 188, 412, 114, 343, 47, 277, 128, 357, 121, 350, 120, 349, 119, 348, 187, 411, 147, 376, 177, 401, 137, 366, 227, 447,
+    34, 264, 143, 372, 68, 298, 71, 301, 54, 284, 104, 333,
+}), dtype=np.int32)
+"""Vertices between which the skin hardly moves against the skull: forehead, nose, upper cheeks."""
+
 JAW_LINE = np.array([234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454], dtype=np.int32)
 """Lower half of the face oval, from the ear at the picture's left over the chin to the ear at the right."""
 # fmt: on

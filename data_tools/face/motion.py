@@ -24,17 +24,21 @@ def canonical_landmarks(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.
     Returns:
       [T, 68, 3] float32, decimetres.
     """
+    return canonical_mesh(landmarks, pose, size)[:, LANDMARKS_68].astype(np.float32)
+
+
+def canonical_mesh(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.ndarray:
+    """As `canonical_landmarks`, for all points: [T, P, 3] pixels -> [T, P, 3] float64 dm (P >= 468)."""
     camera = intrinsics(size)
-    depth = _depths(np.asarray(landmarks, np.float64), pose, camera["fx"])
-    picked = np.asarray(landmarks, np.float64)[:, LANDMARKS_68]
-    x = (picked[..., 0] - camera["cx"]) * depth / camera["fx"]
-    y = -(picked[..., 1] - camera["cy"]) * depth / camera["fy"]
-    camera_points = np.stack([x, y, -depth], -1) - pose.translation[:, None]
-    return (camera_points @ pose.rotation).astype(np.float32)
+    landmarks = np.asarray(landmarks, np.float64)
+    depth = _depths(landmarks, pose, camera["fx"])
+    x = (landmarks[..., 0] - camera["cx"]) * depth / camera["fx"]
+    y = -(landmarks[..., 1] - camera["cy"]) * depth / camera["fy"]
+    return (np.stack([x, y, -depth], -1) - pose.translation[:, None]) @ pose.rotation
 
 
 def _depths(landmarks: np.ndarray, pose: HeadPose, focal: float) -> np.ndarray:
-    """[T, 68] distance from the camera along its axis, dm.
+    """[T, P] distance from the camera along its axis, dm.
 
     MediaPipe's z is in pixels at the face's own scale; one factor for the clip and one offset per frame carry it to decimetres, fitted
     where the true depth is known: on the rigid points.
@@ -45,4 +49,4 @@ def _depths(landmarks: np.ndarray, pose: HeadPose, focal: float) -> np.ndarray:
     rigid = guess[:, RIGID]
     centred, target = rigid - rigid.mean(1, keepdims=True), known - distance[:, None]
     factor = float((centred * target).sum() / (centred**2).sum())
-    return factor * (guess[:, LANDMARKS_68] - rigid.mean(1, keepdims=True)) + distance[:, None]
+    return factor * (guess - rigid.mean(1, keepdims=True)) + distance[:, None]

@@ -36,8 +36,8 @@ class PoseSettings:
 
     landmark_sigma: float = 1.0
     independent_points: float = 8.0
-    turn_sigma: float = 0.0025
-    shift_sigma: float = 0.004
+    turn_sigma: float = 0.005
+    shift_sigma: float = 0.008
     shape_sigma: float = 0.05
     rounds: int = 6
 
@@ -48,7 +48,7 @@ class HeadPose:
 
     Attributes:
       rotation: [T, 3, 3]; translation: [T, 3] dm: world to camera.
-      shape: [P, 3] dm, the person's rigid points (`RIGID`) in the canonical frame.
+      shape: [P, 3] dm, the person's rigid points (`RIGID`) in the canonical frame; weights: [P], how steady each proved, mean 1.
       unsmoothed_rotation, unsmoothed_translation: the same without the prior on acceleration, for the report.
       error: [T] pixels, root mean square reprojection error of the rigid points.
     """
@@ -56,6 +56,7 @@ class HeadPose:
     rotation: np.ndarray
     translation: np.ndarray
     shape: np.ndarray
+    weights: np.ndarray
     unsmoothed_rotation: np.ndarray
     unsmoothed_translation: np.ndarray
     error: np.ndarray
@@ -109,11 +110,27 @@ def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = Non
         weights /= weights.mean()
         shape, rotation, translation = _realign(shape, rotation, translation, canonical)
         vectors = Rotation.from_matrix(rotation).as_rotvec()
-    smooth = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings)
-    rough = _fit_poses(seen, shape, weights, trust, smooth[0], smooth[1], size, sigma, dataclasses.replace(settings, turn_sigma=0.0))
-    rotation = Rotation.from_rotvec(smooth[0]).as_matrix()
-    error = np.sqrt(np.mean(np.sum((project(shape, rotation, smooth[1], size) - seen) ** 2, -1), -1))
-    return HeadPose(rotation, smooth[1], shape, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)
+    vectors, translation = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings)
+    rough = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, dataclasses.replace(settings, turn_sigma=0.0))
+    rotation = Rotation.from_rotvec(vectors).as_matrix()
+    error = _error(seen, shape, rotation, translation, size)
+    return HeadPose(rotation, translation, shape, weights, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)
+
+
+def refit(pose: HeadPose, landmarks: np.ndarray, size: int, trust: np.ndarray, extra, settings: PoseSettings) -> HeadPose:
+    """Poses of the same shape with a further quadratic term (see `_fit_poses`) beside the landmarks and the prior."""
+    seen = np.asarray(landmarks[:, RIGID, :2], np.float64)
+    vectors = Rotation.from_matrix(pose.rotation).as_rotvec()
+    sigma = settings.landmark_sigma * size / 512.0
+    fitted = _fit_poses(seen, pose.shape, pose.weights, trust, vectors, pose.translation, size, sigma, settings, extra=extra)
+    rotation = Rotation.from_rotvec(fitted[0]).as_matrix()
+    error = _error(seen, pose.shape, rotation, fitted[1], size)
+    return dataclasses.replace(pose, rotation=rotation, translation=fitted[1], error=error)
+
+
+def _error(seen, shape, rotation, translation, size) -> np.ndarray:
+    """[T] root mean square distance in pixels between seen and projected points."""
+    return np.sqrt(np.mean(np.sum((project(shape, rotation, translation, size) - seen) ** 2, -1), -1))
 
 
 def jitter(rotation: np.ndarray, translation: np.ndarray, shape: np.ndarray, size: int) -> float:
@@ -191,22 +208,33 @@ def _left_jacobian(vectors: np.ndarray) -> np.ndarray:
     return np.eye(3) + (1 - np.cos(angle)) / angle**2 * k + (angle - np.sin(angle)) / angle**3 * (k @ k)
 
 
-def _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings, steps=6):
-    """Gauss-Newton on all frames' (rotation vector, translation) together; returns both."""
+def pose_jacobian(points: np.ndarray, vectors: np.ndarray, translation: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """[P, 3] points under poses (rotation vectors [T, 3], translations [T, 3]) -> pixels [T, P, 2] and their derivative [T, P, 2, 6]."""
+    camera_points = _to_camera(points, Rotation.from_rotvec(vectors).as_matrix(), translation)
+    by_point = _pixel_jacobian(camera_points, size)
+    turn = -by_point @ _cross(camera_points - translation[:, None]) @ _left_jacobian(vectors)[:, None]
+    return _pixels(camera_points, size), np.concatenate([turn, by_point], -1)
+
+
+def _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings, steps=6, extra=None):
+    """Gauss-Newton on all frames' (rotation vector, translation) together; returns both.
+
+    `extra` adds a quadratic term: (information [T, 6, 6], pull [T, 6], state [T, 6] at which the pull was taken).
+    """
     # A frame's points count as `independent_points` measurements together (see the module's text).
     scale = trust / sigma**2 * settings.independent_points / len(shape)
     prior = _acceleration_prior(len(seen), settings)
     for _ in range(steps):
-        rotation = Rotation.from_rotvec(vectors).as_matrix()
-        camera_points = _to_camera(shape, rotation, translation)
-        by_point = _pixel_jacobian(camera_points, size)
-        turn = -by_point @ _cross(camera_points - translation[:, None]) @ _left_jacobian(vectors)[:, None]
-        jacobian = np.concatenate([turn, by_point], -1)
-        residual = seen - _pixels(camera_points, size)
+        pixels, jacobian = pose_jacobian(shape, vectors, translation, size)
+        residual = seen - pixels
         weighted = jacobian * (scale[:, None] * weights)[:, :, None, None]
         information = np.einsum("tpki,tpkj->tij", weighted, jacobian)
         pull = np.einsum("tpki,tpk->ti", weighted, residual)
-        change = _solve_banded(information, pull, np.concatenate([vectors, translation], 1), prior)
+        state = np.concatenate([vectors, translation], 1)
+        if extra is not None:
+            information = information + extra[0]
+            pull = pull + extra[1] - np.einsum("tij,tj->ti", extra[0], state - extra[2])
+        change = _solve_banded(information, pull, state, prior)
         vectors, translation = vectors + change[:, :3], translation + change[:, 3:]
         if np.abs(change).max() < 1e-7:
             break
