@@ -102,7 +102,7 @@ class Audio2MotionStage:
             "opt_state": opt_state,
             "sync_gate": gate,
         }
-        return state, {**losses, "sync_gate": gate["open"], "grad_norm": optax.global_norm(grads)}
+        return state, {**losses, "sync_gate": gate["open"], "grad_norm": optax.tree.norm(grads)}
 
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}

@@ -77,7 +77,7 @@ class SyncNetStage:
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         accuracy = devices.mean(jnp.mean(((similarity > 0.5) == (batch["label"] > 0.5)).astype(jnp.float32)))
-        metrics = {"sync_loss": loss, "accuracy": accuracy, "grad_norm": optax.global_norm(grads)}
+        metrics = {"sync_loss": loss, "accuracy": accuracy, "grad_norm": optax.tree.norm(grads)}
         return {**state, "params": params, "batch_stats": batch_stats, "opt_state": opt_state}, metrics
 
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
