@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from data_tools.audio.load import SAMPLE_RATE, save_wav
 from data_tools.dataset import report
-from data_tools.dataset.analyse import analyse
+from data_tools.dataset.analyse import ANALYSIS_SIZE, analyse
 from data_tools.dataset.arrays import make_arrays, n_train_frames
 from data_tools.dataset.pictures import KINDS, make_all
 from data_tools.dataset.scan import LOOKS_PER_SECOND, MIN_SECONDS, check_video, format_changes, parse_trim, scan
@@ -37,12 +37,13 @@ from data_tools.dataset.workspace import (
     write_npz,
 )
 from data_tools.errors import InputError
-from data_tools.face.pose import PoseSettings, intrinsics, solve_poses
+from data_tools.face.align import align_texture
+from data_tools.face.pose import HeadPose, intrinsics, solve_poses
 from data_tools.face.track import check_gaps, fill
 from data_tools.video.read import FPS, Box, frames
 
 FORMAT, FORMAT_VERSION = "geneface_jax.subject", 1
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 """Raised when the steps change so that datasets should be made again."""
 
 INTERPOLATED_TRUST = 0.05
@@ -138,9 +139,7 @@ class _Preparation:
         changes = format_changes(self.info, self.span, found["box"], self.size) + found["changes"]
         changes += check_gaps(seen, FPS, self.span[0] if self.span else 0.0)
         landmarks = fill(landmarks)
-        with self._timed("poses"):
-            trust = np.where(seen, 1.0, INTERPOLATED_TRUST)
-            pose = solve_poses(landmarks, self.size, trust, PoseSettings())
+        pose = self._poses(found["box"], landmarks, seen)
         self._pictures(found["box"], landmarks, confidence, background)
         with self._timed("arrays"):
             arrays = make_arrays(landmarks, seen, pose, samples, self.size)
@@ -195,6 +194,15 @@ class _Preparation:
         arrays = read_npz(self.work.path(names[0]))
         background = cv2.imread(str(self.work.path(names[1])))[..., ::-1]
         return arrays["landmarks"], arrays["confidence"], background
+
+    def _poses(self, box: Box, landmarks: np.ndarray, seen: np.ndarray) -> HeadPose:
+        """Head poses, from the landmarks and then from the skin's texture. Poses do not depend on the size of the picture."""
+        trust = np.where(seen, 1.0, INTERPOLATED_TRUST)
+        landmarks = landmarks * np.float32(ANALYSIS_SIZE / self.size)
+        with self._timed("poses"):
+            pose = solve_poses(landmarks, ANALYSIS_SIZE, trust)
+            stream = self._bar("poses", len(landmarks))(frames(self.video, (ANALYSIS_SIZE, ANALYSIS_SIZE), crop=box, trim=self.span))
+            return align_texture(stream, landmarks, pose, trust, ANALYSIS_SIZE, n_train_frames(len(landmarks)))
 
     def _check_length(self, n_frames: int, n_samples: int) -> None:
         seconds = min(n_frames / FPS, n_samples / SAMPLE_RATE)

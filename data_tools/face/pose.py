@@ -81,18 +81,19 @@ def camera_matrices(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray
     return matrices.astype(np.float32)
 
 
-def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = None, settings: PoseSettings = PoseSettings()) -> HeadPose:
+def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = None, settings: PoseSettings | None = None) -> HeadPose:
     """Poses and rigid shape of a clip.
 
     Args:
       landmarks: [T, 478, 3] pixels of a size x size crop, z in pixels (only its clip average is used, as a prior for the shape).
       size: pixels.
       trust: [T] 0..1, weight of each frame's landmarks (small where they were interpolated).
-      settings: the noise model.
+      settings: the noise model; None means the default.
 
     Returns:
       HeadPose, whose shape is aligned to the canonical face (rotation, scale, position).
     """
+    settings = settings or PoseSettings()
     trust = np.ones(len(landmarks)) if trust is None else np.asarray(trust, np.float64)
     seen = np.asarray(landmarks[:, RIGID, :2], np.float64)
     canonical = canonical_face()["vertices"][RIGID].astype(np.float64) / 10.0
