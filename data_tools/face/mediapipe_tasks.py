@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,10 @@ SHA256 = {
     FACE_LANDMARKER.name: "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
     SELFIE_SEGMENTER.name: "191ac9529ae506ee0beefa6b2c945a172dab9d07d1e802a290a4e4038226658b",
 }
+
+
+START_SECONDS = 0.1
+"""How long MediaPipe's threads write after a task was made (measured: a few milliseconds on an idle machine)."""
 
 
 def checked(model: Path) -> str:
@@ -38,12 +46,32 @@ def open_task(create: Callable[[], Any]) -> Any:
       InputError: MediaPipe or a system library it loads is not installed.
     """
     try:
-        return create()
+        with _quiet_start():
+            return create()
     except (ImportError, OSError) as error:
         raise InputError(
             f"MediaPipe can't start here ({str(error).splitlines()[0]}): install its system libraries with "
             "`apt-get install -y libegl1 libgles2 libgl1 libglib2.0-0`."
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keeps MediaPipe's start-up notes off the terminal: its C++ code writes them to file descriptor 2 and no setting stops it.
+
+    An error still arrives as an exception, with its own text.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+        # The notes come from threads that the start leaves running for a moment.
+        time.sleep(START_SECONDS)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def picture(frame: np.ndarray) -> Any:
