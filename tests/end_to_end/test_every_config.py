@@ -1,0 +1,86 @@
+"""Every committed config, in every variant, trains two steps at reduced size through the command line, and the person then speaks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from geneface_jax.cli.main import main as geneface
+from geneface_jax.data.subject import Subject
+from geneface_jax.evaluation.motion import evaluate_motion
+from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.pipeline import infer
+from geneface_jax.inference.video import read_video
+from geneface_jax.io import checkpoints, configs
+from tests.synthetic_corpus import speech_and_motion, write_corpus
+from tests.synthetic_subject import write_subject
+
+pytestmark = pytest.mark.slow
+
+TRAIN = ["train.steps=2", "train.log_every=1", "train.eval_every=0", "train.save_every=0"]
+GRID = ["levels=4", "base_resolution=4", "finest_resolution=32", "log2_table_size=8"]
+VAE = ["model.condition=8", "model.hidden=8", "model.encoder_layers=1", "model.decoder_layers=1", "model.flow_blocks=1"]
+SMALL = {
+    "syncnet": ["data.batch=32", "data.eval_clips=64", "model.base=8"],
+    "audio2motion": ["data.batch=4", "data.window=16", "loss.sync_clips=8", *VAE],
+    "postnet": ["data.batch=4", "data.window=16", "loss.sync_clips=8", "model.base=8"],
+    "head": [
+        *(f"model.{grid}.{field}" for grid in ("position_grid", "ambient_grid") for field in GRID),
+        "model.hidden=16",
+        "model.hidden_color=16",
+        "model.geometry_features=8",
+        "march.grid_resolution=16",
+        "data.groups=2",
+        "data.rays=64",
+        "data.eval_frames=1",
+    ],
+    "torso": [*(f"model.grid.{field}" for field in GRID), "data.groups=2", "data.rays=64", "data.eval_frames=1"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("every config")
+    write_corpus(folder / "corpus")
+    dataset = write_subject(folder / "person" / "dataset", frames=110)
+    arrays = dict(np.load(dataset / "arrays.npz"))
+    mel, f0, motion = speech_and_motion(np.random.default_rng(5), 110)
+    motion = motion.reshape(110, 68, 3)
+    arrays.update(audio_features=mel, f0=f0, motion=motion, motion_mean=motion[:100].mean(0), motion_std=motion[:100].std(0))
+    np.savez(dataset / "arrays.npz", **arrays)
+    return folder
+
+
+def train(folder, stage, variant, workdir):
+    sources = {
+        "data.subject": folder / "person" / "dataset",
+        "data.corpus": folder / "corpus",
+        "data.syncnet": folder / "models" / variant / "syncnet",
+        "data.audio2motion": folder / "models" / variant / "audio2motion",
+    }
+    known = set(configs.keys(configs.load(f"{stage}:{variant}")))
+    small = [text for text in SMALL[stage] if text.split("=")[0] in known]
+    found = [f"{key}={path}" for key, path in sources.items() if key in known]
+    overrides = [f"--config.{text}" for text in [*TRAIN, *small, *found]]
+    assert geneface(["train", "--config", f"configs/{stage}.py:{variant}", "--workdir", str(workdir), *overrides]) == 0
+    assert checkpoints.steps(workdir) == [2]
+
+
+@pytest.mark.parametrize("variant", ["reference", "demo"])
+def test_trains_two_steps_and_speaks(folder, variant, monkeypatch, tmp_path):
+    monkeypatch.chdir(configs.repository())
+    for stage in ("syncnet", "audio2motion"):
+        train(folder, stage, variant, folder / "models" / variant / stage)
+    person = tmp_path / "person"
+    person.mkdir()
+    (person / "dataset").symlink_to(folder / "person" / "dataset")
+    for stage in ("postnet", "head", "torso"):
+        train(folder, stage, variant, person / stage)
+        assert json.loads((person / stage / "config.json").read_text())["variant"] == variant
+
+    speech = configs.repository() / "data_tools" / "avatar" / "speech" / "demo_heldout.wav"
+    result = infer(person, speech, tmp_path / "said.mp4", Controls(crf=30))
+    frames = list(read_video(result.path))
+    assert len(frames) == result.frames == 147 and frames[0].shape == (32, 32, 3)
+    figures = evaluate_motion(person, Subject.load(person), range(100, 110))
+    assert all(np.isfinite(value) for value in figures.values() if isinstance(value, float))
