@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from data_tools.avatar.camera import camera_matrices, head_to_camera, intrinsics
 from data_tools.avatar.render import Renderer
 from data_tools.avatar.speech import excerpt, recording
 from data_tools.avatar.truth import Performance, eye_openness, mouth_opening, perform
+from data_tools.avatar.whole_folder import whole_folder
 from data_tools.errors import InputError
 from data_tools.face.canonical import LANDMARKS_68
 from data_tools.video.ffmpeg import ffmpeg_executable, file_argument
@@ -64,17 +64,8 @@ def render_clip(
         raise InputError(f"The picture size {size} is not possible: choose an even number from 64 to 2048.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty: remove it or name another folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        temporary.chmod(0o755)
+    with whole_folder(out) as temporary:
         _write(temporary, performance, size, progress)
-        if out.exists():
-            out.rmdir()
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return out
 
 

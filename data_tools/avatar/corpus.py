@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import numpy as np
 from data_tools.audio.features import features_for_frames
 from data_tools.avatar.speech import sentence_clips, voices
 from data_tools.avatar.truth import perform
+from data_tools.avatar.whole_folder import whole_folder
 from data_tools.errors import InputError
 
 
@@ -44,16 +43,7 @@ def make_corpus(out: str | os.PathLike, seed: int = 0) -> dict:
             arrays[f"{clip.name}/motion"] = perform(clip, seed).motion.reshape(-1, 204).astype(np.float16)
             clips.append({"name": clip.name, "speaker": speaker, "n_frames": clip.n_frames, "split": split})
     meta = {"format": "geneface_jax.corpus", "format_version": 1, "face_model": "mediapipe", "audio_model": "mel_f0", "clips": clips}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        temporary.chmod(0o755)
+    with whole_folder(out) as temporary:
         np.savez_compressed(temporary / "clips.npz", **arrays)
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return meta
