@@ -1,0 +1,154 @@
+"""Which implementation of an op runs, and the only file that knows how Pallas reaches a GPU.
+
+Every op takes `implementation`:
+
+- "auto": the faster one measured for this device (`AUTO` below), always able to run;
+- "xla": plain jax.numpy, on CPU, GPU and TPU;
+- "pallas": the Pallas kernel, on an NVIDIA GPU;
+- "pallas_interpret": the same kernel run step by step as jax.numpy, on any device; slow, made for tests.
+
+Pallas has two roads to an NVIDIA GPU. Mosaic GPU has no arbitrary gathers, which is all these kernels do, so they take Triton: deprecated
+since jax 0.12 (a DeprecationWarning at lowering) but still there. When it goes, this is the file to change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import jax
+from jax.experimental import pallas as pl
+
+Implementation = Literal["auto", "xla", "pallas", "pallas_interpret"]
+
+AUTO: Mapping[str, str] = {}
+"""Op -> implementation that "auto" takes on an NVIDIA GPU. An op that is not named takes "xla": nothing is listed before it has been
+measured on one (scripts/bench_kernels.py)."""
+
+_assume_cuda: contextvars.ContextVar[bool] = contextvars.ContextVar("assume_cuda", default=False)
+
+
+@contextlib.contextmanager
+def lowering_for_cuda() -> Iterator[None]:
+    """Lets "pallas" be traced on a machine without a GPU, to lower or compile for one elsewhere."""
+    token = _assume_cuda.set(True)
+    try:
+        yield
+    finally:
+        _assume_cuda.reset(token)
+
+
+def why_pallas_cannot_run() -> str | None:
+    """A sentence that says why compiled Pallas kernels can't run here, or None when they can."""
+    if _assume_cuda.get():
+        return None
+    if jax.default_backend() not in ("gpu", "cuda"):
+        return f"it needs an NVIDIA GPU and jax runs on {jax.default_backend()!r}"
+    try:
+        _triton()
+    except ImportError as error:
+        return f"this jax ({jax.__version__}) has no Pallas Triton backend ({error})"
+    return None
+
+
+def resolve(implementation: Implementation, op: str) -> tuple[bool, bool]:
+    """Turns the `implementation` argument of an op into what to call.
+
+    Args:
+      implementation: as the caller gave it.
+      op: name of the op, for the message and for `AUTO`.
+
+    Returns:
+      (use the Pallas kernel, run it in interpret mode).
+
+    Raises:
+      ValueError: not one of the four names.
+      NotImplementedError: "pallas" was asked for by name and can't run here.
+    """
+    if implementation not in get_args(Implementation):
+        raise ValueError(f"implementation of {op} must be one of {', '.join(get_args(Implementation))}, got {implementation!r}")
+    if implementation == "pallas_interpret":
+        return True, True
+    if implementation == "pallas":
+        reason = why_pallas_cannot_run()
+        if reason:
+            raise NotImplementedError(f'{op} can\'t run as implementation="pallas": {reason}; use "xla", or "pallas_interpret" for a test')
+        return True, False
+    pallas = implementation == "auto" and AUTO.get(op) == "pallas" and why_pallas_cannot_run() is None
+    return pallas, False
+
+
+def runnable() -> list[str]:
+    """Implementations that can run on this machine, "auto" left out."""
+    return ["xla", "pallas_interpret"] if why_pallas_cannot_run() else ["xla", "pallas"]
+
+
+@functools.cache
+def _triton() -> Any:
+    from jax.experimental.pallas import triton
+
+    return triton
+
+
+def kernel_call(
+    kernel: Callable[..., None],
+    *,
+    name: str,
+    out_shape: Any,
+    grid: tuple[int, ...],
+    in_specs: Sequence[pl.BlockSpec],
+    out_specs: Any,
+    interpret: bool,
+    input_output_aliases: Mapping[int, int] | None = None,
+    num_warps: int = 4,
+    num_stages: int = 1,
+) -> Callable[..., Any]:
+    """`pallas_call` on the backend this project uses.
+
+    Args:
+      kernel: function of refs.
+      name: of the compiled kernel, as profilers show it.
+      out_shape, grid, in_specs, out_specs, input_output_aliases: as in `pallas_call`.
+      interpret: run as jax.numpy.
+      num_warps, num_stages: Triton's launch parameters (32 threads a warp; pipelining depth).
+    """
+    options = {} if interpret else {"compiler_params": _triton().CompilerParams(num_warps=num_warps, num_stages=num_stages)}
+    return pl.pallas_call(
+        kernel,
+        out_shape=out_shape,
+        grid=grid,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        input_output_aliases=dict(input_output_aliases or {}),
+        interpret=interpret,
+        name=name,
+        **options,
+    )
+
+
+def whole() -> pl.BlockSpec:
+    """Spec of an array that every program sees whole and gathers from (it stays in global memory)."""
+    return pl.BlockSpec(memory_space=pl.ANY)
+
+
+def load(ref: Any, index: Any, *, mask: Any = None, other: Any = None) -> Any:
+    """Gathers `ref[index]` inside a kernel; places where `mask` is False read `other` and touch no memory."""
+    return _triton().load(ref.at[index], mask=mask, other=other)
+
+
+def store(ref: Any, index: Any, value: Any, *, mask: Any = None) -> None:
+    """Scatters `value` to `ref[index]` inside a kernel where `mask` is True."""
+    _triton().store(ref.at[index], value, mask=mask)
+
+
+def atomic_add(ref: Any, index: Any, value: Any, *, mask: Any = None) -> None:
+    """Adds `value` to `ref[index]` inside a kernel. Interpret mode loses duplicates of an index within a block and takes no mask."""
+    _triton().atomic_add(ref, index, value, mask=mask)
+
+
+def dot(a: Any, b: Any) -> Any:
+    """Matrix product inside a kernel; sides are powers of two, at least 16. Float32 products are exact float32, not TF32."""
+    return _triton().dot(a, b, precision=jax.lax.Precision.HIGHEST)
