@@ -16,11 +16,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 from jax.experimental import pallas as pl
+from jax.sharding import AbstractDevice, AbstractMesh
 
 Implementation = Literal["auto", "xla", "pallas", "pallas_interpret"]
 
@@ -33,10 +35,13 @@ _assume_cuda: contextvars.ContextVar[bool] = contextvars.ContextVar("assume_cuda
 
 @contextlib.contextmanager
 def lowering_for_cuda() -> Iterator[None]:
-    """Lets "pallas" be traced on a machine without a GPU, to lower or compile for one elsewhere."""
+    """Lets "pallas" be traced and lowered on a machine without a GPU, for an H100 elsewhere."""
     token = _assume_cuda.set(True)
+    # jax >= 0.12 asks which GPU to lower for; the mesh is empty, only its device's name is read.
+    h100 = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, **_platform_argument())
     try:
-        yield
+        with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=h100)):
+            yield
     finally:
         _assume_cuda.reset(token)
 
@@ -84,6 +89,11 @@ def resolve(implementation: Implementation, op: str) -> tuple[bool, bool]:
 def runnable() -> list[str]:
     """Implementations that can run on this machine, "auto" left out."""
     return ["xla", "pallas_interpret"] if why_pallas_cannot_run() else ["xla", "pallas"]
+
+
+def _platform_argument() -> dict[str, str]:
+    """AbstractDevice's `platform`, which jax 0.12 added."""
+    return {"platform": "gpu"} if "platform" in inspect.signature(AbstractDevice).parameters else {}
 
 
 @functools.cache

@@ -1,19 +1,47 @@
 """The static shape of a multi-resolution grid: levels, resolutions, table rows, index rules.
 
-All numbers are worked out once on the host in double precision, because a scale that is one ulp off changes a level's stride and with it
-every row of that level (Müller et al. 2022, "Instant Neural Graphics Primitives", section 3; layout of the RAD-NeRF kernels).
+All numbers are worked out once on the host, each with the precision of the original (Müller et al. 2022, "Instant Neural Graphics
+Primitives", section 3; layout of the RAD-NeRF kernels): table rows in double, scales and lattice sides in float32. A scale that is one
+ulp off changes a level's stride and with it every row of that level.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
+import numbers
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 PRIMES = (1, 2654435761, 805459861)
 """Spatial hash factors per dimension (Teschner et al. 2003)."""
+
+LARGEST_RESOLUTION = 2**24
+"""Float32 can't name the cells of a finer lattice."""
+
+EVERY_BIT = 2**32 - 1
+"""Mask of a level whose index never leaves the table."""
+
+
+class Level(NamedTuple):
+    """What the index rule of one level needs; numbers on the host, or scalars inside a loop or a kernel.
+
+    Attributes:
+      scale: a coordinate in [0, 1] becomes `x * scale` lattice units (plus half a cell unless corners are aligned).
+      factors: D numbers; the index is the sum, or the XOR where `hashed`, of `position * factor` modulo 2**32.
+      hashed: bool.
+      rows: table rows of the level; the index is taken modulo `rows` ...
+      mask: ... which is `index & mask` where that is the same; None where it is not.
+      offset: first table row of the level.
+    """
+
+    scale: Any
+    factors: Any
+    hashed: Any
+    rows: Any
+    mask: Any
+    offset: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +51,18 @@ class GridSpec:
     Attributes:
       dims: D, 2 or 3.
       levels: L.
-      features: C, features per level.
+      features: C, features per level: 1, 2, 4 or 8.
       base_resolution: resolution of level 0.
-      finest_resolution: resolution of level L - 1.
+      finest_resolution: resolution of level L - 1; not used where `per_level_scale` is given.
       log2_table_size: a level holds at most 2**log2_table_size rows.
       kind: "hash" or "tiled". They differ only on levels that do not fit: "hash" spreads points by a hash, "tiled" lets the dense index
       wrap.
+      align_corners: lattice points lie on the border of [0, 1] (True) or half a cell outside of it (False).
+      interpolation: "linear", or "smoothstep" for a derivative without jumps.
+      per_level_scale: resolution of a level over that of the level before; None takes it from `finest_resolution`.
+
+    Raises:
+      ValueError: a field is out of its range, or the table has more numbers than an int32 can count.
     """
 
     dims: int = 3
@@ -37,44 +71,79 @@ class GridSpec:
     base_resolution: int = 16
     finest_resolution: int = 2048
     log2_table_size: int = 16
-    kind: str = "tiled"
+    kind: Literal["hash", "tiled"] = "tiled"
+    align_corners: bool = False
+    interpolation: Literal["linear", "smoothstep"] = "linear"
+    per_level_scale: float | None = None
 
     def __post_init__(self) -> None:
-        if self.dims not in (2, 3):
-            raise ValueError(f"dims must be 2 or 3, got {self.dims}")
-        if self.kind not in ("hash", "tiled"):
-            raise ValueError(f'kind must be "hash" or "tiled", got {self.kind!r}')
-        if self.levels < 1 or self.features < 1:
-            raise ValueError(f"levels and features must be positive, got {self.levels} and {self.features}")
+        _require(self.dims in (2, 3), "dims", self.dims, "2 or 3")
+        _require(self.features in (1, 2, 4, 8), "features", self.features, "1, 2, 4 or 8")
+        _require(self.kind in ("hash", "tiled"), "kind", self.kind, '"hash" or "tiled"')
+        _require(self.interpolation in ("linear", "smoothstep"), "interpolation", self.interpolation, '"linear" or "smoothstep"')
+        _require(isinstance(self.align_corners, (bool, np.bool_)), "align_corners", self.align_corners, "True or False")
+        _require(_is_count(self.levels), "levels", self.levels, "a positive integer")
+        _require(_is_count(self.base_resolution), "base_resolution", self.base_resolution, "a positive integer")
+        _require(_is_count(self.log2_table_size) and self.log2_table_size < 31, "log2_table_size", self.log2_table_size, "1 to 30")
+        if self.per_level_scale is None:
+            fits = _is_count(self.finest_resolution) and self.finest_resolution >= self.base_resolution
+            _require(fits, "finest_resolution", self.finest_resolution, f"an integer of at least base_resolution = {self.base_resolution}")
+        else:
+            _require(1.0 <= self.per_level_scale < np.inf, "per_level_scale", self.per_level_scale, "a finite number of at least 1")
+        finest = self.base_resolution * self.growth ** float(min(self.levels - 1, 10**6))
+        _require(
+            finest <= LARGEST_RESOLUTION,
+            "levels",
+            self.levels,
+            f"few enough for a finest resolution of at most {LARGEST_RESOLUTION} (base_resolution {self.base_resolution} growing by "
+            f"{self.growth:.4g} a level ends at {finest:.4g})",
+        )
+        numbers_in_table = self.features * sum(self._rows_of(level) for level in range(self.levels))
+        _require(
+            numbers_in_table < 2**31,
+            "levels",
+            self.levels,
+            f"few enough for a table of less than 2**31 numbers (log2_table_size {self.log2_table_size} and features {self.features} make "
+            f"{numbers_in_table}), or a smaller log2_table_size",
+        )
 
     @functools.cached_property
-    def _per_level_scale(self) -> float:
+    def growth(self) -> np.float64:
+        """Resolution of a level over that of the level before."""
+        if self.per_level_scale is not None:
+            return np.float64(self.per_level_scale)
         if self.levels == 1:
-            return 1.0
-        return 2.0 ** (math.log2(self.finest_resolution / self.base_resolution) / (self.levels - 1))
+            return np.float64(1.0)
+        # The same two roundings as the original: `rows` may hang on the last bit.
+        return np.exp2(np.log2(self.finest_resolution / self.base_resolution) / (self.levels - 1))
 
     @functools.cached_property
     def scales(self) -> np.ndarray:
-        """[L] float32: a coordinate in [0, 1] becomes `x * scale + 0.5` lattice units."""
-        # The exponent is rounded to float32 as the original kernel rounds it, so that fine levels sample the same lattice to the last bit.
-        exponents = np.arange(self.levels, dtype=np.float32) * np.float32(math.log2(self._per_level_scale))
-        return (np.exp2(exponents.astype(np.float64)) * self.base_resolution - 1.0).astype(np.float32)
+        """[L] float32: a coordinate in [0, 1] becomes `x * scale` lattice units."""
+        # Float32 after every step, as the original kernel; the exponential goes through double because float32 exp2 is an ulp off on some
+        # platforms (XLA on CPU makes 4097 of 4096).
+        exponents = np.arange(self.levels, dtype=np.float32) * np.float32(np.log2(self.growth))
+        power = np.exp2(exponents.astype(np.float64)).astype(np.float32)
+        return power * np.float32(self.base_resolution) - np.float32(1.0)
 
     @functools.cached_property
     def resolutions(self) -> np.ndarray:
-        """[L] int: lattice cells per side. The rounding guard keeps an exact integer scale from being lifted by float noise."""
-        return np.ceil(self.scales.astype(np.float64) - 1e-4 * (self.scales > 1)).astype(np.int64) + 1
+        """[L] int64: lattice cells per side."""
+        return np.ceil(self.scales).astype(np.int64) + 1
+
+    def _rows_of(self, level: int) -> int:
+        # Not from `resolutions`: the original sizes the table in double on the host, and the two may differ by one.
+        side = int(np.ceil(self.base_resolution * self.growth**level)) + (not self.align_corners)
+        return (min(2**self.log2_table_size, side**self.dims) + 7) // 8 * 8
 
     @functools.cached_property
     def level_rows(self) -> np.ndarray:
-        """[L] int: table rows per level, a multiple of 8."""
-        sides = np.ceil(self.base_resolution * self._per_level_scale ** np.arange(self.levels) - 1e-9).astype(np.int64) + 1
-        rows = np.minimum(2**self.log2_table_size, sides**self.dims)
-        return (rows + 7) // 8 * 8
+        """[L] int64: table rows per level, a multiple of 8."""
+        return np.array([self._rows_of(level) for level in range(self.levels)], np.int64)
 
     @functools.cached_property
     def offsets(self) -> np.ndarray:
-        """[L + 1] int: first table row of each level."""
+        """[L + 1] int64: first table row of each level."""
         return np.concatenate([[0], np.cumsum(self.level_rows)])
 
     @property
@@ -87,27 +156,44 @@ class GridSpec:
         """L * C."""
         return self.levels * self.features
 
-    def strides(self, level: int) -> tuple[list[int], bool]:
-        """Index strides of one level and whether it is hashed.
+    @functools.cached_property
+    def plan(self) -> tuple[Level, ...]:
+        """The index rule of every level, in Python numbers."""
+        return tuple(self._level(level) for level in range(self.levels))
 
-        A dimension whose stride already exceeds the table is left out (stride 0): the wrapping rule of "tiled" levels that do not fit.
-        """
-        side = int(self.resolutions[level]) + 1
+    def _level(self, level: int) -> Level:
         rows = int(self.level_rows[level])
-        strides, stride = [], 1
+        side = int(self.resolutions[level]) + (not self.align_corners)
+        factors, stride = [], 1
         for _ in range(self.dims):
-            strides.append(stride if stride <= rows else 0)
-            if stride <= rows:
-                stride *= side
-        return strides, self.kind == "hash" and stride > rows
+            # A dimension whose stride already exceeds the table is left out: the wrapping rule of "tiled" levels that do not fit.
+            fits = stride <= rows
+            factors.append(stride if fits else 0)
+            # Modulo 2**32 as in the original, where such a stride may come to look as if it fitted.
+            stride = stride * side % 2**32 if fits else stride
+        hashed = self.kind == "hash" and stride > rows
+        scale = self.scales[level]
+        farthest = int(np.floor(scale + np.float32(0.0 if self.align_corners else 0.5))) + 1
+        mask = None
+        if rows & (rows - 1) == 0:
+            mask = rows - 1
+        elif not hashed and farthest * sum(factors) < rows:
+            mask = EVERY_BIT
+        return Level(float(scale), PRIMES[: self.dims] if hashed else tuple(factors), hashed, rows, mask, int(self.offsets[level]))
 
     @functools.cached_property
-    def index_factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """([L, D] uint32 factors, [L] bool hashed): a row is the XOR (hashed) or the sum of `position * factor`, modulo the level's
-        rows."""
-        factors = np.zeros((self.levels, self.dims), np.uint32)
-        hashed = np.zeros(self.levels, bool)
-        for level in range(self.levels):
-            strides, hashed[level] = self.strides(level)
-            factors[level] = PRIMES[: self.dims] if hashed[level] else strides
-        return factors, hashed
+    def stacked_plan(self) -> Level:
+        """`plan` as arrays with a leading axis of L, for loops over levels; `mask` is None unless every level has one."""
+        columns = Level(*zip(*self.plan, strict=True))
+        mask = None if None in columns.mask else np.array(columns.mask, np.uint32)
+        whole = {name: np.array(getattr(columns, name), np.uint32) for name in ("factors", "rows", "offset")}
+        return Level(scale=self.scales, hashed=np.array(columns.hashed), mask=mask, **whole)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+
+
+def _require(condition: bool, name: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} of a GridSpec must be {expected}, got {value!r}")
