@@ -21,7 +21,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["kernels"])
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--implementation", action="append", choices=["xla", "pallas", "pallas_interpret"], help="only this one (repeatable)")
+    parser.add_argument(
+        "--implementation", action="append", choices=["xla", "pallas", "pallas_interpret"], help="only this one (repeatable)"
+    )
     parser.add_argument("--verbose", action="store_true", help="one line per array instead of one per file")
     args = parser.parse_args()
     if not args.folder.is_dir() or not any(args.folder.glob("*.npz")):
