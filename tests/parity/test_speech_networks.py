@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from geneface_jax.convert import speech as convert_speech
 from geneface_jax.data.sync_clips import clips_at
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.syncnet import SyncNet, cosine
 from geneface_jax.training.losses_motion import continuity, kl_single_sample, lsgan_discriminator, lsgan_generator, masked_mse, sync_bce
-from tests.parity import torch_keys
+from tests.parity.vectors import needs_vectors, read
 
-VECTORS = Path(os.environ.get("GENEFACE_PARITY", Path(__file__).parents[3] / "shared" / "parity")) / "networks"
-
-pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no golden vectors in {VECTORS} (set GENEFACE_PARITY)")
-
-
-def read(name: str) -> dict[str, np.ndarray]:
-    with np.load(VECTORS / f"{name}.npz", allow_pickle=False) as archive:
-        return {key: archive[key].astype(np.float32) if archive[key].dtype == np.float16 else archive[key] for key in archive.files}
+pytestmark = needs_vectors
 
 
 def close(ours, theirs, atol=5e-5, rtol=1e-4):
@@ -39,12 +30,12 @@ def full_precision():
 
 @pytest.fixture(scope="module")
 def syncnet():
-    return SyncNet(), torch_keys.syncnet(read("v1_syncnet/weights"))
+    return SyncNet(), convert_speech.syncnet(read("v1_syncnet/weights"))
 
 
 @pytest.fixture(scope="module")
 def vae():
-    return Audio2Motion(), torch_keys.audio2motion(read("v1_audio2motion_lm3d_vae_sync/weights"))
+    return Audio2Motion(), convert_speech.audio2motion(read("v1_audio2motion_lm3d_vae_sync/weights"))
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +54,8 @@ def test_parameter_trees_are_the_modules_own(syncnet, vae):
     cases = [
         (*syncnet, (jnp.zeros((1, 10, 1024)), jnp.zeros((1, 5, 60)))),
         (*vae, (jnp.zeros((1, 8, 204)), jnp.ones((1, 8)), jnp.zeros((1, 16, 1024)), jnp.zeros((1, 2, 16)))),
-        (CNNPostNet(), torch_keys.postnet(read("v1_postnet/weights_generator")), (jnp.zeros((1, 8, 204)),)),
-        (MLPDiscriminator(), torch_keys.discriminator(read("v1_postnet/weights_discriminator")), (jnp.zeros((1, 8, 204)),)),
+        (CNNPostNet(), convert_speech.postnet(read("v1_postnet/weights_generator")), (jnp.zeros((1, 8, 204)),)),
+        (MLPDiscriminator(), convert_speech.discriminator(read("v1_postnet/weights_discriminator")), (jnp.zeros((1, 8, 204)),)),
     ]
     for network, imported, inputs in cases:
         own = jax.eval_shape(network.init, jax.random.key(0), *inputs)
@@ -192,8 +183,8 @@ def test_vae_losses_and_gradients(vae, vae_io, syncnet, mode):
 
 def test_postnet_and_discriminator():
     io = read("v1_postnet/io")
-    generator, variables = CNNPostNet(), torch_keys.postnet(read("v1_postnet/weights_generator"))
-    critic, critic_variables = MLPDiscriminator(), torch_keys.discriminator(read("v1_postnet/weights_discriminator"))
+    generator, variables = CNNPostNet(), convert_speech.postnet(read("v1_postnet/weights_generator"))
+    critic, critic_variables = MLPDiscriminator(), convert_speech.discriminator(read("v1_postnet/weights_discriminator"))
     close(generator.apply(variables, io["in_raw_lm3d"]), io["gen_refined"])
     mask = io["in_y_mask"] > 0
     close(critic.apply(critic_variables, io["in_raw_lm3d"])[mask], io["disc_on_raw"][:, 0])
@@ -205,8 +196,8 @@ def test_postnet_losses_and_gradients(syncnet, mode):
     io = read("v1_postnet/io")
     sync_network, sync_variables = syncnet
     critic = MLPDiscriminator(dropout=0.0)
-    critic_variables = torch_keys.discriminator(read("v1_postnet/weights_discriminator"))
-    variables = torch_keys.postnet(read("v1_postnet/weights_generator"))
+    critic_variables = convert_speech.discriminator(read("v1_postnet/weights_discriminator"))
+    variables = convert_speech.postnet(read("v1_postnet/weights_generator"))
     mask = io["in_y_mask"]
 
     def generate(params, motion):

@@ -1,0 +1,1 @@
+"""Original GeneFace / GeneFace++ weights and data in our layout."""
