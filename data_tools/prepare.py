@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from data_tools.audio.features import MEL_F0, AudioFeatures
 from data_tools.audio.load import SAMPLE_RATE, save_wav
 from data_tools.dataset import report
 from data_tools.dataset.analyse import ANALYSIS_SIZE, analyse
@@ -57,7 +58,7 @@ def prepare(
     size: int = 512,
     trim: str | tuple[float, float] | None = None,
     face_model: str = "mediapipe",
-    audio: str = "mel_f0",
+    audio: AudioFeatures = MEL_F0,
     name: str | None = None,
     consent: str | None = None,
     workers: int = 1,
@@ -74,7 +75,7 @@ def prepare(
       size: height and width of the pictures, an even number of pixels from 64 to 2048.
       trim: seconds to use, "A-B" or (A, B).
       face_model: "mediapipe".
-      audio: "mel_f0".
+      audio: the audio features; others than mel_f0 come with their own code (see `geneface_jax.inference.audio_features`).
       name: name of the person; the folder above `out_dir` without it.
       consent: who agreed to this use, and when.
       workers: threads that write pictures.
@@ -88,18 +89,18 @@ def prepare(
     """
     video, out = Path(video), Path(out_dir)
     span = parse_trim(trim)
-    if face_model != "mediapipe" or audio != "mel_f0":
-        raise InputError(f"face model {face_model} with audio {audio} is not available: use mediapipe and mel_f0.")
+    if face_model != "mediapipe":
+        raise InputError(f"the face model {face_model} is not available: use mediapipe.")
     if not (64 <= size <= 2048 and size % 2 == 0):
         raise InputError(f"a picture size of {size} is not possible: choose an even number from 64 to 2048, for example 256 or 512.")
     info, span = check_video(video, span)
     sha256 = file_sha256(video)
-    recipe = fingerprint(RECIPE_VERSION, sha256, span, size, face_model, audio)
+    recipe = fingerprint(RECIPE_VERSION, sha256, span, size, face_model, audio.recipe)
     name = name or out.absolute().parent.name
     if kept := _standing(out, recipe, name, consent):
         return kept
     with full_disk_told(out):
-        return _Preparation(video, out, info, span, size, sha256, recipe, name, consent, workers, progress).run()
+        return _Preparation(video, out, info, span, size, audio, sha256, recipe, name, consent, workers, progress).run()
 
 
 def _standing(out: Path, recipe: str, name: str, consent: str | None) -> Path | None:
@@ -119,8 +120,8 @@ def _standing(out: Path, recipe: str, name: str, consent: str | None) -> Path | 
 class _Preparation:
     """One run: the steps in order, each skipped where its result stands."""
 
-    def __init__(self, video, out, info, span, size, sha256, recipe, name, consent, workers, progress) -> None:
-        self.video, self.info, self.span, self.size = video, info, span, size
+    def __init__(self, video, out, info, span, size, audio, sha256, recipe, name, consent, workers, progress) -> None:
+        self.video, self.info, self.span, self.size, self.audio = video, info, span, size, audio
         self.sha256, self.recipe, self.name, self.consent = sha256, recipe, name, consent
         self.workers, self.progress = max(workers, 1), progress
         self.work = Workspace(out)
@@ -142,7 +143,7 @@ class _Preparation:
         pose = self._poses(found["box"], landmarks, seen)
         self._pictures(found["box"], landmarks, confidence, background)
         with self._timed("arrays"):
-            arrays = make_arrays(landmarks, seen, pose, samples, self.size)
+            arrays = make_arrays(landmarks, seen, pose, samples, self.size, self.audio)
             write_npz(self.work.path("arrays.npz"), **arrays)
             samples = np.pad(samples, (0, max(n_frames * SAMPLE_RATE // FPS - len(samples), 0)))[: n_frames * SAMPLE_RATE // FPS]
             save_wav(self.work.path("audio.wav"), samples)
@@ -233,7 +234,8 @@ class _Preparation:
             "n_train": n_train_frames(n_frames),
             "intrinsics": intrinsics(self.size),
             "face_model": "mediapipe",
-            "audio_model": "mel_f0",
+            "audio_model": self.audio.name,
+            **({"audio_weights": self.audio.weights} if self.audio.weights else {}),
             "crop": {"x": box.x, "y": box.y, "size": box.size, "source_width": self.info.width, "source_height": self.info.height},
             "source": {"file": self.video.name, "sha256": self.sha256, "fps": self.info.fps, "changes": changes, "recipe": self.recipe},
             "consent": self.consent,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from data_tools.audio.features import MEL_F0, AudioFeatures
+from geneface_jax.data.data_kind import DataKind, kind_of, require_same
 from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, configs, files
 from geneface_jax.model_card import STAGES, write_card
@@ -24,6 +26,7 @@ def fit(
     size: int = 256,
     trim: str | None = None,
     consent: str | None = None,
+    audio: AudioFeatures = MEL_F0,
     variant: str = "demo",
     corpus: str | os.PathLike | None = None,
     corpus_models: str | os.PathLike | None = None,
@@ -37,6 +40,7 @@ def fit(
       size: height and width in pixels.
       trim: "A-B" in seconds, or None for the whole video.
       consent: who agreed, and when.
+      audio: audio features; those of the corpus and its models.
       variant: of every config, "demo" or "reference".
       corpus: corpus folder for the postnet; the shipped one when None.
       corpus_models: folder with `syncnet/` and `audio2motion/`; the shipped ones when None.
@@ -49,13 +53,13 @@ def fit(
       InputError: bad video, missing corpus or corpus models, or networks in the folder that were trained on another dataset.
     """
     subject = Path(subject)
-    plans = plan(subject, variant=variant, corpus=corpus, corpus_models=corpus_models, steps=steps or {})
+    plans = plan(subject, variant=variant, corpus=corpus, corpus_models=corpus_models, steps=steps or {}, audio_model=audio.name)
 
     _say(f"1 of {len(STAGES) + 1}: prepare {video}")
     from data_tools.prepare import prepare
 
     started = time.perf_counter()
-    dataset = prepare(video, subject / "dataset", size=size, trim=trim, name=subject.resolve().name, consent=consent)
+    dataset = prepare(video, subject / "dataset", size=size, trim=trim, audio=audio, name=subject.resolve().name, consent=consent)
     record = _open_record(subject, dataset)
     _add_minutes(subject, record, "prepare", started)
 
@@ -82,11 +86,12 @@ def plan(
     corpus: str | os.PathLike | None,
     corpus_models: str | os.PathLike | None,
     steps: Mapping[str, int],
+    audio_model: str = "mel_f0",
 ) -> dict[str, ConfigDict]:
     """The resolved config of every stage; checks that what they read exists before anything slow starts.
 
     Raises:
-      InputError: the corpus or a corpus model is missing.
+      InputError: the corpus or a corpus model is missing, or the corpus has other audio features.
     """
     shipped = configs.repository() / "checkpoints" / "avatar"
     corpus = Path(corpus) if corpus else shipped / "corpus"
@@ -100,6 +105,8 @@ def plan(
             raise InputError(
                 f"{models / model} holds no checkpoint: name trained ones with --corpus-models, or run ./scripts/demo.sh --train."
             )
+    kind = DataKind(audio_model=audio_model)
+    require_same("the dataset to make", kind, f"the corpus {corpus}", kind_of(files.read_json(corpus / "meta.json")))
     sources = {
         "data.subject": subject / "dataset",
         "data.corpus": corpus,

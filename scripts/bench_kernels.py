@@ -66,8 +66,9 @@ def torch_version() -> str | None:
 def measure(case: Case, ceiling: dict[str, float], repeats: int) -> dict:
     """One row of the result: every runnable implementation and PyTorch, taking turns so that noise hits all alike."""
     calls = {name: case.run(name) for name in case.implementations if name in backend.runnable() and name != "pallas_interpret"}
-    if case.torch and torch_version():
-        calls["torch"] = case.torch()
+    if torch_version():
+        twins = {"torch": case.torch, "torch_stacked": case.torch_stacked}
+        calls |= {name: twin() for name, twin in twins.items() if twin}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
@@ -78,10 +79,9 @@ def measure(case: Case, ceiling: dict[str, float], repeats: int) -> dict:
     row = {"op": case.op, "case": case.name, "samples": case.samples, "bytes": case.bytes_moved, "flops": case.flops, "bound": case.pattern}
     for name, value in best.items():
         row[name] = {"ms": round(1e3 * value, 3), "samples_per_s": float(f"{case.samples / value:.4g}")}
-        if name != "torch":
+        if not name.startswith("torch"):
             row[name]["share_of_ceiling"] = round(work / value / peak, 3)
-            if "torch" in best:
-                row[name]["times_torch"] = round(value / best["torch"], 4)
+            row[name] |= {f"times_{twin}": round(value / best[twin], 4) for twin in best if twin.startswith("torch")}
     reason = backend.why_pallas_cannot_run()
     if "pallas" in case.implementations and reason:
         row["pallas"] = f"not measured: {reason}"

@@ -1,8 +1,10 @@
 """Compares this project with recorded results of the original systems.
 
     python scripts/check_parity.py kernels DIR     every *.npz in DIR, on every implementation that can run here
+    python scripts/check_parity.py networks DIR    every folder in DIR with an io.npz, through the importer's key maps
 
-Prints a table and exits with 1 when a result is further off than its tolerance or a file was read by nothing. Needs requirements.txt alone.
+Prints a table and exits with 1 when a result is further off than its tolerance, or a file of kernels was read by nothing. Recorded networks
+and keys that nothing reads are printed, and make the exit code 1 only with --strict. Needs requirements.txt alone.
 """
 
 from __future__ import annotations
@@ -14,26 +16,30 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
-from geneface_kernels.catalog import check_folder  # noqa: E402
+IMPLEMENTATIONS = ("xla", "pallas", "pallas_interpret")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kernels"])
+    parser.add_argument("what", choices=["kernels", "networks"])
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument(
-        "--implementation", action="append", choices=["xla", "pallas", "pallas_interpret"], help="only this one (repeatable)"
-    )
+    parser.add_argument("--implementation", action="append", choices=IMPLEMENTATIONS, help="kernels: only this one (repeatable)")
+    parser.add_argument("--strict", action="store_true", help="networks: what nothing reads is a miss")
     parser.add_argument("--verbose", action="store_true", help="one line per array instead of one per file")
     args = parser.parse_args()
-    if not args.folder.is_dir() or not any(args.folder.glob("*.npz")):
-        print(f"{args.folder} holds no .npz files; give the folder that does", file=sys.stderr)
+    pattern = {"kernels": "*.npz", "networks": "*/io.npz"}[args.what]
+    if not args.folder.is_dir() or not any(args.folder.glob(pattern)):
+        print(f"{args.folder} holds no {pattern}; give the folder that does", file=sys.stderr)
         return 2
-    return kernels(args.folder, args.implementation, args.verbose)
+    if args.what == "kernels":
+        return kernels(args.folder, args.implementation, args.verbose)
+    return networks(args.folder, args.strict, args.verbose)
 
 
 def kernels(folder: Path, implementations: list[str] | None, verbose: bool) -> int:
     """Prints the table of kernel vectors; returns the exit code."""
+    from geneface_kernels.catalog import check_folder
+
     missed = rows = 0
     print(f"{'op':<20} {'file':<38} {'implementation':<17} {'error / tolerance':>17}  worst array")
     for row in check_folder(folder, implementations):
@@ -47,6 +53,30 @@ def kernels(folder: Path, implementations: list[str] | None, verbose: bool) -> i
             print(f"{row.op:<20} {row.file:<38} {row.implementation:<17} {check.worst:>17.3g}  {check.key}{verdict}", flush=True)
     print(f"{rows} rows, {missed} missed")
     return 1 if missed else 0
+
+
+def networks(folder: Path, strict: bool, verbose: bool) -> int:
+    """Prints the table of recorded networks; returns the exit code."""
+    from geneface_jax.convert.parity.catalog import check_folder
+
+    total = missed = unread = unknown = 0
+    print(f"{'folder':<38} {'error / tolerance':>17}  key" + ("" if verbose else " (the worst, and all that miss)"))
+    for row in check_folder(folder):
+        if not row.known:
+            unknown += 1
+            print(f"{row.folder:<38} {'not read yet':>17}", flush=True)
+            continue
+        total, missed, unread = total + len(row.checks), missed + row.missed, unread + len(row.unread)
+        shown = row.checks if verbose else [check for check in row.checks if check is row.worst or not check.passed]
+        for check in shown:
+            verdict = "" if check.passed else "   MISS"
+            print(f"{row.folder:<38} {check.worst:>17.3g}  {check.key}{verdict}", flush=True)
+        if not row.checks:
+            print(f"{row.folder:<38} {'NOTHING TO READ':>17}", flush=True)
+        if row.unread:
+            print(f"{row.folder:<38} {'not read':>17}  {', '.join(row.unread)}", flush=True)
+    print(f"{total} arrays compared, {missed} missed; {unread} keys and {unknown} folders are not read")
+    return 1 if missed or (strict and (unread or unknown)) else 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ Says nothing about speed or correctness on a real GPU.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -41,8 +42,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args()
     assembler = find_assembler()
-    if assembler is None:
-        print("no ptxas: install it with `pip install --no-deps nvidia-nvvm nvidia-cuda-nvcc`", file=sys.stderr)
+    if assembler is None or importlib.util.find_spec("jax_plugins") is None:
+        print(
+            "jax's CUDA plugin or ptxas is missing; see `python scripts/kernel_registers.py --help` for the line that installs both",
+            file=sys.stderr,
+        )
         return 2
     with tempfile.TemporaryDirectory() as scratch:
         # Before jax is imported: XLA reads its flags once.
@@ -60,9 +64,9 @@ def main() -> int:
 
 
 def find_assembler() -> str | None:
-    """Path of ptxas: on PATH, or inside the nvidia wheels."""
+    """Path of ptxas: the one of the nvidia wheels, which fits the plugin, before any other."""
     wheels = [p for folder in sys.path for p in Path(folder or ".").glob("nvidia/*/bin/ptxas")]
-    return shutil.which("ptxas") or (str(wheels[0]) if wheels else None)
+    return str(wheels[0]) if wheels else shutil.which("ptxas")
 
 
 def compile_all(dump: Path, assembler: str) -> dict:
@@ -78,12 +82,13 @@ def compile_all(dump: Path, assembler: str) -> dict:
     kernels = {}
     for example in examples():
         before = set(dump.glob("*.ptx"))
-        arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=on_h100) for a in example.arguments]
+        arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=on_h100), example.arguments)
         with backend.lowering_for_cuda():
             jax.jit(example.function).trace(*arguments).lower(lowering_platforms=("cuda",)).compile()
-        found = [
-            figures for path in set(dump.glob("*.ptx")) - before for figures in assemble(path, assembler) if figures[0] in example.kernels
-        ]
+        # A program's pieces are dumped one by one; pieces without code leave empty files.
+        pieces = [path for path in set(dump.glob("*.ptx")) - before if ".entry" in path.read_text()]
+        compiled = [figures for path in pieces for figures in assemble(path, assembler)]
+        found = [figures for figures in compiled if figures[0] in example.kernels]
         for name, registers, spilled in found:
             kernels[name] = {"registers": registers, "spill_bytes": spilled, "op": example.op, "source_sha256": example.source_hash()}
         missing = set(example.kernels) - {name for name, _, _ in found}
@@ -94,8 +99,9 @@ def compile_all(dump: Path, assembler: str) -> dict:
 
 def assemble(ptx: Path, assembler: str) -> list[tuple[str, int, int]]:
     """(entry, registers, bytes spilled) of each kernel in a PTX file."""
-    command = [assembler, "-v", "-arch=sm_90a", str(ptx), "-o", os.devnull]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run([assembler, "-v", "-arch=sm_90a", str(ptx), "-o", f"{ptx}.cubin"], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"ptxas does not take {ptx.name}: {done.stderr.strip()}")
     return [(name, int(registers), int(stores) + int(loads)) for name, stores, loads, registers in REPORT.findall(done.stderr)]
 
 

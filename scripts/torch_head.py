@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from geneface_kernels.grid_encoding.bench import torch_grid_encode
+from geneface_kernels.grid_encoding.bench import torch_encode
 
 from geneface_jax.models.build import grid_spec
 from geneface_jax.models.condition import SLOPE
@@ -42,7 +42,7 @@ def steps(config, batch: dict[str, np.ndarray], params) -> Iterator[float]:
         loss = _loss(config, march, field, tensors)
         loss.backward()
         optimizer.step()
-        yield float(loss)
+        yield float(loss.detach())
 
 
 def _flatten(tree, prefix: str = "") -> list[tuple[str, np.ndarray]]:
@@ -89,9 +89,9 @@ class Field:
         return torch.einsum("bw,bwc->bc", share, x)
 
     def density(self, x: torch.Tensor, condition: torch.Tensor, group: torch.Tensor):
-        position = torch_grid_encode((x + 1.0) / 2.0, self.weights["position_encoder/table"], self.position_grid)
+        position = torch_encode((x + 1.0) / 2.0, self.weights["position_encoder/table"], self.position_grid)
         ambient = torch.tanh(self._mlp(torch.cat([position, condition[group]], dim=-1), "ambient_net", 3))
-        encoded = torch_grid_encode((ambient + 1.0) / 2.0, self.weights["ambient_encoder/table"], self.ambient_grid)
+        encoded = torch_encode((ambient + 1.0) / 2.0, self.weights["ambient_encoder/table"], self.ambient_grid)
         h = self._mlp(torch.cat([position, encoded], dim=-1), "sigma_net", 3)
         return torch.exp(h[:, 0]), h[:, 1:], ambient
 

@@ -7,7 +7,9 @@ shifted between the two. (GeneFace's mel uses unpadded windows, whose centres li
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import librosa
 import numpy as np
@@ -67,6 +69,29 @@ def features_for_frames(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray,
     n_samples = n_frames * SAMPLE_RATE // FPS
     samples = np.asarray(samples, np.float32)[:n_samples]
     return mel_f0(np.pad(samples, (0, n_samples - len(samples))))
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioFeatures:
+    """One kind of audio features; the parts that prepare data take it as an argument, so that they need to know no network.
+
+    Attributes:
+      name: as in `audio_model` of meta.json.
+      compute: (samples [n] at 16 kHz, number of video frames T) -> (features [2T, C] float32, f0 [2T] in Hz, 0 = unvoiced).
+      weights: fingerprint of the network behind it; "" where there is none.
+    """
+
+    name: str
+    compute: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+    weights: str = ""
+
+    @property
+    def recipe(self) -> str:
+        """Names everything that the numbers depend on beside the sound."""
+        return f"{self.name}:{self.weights}" if self.weights else self.name
+
+
+MEL_F0 = AudioFeatures("mel_f0", features_for_frames)
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_tools.audio.features import features_for_frames
+from data_tools.audio.features import AudioFeatures
 from data_tools.face.canonical import mean_face, motion_from_landmarks
 from data_tools.face.geometry import eye_openness, face_box, lip_box, pick_68
 from data_tools.face.motion import canonical_landmarks
@@ -16,7 +16,9 @@ def n_train_frames(n_frames: int) -> int:
     return n_frames * 10 // 11
 
 
-def make_arrays(landmarks: np.ndarray, found: np.ndarray, pose: HeadPose, samples: np.ndarray, size: int) -> dict[str, np.ndarray]:
+def make_arrays(
+    landmarks: np.ndarray, found: np.ndarray, pose: HeadPose, samples: np.ndarray, size: int, audio: AudioFeatures
+) -> dict[str, np.ndarray]:
     """All arrays of `arrays.npz` (docs/file-formats.md).
 
     Args:
@@ -25,15 +27,16 @@ def make_arrays(landmarks: np.ndarray, found: np.ndarray, pose: HeadPose, sample
       pose: the clip's poses.
       samples: [n] float32 sound at 16 kHz.
       size: pixels of the crop.
+      audio: the audio features to compute.
     """
     n_frames = len(landmarks)
-    mel, f0 = features_for_frames(samples, n_frames)
+    features, f0 = audio.compute(samples, n_frames)
     points = canonical_landmarks(landmarks, pose, size)
     motion = motion_from_landmarks(points)
     train = motion[: n_train_frames(n_frames)]
     landmarks_2d = pick_68(landmarks)[..., :2].astype(np.float32)
     return {
-        "audio_features": mel.astype(np.float32),
+        "audio_features": features.astype(np.float32),
         "f0": f0.astype(np.float32),
         "motion": motion,
         "motion_mean": train.mean(0).astype(np.float32),

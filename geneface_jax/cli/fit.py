@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
@@ -13,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--consent", metavar='"WHO, WHEN"', help="who agreed to this use, and when; kept in the dataset and the model card")
     parser.add_argument("--size", type=int, default=256, metavar="PIXELS", help="height and width of the pictures (default %(default)s)")
     parser.add_argument("--trim", metavar="A-B", help="use only the seconds from A to B")
+    add_audio_arguments(parser)
     parser.add_argument("--variant", default="demo", choices=["demo", "reference"], help="size of the networks (default %(default)s)")
     parser.add_argument("--corpus", metavar="DIR", help="corpus for the postnet (default: the shipped one)")
     parser.add_argument("--corpus-models", metavar="DIR", help="folder with syncnet/ and audio2motion/ (default: the shipped ones)")
@@ -31,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         trim=args.trim,
         consent=args.consent,
+        audio=chosen_audio(args),
         variant=args.variant,
         corpus=args.corpus,
         corpus_models=args.corpus_models,

@@ -77,11 +77,12 @@ def read_motion(path: Path) -> np.ndarray:
 
 def predict(args: argparse.Namespace) -> np.ndarray:
     """[T, 68, 3] motion of the audio in `args`, by the VAE alone or followed by the PostNet. Raises InputError as `load_audio`."""
-    from data_tools.audio.features import FPS, features_for_frames
+    from data_tools.audio.features import FPS
     from data_tools.audio.load import SAMPLE_RATE, load_audio
+    from geneface_jax.inference.audio_features import audio_features
     from geneface_jax.inference.motion import AudioToMotion
 
     samples = load_audio(args.audio, min_seconds=0.2)
-    mel, f0 = features_for_frames(samples, -(-len(samples) * FPS // SAMPLE_RATE))
     speech = AudioToMotion.load(Path(args.subject) / "postnet", step=args.step, stage=args.stage)
-    return speech.predict(mel, f0, temperature=args.temperature, seed=args.seed).reshape(-1, 68, 3)
+    features, f0 = audio_features(speech.kind.audio_model).compute(samples, -(-len(samples) * FPS // SAMPLE_RATE))
+    return speech.predict(features, f0, temperature=args.temperature, seed=args.seed).reshape(-1, 68, 3)

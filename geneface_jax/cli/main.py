@@ -21,10 +21,12 @@ from geneface_jax.errors import InputError
 
 VERBS = {
     "prepare": "turn a talking video into a subject dataset",
+    "prepare-corpus": "turn many videos of many speakers into a corpus for SyncNet and audio2motion",
     "train": "train one stage from a config; resumes by itself",
     "fit": "prepare a video and train its postnet, head and torso in one resumable command",
     "infer": "make a video of a trained person saying what is heard in a recording",
     "landmarks": "draw a landmark sequence as a video, beside the truth where it exists",
+    "import-torch": "turn a checkpoint of GeneFace or GeneFace++ into a work folder",
     "evaluate": "measure a trained person or a video against the truth",
     "doctor": "show what is installed, what is missing, and the command that mends it",
 }

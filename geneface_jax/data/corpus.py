@@ -1,26 +1,35 @@
-"""A corpus in memory: audio features and landmarks of many speakers (layout in docs/file-formats.md)."""
+"""A corpus: audio features and landmarks of many speakers (layout in docs/file-formats.md).
+
+A small corpus is one file and is read whole (format version 1). A large one is a file per clip (version 2): clips are read when they are
+used, and as many as fit into `cache_bytes` are kept.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import zipfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from geneface_jax.data.bounded_cache import BoundedCache
 from geneface_jax.errors import InputError
 
 FORMAT = "geneface_jax.corpus"
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
 MOTION_DIM = 204
 SPLITS = ("train", "val")
 
-_REMAKE = "make the corpus again, for example with `python -m data_tools.avatar corpus --out DIR`"
+CACHE_BYTES = 2 << 30
+"""What the clips of a version 2 corpus may take up in memory by default; a second of speech in network space takes 37 kB."""
+
+_REMAKE = "make the corpus again with `geneface prepare-corpus` or `python -m data_tools.avatar corpus --out DIR`"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +54,71 @@ class Clip:
         """T."""
         return len(self.motion)
 
+    def read(self) -> Clip:
+        """Itself: the arrays are here already."""
+        return self
+
+    @functools.cached_property
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """[204] float64 mean and mean square of the motion over the clip's frames."""
+        motion = self.motion.astype(np.float64)
+        return motion.mean(axis=0), np.square(motion).mean(axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredClip:
+    """A clip whose arrays lie on disk, with the attributes of `Clip`; the arrays are read when asked for and kept in `cache` for a while.
+
+    Attributes:
+      path: its file. cache: shared by all clips of the corpus.
+    """
+
+    name: str
+    speaker: str
+    split: str
+    n_frames: int
+    path: Path
+    cache: BoundedCache = dataclasses.field(repr=False, compare=False)
+
+    def read(self) -> Clip:
+        """Reads the arrays, past the cache.
+
+        Raises:
+          InputError: the file is missing or damaged.
+        """
+        with _opened(self.path) as archive:
+            return Clip(self.name, self.speaker, self.split, **_arrays(archive, self.n_frames, "", self.path))
+
+    @property
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """As `Clip.moments`, without reading a frame."""
+        with _opened(self.path) as archive:
+            return tuple(
+                _array(archive, name, (MOTION_DIM,), self.path).astype(np.float64) for name in ("motion_mean", "motion_mean_square")
+            )
+
+    @property
+    def audio_features(self) -> np.ndarray:
+        """[A, C]."""
+        return self._kept().audio_features
+
+    @property
+    def f0(self) -> np.ndarray:
+        """[A]."""
+        return self._kept().f0
+
+    @property
+    def motion(self) -> np.ndarray:
+        """[T, 204]."""
+        return self._kept().motion
+
+    def _kept(self) -> Clip:
+        def make() -> tuple[Clip, int]:
+            clip = self.read()
+            return clip, clip.audio_features.nbytes + clip.f0.nbytes + clip.motion.nbytes
+
+        return self.cache.get(("clip", self.name), make)
+
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
@@ -56,38 +130,53 @@ class Corpus:
 
     folder: Path
     meta: dict[str, Any]
-    clips: tuple[Clip, ...]
+    clips: tuple[Clip | StoredClip, ...]
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Corpus:
+    def load(cls, folder: str | os.PathLike[str], cache_bytes: int = CACHE_BYTES) -> Corpus:
         """Reads and checks a corpus folder.
+
+        Of a version 2 corpus only meta.json is read here, so one that is still growing can be used: as it was at this moment.
+
+        Args:
+          folder: the corpus.
+          cache_bytes: memory for the clips of a version 2 corpus.
 
         Raises:
           InputError: a file or an array is missing, damaged or of another shape than docs/file-formats.md says, or a split is empty.
         """
         folder = Path(folder)
         meta = _read_meta(folder)
-        path = folder / "clips.npz"
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                clips = tuple(_read_clip(archive, entry, path) for entry in meta["clips"])
-        except FileNotFoundError as error:
-            raise InputError(f"{path} is missing; {_REMAKE}") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is damaged or not a plain array file; {_REMAKE}") from error
+        clips: tuple[Clip | StoredClip, ...]
+        if meta["format_version"] == 1:
+            path = folder / "clips.npz"
+            with _opened(path) as archive:
+                clips = tuple(
+                    Clip(e["name"], e["speaker"], e["split"], **_arrays(archive, e["n_frames"], f"{e['name']}/", path))
+                    for e in meta["clips"]
+                )
+        else:
+            cache = BoundedCache(cache_bytes)
+            clips = tuple(
+                StoredClip(e["name"], e["speaker"], e["split"], e["n_frames"], folder / "clips" / f"{e['name']}.npz", cache)
+                for e in meta["clips"]
+            )
         for split in SPLITS:
             if not any(clip.split == split for clip in clips):
                 raise InputError(f'{folder} has no clip in the split "{split}"; {_REMAKE}')
         return cls(folder, meta, clips)
 
-    def of_split(self, split: str) -> tuple[Clip, ...]:
+    def of_split(self, split: str) -> tuple[Clip | StoredClip, ...]:
         """The clips of "train" or "val"."""
         return tuple(clip for clip in self.clips if clip.split == split)
 
     @functools.cached_property
     def speaker_means(self) -> dict[str, np.ndarray]:
         """Speaker -> [204] mean of all their frames: the resting face, which speech doesn't tell."""
-        return {speaker: mean_motion([clip for clip in self.clips if clip.speaker == speaker]) for speaker in self.speakers}
+        clips: dict[str, list[Clip | StoredClip]] = {speaker: [] for speaker in self.speakers}
+        for clip in self.clips:
+            clips[clip.speaker].append(clip)
+        return {speaker: mean_motion(own) for speaker, own in clips.items()}
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -95,9 +184,9 @@ class Corpus:
         return tuple(dict.fromkeys(clip.speaker for clip in self.clips))
 
 
-def mean_motion(clips: Sequence[Clip]) -> np.ndarray:
+def mean_motion(clips: Sequence[Clip | StoredClip]) -> np.ndarray:
     """[204] float32 mean over every frame of the clips."""
-    return np.concatenate([clip.motion for clip in clips]).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return np.average([clip.moments[0] for clip in clips], axis=0, weights=[clip.n_frames for clip in clips]).astype(np.float32)
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:
@@ -108,8 +197,8 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise InputError(f"there is no corpus in {folder} (no meta.json); {_REMAKE}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} can't be read as JSON; {_REMAKE}") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("format_version") != FORMAT_VERSION:
-        raise InputError(f'{path} does not describe a corpus ("format" is not "{FORMAT}" of version {FORMAT_VERSION}); {_REMAKE}')
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("format_version") not in FORMAT_VERSIONS:
+        raise InputError(f'{path} does not describe a corpus ("format" is not "{FORMAT}" of version 1 or 2); {_REMAKE}')
     clips = meta.get("clips")
     if not isinstance(clips, list) or not clips:
         raise InputError(f"{path} lists no clips; {_REMAKE}")
@@ -119,20 +208,37 @@ def _read_meta(folder: Path) -> dict[str, Any]:
             raise InputError(f"an entry of the clips in {path} lacks one of {', '.join(wanted)}; {_REMAKE}")
         if entry["split"] not in SPLITS:
             raise InputError(f'the clip {entry["name"]} in {path} has the split "{entry["split"]}", not train or val; {_REMAKE}')
+        name = PurePosixPath(entry["name"])
+        if not entry["name"] or name.is_absolute() or ".." in name.parts:
+            raise InputError(f"the clip name {entry['name']!r} in {path} leads out of the corpus; {_REMAKE}")
     return meta
 
 
-def _read_clip(archive: Any, entry: dict[str, Any], path: Path) -> Clip:
-    name, frames = entry["name"], entry["n_frames"]
-    arrays = {}
-    for array, shape in (("audio_features", (2 * frames, None)), ("f0", (2 * frames,)), ("motion", (frames, MOTION_DIM))):
-        key = f"{name}/{array}"
-        if key not in archive.files:
-            raise InputError(f"the array {key} is missing from {path}; {_REMAKE}")
-        value = archive[key].astype(np.float32)
-        if len(value.shape) != len(shape) or any(want not in (None, got) for want, got in zip(shape, value.shape, strict=True)):
-            raise InputError(f"the array {key} of {path} has the shape {value.shape}, not {shape}; {_REMAKE}")
-        if not np.isfinite(value).all():
-            raise InputError(f"the array {key} of {path} holds values that are not finite; {_REMAKE}")
-        arrays[array] = value
-    return Clip(name, entry["speaker"], entry["split"], **arrays)
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The archive at a path; what goes wrong while reading it becomes a sentence."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            yield archive
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; {_REMAKE}") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged or not a plain array file; {_REMAKE}") from error
+
+
+def _arrays(archive: Any, frames: int, prefix: str, path: Path) -> dict[str, np.ndarray]:
+    """The three arrays of a clip of T frames, float32."""
+    shapes = {"audio_features": (2 * frames, None), "f0": (2 * frames,), "motion": (frames, MOTION_DIM)}
+    return {name: _array(archive, f"{prefix}{name}", shape, path) for name, shape in shapes.items()}
+
+
+def _array(archive: Any, key: str, shape: tuple[int | None, ...], path: Path) -> np.ndarray:
+    """One array as float32; None in `shape` stands for any length."""
+    if key not in archive.files:
+        raise InputError(f"the array {key} is missing from {path}; {_REMAKE}")
+    value = archive[key].astype(np.float32)
+    if len(value.shape) != len(shape) or any(want not in (None, got) for want, got in zip(shape, value.shape, strict=True)):
+        raise InputError(f"the array {key} of {path} has the shape {value.shape}, not {shape}; {_REMAKE}")
+    if not np.isfinite(value).all():
+        raise InputError(f"the array {key} of {path} holds values that are not finite; {_REMAKE}")
+    return value

@@ -6,6 +6,11 @@ import numpy as np
 
 from geneface_jax.errors import InputError
 
+N_MELS = 80
+"""Channels of `mel_f0` features. Features of any other width are a speech network's own (HuBERT's 1024) and are taken as they come."""
+
+MODEL_CHANNELS = N_MELS + 2
+
 # Normalised mel. A clip's level is the log10 magnitude that its speech frames reach; below it the voice has about 2.5 decades (50 dB)
 # before any real recording is only noise, so everything deeper is cut to one value: digital silence and a quiet room then look alike.
 LEVEL_PERCENTILE = 90.0
@@ -39,12 +44,14 @@ def model_audio(audio_features: np.ndarray, f0: np.ndarray) -> np.ndarray:
     Normalised per clip, because loudness, microphone and the speaker's pitch range tell nothing about the mouth: mel relative to the
     clip's level, cut to 50 dB of depth and brought to about -1.7 (silence) .. 2; f0 in octaves around the clip's median.
 
+    HuBERT features pass through unchanged, without f0: such a network was trained to be deaf to microphone and pitch.
+
     Args:
-      audio_features: [..., A, 80] log10 mel; give whole clips, not windows, as the level is the clip's.
+      audio_features: [..., A, 80] log10 mel, or [..., A, C] of a speech network; give whole clips, not windows, as the level is the clip's.
       f0: [..., A] in Hz, 0 = unvoiced.
 
     Returns:
-      [..., A, 82] float32: 80 mel bands, f0 (0 where unvoiced), voiced (0 or 1).
+      [..., A, 82] float32: 80 mel bands, f0 (0 where unvoiced), voiced (0 or 1); or [..., A, C] as it came.
 
     Raises:
       InputError: the two have different lengths.
@@ -52,6 +59,8 @@ def model_audio(audio_features: np.ndarray, f0: np.ndarray) -> np.ndarray:
     audio_features, f0 = np.asarray(audio_features, np.float32), np.asarray(f0, np.float32)
     if audio_features.shape[:-1] != f0.shape:
         raise InputError(f"audio features {audio_features.shape} and f0 {f0.shape} differ in length; compute both from one recording.")
+    if audio_features.shape[-1] != N_MELS:
+        return audio_features
     if audio_features.ndim > 2:
         flat = [model_audio(*pair) for pair in zip(audio_features, f0, strict=True)]
         return np.stack(flat)
@@ -66,7 +75,9 @@ def model_audio(audio_features: np.ndarray, f0: np.ndarray) -> np.ndarray:
 
 
 def silence(frames: int, channels: int) -> np.ndarray:
-    """[frames, channels] of model audio that nobody speaks in, to pad with: silent mel, unvoiced."""
+    """[frames, channels] of model audio that nobody speaks in, to pad with: silent mel, unvoiced; for HuBERT zeros, as the original."""
+    if channels != MODEL_CHANNELS:
+        return np.zeros((frames, channels), np.float32)
     padding = np.full((frames, channels), SILENCE, np.float32)
     padding[:, -2:] = 0.0
     return padding

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus
+from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus, StoredClip
 from geneface_jax.data.model_audio import model_audio
 from geneface_jax.data.subject_motion import SubjectMotion
 from geneface_jax.errors import InputError
@@ -23,11 +23,17 @@ MOUTH = slice(144, 204)
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A clip as the networks see it: audio [2T, C] (`model_audio`) and motion [T, 204] in network space, (motion - center) / std."""
+    """A clip as the networks see it.
+
+    Attributes:
+      audio: [2T, C] (`model_audio`). motion: [T, 204] in network space, (motion - center) / std.
+      speaker: name. voiced: [2T] bool.
+    """
 
     audio: np.ndarray
     motion: np.ndarray
     speaker: str
+    voiced: np.ndarray
 
     @property
     def n_frames(self) -> int:
@@ -40,13 +46,67 @@ def motion_scale(clips: Sequence[Clip], centers: Sequence[np.ndarray]) -> np.nda
 
     One number for all coordinates keeps their proportions, so that a squared error goes on being a distance.
     """
-    deviation = np.concatenate([clip.motion[:, MOUTH] - center[MOUTH] for clip, center in zip(clips, centers, strict=True)])
-    return np.full(MOTION_DIM, max(float(np.sqrt(np.mean(np.square(deviation)))), 1e-6), np.float32)
+    squares = []
+    for clip, center in zip(clips, centers, strict=True):
+        mean, mean_square = clip.moments
+        squares.append(np.mean((mean_square - 2.0 * center * mean + np.square(center, dtype=np.float64))[MOUTH]))
+    variance = np.average(squares, weights=[clip.n_frames for clip in clips])
+    return np.full(MOTION_DIM, max(float(np.sqrt(max(variance, 0.0))), 1e-6), np.float32)
 
 
-def to_pair(clip: Clip, center: np.ndarray, std: np.ndarray) -> Pair:
-    """Brings a clip to network space; center and std are [204]."""
-    return Pair(model_audio(clip.audio_features, clip.f0), ((clip.motion - center) / std).astype(np.float32), clip.speaker)
+@dataclasses.dataclass(frozen=True)
+class StoredPair:
+    """A clip on disk as the networks see it, with the attributes of `Pair`: read when asked for, and kept in the corpus' cache for a while.
+
+    Attributes:
+      clip: the clip. center, std: [204], what brings it to network space.
+    """
+
+    clip: StoredClip
+    center: np.ndarray
+    std: np.ndarray
+
+    @property
+    def speaker(self) -> str:
+        """Name."""
+        return self.clip.speaker
+
+    @property
+    def n_frames(self) -> int:
+        """T."""
+        return self.clip.n_frames
+
+    @property
+    def audio(self) -> np.ndarray:
+        """[2T, C]."""
+        return self._kept().audio
+
+    @property
+    def motion(self) -> np.ndarray:
+        """[T, 204]."""
+        return self._kept().motion
+
+    @property
+    def voiced(self) -> np.ndarray:
+        """[2T] bool."""
+        return self._kept().voiced
+
+    def _kept(self) -> Pair:
+        def make() -> tuple[Pair, int]:
+            pair = _pair(self.clip.read(), self.center, self.std)
+            return pair, pair.audio.nbytes + pair.motion.nbytes + pair.voiced.nbytes
+
+        return self.clip.cache.get((id(self), self.clip.name), make)
+
+
+def to_pair(clip: Clip | StoredClip, center: np.ndarray, std: np.ndarray) -> Pair | StoredPair:
+    """Brings a clip to network space; center and std are [204]. A clip on disk stays there until its arrays are asked for."""
+    return StoredPair(clip, center, std) if isinstance(clip, StoredClip) else _pair(clip, center, std)
+
+
+def _pair(clip: Clip, center: np.ndarray, std: np.ndarray) -> Pair:
+    audio = model_audio(clip.audio_features, clip.f0)
+    return Pair(audio, ((clip.motion - center) / std).astype(np.float32), clip.speaker, clip.f0 > 0)
 
 
 def corpus_pairs(corpus: Corpus, center: str, std: np.ndarray | None = None) -> tuple[dict[str, list[Pair]], dict[str, np.ndarray]]:
@@ -83,4 +143,4 @@ def subject_pairs(subject: SubjectMotion, center: str, std: np.ndarray) -> tuple
       (split -> one pair, center [204]: motion = network * std + center).
     """
     offset = subject.motion_mean if center == "speaker" else np.zeros(MOTION_DIM, np.float32)
-    return {"train": [to_pair(subject.train, offset, std)], "val": [to_pair(subject.val, offset, std)]}, offset
+    return {"train": [_pair(subject.train, offset, std)], "val": [_pair(subject.val, offset, std)]}, offset

@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from geneface_jax.data.corpus import MOTION_DIM, Clip
+from geneface_jax.data.data_kind import DataKind, kind_of
 from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
 
@@ -22,6 +23,7 @@ class SubjectMotion:
       name: the person.
       train, val: the first 10/11 and the last 1/11 of the video as clips.
       motion_mean, motion_std: [204] over the training frames.
+      kind: of landmarks and audio features.
     """
 
     name: str
@@ -29,6 +31,7 @@ class SubjectMotion:
     val: Clip
     motion_mean: np.ndarray
     motion_std: np.ndarray
+    kind: DataKind
 
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike[str]) -> SubjectMotion:
@@ -63,4 +66,5 @@ class SubjectMotion:
             clip("val", heldout),
             subject.motion_mean.reshape(MOTION_DIM),
             subject.motion_std.reshape(MOTION_DIM),
+            kind_of(subject.meta),
         )

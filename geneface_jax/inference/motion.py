@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from geneface_jax.data.data_kind import DataKind, kind_of
 from geneface_jax.data.model_audio import model_audio, silence
 from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints
@@ -28,6 +29,7 @@ class AudioToMotion:
       vae, vae_variables: the VAE and its {"params", "batch_stats"}.
       postnet: (module, variables), or None.
       motion_mean, motion_std: [204]; motion = network * std + mean.
+      kind: of the landmarks and audio features the networks know.
     """
 
     vae: Audio2Motion
@@ -35,6 +37,7 @@ class AudioToMotion:
     postnet: tuple[CNNPostNet, dict[str, Any]] | None
     motion_mean: np.ndarray
     motion_std: np.ndarray
+    kind: DataKind
 
     @classmethod
     def load(cls, postnet_dir: str | os.PathLike[str], *, step: int | None = None, stage: str = "postnet") -> AudioToMotion:
@@ -57,7 +60,7 @@ class AudioToMotion:
             return {"params": state["params"][name], "batch_stats": state["batch_stats"][name]}
 
         postnet = (CNNPostNet(config.model.base, config.model.zero_init), variables("postnet")) if stage == "postnet" else None
-        return cls(_vae(config.audio2motion.model), variables("audio2motion"), postnet, **_constants(state))
+        return cls(_vae(config.audio2motion.model), variables("audio2motion"), postnet, **_constants(state), kind=kind_of(config.data))
 
     @classmethod
     def load_corpus_model(cls, audio2motion_dir: str | os.PathLike[str], *, step: int | None = None) -> AudioToMotion:
@@ -69,7 +72,7 @@ class AudioToMotion:
         checkpoint = _load(audio2motion_dir, step, "audio2motion")
         state = checkpoint.state
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
-        return cls(_vae(checkpoint.config.model), variables, None, **_constants(state))
+        return cls(_vae(checkpoint.config.model), variables, None, **_constants(state), kind=kind_of(checkpoint.config.data))
 
     def predict(self, audio_features: np.ndarray, f0: np.ndarray, *, temperature: float = 0.2, seed: int = 0) -> np.ndarray:
         """Motion for a recording.

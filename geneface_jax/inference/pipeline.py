@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.audio.features import FPS, features_for_frames
+from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE, load_audio
+from geneface_jax.data.data_kind import kind_of, require_same
 from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
 from geneface_jax.inference import motion_filters
+from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.background import load_background
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion
@@ -73,9 +75,10 @@ def infer(
     n_frames = -(-len(samples) * FPS // SAMPLE_RATE)
     cameras = output_cameras(subject, n_frames, controls.pose)
 
-    mel, f0 = features_for_frames(samples, n_frames)
     speech = AudioToMotion.load(subject_dir / "postnet")
-    motion = speech.predict(mel, f0, temperature=controls.temperature, seed=controls.seed)
+    require_same(f"the postnet of {subject_dir}", speech.kind, "its dataset", kind_of(subject.meta))
+    features, f0 = audio_features_of(subject.meta, f"the dataset of {subject_dir}").compute(samples, n_frames)
+    motion = speech.predict(features, f0, temperature=controls.temperature, seed=controls.seed)
     motion, eye_openness = shape_motion(motion, subject, controls)
 
     renderer = SubjectRenderer.load(subject_dir)

@@ -19,6 +19,8 @@ def grid_spec(grid: ConfigDict) -> GridSpec:
         finest_resolution=grid.finest_resolution,
         log2_table_size=grid.log2_table_size,
         kind=grid.kind,
+        interpolation=grid.get("interpolation", "linear"),
+        align_corners=grid.get("align_corners", False),
     )
 
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from geneface_kernels.grid_encoding import GridSpec
-from geneface_kernels.spherical_harmonics import spherical_harmonics_4
+from geneface_kernels.spherical_harmonics import spherical_harmonics
 
 from geneface_jax.models.activations import trunc_exp
 from geneface_jax.models.condition import ConditionEncoder
@@ -97,7 +97,7 @@ class Head(nn.Module):
           group: [M] int32 row of `condition` and `code` for each point; None takes row 0 for all.
         """
         sigma, geometry, ambient = self.density(x, condition, group)
-        rgb = nn.sigmoid(self.color_net(jnp.concatenate([spherical_harmonics_4(direction), geometry], axis=-1), code, group))
+        rgb = nn.sigmoid(self.color_net(jnp.concatenate([spherical_harmonics(direction, 4), geometry], axis=-1), code, group))
         return FieldSample(sigma, rgb, ambient)
 
     def initialise(self, window: jax.Array, eye_openness: jax.Array, x: jax.Array) -> FieldSample:

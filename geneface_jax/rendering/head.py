@@ -1,4 +1,4 @@
-"""A frame of the head: camera and condition in, colour and alpha out."""
+"""Frames of the head: cameras and conditions in, colour and alpha out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,66 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from geneface_kernels.frame_rendering import FrameRender
 
-from geneface_jax.models.head import Head
+from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import pixel_rays
-from geneface_jax.rendering.frame import FrameRender, render_rays
+from geneface_jax.rendering.frame import render_rays, wanted_samples
 from geneface_jax.rendering.settings import MarchSettings
 
 
-@functools.partial(jax.jit, static_argnames=("model", "settings", "size"))
+@functools.partial(jax.jit, static_argnames=("model", "settings", "size", "budget"))
+def render_heads(
+    model: Head,
+    params: Any,
+    occupied: jax.Array,
+    poses: jax.Array,
+    intrinsics: jax.Array,
+    windows: jax.Array,
+    eye_openness: jax.Array,
+    end_threshold: jax.Array | float,
+    *,
+    settings: MarchSettings,
+    size: tuple[int, int],
+    budget: int | None = None,
+) -> FrameRender:
+    """Renders a batch of frames of the head in one call, with appearance code 0.
+
+    Args:
+      model, params: the head network.
+      occupied: [X, X, X] bool.
+      poses: [F, 4, 4] scene poses of the cameras.
+      intrinsics: [4] fx, fy, cx, cy in pixels of `size`.
+      windows: [F, W, 204] normalised motion around each frame.
+      eye_openness: [F].
+      end_threshold: transmittance that ends a ray.
+      settings, size: static; size = (height, width).
+      budget: samples of the whole batch, static; None works in rounds. See `render_rays`.
+
+    Returns:
+      Rays of [F, H * W].
+    """
+    variables = {"params": params}
+    frames = poses.shape[0]
+    condition = model.apply(variables, windows, eye_openness, method=Head.condition)
+    code = model.apply(variables, jnp.zeros(frames, jnp.int32), method=Head.code)
+
+    def field(points: jax.Array, directions: jax.Array, frame: jax.Array) -> FieldSample:
+        # One frame has one condition: nothing to look up per point.
+        return model.apply(variables, points, directions, condition, code, None if frames == 1 else frame)
+
+    rays_o, rays_d = _frame_rays(poses, intrinsics, size)
+    return render_rays(field, rays_o, rays_d, occupied, settings, end_threshold, budget=budget)
+
+
+@functools.partial(jax.jit, static_argnames=("settings", "size"))
+def head_samples(
+    occupied: jax.Array, poses: jax.Array, intrinsics: jax.Array, *, settings: MarchSettings, size: tuple[int, int]
+) -> jax.Array:
+    """[] int32: samples that `render_heads` would evaluate if no ray ended early; what a budget must hold. Arguments as there."""
+    return wanted_samples(*_frame_rays(poses, intrinsics, size), occupied, settings)
+
+
 def render_head(
     model: Head,
     params: Any,
@@ -28,22 +80,13 @@ def render_head(
     settings: MarchSettings,
     size: tuple[int, int],
 ) -> FrameRender:
-    """Renders one frame of the head with appearance code 0.
+    """Renders one frame: `render_heads` for a pose [4, 4], a window [W, 204] and an eye openness []. Returns rays of [H * W]."""
+    eyes = jnp.reshape(eye_openness, (1,))
+    out = render_heads(model, params, occupied, pose[None], intrinsics, window[None], eyes, end_threshold, settings=settings, size=size)
+    return jax.tree.map(lambda a: a[0] if a.ndim else a, out)
 
-    Args:
-      model, params: the head network.
-      occupied: [X, X, X] bool.
-      pose: [4, 4] scene pose of the camera.
-      intrinsics: [4] fx, fy, cx, cy in pixels of `size`.
-      window: [W, 204] normalised motion around the frame.
-      eye_openness: [] eye openness of the frame.
-      end_threshold: transmittance that ends a ray.
-      settings, size: static; size = (height, width).
-    """
-    height, width = size
-    variables = {"params": params}
-    condition = model.apply(variables, window[None], jnp.reshape(eye_openness, (1,)), method=Head.condition)
-    code = model.apply(variables, jnp.zeros(1, jnp.int32), method=Head.code)
-    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    rays_o, rays_d = pixel_rays(pose, intrinsics, rows.reshape(-1), columns.reshape(-1))
-    return render_rays(lambda x, d: model.apply(variables, x, d, condition, code), rays_o, rays_d, occupied, settings, end_threshold)
+
+def _frame_rays(poses: jax.Array, intrinsics: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """Rays [F, H * W, 3] through all pixels, row by row."""
+    rows, columns = jnp.meshgrid(jnp.arange(size[0]), jnp.arange(size[1]), indexing="ij")
+    return pixel_rays(poses, intrinsics, rows.reshape(-1), columns.reshape(-1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from geneface_kernels.ray_marching import Lattice
+from geneface_kernels.ray_marching import Lattice, Marching
 from ml_collections import ConfigDict
 
 
@@ -25,6 +25,12 @@ class MarchSettings:
     lattice: Lattice
     max_samples: int
     budget: float
+
+    def marching(self, resolution: int) -> Marching:
+        """The same for the kernels, with an occupancy grid of `resolution` cells per side."""
+        return Marching(
+            bound=self.lattice.bound, resolution=resolution, max_steps=self.max_samples, dt_gamma=0.0, fixed_step=self.lattice.step
+        )
 
     @staticmethod
     def from_config(march: ConfigDict) -> MarchSettings:

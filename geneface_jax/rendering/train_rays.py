@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from geneface_kernels.compositing import Composite, composite
+from geneface_kernels.compositing import Composite, composite_train
 from geneface_kernels.ray_box import near_far_from_aabb
-from geneface_kernels.ray_marching import lattice_occupancy, pack_samples
+from geneface_kernels.ray_marching import march, pack
 
 from geneface_jax.models.head import FieldSample
 from geneface_jax.rendering.settings import MarchSettings
@@ -19,8 +19,8 @@ Field = Callable[[jax.Array, jax.Array, jax.Array], FieldSample]
 
 
 class TrainRender(NamedTuple):
-    """Composite of [G * R] rays, which of them are complete ([G * R] bool; the others ran out of budget), and samples evaluated ([]
-    int32)."""
+    """Composite of [G * R] rays, which of them are complete ([G * R] bool; the others ran out of budget and are empty), and samples
+    evaluated ([] int32)."""
 
     composite: Composite
     complete: jax.Array
@@ -41,31 +41,27 @@ def render_groups(
     """
     groups, rays = noise.shape
     budget = int(rays * settings.budget)
-    lattice = settings.lattice
-    aabb = jnp.asarray(settings.aabb, jnp.float32)
+    marching = settings.marching(occupied.shape[0])
+    o, d = rays_o.reshape(-1, 3), rays_d.reshape(-1, 3)
+    near, far = near_far_from_aabb(o, d, jnp.asarray(settings.aabb, jnp.float32), settings.min_near)
+    t, counts = march(o, d, near, far, noise.reshape(-1), occupied, marching, settings.max_samples)
+    pack_group = jax.vmap(lambda o, d, t, counts: pack(o, d, t, counts, marching, budget))
+    packed = pack_group(rays_o, rays_d, t.reshape(groups, rays, -1), counts.reshape(groups, rays))
+    group = jnp.broadcast_to(jnp.arange(groups)[:, None], packed.ray.shape)
+    sample = field(packed.points.reshape(-1, 3), packed.directions.reshape(-1, 3), group.reshape(-1))
 
-    def march(o, d, u):
-        near, far = near_far_from_aabb(o, d, aabb, settings.min_near)
-        start, hit = lattice_occupancy(o, d, near, far, u, occupied, lattice)
-        packed = pack_samples(hit, settings.max_samples, budget)
-        return start, packed
-
-    start, packed = jax.vmap(march)(rays_o, rays_d, noise)
-    ray = jnp.minimum(packed.ray, rays - 1)
-    t = jnp.take_along_axis(start, ray, axis=1) + packed.step * lattice.step
-    o, d = (jnp.take_along_axis(a, ray[..., None], axis=1) for a in (rays_o, rays_d))
-    points = jnp.clip(o + d * jnp.where(packed.used, t, 0.0)[..., None], -lattice.bound, lattice.bound)
-    group = jnp.broadcast_to(jnp.arange(groups)[:, None], ray.shape).reshape(-1)
-    sample = field(points.reshape(-1, 3), d.reshape(-1, 3), group)
-
-    # Unused rows go to an extra ray that is cut off again.
-    flat_ray = jnp.where(packed.used, jnp.arange(groups)[:, None] * rays + ray, groups * rays).reshape(-1)
-    slot = jnp.minimum(packed.slot, settings.max_samples - 1).reshape(-1)
-
-    def slots(values):
-        empty = jnp.zeros((groups * rays + 1, settings.max_samples, *values.shape[1:]), values.dtype)
-        return empty.at[flat_ray, slot].set(values, mode="promise_in_bounds")[:-1]
-
-    ambient = jnp.sum(jnp.abs(sample.ambient), axis=-1)
-    out = composite(slots(sample.sigma), slots(sample.rgb), slots(t.reshape(-1)), lattice.step, slots(ambient))
-    return TrainRender(out, packed.complete.reshape(-1), jnp.sum(packed.used))
+    # One flat buffer of all groups: a group's rows begin at its number times the budget. Rays that did not fit have no rows.
+    complete = packed.complete.reshape(-1)
+    offsets = (packed.offsets + jnp.arange(groups, dtype=jnp.int32)[:, None] * budget).reshape(-1)
+    out = composite_train(
+        sample.sigma,
+        sample.rgb,
+        jnp.sum(jnp.abs(sample.ambient), axis=-1),
+        packed.deltas.reshape(-1, 2),
+        offsets,
+        jnp.where(complete, counts, 0),
+        max_samples=settings.max_samples,
+    )
+    # The op's depth is at the end of each step, as the original's; ours is at the sample.
+    out = out._replace(depth=out.depth - out.alpha * marching.dt_min)
+    return TrainRender(out, complete, jnp.sum(packed.ray < rays))

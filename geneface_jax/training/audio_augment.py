@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.data.model_audio import DEPTH, HEADROOM, MEL_OFFSET, MEL_SCALE
+from geneface_jax.data.model_audio import DEPTH, HEADROOM, MEL_OFFSET, MEL_SCALE, MODEL_CHANNELS, N_MELS
+from geneface_jax.errors import InputError
 
-N_MELS = 80
 MEL_LOW_HZ, MEL_HIGH_HZ = 80.0, 7600.0
 
 
@@ -92,6 +92,14 @@ def augment(rng: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> 
 
 
 def augment_batch(rng: jax.Array, indices: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> jax.Array:
-    """Augments [B, A, 82]; item i draws from (rng, indices[i]), its number in the global batch, whatever the number of devices."""
+    """Augments [B, A, 82]; item i draws from (rng, indices[i]), its number in the global batch, whatever the number of devices.
+
+    Raises:
+      InputError: the audio is no mel but a speech network's features, which can't be changed as sound would be.
+    """
+    if audio.shape[-1] != MODEL_CHANNELS:
+        raise InputError(
+            f"audio of {audio.shape[-1]} channels can't be augmented, only mel_f0 can: add --config.data.augment.enabled=false."
+        )
     keys = jax.vmap(lambda index: jax.random.fold_in(rng, index))(indices)
     return jax.vmap(lambda key, window: augment(key, window, strength))(keys, audio)

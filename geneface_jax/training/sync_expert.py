@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from geneface_jax.data.data_kind import DataKind, kind_of
 from geneface_jax.data.network_space import MOUTH
 from geneface_jax.data.sync_clips import clips_at, positive_clips
 from geneface_jax.models.syncnet import MOUTH_FRAMES, SyncNet, cosine
@@ -34,12 +35,14 @@ class SyncExpert:
       variables: {"params", "batch_stats"}.
       std: [204] the scale of its network space.
       center: "speaker" or "none": what is subtracted from a motion before scaling.
+      kind: of the landmarks and audio features it was trained on.
     """
 
     network: SyncNet
     variables: dict[str, Any]
     std: np.ndarray
     center: str
+    kind: DataKind = DataKind()
 
     @classmethod
     def load(cls, workdir: str | os.PathLike[str], step: int | None = None) -> SyncExpert:
@@ -47,9 +50,9 @@ class SyncExpert:
         from geneface_jax.io import checkpoints
 
         checkpoint = checkpoints.load(workdir, step)
-        state = checkpoint.state
+        state, data = checkpoint.state, checkpoint.config.data
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
-        return cls(SyncNet(checkpoint.config.model.base), variables, state["constants"]["motion_std"], checkpoint.config.data.center)
+        return cls(SyncNet(checkpoint.config.model.base), variables, state["constants"]["motion_std"], data.center, kind_of(data))
 
     def loss(
         self, rng: jax.Array, indices: jax.Array, audio: jax.Array, motion: jax.Array, std: jax.Array, mask: jax.Array, per_item: int

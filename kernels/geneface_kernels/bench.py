@@ -26,6 +26,7 @@ class Case:
       flops: floating-point and index operations of one call.
       torch: builds the same maths in plain PyTorch, imported inside; None where there is none. Calling what it returns must do all the
         work before it comes back (synchronise where the device is asynchronous).
+      torch_stacked: a second way of writing it there, where people write it in two ways.
       implementations: which ones `run` accepts.
       pattern: the ceiling of the device this case is held against: "gather", "copy" or "matmul".
     """
@@ -37,5 +38,6 @@ class Case:
     bytes_moved: int
     flops: int
     torch: Callable[[], Call] | None = None
+    torch_stacked: Callable[[], Call] | None = None
     implementations: tuple[str, ...] = ("xla", "pallas")
     pattern: str = "gather"

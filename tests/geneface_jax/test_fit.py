@@ -25,10 +25,18 @@ def road(monkeypatch):
     """A prepare that writes the two files fit reads, and toy stages; returns what ran and knobs to turn."""
     made = SimpleNamespace(prepared=0, stages=[], content=0.0, signal_in=None)
 
-    def prepare(video, out_dir, **options):
+    def prepare(video, out_dir, audio, **options):
         made.prepared += 1
         out_dir.mkdir(parents=True, exist_ok=True)
-        meta = {"n_frames": 110, "n_train": 100, "fps": 25, "face_model": "mediapipe", "audio_model": "mel_f0", "source": SOURCE, **options}
+        meta = {
+            "n_frames": 110,
+            "n_train": 100,
+            "fps": 25,
+            "face_model": "mediapipe",
+            "audio_model": audio.name,
+            "source": SOURCE,
+            **options,
+        }
         (out_dir / "meta.json").write_text(json.dumps(meta))
         np.savez(out_dir / "arrays.npz", motion=np.full(3, made.content))
         return out_dir
@@ -106,3 +114,10 @@ def test_plan_hands_every_stage_what_it_reads(tmp_path):
     assert plans["postnet"].data.corpus == str(tmp_path / "c")
     assert plans["postnet"].data.audio2motion == str(tmp_path / "m" / "audio2motion")
     assert plans["torso"].train.steps == 5 and plans["head"].train.steps > 5
+
+
+def test_other_audio_features_than_the_corpus_has_are_refused_before_anything_slow(tmp_path):
+    options = {"variant": "demo", "corpus": None, "corpus_models": None, "steps": {}}
+    assert list(fit_module.plan(tmp_path, **options)) == list(STAGES)
+    with pytest.raises(InputError, match="dataset to make has .*hubert.*corpus .*mel_f0"):
+        fit_module.plan(tmp_path, **options, audio_model="hubert")

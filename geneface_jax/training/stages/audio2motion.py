@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from geneface_jax.data.audio_batches import sample_windows
 from geneface_jax.data.corpus import MOTION_DIM, Corpus
+from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
 from geneface_jax.data.model_audio import silence
 from geneface_jax.data.network_space import corpus_pairs
 from geneface_jax.errors import InputError
@@ -48,8 +49,10 @@ class Audio2MotionStage:
         self.items_per_step = config.data.batch
         if config.data.window % STRIDE:
             raise InputError(f"config.data.window is {config.data.window}; write a multiple of {STRIDE}.")
-        self.pairs, self.constants = corpus_pairs(Corpus.load(config.data.corpus), config.data.center)
-        self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center)
+        corpus = Corpus.load(config.data.corpus)
+        record_kind(config, kind_of(corpus.meta))
+        self.pairs, self.constants = corpus_pairs(corpus, config.data.center)
+        self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center, kind_of(corpus.meta))
         self.network = build_network(config.model, devices.AXIS)
         self.optimizer = adam(config.optimizer, config.train.steps)
 
@@ -127,11 +130,11 @@ def expert_cosines(expert: SyncExpert, audio: np.ndarray, motion: np.ndarray, st
     return jnp.sum(audio_embedding * mouth_embedding, axis=-1)
 
 
-def load_expert(workdir: str, weight: float, center: str) -> SyncExpert | None:
+def load_expert(workdir: str, weight: float, center: str, kind: DataKind) -> SyncExpert | None:
     """The frozen SyncNet; None when its weight is 0.
 
     Raises:
-      InputError: it is wanted but not given, absent, or was trained in another network space.
+      InputError: it is wanted but not given, absent, or was trained in another network space or on another kind of data.
     """
     if not weight:
         return None
@@ -140,6 +143,7 @@ def load_expert(workdir: str, weight: float, center: str) -> SyncExpert | None:
             "config.data.syncnet is empty: give a trained SyncNet's work folder, or switch it off with --config.loss.sync=0.0."
         )
     expert = SyncExpert.load(workdir)
+    require_same(f"the SyncNet in {workdir}", expert.kind, "this stage's data", kind)
     if expert.center != center:
         raise InputError(
             f'the SyncNet in {workdir} was trained with data.center "{expert.center}", this stage uses "{center}"; use the same.'

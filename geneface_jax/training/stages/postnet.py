@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from geneface_jax.data.audio_batches import sample_windows
 from geneface_jax.data.corpus import Corpus
+from geneface_jax.data.data_kind import kind_of, record_kind, require_same
 from geneface_jax.data.model_audio import silence
 from geneface_jax.data.network_space import corpus_pairs, subject_pairs
 from geneface_jax.data.subject_motion import SubjectMotion
@@ -64,10 +65,18 @@ class PostNetStage:
             config.audio2motion = ConfigDict({"model": vae.config.model.to_dict(), "center": vae.config.data.center})
         self.vae_variables = {"params": vae.state["params"], "batch_stats": vae.state["batch_stats"]}
         self.std = np.asarray(vae.state["constants"]["motion_std"])
-        self.expert = load_expert(config.data.syncnet, config.loss.sync, vae.config.data.center)
-        corpus, _ = corpus_pairs(Corpus.load(config.data.corpus), vae.config.data.center, self.std)
-        self.corpus = corpus
-        self.person, center = subject_pairs(SubjectMotion.load(config.data.subject), vae.config.data.center, self.std)
+        kind = kind_of(vae.config.data)
+        record_kind(config, kind)
+        self.expert = load_expert(config.data.syncnet, config.loss.sync, vae.config.data.center, kind)
+        corpus = Corpus.load(config.data.corpus)
+        person = SubjectMotion.load(config.data.subject)
+        for name, other in (
+            (f"the corpus {config.data.corpus}", kind_of(corpus.meta)),
+            (f"the dataset {config.data.subject}", person.kind),
+        ):
+            require_same(f"the audio2motion VAE in {config.data.audio2motion}", kind, name, other)
+        self.corpus, _ = corpus_pairs(corpus, vae.config.data.center, self.std)
+        self.person, center = subject_pairs(person, vae.config.data.center, self.std)
         self.constants = {"motion_mean": center, "motion_std": self.std}
         self.vae = build_network(config.audio2motion.model, devices.AXIS)
         self.generator = CNNPostNet(config.model.base, config.model.zero_init, devices.AXIS)

@@ -11,6 +11,7 @@ import optax
 from ml_collections import ConfigDict
 
 from geneface_jax.data.corpus import Corpus
+from geneface_jax.data.data_kind import kind_of, record_kind
 from geneface_jax.data.network_space import Pair, corpus_pairs
 from geneface_jax.data.sync_clips import draw_sync_pairs
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
@@ -39,7 +40,9 @@ class SyncNetStage:
     def __init__(self, config: ConfigDict):
         self.config = config
         self.items_per_step = config.data.batch
-        self.pairs, self.constants = corpus_pairs(Corpus.load(config.data.corpus), config.data.center)
+        corpus = Corpus.load(config.data.corpus)
+        record_kind(config, kind_of(corpus.meta))
+        self.pairs, self.constants = corpus_pairs(corpus, config.data.center)
         self.network = SyncNet(config.model.base, axis_name=devices.AXIS)
         self.optimizer = adam(config.optimizer, config.train.steps)
 
@@ -112,7 +115,7 @@ def windows_auc(expert: SyncExpert, pairs: list[Pair]) -> float:
 
 def _voiced_windows(pair: Pair) -> np.ndarray:
     """[T - 24] bool: which one-second windows hold enough voice."""
-    share = np.convolve(pair.audio[:, -1], np.full(50, 1.0 / 50.0), mode="valid")[::2]
+    share = np.convolve(pair.voiced, np.full(50, 1.0 / 50.0), mode="valid")[::2]
     return share >= VOICED_SHARE
 
 

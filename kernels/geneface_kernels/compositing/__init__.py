@@ -1,50 +1,8 @@
-"""Volume rendering of sampled rays (Max 1995, the discrete form used by NeRF)."""
+"""Volume rendering of sampled rays (Max 1995, the discrete form used by NeRF): training and inference, packed and in slots."""
 
-from __future__ import annotations
+from geneface_kernels.compositing.padded import composite
+from geneface_kernels.compositing.step import composite_step
+from geneface_kernels.compositing.sums import Composite, StepState
+from geneface_kernels.compositing.train import composite_train
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
-
-
-class Composite(NamedTuple):
-    """Per-ray sums.
-
-    Attributes:
-      rgb: [N, 3] colour, not yet over a background.
-      alpha: [N] sum of the weights.
-      depth: [N] sum of weight * t.
-      ambient: [N] unweighted sum of the per-sample ambient values up to the stop.
-    """
-
-    rgb: jax.Array
-    alpha: jax.Array
-    depth: jax.Array
-    ambient: jax.Array
-
-
-def composite(sigma: jax.Array, rgb: jax.Array, t: jax.Array, step: float, ambient: jax.Array, end_threshold: float = 1e-4) -> Composite:
-    """Front-to-back compositing of a fixed number of slots per ray.
-
-    The sample that takes the transmittance below `end_threshold` still counts, later ones do not (as RAD-NeRF trains).
-
-    Args:
-      sigma: [N, S] density, 0 in unused slots.
-      rgb: [N, S, 3].
-      t: [N, S] ray parameter of each sample.
-      step: length of a sample.
-      ambient: [N, S] value to sum without weights, 0 in unused slots.
-      end_threshold: transmittance below which a ray has ended.
-    """
-    optical = sigma * step
-    # Transmittance before each sample. The sum is over one ray only, so float32 keeps its precision.
-    before = jnp.exp(-(jnp.cumsum(optical, axis=1) - optical))
-    visited = jax.lax.stop_gradient(before) >= end_threshold
-    weight = jnp.where(visited, before * -jnp.expm1(-optical), 0.0)
-    return Composite(
-        rgb=jnp.sum(weight[..., None] * rgb, axis=1),
-        alpha=jnp.sum(weight, axis=1),
-        depth=jnp.sum(weight * t, axis=1),
-        ambient=jnp.sum(jnp.where(visited, ambient, 0.0), axis=1),
-    )
+__all__ = ["Composite", "StepState", "composite", "composite_step", "composite_train"]

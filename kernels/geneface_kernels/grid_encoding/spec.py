@@ -90,21 +90,20 @@ class GridSpec:
             _require(fits, "finest_resolution", self.finest_resolution, f"an integer of at least base_resolution = {self.base_resolution}")
         else:
             _require(1.0 <= self.per_level_scale < np.inf, "per_level_scale", self.per_level_scale, "a finite number of at least 1")
-        finest = self.base_resolution * self.growth ** float(min(self.levels - 1, 10**6))
+        octaves = np.log2(self.base_resolution) + (self.levels - 1) * np.log2(self.growth)
         _require(
-            finest <= LARGEST_RESOLUTION,
+            octaves <= np.log2(LARGEST_RESOLUTION) + 1e-9,
             "levels",
             self.levels,
-            f"few enough for a finest resolution of at most {LARGEST_RESOLUTION} (base_resolution {self.base_resolution} growing by "
-            f"{self.growth:.4g} a level ends at {finest:.4g})",
+            f"few enough for a finest resolution of at most {LARGEST_RESOLUTION} (base_resolution {self.base_resolution} times "
+            f"{self.growth:.4g} a level ends at 2**{octaves:.1f})",
         )
-        numbers_in_table = self.features * sum(self._rows_of(level) for level in range(self.levels))
         _require(
-            numbers_in_table < 2**31,
+            self._counts_in_int32(),
             "levels",
             self.levels,
-            f"few enough for a table of less than 2**31 numbers (log2_table_size {self.log2_table_size} and features {self.features} make "
-            f"{numbers_in_table}), or a smaller log2_table_size",
+            f"few enough, or log2_table_size (now {self.log2_table_size}) and features (now {self.features}) small enough, for a table of "
+            f"less than 2**31 numbers",
         )
 
     @functools.cached_property
@@ -135,6 +134,14 @@ class GridSpec:
         # Not from `resolutions`: the original sizes the table in double on the host, and the two may differ by one.
         side = int(np.ceil(self.base_resolution * self.growth**level)) + (not self.align_corners)
         return (min(2**self.log2_table_size, side**self.dims) + 7) // 8 * 8
+
+    def _counts_in_int32(self) -> bool:
+        total = 0
+        for level in range(self.levels):
+            total += self.features * self._rows_of(level)
+            if total >= 2**31:
+                return False
+        return True
 
     @functools.cached_property
     def level_rows(self) -> np.ndarray:
@@ -183,15 +190,17 @@ class GridSpec:
 
     @functools.cached_property
     def stacked_plan(self) -> Level:
-        """`plan` as arrays with a leading axis of L, for loops over levels; `mask` is None unless every level has one."""
+        """`plan` as arrays with a leading axis of L, for loops over levels. `hashed` is one bool where all levels agree; `mask` is None
+        unless every level has one."""
         columns = Level(*zip(*self.plan, strict=True))
+        hashed = columns.hashed[0] if len(set(columns.hashed)) == 1 else np.array(columns.hashed)
         mask = None if None in columns.mask else np.array(columns.mask, np.uint32)
-        whole = {name: np.array(getattr(columns, name), np.uint32) for name in ("factors", "rows", "offset")}
-        return Level(scale=self.scales, hashed=np.array(columns.hashed), mask=mask, **whole)
+        words = {name: np.array(getattr(columns, name), np.uint32) for name in ("factors", "rows", "offset")}
+        return Level(scale=self.scales, hashed=hashed, mask=mask, **words)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _require(condition: bool, name: str, value: Any, expected: str) -> None:

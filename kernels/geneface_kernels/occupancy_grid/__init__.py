@@ -1,41 +1,28 @@
-"""Occupancy grids: which cells a marcher must visit (instant-ngp, appendix E; RAD-NeRF's full update)."""
+"""Occupancy grids: which cells a marcher must visit (instant-ngp, appendix E; RAD-NeRF's full update).
 
-from __future__ import annotations
+The head has a 3D grid of densities, one cube of R^3 cells per cascade; the torso has a 2D grid of opacities over the image plane. Cells are
+stored with the first coordinate slowest; the original's Morton order and its bit fields are `geneface_kernels.bit_grid`'s business.
+"""
 
-import jax
-import jax.numpy as jnp
+from geneface_kernels.occupancy_grid.cells import cascade_extent, cell_centres, cell_points
+from geneface_kernels.occupancy_grid.plane import plane_cell_points, plane_lookup, plane_occupied, plane_update
+from geneface_kernels.occupancy_grid.running import dilate, mean_density, occupancy_threshold, occupied, update
+from geneface_kernels.occupancy_grid.visibility import UNSEEN, count_views, mark_untrained
 
-
-def cell_centres(resolution: int, bound: float) -> jax.Array:
-    """[R^3, 3] centres of all cells in flat order (x slowest)."""
-    axis = (jnp.arange(resolution, dtype=jnp.float32) + 0.5) * (2.0 * bound / resolution) - bound
-    return jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-
-
-def dilate(grid: jax.Array) -> jax.Array:
-    """Each cell of [R, R, R] becomes the largest of itself and its six face neighbours."""
-    padded = jnp.pad(grid, 1, constant_values=-jnp.inf)
-    inner = slice(1, -1)
-    neighbours = [grid]
-    for axis in range(3):
-        for side in (slice(0, -2), slice(2, None)):
-            index = [inner] * 3
-            index[axis] = side
-            neighbours.append(padded[tuple(index)])
-    return jnp.stack(neighbours).max(axis=0)
-
-
-def update(grid: jax.Array, density: jax.Array, decay: float = 0.95) -> jax.Array:
-    """Moving maximum; a cell of -1 (never seen by a camera) stays -1.
-
-    Args:
-      grid: [R, R, R] running densities.
-      density: [R, R, R] fresh densities.
-    """
-    return jnp.where(grid < 0, grid, jnp.maximum(grid * decay, dilate(density)))
-
-
-def occupied(grid: jax.Array, limit: float) -> jax.Array:
-    """[R, R, R] bool: denser than the mean density, or than `limit` where the mean is higher."""
-    threshold = jnp.minimum(jnp.mean(jnp.maximum(grid, 0.0)), limit)
-    return grid > threshold
+__all__ = [
+    "UNSEEN",
+    "cascade_extent",
+    "cell_centres",
+    "cell_points",
+    "count_views",
+    "dilate",
+    "mark_untrained",
+    "mean_density",
+    "occupancy_threshold",
+    "occupied",
+    "plane_cell_points",
+    "plane_lookup",
+    "plane_occupied",
+    "plane_update",
+    "update",
+]

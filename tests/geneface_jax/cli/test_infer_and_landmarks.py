@@ -5,6 +5,7 @@ import pytest
 
 from data_tools.audio.load import save_wav
 from geneface_jax.cli import main as cli
+from geneface_jax.data.data_kind import DataKind
 from geneface_jax.inference import motion, pipeline
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.video import read_video
@@ -13,6 +14,7 @@ from tests.synthetic_subject import write_subject
 
 class FakeSpeech:
     stage = step = None
+    kind = DataKind()
 
     @classmethod
     def load(cls, folder, *, step=None, stage="postnet"):

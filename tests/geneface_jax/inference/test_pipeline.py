@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools.audio.load import load_audio, save_wav
+from geneface_jax.data.data_kind import DataKind
 from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
 from geneface_jax.inference import pipeline
@@ -18,6 +19,8 @@ from tests.synthetic_subject import write_subject
 
 class FakeSpeech:
     """Predicts noise scaled by the temperature, as many frames as there is audio."""
+
+    kind = DataKind()
 
     @classmethod
     def load(cls, folder, *, step=None):
@@ -208,3 +211,10 @@ def test_audio_may_come_from_a_video(person, speech, tmp_path):
     source = infer(person, speech, tmp_path / "first.mp4").path
     again = infer(person, source, tmp_path / "second.mp4")
     assert again.frames == 76
+
+
+def test_networks_of_other_audio_features_than_the_datasets_are_refused(person, speech, tmp_path):
+    meta = person / "dataset" / "meta.json"
+    meta.write_text(meta.read_text().replace('"mel_f0"', '"hubert"'))
+    with pytest.raises(InputError, match="postnet of .*mel_f0.* dataset has .*hubert"):
+        infer(person, speech, tmp_path / "out.mp4")

@@ -19,8 +19,9 @@ SETTINGS = MarchSettings(AABB, 0.05, Lattice(0.04, Lattice.points_for(AABB, 0.04
 RAYS = 300
 
 
-def field(x, d):
+def field(x, d, frame):
     """A soft ball of radius 0.4 whose colour is its position."""
+    del frame
     radius = jnp.linalg.norm(x, axis=-1)
     return FieldSample(30.0 * jax.nn.sigmoid((0.4 - radius) * 40.0), 0.5 + 0.5 * x, x[:, :2])
 
@@ -41,7 +42,7 @@ render = jax.jit(functools.partial(render_rays, field, settings=SETTINGS))
 def test_equals_the_training_renderer_without_jitter(rays):
     o, d, occupied = rays
     ours = render(o, d, occupied, end_threshold=1e-4)
-    theirs = render_groups(lambda x, d, g: field(x, d), o[None], d[None], jnp.zeros((1, RAYS)), occupied, SETTINGS)
+    theirs = render_groups(field, o[None], d[None], jnp.zeros((1, RAYS)), occupied, SETTINGS)
     assert bool(theirs.complete.all())
     np.testing.assert_allclose(ours.rgb, theirs.composite.rgb, atol=2e-5)
     np.testing.assert_allclose(ours.alpha, theirs.composite.alpha, atol=2e-5)

@@ -1,0 +1,195 @@
+"""One clip: its arrays, and what is to be known of it to decide whether it may stay."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.audio.features import MEL_F0, AudioFeatures, features_for_frames
+from data_tools.audio.load import SAMPLE_RATE
+from data_tools.corpus import offset as offsets
+from data_tools.corpus.picture_quality import cut_levels, head_jump, sharpness, thumbnail
+from data_tools.corpus.settings import MeasureSettings
+from data_tools.dataset.analyse import ANALYSIS_SIZE
+from data_tools.dataset.scan import LOOK_SIDE, LOOKS_PER_SECOND
+from data_tools.dataset.sound import clip_sound
+from data_tools.errors import InputError
+from data_tools.face.canonical import motion_from_landmarks
+from data_tools.face.crop import choose_crop
+from data_tools.face.geometry import CHIN, FOREHEAD, RIGID
+from data_tools.face.motion import canonical_landmarks
+from data_tools.face.pose import solve_poses
+from data_tools.face.track import RIVAL_SIZE, FaceTrack, detect, fill, gaps_of
+from data_tools.video.probe import VideoInfo
+from data_tools.video.read import FPS, Box, frames
+
+INTERPOLATED_TRUST = 0.05
+"""Weight of a frame's landmarks in the pose estimate where they were interpolated (as in `prepare`)."""
+
+MIN_FOUND = 10
+"""Frames with a face below which there is nothing to measure."""
+
+SHARPNESS_EVERY = 5
+"""Every so many frames the face's sharpness is taken."""
+
+Span = tuple[float, float] | None
+
+
+class UnusableError(Exception):
+    """A clip that can't even be measured. `reason` is one of `filters.REASONS`, the message the sentence that says more."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """What the filters judge.
+
+    Attributes:
+      seconds: length of the arrays.
+      face_pixels: median height of the face, forehead to chin, in pixels of the video.
+      gap_seconds: longest stretch without a face.
+      rival_share: share of the pictures looked at that show another face of at least half the size.
+      cut_levels, jump: `picture_quality`.
+      sharpness: median over the clip.
+      voiced_share: share of the audio frames with a pitch.
+      offset, offset_score, offset_margin: frames by which the mouth was late, as `offset.Offset`.
+      offset_confident: whether that estimate can be acted on.
+      corrected: frames by which picture and sound were moved against each other; the offset that is left is offset - corrected.
+    """
+
+    seconds: float
+    face_pixels: float
+    gap_seconds: float
+    rival_share: float
+    cut_levels: float
+    jump: float
+    sharpness: float
+    voiced_share: float
+    offset: int
+    offset_score: float
+    offset_margin: float
+    offset_confident: bool
+    corrected: int
+
+
+def measure_clip(
+    path: Path, info: VideoInfo, span: Span, settings: MeasureSettings, audio: AudioFeatures = MEL_F0
+) -> tuple[dict[str, np.ndarray], Measurements]:
+    """Decodes a clip twice (a few pictures a second, then every frame of the face's crop) and measures it.
+
+    Args:
+      path: the video.
+      info: its facts.
+      span: seconds [a, b) of it; None is the whole.
+      settings: see configs/corpus.py.
+      audio: the audio features to compute.
+
+    Returns:
+      arrays: audio_features [2T, C], f0 [2T], motion [T, 204], float32, sound and picture already moved together.
+      measurements.
+
+    Raises:
+      UnusableError: no sound, silence, no face, hardly any frames, or the video can't be decoded.
+    """
+    samples = _sound(path, info, span)
+    try:
+        looks = _look(path, info, span)
+        found = looks.landmarks[looks.found] * np.float32([info.width, info.height, info.width])
+        box, _ = choose_crop(found, info.width, info.height)
+        track, thumbnails, sharp = _watch(path, box, found, span)
+    except InputError as error:
+        raise UnusableError("unreadable", str(error)) from error
+    n_frames = min(len(track.landmarks), -(-len(samples) * FPS // SAMPLE_RATE))
+    seen = track.found[:n_frames]
+    if seen.sum() < MIN_FOUND:
+        raise UnusableError("no_face", f"a face is seen in {seen.sum()} of {n_frames} frames")
+    landmarks = fill(track.landmarks[:n_frames] * np.float32(ANALYSIS_SIZE))
+    pose = solve_poses(landmarks, ANALYSIS_SIZE, np.where(seen, 1.0, INTERPOLATED_TRUST))
+    points = canonical_landmarks(landmarks, pose, ANALYSIS_SIZE)
+    mel, f0 = features_for_frames(samples, n_frames)
+    offset = offsets.estimate_offset(offsets.opening(points), offsets.loudness(mel), settings.offset_reach)
+    shift = _shift(offset, settings)
+    if shift:
+        points, samples = _moved(points, samples, shift)
+    features, f0 = (mel, f0) if audio is MEL_F0 and not shift else audio.compute(samples, len(points))
+    height = np.linalg.norm(landmarks[:, FOREHEAD, :2] - landmarks[:, CHIN, :2], axis=-1)
+    measurements = Measurements(
+        seconds=len(points) / FPS,
+        face_pixels=float(np.median(np.linalg.norm(found[:, FOREHEAD, :2] - found[:, CHIN, :2], axis=-1))),
+        gap_seconds=max([b - a for a, b in gaps_of(seen)], default=0) / FPS,
+        rival_share=float((looks.rival >= RIVAL_SIZE)[looks.found].mean()),
+        cut_levels=cut_levels(thumbnails[:n_frames]),
+        jump=head_jump(landmarks[:, RIGID, :2], float(np.median(height))),
+        sharpness=sharp,
+        voiced_share=float((f0 > 0).mean()),
+        offset=offset.lag,
+        offset_score=offset.score,
+        offset_margin=offset.margin,
+        offset_confident=offset.confident(settings),
+        corrected=shift,
+    )
+    motion = motion_from_landmarks(points).reshape(len(points), -1)
+    return {"audio_features": features, "f0": f0, "motion": motion}, measurements
+
+
+def _sound(path: Path, info: VideoInfo, span: Span) -> np.ndarray:
+    if info.audio is None:
+        raise UnusableError("no_sound", f"{path} has no sound")
+    try:
+        return clip_sound(path, span)
+    except InputError as error:
+        raise UnusableError("no_sound", str(error)) from error
+
+
+def _look(path: Path, info: VideoInfo, span: Span) -> FaceTrack:
+    """A few pictures a second of the whole frame: where the face is, and whether there are others."""
+    scale = min(LOOK_SIDE / max(info.width, info.height), 1.0)
+    size = (max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2))
+    track = detect(frames(path, size, trim=span, fps=LOOKS_PER_SECOND), LOOKS_PER_SECOND)
+    if not track.found.any():
+        raise UnusableError("no_face", f"no face was found in {path}")
+    return track
+
+
+def _watch(path: Path, box: Box, faces: np.ndarray, span: Span) -> tuple[FaceTrack, np.ndarray, float]:
+    """Every frame of the crop: landmarks, thumbnails [T, 32, 32, 3], median sharpness of the face."""
+    area = _face_area(faces, box)
+    thumbnails, sharp = [], []
+
+    def stream():
+        for index, frame in enumerate(frames(path, (ANALYSIS_SIZE, ANALYSIS_SIZE), crop=box, trim=span)):
+            thumbnails.append(thumbnail(frame))
+            if index % SHARPNESS_EVERY == 0:
+                sharp.append(sharpness(frame, area))
+            yield frame
+
+    track = detect(stream(), FPS)
+    return track, np.stack(thumbnails), float(np.median(sharp))
+
+
+def _face_area(faces: np.ndarray, box: Box) -> tuple[int, int, int, int]:
+    """The median face's rectangle in the crop as the landmarker sees it, at least 16 pixels wide and high."""
+    corners = np.median(np.concatenate([faces[..., :2].min(1), faces[..., :2].max(1)], axis=1), axis=0)
+    scaled = (corners - [box.x, box.y, box.x, box.y]) * ANALYSIS_SIZE / box.size
+    x0, y0 = np.clip(scaled[:2], 0, ANALYSIS_SIZE - 16).astype(int)
+    x1, y1 = np.clip(scaled[2:], [x0 + 16, y0 + 16], ANALYSIS_SIZE).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)
+
+
+def _shift(offset: offsets.Offset, settings: MeasureSettings) -> int:
+    """Frames to correct: the offset where it is believed, not harmless and not beyond correction, else 0."""
+    if not offset.confident(settings) or not settings.offset_tolerance < abs(offset.lag) <= settings.offset_max_corrected:
+        return 0
+    return offset.lag
+
+
+def _moved(points: np.ndarray, samples: np.ndarray, late: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs each frame with the sound it belongs to, when the mouth is `late` frames behind; what has no partner is cut off."""
+    n_frames = len(points) - abs(late)
+    start = max(-late, 0) * SAMPLE_RATE // FPS
+    return points[max(late, 0) :][:n_frames], samples[start:][: n_frames * SAMPLE_RATE // FPS]

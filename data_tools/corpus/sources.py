@@ -1,0 +1,95 @@
+"""Finding the videos of a corpus, and who speaks in each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections import defaultdict
+from pathlib import Path
+
+from data_tools.errors import InputError
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
+
+LRS3_PARTS = frozenset({"pretrain", "trainval", "test", "main"})
+"""Top folders of LRS2 and LRS3: they tell apart how clips were cut, not who speaks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A video: `name` its path below the folder without suffix (unique), `path` the file, `speaker` who speaks, `size` bytes."""
+
+    name: str
+    path: Path
+    speaker: str
+    size: int
+
+
+def find_sources(folder: Path, rule: str) -> list[Source]:
+    """All videos below a folder, in an order in which every beginning holds many speakers.
+
+    Args:
+      folder: an LRS3 tree (PART/SPEAKER/CLIP.mp4) or any other; hidden files and folders are left out, links are followed once.
+      rule: who speaks. "folder": the folder the file lies in, without LRS3's part; "top": the topmost folder; "file": every file is another
+        speaker, which is also what a file that lies in `folder` itself counts as.
+
+    Raises:
+      InputError: there is no such folder, or no video in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give the folder that holds the videos.")
+    paths = sorted(_videos(folder), key=lambda path: path.as_posix())
+    if not paths:
+        raise InputError(
+            f"there is no video in {folder} (looked for {', '.join(sorted(VIDEO_SUFFIXES))}): give the folder that holds them."
+        )
+    stems = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    taken: set[str] = set()
+    sources = []
+    for path, stem in zip(paths, stems, strict=True):
+        # a.mp4 and a.mov would be written to one file: the second keeps its suffix in its name.
+        name = stem if stem not in taken else path.relative_to(folder).as_posix()
+        taken.add(name)
+        sources.append(Source(name, path, speaker_of(path.relative_to(folder), rule), path.stat().st_size))
+    return _spread(sources)
+
+
+def speaker_of(relative: Path, rule: str) -> str:
+    """Who speaks in the video at a path relative to the corpus folder; see `find_sources`."""
+    folders = relative.parent.parts
+    if len(folders) > 1 and folders[0] in LRS3_PARTS:
+        folders = folders[1:]
+    if rule == "file" or not folders:
+        return relative.with_suffix("").as_posix()
+    return folders[0] if rule == "top" else "/".join(folders)
+
+
+def rank(text: str, seed: int = 0) -> int:
+    """A number that orders names as if by chance, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {text}".encode()).digest()[:8], "big")
+
+
+def _videos(folder: Path) -> list[Path]:
+    found, visited = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(parent)) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            path = Path(parent, name)
+            if not name.startswith(".") and path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+                found.append(path)
+    return found
+
+
+def _spread(sources: list[Source]) -> list[Source]:
+    """Every speaker's first clip, then every speaker's second, ...: a corpus that is not finished is a fair sample already."""
+    turn: dict[str, int] = defaultdict(int)
+    keys = {}
+    for source in sorted(sources, key=lambda source: rank(source.name)):
+        keys[source.name] = (turn[source.speaker], rank(source.speaker))
+        turn[source.speaker] += 1
+    return sorted(sources, key=lambda source: keys[source.name])

@@ -1,0 +1,56 @@
+"""Turns many videos of many speakers (an LRS3 tree or any folder) into a corpus for SyncNet and the audio2motion VAE."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EPILOG = (
+    "The same command goes on where it stopped, and applies changed filters to what is measured already. Any key of configs/corpus.py can "
+    "be set with --config.key=value: --config.filters.min_face_pixels=60. docs/corpus.md says what the filters mean."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's options."""
+    parser.epilog = EPILOG
+    parser.add_argument("videos", metavar="DIR", help="folder of videos: one folder per speaker, or LRS3's pretrain/trainval/test")
+    parser.add_argument("--out", required=True, metavar="DIR", help="corpus folder")
+    parser.add_argument("--config", default="corpus", metavar="FILE", help="config file, or its name in configs/ (default %(default)s)")
+    parser.add_argument("--audio", default="mel_f0", choices=["mel_f0", "hubert"], help="audio features (default %(default)s)")
+    parser.add_argument("--hubert", metavar="DIR", help="with --audio hubert: the model's folder, as in `geneface prepare`")
+    parser.add_argument("--syncnet", metavar="DIR", help="work folder of a trained SyncNet: drop clips whose sound it finds out of place")
+    parser.add_argument("--limit", type=int, metavar="N", help="look at N videos only, spread over the speakers")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default %(default)s)")
+    parser.set_defaults(overrides=[])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the verb; prints what was dropped and why, and the corpus folder last."""
+    from data_tools.audio.features import MEL_F0
+    from data_tools.corpus.build import Scorer, build_corpus
+    from data_tools.corpus.publish import histogram
+    from data_tools.corpus.settings import CorpusSettings
+    from geneface_jax.errors import InputError
+    from geneface_jax.io import configs
+
+    for name, value in (("--limit", args.limit), ("--workers", args.workers)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is {value}: write 1 or more.")
+    settings = CorpusSettings.from_mapping(configs.load(args.config, args.overrides))
+    if args.hubert and args.audio != "hubert":
+        raise InputError(f"--hubert is given with --audio {args.audio}: write --audio hubert, or leave --hubert out.")
+    audio, scorer = MEL_F0, None
+    if args.audio != MEL_F0.name:
+        from geneface_jax.inference.audio_features import audio_features
+
+        audio = audio_features(args.audio, args.hubert)
+    if args.syncnet:
+        from geneface_jax.data.data_kind import DataKind
+        from geneface_jax.training.sync_score import sync_scorer
+
+        scorer = Scorer(*sync_scorer(args.syncnet, DataKind(audio_model=audio.name)))
+    report = build_corpus(args.videos, args.out, settings, audio=audio, scorer=scorer, workers=args.workers, limit=args.limit)
+    print(histogram(report))
+    print(Path(args.out))
+    return 0

@@ -1,0 +1,144 @@
+"""A local Hugging Face folder of HuBERT (config.json with model.safetensors or pytorch_model.bin) -> `models.hubert.Hubert`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from geneface_jax.convert import torch_checkpoint
+from geneface_jax.convert.layers import Rule, check_shapes, convert
+from geneface_jax.convert.safetensors import read_safetensors
+from geneface_jax.errors import InputError
+from geneface_jax.io import files
+from geneface_jax.models.hubert import Hubert
+from geneface_jax.models.hubert_frontend import receptive_field
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""In the order they are looked for: the first needs no PyTorch."""
+
+# Our attribute -> (their name in config.json, their default).
+_FIELDS: dict[str, tuple[str, Any]] = {
+    "conv_features": ("conv_dim", [512] * 7),
+    "conv_kernels": ("conv_kernel", [10, 3, 3, 3, 3, 2, 2]),
+    "conv_strides": ("conv_stride", [5, 2, 2, 2, 2, 2, 2]),
+    "conv_bias": ("conv_bias", False),
+    "conv_norm": ("feat_extract_norm", "group"),
+    "width": ("hidden_size", 768),
+    "layers": ("num_hidden_layers", 12),
+    "heads": ("num_attention_heads", 12),
+    "hidden": ("intermediate_size", 3072),
+    "norm_first": ("do_stable_layer_norm", False),
+    "position_kernel": ("num_conv_pos_embeddings", 128),
+    "position_groups": ("num_conv_pos_embedding_groups", 16),
+    "projection_norm": ("feat_proj_layer_norm", True),
+    "epsilon": ("layer_norm_eps", 1e-5),
+}
+# What this model does in one way only; no published HuBERT does otherwise.
+_FIXED = {
+    "model_type": "hubert",
+    "hidden_act": "gelu",
+    "feat_extract_activation": "gelu",
+    "conv_pos_batch_norm": False,
+    "adapter_attn_dim": None,
+}
+
+# Parts of a checkpoint that the features don't go through: masking in training, and the heads of speech recognition and classification.
+_UNUSED = ("masked_spec_embed", "lm_head.", "projector.", "classifier.", "layer_weights")
+
+
+def load_hubert(folder: str | os.PathLike) -> tuple[Hubert, dict[str, Any]]:
+    """Reads a model folder as transformers saves it (`HubertModel`, or one with a head, such as `HubertForCTC`).
+
+    Args:
+      folder: holds config.json and one of `WEIGHT_FILES`.
+
+    Returns:
+      (module, {"params"}) in float32.
+
+    Raises:
+      InputError: a file is missing or damaged, the config describes something that is not a HuBERT, weights are missing, left over or
+        mis-shaped (all named), or only pytorch_model.bin is there and PyTorch is not.
+    """
+    folder = Path(folder)
+    config_file = folder / "config.json"
+    module = hubert_from_config(files.read_json(config_file), config_file)
+    path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise InputError(f"{folder} holds no weights ({' or '.join(WEIGHT_FILES)}): download the whole model folder.")
+    weights = read_safetensors(path) if path.suffix == ".safetensors" else torch_checkpoint.read(path).networks["model"]
+    variables = hubert(weights)
+    samples = jnp.zeros((1, receptive_field(module.conv_kernels, module.conv_strides)))
+    expected = jax.eval_shape(module.init, jax.random.key(0), samples)
+    check_shapes(variables, {"params": expected["params"]}, str(path))
+    return module, variables
+
+
+def hubert_from_config(config: Any, path: Path | str = "config.json") -> Hubert:
+    """The module that a transformers HubertConfig (as a dict) describes; `path` is where it came from, for people.
+
+    Raises:
+      InputError: a field of another type or value than a HuBERT has.
+    """
+    if not isinstance(config, Mapping) or config.get("model_type") != _FIXED["model_type"]:
+        raise InputError(f'{path} does not describe a HuBERT (its "model_type" is not "hubert"): give the folder of a HuBERT model.')
+    for name, only in _FIXED.items():
+        if config.get(name, only) != only:
+            raise InputError(f"{path} has {name} {config[name]!r}, this port knows {only!r} alone: use facebook/hubert-large-ls960-ft.")
+    values = {ours: config.get(theirs, default) for ours, (theirs, default) in _FIELDS.items()}
+    for ours, (theirs, default) in _FIELDS.items():
+        if not _is_like(values[ours], default):
+            raise InputError(f"{path} has {theirs} {values[ours]!r}, which no HuBERT has: download the model's config.json again.")
+    convolutions = [tuple(values[name]) for name in ("conv_features", "conv_kernels", "conv_strides")]
+    fits = len({len(numbers) for numbers in convolutions}) == 1 and values["conv_norm"] in ("layer", "group")
+    if not fits or values["width"] % values["heads"] or values["width"] % values["position_groups"]:
+        raise InputError(f"the sizes in {path} don't fit each other: download the model's config.json again.")
+    return Hubert(**{**values, **dict(zip(("conv_features", "conv_kernels", "conv_strides"), convolutions, strict=True))})
+
+
+def hubert(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """State dict of HubertModel (or of a model that holds one as `hubert.`) -> {"params"} of `models.hubert.Hubert`.
+
+    Both spellings of the weight norm are known: `weight_g`, `weight_v`, and since PyTorch 2.0 `parametrizations.weight.original0`, `1`.
+
+    Raises:
+      InputError: names that no HuBERT has.
+    """
+    known = {}
+    for name, value in weights.items():
+        name = name.removeprefix("hubert.")
+        name = name.replace("parametrizations.weight.original0", "weight_g").replace("parametrizations.weight.original1", "weight_v")
+        if not name.startswith(_UNUSED):
+            known[name] = value
+    layer = r"encoder\.layers\.(\d+)"
+    rules = [
+        Rule(r"feature_extractor\.conv_layers\.(\d+)\.conv", "conv", r"sound/conv_\1"),
+        Rule(r"feature_extractor\.conv_layers\.(\d+)\.layer_norm", "norm", r"sound/conv_\1/norm"),
+        Rule(r"feature_projection\.layer_norm", "norm", "projection_norm"),
+        Rule(r"feature_projection\.projection", "dense", "projection"),
+        Rule(r"encoder\.pos_conv_embed\.conv", "conv", "position"),
+        Rule(r"encoder\.layer_norm", "norm", "norm"),
+        *(
+            Rule(rf"{layer}\.attention\.{theirs}", "dense", rf"layer_\1/attention/{ours}")
+            for theirs, ours in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"), ("out_proj", "output"))
+        ),
+        Rule(rf"{layer}\.layer_norm", "norm", r"layer_\1/attention_norm"),
+        Rule(rf"{layer}\.final_layer_norm", "norm", r"layer_\1/feed_forward_norm"),
+        Rule(rf"{layer}\.feed_forward\.intermediate_dense", "dense", r"layer_\1/feed_forward_in"),
+        Rule(rf"{layer}\.feed_forward\.output_dense", "dense", r"layer_\1/feed_forward_out"),
+    ]
+    return {"params": convert(known, rules)["params"]}
+
+
+def _is_like(value: Any, example: Any) -> bool:
+    """Whether a config value has the type of its default; sizes are positive."""
+    if isinstance(example, list):
+        return isinstance(value, list | tuple) and bool(value) and all(_is_like(item, example[0]) for item in value)
+    if isinstance(example, bool | str):
+        return type(value) is type(example)
+    return type(value) in (int, type(example)) and value > 0

@@ -1,0 +1,65 @@
+"""Every folder of recorded networks that can be checked, and who reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from geneface_kernels.golden import Check
+
+from geneface_jax.convert.parity import audio2motion, motion_filters, postnet, radnerf_head, syncnet
+from geneface_jax.convert.parity.vectors import Reader, Vectors
+
+READERS: dict[str, Reader] = {
+    "lle_postproc": motion_filters.check,
+    "v1_audio2motion_lm3d_vae_sync": audio2motion.check,
+    "v1_postnet": postnet.check,
+    "v1_radnerf_head": radnerf_head.check,
+    "v1_syncnet": syncnet.check,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One folder: its comparisons, and the recorded keys that nothing reads. Without a reader both are empty.
+
+    Attributes:
+      folder: its name.
+      checks: one per recorded array.
+      unread: keys.
+      known: whether there is a reader for it.
+    """
+
+    folder: str
+    checks: tuple[Check, ...]
+    unread: tuple[str, ...]
+    known: bool
+
+    @property
+    def missed(self) -> int:
+        """Comparisons out of tolerance; a folder with a reader that found nothing to compare counts as one."""
+        return sum(not check.passed for check in self.checks) + (self.known and not self.checks)
+
+    @property
+    def worst(self) -> Check | None:
+        """The comparison that is furthest off; None without any."""
+        return max(self.checks, key=lambda check: check.worst, default=None)
+
+
+def check_folder(root: Path) -> Iterator[Row]:
+    """Yields a row for every folder in `root` that holds an `io.npz`, in full float32 precision, as they are done."""
+    for path in sorted(folder.parent for folder in root.glob("*/io.npz")):
+        yield check_one(path)
+
+
+def check_one(folder: Path) -> Row:
+    """The row of one folder."""
+    reader = READERS.get(folder.name)
+    if reader is None:
+        return Row(folder.name, (), (), False)
+    vectors = Vectors(folder)
+    with jax.default_matmul_precision("highest"):
+        checks = tuple(reader(vectors))
+    return Row(folder.name, checks, tuple(vectors.unread()), True)

@@ -1,0 +1,200 @@
+"""Reading the checkpoint files of GeneFace and GeneFace++ without trusting them.
+
+Their trainer writes `model_ckpt_steps_<N>.ckpt`: {"global_step", ..., "state_dict": {child: {name: tensor}}}; `model_ckpt_best.pt` has the
+same content, and older files hold one flat {"model.<name>": tensor}. All are pickles, which can run any program they like when they are
+opened carelessly. Here only PyTorch's restricted reader opens them, which builds tensors, plain containers and the few numpy scalars
+that the originals' learning-rate schedules leave in the optimiser's state, and refuses everything else before it happens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geneface_jax.errors import InputError
+
+STEP_FILE = re.compile(r"model_ckpt_steps_(\d+)\.ckpt")
+BEST_FILE = "model_ckpt_best.pt"
+
+# The networks a task may hold: `model`, `disc_model`, and the same inside other tasks it carries along.
+_NETWORK = re.compile(r"((?:(?:audio2motion_task|syncnet_task)\.)*(?:model|disc_model)|criterion_lpips|head_model)\.(.+)")
+
+_WANTED = "give a checkpoint file of GeneFace or GeneFace++, or the folder that holds it"
+
+# How PyTorch names what it refused to call.
+_FORBIDDEN = re.compile(r"(?:GLOBAL|class|callable|function) `?([\w.]+)`?(?= | was not)")
+
+MINIMUM_TORCH = (2, 6)
+"""Before 2.6 the restricted reader could be made to run programs (CVE-2025-32434)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchCheckpoint:
+    """What an original checkpoint file holds.
+
+    Attributes:
+      path: the file.
+      step: updates done; 0 when neither the file nor its name tells.
+      networks: dotted name of a network ("model", "disc_model", "audio2motion_task.model", ...) -> its state_dict as numpy arrays (floats
+        as float32), names as the network's own module has them.
+      hparams: the `config.yaml` beside the file; empty without one.
+    """
+
+    path: Path
+    step: int
+    networks: dict[str, dict[str, np.ndarray]]
+    hparams: dict[str, Any]
+
+
+def read(source: str | Path, step: int | None = None) -> TorchCheckpoint:
+    """Reads a checkpoint file, or one of a work folder of the originals.
+
+    Args:
+      source: a file, or a folder with `model_ckpt_steps_<N>.ckpt` files.
+      step: N; None is the newest (the best one in a folder that has nothing else).
+
+    Raises:
+      InputError: no such file or step, PyTorch is absent or too old, the file is not a checkpoint, or opening it would run code.
+    """
+    path = find(Path(source), step)
+    raw = _load(path)
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{path} holds a {type(raw).__name__}, not a checkpoint: {_WANTED}.")
+    tensors = dict(_flatten(raw["state_dict"] if isinstance(raw.get("state_dict"), Mapping) else raw))
+    return TorchCheckpoint(path, _step(raw, path), _networks(tensors, path), read_hparams(path.parent / "config.yaml"))
+
+
+def find(source: Path, step: int | None = None) -> Path:
+    """The checkpoint file that `source` and `step` mean; arguments and errors as in `read`."""
+    if source.is_file():
+        named = STEP_FILE.fullmatch(source.name)
+        if step is not None and not (named and int(named[1]) == step):
+            raise InputError(f"{source} is one file and --step {step} asks for another: give the folder, or leave --step away.")
+        return source
+    if not source.is_dir():
+        raise InputError(f"{source} does not exist: {_WANTED}.")
+    steps = {int(match[1]): path for path in source.iterdir() if (match := STEP_FILE.fullmatch(path.name))}
+    if step is not None:
+        if step not in steps:
+            found = ", ".join(map(str, sorted(steps))) or "none"
+            raise InputError(f"{source} has no model_ckpt_steps_{step}.ckpt: the steps there are {found}.")
+        return steps[step]
+    if steps:
+        return steps[max(steps)]
+    if (source / BEST_FILE).is_file():
+        return source / BEST_FILE
+    raise InputError(f"{source} holds neither a model_ckpt_steps_<N>.ckpt nor {BEST_FILE}: {_WANTED}.")
+
+
+def read_hparams(path: Path) -> dict[str, Any]:
+    """Reads a `config.yaml` of the originals; {} when it is absent.
+
+    YAML 1.1 as PyYAML has it: 25_0000 is 250000; a float without a point (1e-8) comes as text, see `number`. Tags that would make
+    Python objects are refused.
+
+    Raises:
+      InputError: the file is not such a config.
+    """
+    import yaml  # comes with flax and ml_collections
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"{path} is not a config that can be read ({problem}): mend it, or move it away to go on without it.") from error
+    if values is not None and not isinstance(values, dict):
+        raise InputError(f"{path} holds no list of settings: mend it, or move it away to go on without it.")
+    return values or {}
+
+
+def number(hparams: Mapping[str, Any], key: str) -> float | None:
+    """A numeric setting, also where YAML took it for text ("1e-8"); None when it is absent or no number."""
+    value = hparams.get(key)
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _load(path: Path) -> Any:
+    torch = _torch()
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on a file's pickle protocol: what is wrong with a file is said below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file that somebody else made can break the reader in any way; all of them mean the same to the user
+        asked = _FORBIDDEN.search(str(error))
+        if asked:
+            raise InputError(
+                f"{path} was not opened: it asks for {asked[1]}, which is no part of a checkpoint; use a file you trust."
+            ) from error
+        # The refusals of PyTorch's reader end in advice to open the file carelessly, which must not be passed on.
+        refused = type(error).__name__ == "UnpicklingError" or not str(error)
+        problem = "its contents make no sense" if refused else str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path} is damaged, or no PyTorch checkpoint ({problem}): get the file again.") from error
+
+
+def _torch() -> types.ModuleType:
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError("reading original checkpoints needs PyTorch: `pip install geneface_jax[import]`.") from error
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < MINIMUM_TORCH:
+        raise InputError(f"PyTorch {torch.__version__} opens untrusted files unsafely: `pip install 'torch>=2.6'`.")
+    return torch
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a pickled numpy number consists of, under the names that numpy 1 and numpy 2 give it. Building one runs nothing else."""
+    scalar = np.float64(0.0).__reduce__()[0]
+    kinds = [type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")]
+    return [np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+
+
+def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name -> leaf of nested dicts; the marks that torch.compile leaves in names are taken out."""
+    for name, value in tree.items():
+        full = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{full}.")
+        else:
+            yield full.replace("_orig_mod.", ""), value
+
+
+def _networks(tensors: Mapping[str, Any], path: Path) -> dict[str, dict[str, np.ndarray]]:
+    networks: dict[str, dict[str, np.ndarray]] = {}
+    broken = []
+    for name, value in tensors.items():
+        if not hasattr(value, "detach"):
+            continue  # counters and settings of flat files
+        match = _NETWORK.fullmatch(name)
+        network, inner = (match[1], match[2]) if match else ("model", name)
+        value = value.detach()
+        array = (value.float() if value.is_floating_point() else value).numpy()
+        if not np.isfinite(array).all():
+            broken.append(name)
+        networks.setdefault(network, {})[inner] = array
+    if not networks:
+        raise InputError(f"{path} holds no tensors: {_WANTED}.")
+    if broken:
+        raise InputError(f"{path} holds values that are not finite in {', '.join(broken)}: take an earlier step.")
+    return networks
+
+
+def _step(raw: Mapping[str, Any], path: Path) -> int:
+    if isinstance(raw.get("global_step"), int):
+        return raw["global_step"]
+    named = STEP_FILE.fullmatch(path.name)
+    return int(named[1]) if named else 0

@@ -1,0 +1,175 @@
+"""The Pallas kernels: the loops of `lanes.py`, one lane a ray.
+
+A block is one warp: lanes of a warp end together or not at all, and a block per warp lets a short one make room for the next. Neighbouring
+lanes read rows a whole ray apart, so a sample number's loads are not coalesced, but the lines they bring in serve the next sample numbers.
+The last block's surplus lanes repeat the last ray and store the same values twice, which needs no mask.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from geneface_kernels import backend
+from geneface_kernels.compositing import lanes
+from geneface_kernels.compositing.options import TrainOptions
+from geneface_kernels.compositing.sums import Composite, StepState
+
+LANES = 32
+"""Rays of a block."""
+WARPS = 1
+
+
+def forward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, options: TrainOptions) -> Composite:
+    """`composite_train` without gradients; arguments as there."""
+    packed = _present(sigma, rgb, ambient, deltas, uncertainty)
+    rays, rows = offsets.shape[0], sigma.shape[0]
+
+    def kernel(*refs):
+        samples, (offsets_ref, counts_ref, *outputs) = refs[: len(packed)], refs[len(packed) :]
+        ray = _rays(rays)
+        offset, count = _row_range(offsets_ref, counts_ref, ray, rows)
+        sums = lanes.composite_lanes(_reader(samples), offset, count, **options.loop)
+        _store_channels(outputs[0], ray, sums.rgb)
+        for ref, value in zip(outputs[1:], (sums.alpha, sums.depth, sums.ambient, sums.uncertainty)[: len(outputs) - 1], strict=True):
+            backend.store(ref, (ray,), value)
+
+    vectors = 3 if uncertainty is None else 4
+    shapes = [jax.ShapeDtypeStruct((rays, 3), jnp.float32)] + [jax.ShapeDtypeStruct((rays,), jnp.float32)] * vectors
+    out = _call(kernel, "composite_forward", shapes, rays, [*packed, offsets, counts], options.interpret)
+    return Composite(*out)
+
+
+def backward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, sums: Composite, upstream: Composite, options: TrainOptions):
+    """Gradients of sigma [M], rgb [M, 3], ambient [M] and uncertainty ([M] or None), 0 in rows that no ray visited."""
+    packed = _present(sigma, rgb, ambient, deltas, uncertainty)
+    per_ray = _present(*sums) + _present(*upstream)
+    rays, rows = offsets.shape[0], sigma.shape[0]
+    like = _present(sigma, rgb, ambient, uncertainty)
+
+    def kernel(*refs):
+        samples, refs = refs[: len(packed)], refs[len(packed) :]
+        offsets_ref, counts_ref, *refs = refs
+        sums_refs, upstream_refs = refs[: len(per_ray) // 2], refs[len(per_ray) // 2 : len(per_ray)]
+        gradients = refs[-len(like) :]
+        ray = _rays(rays)
+        offset, count = _row_range(offsets_ref, counts_ref, ray, rows)
+
+        def write(buffers, row, live, gradient):
+            # A lane without a sample points behind the buffers: interpret mode puts back what it read where the mask is False, and would
+            # undo another ray's row; there a row outside is dropped, and on a GPU the mask keeps it from being touched.
+            row = jnp.where(live, row, rows)
+            backend.store(gradients[0], (row,), gradient.sigma, mask=live)
+            _store_channels(gradients[1], row, gradient.rgb, mask=live)
+            for ref, value in zip(gradients[2:], (gradient.ambient, gradient.uncertainty)[: len(gradients) - 2], strict=True):
+                backend.store(ref, (row,), value, mask=live)
+            return buffers
+
+        lanes.gradient_lanes(
+            _reader(samples), write, (), offset, count, _load_sums(upstream_refs, ray), _load_sums(sums_refs, ray), **options.loop
+        )
+
+    # Rows that no ray visits stay as they come in: the outputs begin as zeros.
+    zeros = [jnp.zeros(a.shape, jnp.float32) for a in like]
+    shapes = [jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in like]
+    inputs = [*packed, offsets, counts, *per_ray, *zeros]
+    aliases = {len(inputs) - len(like) + i: i for i in range(len(like))}
+    g_sigma, g_rgb, g_ambient, *rest = _call(kernel, "composite_backward", shapes, rays, inputs, options.interpret, aliases)
+    return g_sigma, g_rgb, g_ambient, rest[0] if rest else None
+
+
+def step(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Array, end_threshold: float, interpret: bool) -> StepState:
+    """`composite_step`; arguments as there."""
+    slots, steps = sigma.shape
+    rays = state.t.shape[0]
+
+    def kernel(sigma_ref, rgb_ref, deltas_ref, *refs):
+        weights_ref, depth_ref, image_ref, t_ref, alive_ref = refs[5:]
+        slot = _rays(slots)
+        alive = backend.load(refs[4], (slot,))
+        taking_part = alive >= 0
+        ray = jnp.where(taking_part, alive, 0)
+
+        def read(k, live):
+            def load(ref, *column):
+                return backend.load(ref, (slot, k, *column), mask=live, other=0.0)
+
+            colours = load(rgb_ref, 0), load(rgb_ref, 1), load(rgb_ref, 2)
+            return lanes.Sample(load(sigma_ref), colours, load(deltas_ref, 0), load(deltas_ref, 1))
+
+        def of_ray(ref):
+            return backend.load(ref, (ray,), mask=taking_part, other=0.0)
+
+        zero = jnp.zeros((LANES,), jnp.float32)
+        colour = tuple(backend.load(refs[2], (ray, c), mask=taking_part, other=0.0) for c in range(3))
+        sums = lanes.LaneSums(colour, of_ray(refs[0]), of_ray(refs[1]), zero, zero)
+        sums, t, goes_on = lanes.step_lanes(read, sums, of_ray(refs[3]), taking_part, n_step=steps, end_threshold=end_threshold)
+        back = jnp.where(taking_part, alive, rays)
+        _store_channels(image_ref, back, sums.rgb, mask=taking_part)
+        for ref, value in ((weights_ref, sums.alpha), (depth_ref, sums.depth), (t_ref, t)):
+            backend.store(ref, (back,), value, mask=taking_part)
+        backend.store(alive_ref, (slot,), jnp.where(goes_on, alive, -1))
+
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
+    aliases = {3 + i: i for i in range(len(state))}
+    return StepState(*_call(kernel, "composite_step", shapes, slots, [sigma, rgb, deltas, *state], interpret, aliases))
+
+
+def _present(*arrays: jax.Array | None) -> list[jax.Array]:
+    return [a for a in arrays if a is not None]
+
+
+def _rays(count: int) -> jax.Array:
+    """[LANES] int32 element of each lane of this block."""
+    return jnp.minimum(pl.program_id(0) * LANES + jnp.arange(LANES), count - 1)
+
+
+def _row_range(offsets_ref, counts_ref, ray: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+    offset = backend.load(offsets_ref, (ray,))
+    return offset, lanes.usable_counts(offset, backend.load(counts_ref, (ray,)), rows)
+
+
+def _reader(refs) -> lanes.Read:
+    sigma, rgb, ambient, deltas, *rest = refs
+
+    def read(row, live):
+        def load(ref, *column):
+            return backend.load(ref, (row, *column), mask=live, other=0.0)
+
+        return lanes.Sample(
+            sigma=load(sigma),
+            rgb=(load(rgb, 0), load(rgb, 1), load(rgb, 2)),
+            delta=load(deltas, 0),
+            t_end=load(deltas, 1),
+            ambient=load(ambient),
+            uncertainty=load(rest[0]) if rest else None,
+        )
+
+    return read
+
+
+def _load_sums(refs, ray: jax.Array) -> lanes.LaneSums:
+    rgb, *vectors = refs
+    alpha, depth, ambient, *rest = (backend.load(ref, (ray,)) for ref in vectors)
+    colour = tuple(backend.load(rgb, (ray, c)) for c in range(3))
+    return lanes.LaneSums(colour, alpha, depth, ambient, rest[0] if rest else jnp.zeros_like(alpha))
+
+
+def _store_channels(ref, row: jax.Array, values: lanes.Channels, mask: jax.Array | None = None) -> None:
+    for c, value in enumerate(values):
+        backend.store(ref, (row, c), value, mask=mask)
+
+
+def _call(kernel, name: str, shapes: list, count: int, inputs: list, interpret: bool, aliases: dict[int, int] | None = None):
+    return backend.kernel_call(
+        kernel,
+        name=name,
+        out_shape=shapes,
+        grid=(pl.cdiv(count, LANES),),
+        in_specs=[backend.whole()] * len(inputs),
+        out_specs=[backend.whole()] * len(shapes),
+        input_output_aliases=aliases,
+        interpret=interpret,
+        num_warps=WARPS,
+    )(*inputs)

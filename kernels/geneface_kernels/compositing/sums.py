@@ -1,0 +1,43 @@
+"""What compositing gives for each ray."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+
+class Composite(NamedTuple):
+    """Per-ray sums.
+
+    Attributes:
+      rgb: [N, 3] colour, not yet over a background.
+      alpha: [N] sum of the weights.
+      depth: [N] sum of weight * t.
+      ambient: [N] sum of the per-sample ambient values up to the stop, unweighted unless weights were asked for.
+      uncertainty: [N] sum of weight * uncertainty; None where no uncertainty was given.
+    """
+
+    rgb: jax.Array
+    alpha: jax.Array
+    depth: jax.Array
+    ambient: jax.Array
+    uncertainty: jax.Array | None = None
+
+
+class StepState(NamedTuple):
+    """Where N rays stand between two rounds of inference, and which of them the next round visits.
+
+    Attributes:
+      weights_sum: [N] sum of the weights so far.
+      depth: [N] sum of weight * t.
+      image: [N, 3] colour so far.
+      t: [N] ray parameter where the next round starts.
+      alive: [n] int32 ray of each slot, no ray twice; negative for a slot whose ray has ended.
+    """
+
+    weights_sum: jax.Array
+    depth: jax.Array
+    image: jax.Array
+    t: jax.Array
+    alive: jax.Array

@@ -1,0 +1,105 @@
+"""Compositing in plain jax.numpy: the loops of `lanes.py` over all rays at once, one gather per sample number.
+
+On a CPU this is about twice as fast as gathering the rays into [N, S] slots first: nothing of that size is ever written, and the loop ends
+with the longest ray.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from geneface_kernels.compositing import lanes
+from geneface_kernels.compositing.options import TrainOptions
+from geneface_kernels.compositing.sums import Composite, StepState
+
+
+def forward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, options: TrainOptions) -> Composite:
+    """`composite_train` without gradients; arguments as there."""
+    read = _reader(sigma, rgb, ambient, deltas, uncertainty)
+    counts = lanes.usable_counts(offsets, counts, sigma.shape[0])
+    sums = lanes.composite_lanes(read, offsets, counts, **options.loop)
+    unweighted = None if uncertainty is None else sums.uncertainty
+    return Composite(jnp.stack(sums.rgb, axis=1), sums.alpha, sums.depth, sums.ambient, unweighted)
+
+
+def backward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, sums: Composite, upstream: Composite, options: TrainOptions):
+    """Gradients of sigma [M], rgb [M, 3], ambient [M] and uncertainty ([M] or None), 0 in rows that no ray visited."""
+    rows = sigma.shape[0]
+
+    def write(buffer, row, live, gradient):
+        columns = [gradient.sigma, *gradient.rgb, gradient.ambient] + ([] if uncertainty is None else [gradient.uncertainty])
+        return buffer.at[jnp.where(live, row, rows)].set(jnp.stack(columns, axis=1), mode="drop")
+
+    # One scatter of a whole row is cheaper than one per gradient.
+    buffer = lanes.gradient_lanes(
+        _reader(sigma, rgb, ambient, deltas, uncertainty),
+        write,
+        jnp.zeros((rows, 5 if uncertainty is None else 6), jnp.float32),
+        offsets,
+        lanes.usable_counts(offsets, counts, rows),
+        as_lanes(upstream),
+        as_lanes(sums),
+        **options.loop,
+    )
+    return buffer[:, 0], buffer[:, 1:4], buffer[:, 4], None if uncertainty is None else buffer[:, 5]
+
+
+def step(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Array, end_threshold: float) -> StepState:
+    """`composite_step`; arguments as there."""
+    taking_part = state.alive >= 0
+    ray = jnp.maximum(state.alive, 0)
+
+    def read(k, live):
+        def column(values):
+            return values[:, k]
+
+        return lanes.Sample(column(sigma), channels(rgb[:, k]), column(deltas[..., 0]), column(deltas[..., 1]))
+
+    zero = jnp.zeros(ray.shape, jnp.float32)
+    sums = lanes.LaneSums(channels(state.image[ray]), state.weights_sum[ray], state.depth[ray], zero, zero)
+    sums, t, goes_on = lanes.step_lanes(read, sums, state.t[ray], taking_part, n_step=sigma.shape[1], end_threshold=end_threshold)
+    back = jnp.where(taking_part, ray, state.t.shape[0])
+
+    def put(values, new):
+        return values.at[back].set(new, mode="drop")
+
+    return StepState(
+        weights_sum=put(state.weights_sum, sums.alpha),
+        depth=put(state.depth, sums.depth),
+        image=put(state.image, jnp.stack(sums.rgb, axis=1)),
+        t=put(state.t, t),
+        alive=jnp.where(goes_on, state.alive, -1),
+    )
+
+
+def channels(rgb: jax.Array) -> lanes.Channels:
+    """[n, 3] -> three [n]."""
+    return rgb[:, 0], rgb[:, 1], rgb[:, 2]
+
+
+def as_lanes(sums: Composite) -> lanes.LaneSums:
+    """Per-ray arrays as the loops take them."""
+    uncertainty = jnp.zeros_like(sums.alpha) if sums.uncertainty is None else sums.uncertainty
+    return lanes.LaneSums(channels(sums.rgb), sums.alpha, sums.depth, sums.ambient, uncertainty)
+
+
+def _reader(sigma, rgb, ambient, deltas, uncertainty) -> lanes.Read:
+    """Gathers rows of the packed buffers."""
+
+    def read(row, live):
+        row = jnp.where(live, row, 0)
+
+        def gather(values):
+            return jnp.where(live, values.at[row].get(mode="promise_in_bounds"), 0.0)
+
+        return lanes.Sample(
+            sigma=gather(sigma),
+            rgb=(gather(rgb[:, 0]), gather(rgb[:, 1]), gather(rgb[:, 2])),
+            delta=gather(deltas[:, 0]),
+            t_end=gather(deltas[:, 1]),
+            ambient=gather(ambient),
+            uncertainty=None if uncertainty is None else gather(uncertainty),
+        )
+
+    return read

@@ -1,0 +1,39 @@
+"""Held-out speakers stay held out; the journal survives a torn line."""
+
+import json
+
+import pytest
+
+from data_tools.corpus.journal import FILE, Journal
+from data_tools.corpus.settings import SplitSettings
+from data_tools.corpus.split import held_out
+
+SPEAKERS = [f"speaker {i}" for i in range(40)]
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.99])
+def test_both_sides_have_a_speaker_whoever_is_left(share):
+    for kept in (SPEAKERS, SPEAKERS[:2], SPEAKERS[5:8], SPEAKERS[-2:]):
+        val = held_out(SPEAKERS, kept, SplitSettings(share, 0)) & set(kept)
+        assert 0 < len(val) < len(kept)
+
+
+def test_the_share_is_kept_and_the_choice_grows_with_nothing_but_the_seed():
+    settings = SplitSettings(0.1, 0)
+    val = held_out(SPEAKERS, SPEAKERS, settings)
+    assert len(val) == 4 and held_out(reversed(SPEAKERS), SPEAKERS[::-1], settings) == val
+    assert held_out(SPEAKERS, [*val, SPEAKERS[0], SPEAKERS[1]], settings) == val
+    assert held_out(SPEAKERS, SPEAKERS, SplitSettings(0.1, 1)) != val
+
+
+def test_later_lines_replace_earlier_ones_and_a_torn_line_costs_itself_alone(tmp_path):
+    journal = Journal(tmp_path)
+    for number in range(3):
+        journal.add({"name": "a", "number": number})
+    journal.add({"name": "b", "number": 0})
+    with open(tmp_path / FILE, "ab") as stream:
+        stream.write(json.dumps({"name": "c", "number": 1}).encode()[:-4])
+    again = Journal(tmp_path)
+    assert {name: record["number"] for name, record in again.records.items()} == {"a": 2, "b": 0}
+    again.add({"name": "d", "number": 5})
+    assert set(Journal(tmp_path).records) == {"a", "b", "d"}

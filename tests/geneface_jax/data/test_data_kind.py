@@ -1,0 +1,29 @@
+"""Kinds of landmarks and audio features: written down, read back, never mixed."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
+from geneface_jax.errors import InputError
+
+
+def test_a_kind_is_read_from_metadata_and_survives_a_config():
+    hubert = kind_of({"face_model": "bfm", "audio_model": "hubert", "name": "anna"})
+    assert hubert == DataKind("bfm", "hubert")
+    config = ConfigDict({"data": {"batch": 4}}).lock()
+    record_kind(config, hubert)
+    assert kind_of(config.data) == hubert and config.data.batch == 4
+    with pytest.raises(AttributeError):
+        config.data.other = 1  # the config is locked again
+
+
+def test_what_says_nothing_is_of_the_first_kind():
+    assert kind_of({}) == kind_of(ConfigDict({"batch": 4})) == DataKind("mediapipe", "mel_f0")
+
+
+def test_two_kinds_are_refused_with_both_named():
+    require_same("the VAE", DataKind(), "the corpus", DataKind())
+    with pytest.raises(InputError, match="the VAE has mediapipe .* mel_f0 .*the corpus has mediapipe .* hubert"):
+        require_same("the VAE", DataKind(), "the corpus", DataKind(audio_model="hubert"))
+    with pytest.raises(InputError, match="mediapipe.*bfm"):
+        require_same("the VAE", DataKind(), "the corpus", DataKind(face_model="bfm"))

@@ -1,0 +1,56 @@
+"""Running an op's `golden.check` over the recorded files that lie beside the clone."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from geneface_kernels.golden import Check, GoldenFile
+
+
+class ReadLog(dict[str, np.ndarray]):
+    """Arrays of one file that remember which of them were looked at."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        super().__init__(arrays)
+        self.read: set[str] = set()
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+
+def golden_module(op: str) -> ModuleType:
+    return importlib.import_module(f"geneface_kernels.{op}.golden")
+
+
+@functools.cache
+def run(op: str, path: Path) -> tuple[tuple[Check, ...], frozenset[str]]:
+    """The op's comparisons with one file, and the keys of the arrays it looked at."""
+    file = GoldenFile.read(path)
+    log = ReadLog(file.arrays)
+    checks = tuple(golden_module(op).check(GoldenFile(file.name, file.meta, log), "xla"))
+    return checks, frozenset(log.read)
+
+
+def assert_equals_recorded(shared: Path, op: str) -> None:
+    """Checks every file of every prefix the op names, and that there is one for each prefix."""
+    prefixes, seen, misses = golden_module(op).PREFIXES, [], []
+    for path in sorted((shared / "parity" / "kernels").glob("*.npz")):
+        if path.name.startswith(prefixes):
+            checks, _ = run(op, path)
+            assert checks, path.name
+            misses += [f"{path.name}: {check.key} is {check.worst:.3g} tolerances off" for check in checks if not check.passed]
+            seen.append(path.name)
+    assert not misses, "\n".join(misses)
+    assert all(any(name.startswith(prefix) for name in seen) for prefix in prefixes), f"{op}: only {seen} are there"
+
+
+def unread_arrays(path: Path, ops: list[str]) -> set[str]:
+    """Keys of a file that none of the ops that read it looked at."""
+    readers = [op for op in ops if path.name.startswith(golden_module(op).PREFIXES)]
+    with np.load(path, allow_pickle=False) as archive:
+        return set(archive.files) - {"meta"} - {key for op in readers for key in run(op, path)[1]}

@@ -1,0 +1,32 @@
+"""The networks of the originals, and what follows them, against golden vectors, by the functions behind scripts/check_parity.py."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from geneface_jax.convert.parity.catalog import READERS, check_one
+from tests.parity.vectors import VECTORS, needs_vectors
+
+pytestmark = needs_vectors
+
+# Recorded results that have no counterpart here, or one that deviates on purpose (docs/deviations.md).
+UNREAD = {
+    "lle_postproc": r"in_pp_deepspeech|pp_deepspeech.*|pp_nerf_(lle1_smooth1|blink).*|in_cam_path|cam_path.*|in_blink_lm68|blink_lm68_.*",
+    "v1_postnet": r"in_pitch_feat.*|pitchgen.*",
+    "v1_radnerf_head": (
+        r"in_(c2w|intrinsics|bg_color|train_.*)|ngp_pose|pose6|rays_.|bg_coords|nears|fars|render_.*|train_.*"  # rays and frames
+    ),
+}
+
+
+@pytest.mark.parametrize("folder", READERS)
+def test_every_recorded_result_is_met(folder):
+    """Names and shapes of the weights, outputs, losses and gradients: all within tolerance, and none forgotten."""
+    if not (VECTORS / folder).is_dir():
+        pytest.skip(f"no {VECTORS / folder}")
+    row = check_one(VECTORS / folder)
+    assert [f"{check.key}: {check.worst:.3g} tolerances" for check in row.checks if not check.passed] == []
+    assert row.checks
+    assert [key for key in row.unread if not re.fullmatch(UNREAD.get(folder, ""), key)] == []
