@@ -42,7 +42,7 @@ def test_render_per_ray():
     assert error.max() < 1e-3 and np.median(error) < 1e-4
     near, far = io["nears"], io["fars"]
     hit = stable & (near < 1e30)
-    # Their depth is at the end of each step and in units of the chord through the box. They add steps up where we multiply: the last bits of
+    # Their depth is at the end of each step, in units of the chord through the box. They add steps up where we multiply: the last bits of
     # a position move the density of the finest levels, and depth carries that times the distance.
     depth = np.maximum(np.asarray(out.depth + out.alpha * march.step) - near, 0.0)[hit] / (far - near)[hit]
     error = np.abs(depth - io["render_ms64_depth"][0][hit])
