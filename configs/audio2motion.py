@@ -45,6 +45,8 @@ def get_config(variant: str = "demo") -> ConfigDict:
             },
         }
     )
+    # The landmark video of a validation: its longest clip in frames (0 = none) and its panels' size in pixels.
+    config.eval_video = ConfigDict({"frames": 75, "size": 160})
     config.model = ConfigDict(
         {
             "motion_dim": 204,
@@ -59,6 +61,11 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "flow_layers": 4,
             "flow_kernel_size": 3,
             "pairing": "even",
+            # What it hears beside the audio: nothing here, see configs/audio2motion_pitch.py.
+            "pitch": 0,
+            "blink": False,
+            "mouth_amp": False,
+            "eye_amp": False,
         }
     )
     # `sync` counts once its running mean has come down to `sync_gate`; `sync_clips` are judged each step.

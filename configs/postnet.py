@@ -42,12 +42,15 @@ def get_config(variant: str = "demo") -> ConfigDict:
                 "noise": -1.5,
                 "warp": 0.08,
                 "pitch": 0.2,
+                "f0": 0.3,
                 "frequency_mask": 8,
                 "time_mask": 4,
                 "unvoice": 0.1,
             },
         }
     )
+    # The landmark video of a validation: its longest clip in frames (0 = none) and its panels' size in pixels.
+    config.eval_video = ConfigDict({"frames": 75, "size": 160})
     config.model = ConfigDict({"base": 128, "dropout": 0.25, "zero_init": False})
     config.loss = ConfigDict({"mse": 0.05, "adv": 0.85, "sync": 0.1, "sync_clips": 1024})
     # The first `steps` updates train the VAE instead; see the stage.
@@ -63,7 +66,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.audio2motion = ConfigDict()
 
     if variant == "demo":
-        config.train.update({"steps": 800, "log_every": 50, "eval_every": 200, "save_every": 200, "keep": 3})
+        config.train.update({"steps": 800, "log_every": 50, "eval_every": 100, "save_every": 100, "keep": 5})
         config.data.update({"batch": 12, "person_batch": 12, "window": 64, "temperature": 0.5, "eval_clips": 8})
         config.data.augment.enabled = True
         config.model.update({"base": 32, "zero_init": True})

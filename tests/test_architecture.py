@@ -16,7 +16,14 @@ ALLOWED = {
     "geneface_jax/rendering": {"geneface_kernels", "geneface_jax.models", "geneface_jax.rendering"},
     "geneface_jax/io": {"geneface_jax.io", "geneface_jax.errors"},
     # SyncNet's window lengths are the network's to fix and the data's to cut.
-    "geneface_jax/data": {"geneface_jax.data", "geneface_jax.io", "geneface_jax.errors", "geneface_jax.models.syncnet"},
+    "geneface_jax/data": {
+        "geneface_jax.data",
+        "geneface_jax.io",
+        "geneface_jax.errors",
+        "geneface_jax.models.syncnet",
+        # Pure maths that preparing a dataset needs as well.
+        "data_tools.face.similarity",
+    },
     "geneface_jax/training": {
         "geneface_kernels",
         "geneface_jax.models",
@@ -24,6 +31,20 @@ ALLOWED = {
         "geneface_jax.io",
         "geneface_jax.data",
         "geneface_jax.training",
+        "geneface_jax.errors",
+        # A validation's landmarks are drawn as `geneface landmarks` draws them.
+        "geneface_jax.inference.landmark_video",
+        "data_tools.face.canonical",
+    },
+    "geneface_jax/convert": {
+        "geneface_kernels",
+        "geneface_jax.models",
+        "geneface_jax.data",
+        "geneface_jax.io",
+        "geneface_jax.training",
+        # What the originals do to a motion after the networks is compared too.
+        "geneface_jax.inference.motion_filters",
+        "geneface_jax.convert",
         "geneface_jax.errors",
     },
     "geneface_jax/inference": {
@@ -46,6 +67,9 @@ ALLOWED = {
         "geneface_jax.io",
         "geneface_jax.evaluation",
         "geneface_jax.errors",
+        # The SyncNet that judged in training judges the result.
+        "geneface_jax.training.sync_auc",
+        "geneface_jax.training.sync_expert",
         "data_tools.audio",
         "data_tools.face",
         "data_tools.video",

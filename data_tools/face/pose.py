@@ -19,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.face.canonical import canonical_face
 from data_tools.face.geometry import RIGID
+from data_tools.face.similarity import similarity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,19 +139,6 @@ def jitter(rotation: np.ndarray, translation: np.ndarray, shape: np.ndarray, siz
     """Mean absolute second difference, in pixels, of the rigid points as the poses project them."""
     pixels = project(shape, rotation, translation, size)
     return float(np.abs(pixels[2:] - 2.0 * pixels[1:-1] + pixels[:-2]).mean())
-
-
-def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scale s, rotation R, shift d that minimise |s R source + d - target|^2 for [..., P, 3] point sets (Umeyama)."""
-    centre_s, centre_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
-    a, b = source - centre_s, target - centre_t
-    u, values, vt = np.linalg.svd(np.swapaxes(b, -1, -2) @ a)
-    flip = np.ones_like(values)
-    flip[..., -1] = np.sign(np.linalg.det(u @ vt))
-    rotation = (u * flip[..., None, :]) @ vt
-    scale = (values * flip).sum(-1) / (a**2).sum((-1, -2))
-    shift = centre_t[..., 0, :] - scale[..., None] * np.einsum("...ij,...j->...i", rotation, centre_s[..., 0, :])
-    return scale, rotation, shift
 
 
 def _average_shape(landmarks: np.ndarray, canonical: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     person.add_argument("--protocol", choices=["head", "audio"], default="head", help="what drives the head: true landmarks, or the audio")
     person.add_argument("--baselines", action="store_true", help="add what copying and averaging training frames scores")
     person.add_argument("--motion", action="store_true", help="score the landmarks predicted from audio, without rendering")
+    person.add_argument("--syncnet", metavar="DIR", help="SyncNet that judges --motion (default: the one of the person's training)")
     person.add_argument("--out", metavar="MP4", help="truth and rendering side by side (default: SUBJECT/evaluation/PROTOCOL.mp4)")
     videos = parser.add_argument_group("a video")
     videos.add_argument("--video", metavar="MP4", help="video to score")
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints tables, and the paths of what it wrote last."""
     if bool(args.subject) == bool(args.video):
         raise InputError("geneface evaluate needs either --subject DIR or --video MP4; give one of them")
+    if args.syncnet and not args.motion:
+        raise InputError(f"--syncnet is {args.syncnet} but there is no --motion; a SyncNet judges landmarks alone")
     if args.truth_masks and not args.truth:
         raise InputError(f"--truth-masks is {args.truth_masks} but there is no --truth; give the true video too")
     if args.size is not None and not 32 <= args.size <= 2048:
@@ -94,7 +97,10 @@ def _motion(args: argparse.Namespace, folder: Path, known: Any) -> dict[str, Any
 
     subject = in_head_frame_of(Subject.load(args.against), known) if args.against else known
     frames = range(subject.n_frames) if args.against else subject.heldout
-    figures = motion.evaluate_motion(folder, subject, frames)
+    expert = motion.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
+    if expert is None:
+        print("the sync AUC is left out: the person's SyncNet is not here; name one with --syncnet DIR")
+    figures = motion.evaluate_motion(folder, subject, frames, expert=expert)
     which = f"{len(frames)} frames ({frames.start} to {frames.stop - 1}) of {subject.folder}"
     report.show(report.value_table("Landmarks from audio", report.motion_rows(figures), which))
     return {"dataset": str(subject.folder), "frames": [frames.start, frames.stop], "motion": figures}

@@ -23,6 +23,7 @@ VERBS = {
     "prepare": "turn a talking video into a subject dataset",
     "prepare-corpus": "turn many videos of many speakers into a corpus for SyncNet and audio2motion",
     "train": "train one stage from a config; resumes by itself",
+    "select-postnet": "choose the PostNet checkpoint that inference uses, with the reasons",
     "fit": "prepare a video and train its postnet, head and torso in one resumable command",
     "infer": "make a video of a trained person saying what is heard in a recording",
     "landmarks": "draw a landmark sequence as a video, beside the truth where it exists",

@@ -20,8 +20,13 @@ def syncnet(weights: Weights) -> dict[str, Any]:
 
 
 def audio2motion(weights: Weights) -> dict[str, Any]:
-    """VAEModel -> `model` of configs/audio2motion.py. The original keeps every second audio frame."""
-    return {**autoencoder(weights), **_known(condition=_size(weights, "mel_encoder.3.weight", 0)), "pairing": "even"}
+    """VAEModel or PitchContourVAEModel -> `model` of configs/audio2motion.py. The originals keep every second audio frame.
+
+    GeneFace's pitch variant is told from GeneFace++'s by the projection that only the latter has; it always hears blinks.
+    """
+    condition = _known(condition=_size(weights, "mel_encoder.3.weight", 0), pitch=_size(weights, "pitch_encoder.3.weight", 0))
+    heard = {"blink": "cond_proj.weight", "mouth_amp": "mouth_amp_embed", "eye_amp": "eye_amp_embed"}
+    return {**autoencoder(weights), **condition, **{name: key in weights for name, key in heard.items()}, "pairing": "even"}
 
 
 def autoencoder(weights: Weights) -> dict[str, Any]:

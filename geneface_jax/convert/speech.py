@@ -22,8 +22,13 @@ def syncnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def audio2motion(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """VAEModel -> `models.audio2motion.Audio2Motion`."""
+    """VAEModel, or PitchContourVAEModel of GeneFace or GeneFace++ -> `models.audio2motion.Audio2Motion`."""
     rules = [
+        Rule(r"(pitch|blink)_embed", "embedding", r"voice_encoder/\1_embedding"),
+        Rule(r"pitch_encoder\.0", "conv", "voice_encoder/pitch_encoder/conv_in"),
+        Rule(r"pitch_encoder\.1", "norm", "voice_encoder/pitch_encoder/norm"),
+        Rule(r"pitch_encoder\.3", "conv", "voice_encoder/pitch_encoder/conv_out"),
+        Rule(r"cond_proj", "dense", "voice_encoder/join"),
         Rule(r"mel_encoder\.0", "conv", "condition_encoder/conv_in"),
         Rule(r"mel_encoder\.1", "norm", "condition_encoder/norm"),
         Rule(r"mel_encoder\.3", "conv", "condition_encoder/conv_out"),
@@ -39,7 +44,7 @@ def audio2motion(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
         theirs, ours = rf"vae\.prior_flow\.flows\.{2 * number}", f"flow/coupling_{number}"
         rules += [Rule(rf"{theirs}\.(pre|post)", "conv", rf"{ours}/\1")]
         rules += _wavenet(rf"{theirs}\.enc", f"{ours}/wavenet")
-    return convert(weights, rules)
+    return convert(weights, rules, {f"{part}_amp_embed": f"voice_encoder/{part}_amp" for part in ("mouth", "eye")})
 
 
 def postnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:

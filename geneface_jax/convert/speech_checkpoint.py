@@ -21,6 +21,7 @@ from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, configs, files
 from geneface_jax.models.audio2motion import STRIDE
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
+from geneface_jax.models.speech_condition import Voice
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet
 from geneface_jax.training.vae_step import build_network
 
@@ -65,7 +66,8 @@ def _init_syncnet(model: ConfigDict) -> Any:
 def _init_audio2motion(model: ConfigDict) -> Any:
     frames = 2 * STRIDE
     motion, mask, noise = jnp.zeros((1, frames, model.motion_dim)), jnp.ones((1, frames)), jnp.zeros((1, 2, model.latent))
-    return build_network(model).init(jax.random.key(0), motion, mask, jnp.zeros((1, 2 * frames, HUBERT_CHANNELS)), noise)
+    audio = jnp.zeros((1, 2 * frames, HUBERT_CHANNELS))
+    return build_network(model).init(jax.random.key(0), motion, mask, audio, noise, voice=Voice.of(audio[..., 0]))
 
 
 def _init_postnet(model: ConfigDict) -> Any:

@@ -16,7 +16,8 @@ def sample_windows(rng: np.random.Generator, pairs: Sequence[Pair], batch: int, 
     """Draws windows of `window` video frames, every possible start of every clip equally likely; short clips are padded at their end.
 
     Returns:
-      audio [batch, 2 * window, C], motion [batch, window, 204] (zero where padded), mask [batch, window] of 0/1; float32.
+      audio [batch, 2 * window, C], motion [batch, window, 204] (zero where padded), mask [batch, window] of 0/1, f0 [batch, 2 * window] Hz
+      and the clips' mouth_amp, eye_amp [batch], float32; blink [batch, window] int32. See `Pair`.
     """
     starts = np.array([max(pair.n_frames - window + 1, 1) for pair in pairs])
     which = rng.choice(len(pairs), size=batch, p=starts / starts.sum())
@@ -33,4 +34,19 @@ def cut(pair: Pair, start: int, window: int) -> dict[str, np.ndarray]:
         mask[len(motion) :] = 0.0
         motion = np.concatenate([motion, np.zeros((missing, motion.shape[-1]), np.float32)])
         audio = np.concatenate([audio, silence(2 * window - len(audio), audio.shape[-1])])
-    return {"audio": audio, "motion": motion, "mask": mask}
+    face = pair.behaviour
+    return {
+        "audio": audio,
+        "motion": motion,
+        "mask": mask,
+        "f0": _filled(pair.f0[2 * start :], 2 * window),
+        "blink": _filled(face.blink[start:], window),
+        "mouth_amp": np.asarray(face.mouth_amp, np.float32),
+        "eye_amp": np.asarray(face.eye_amp, np.float32),
+    }
+
+
+def _filled(values: np.ndarray, length: int) -> np.ndarray:
+    """The first `length` values, zeros after the last."""
+    values = values[:length]
+    return np.pad(values, (0, length - len(values)))

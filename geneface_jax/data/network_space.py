@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from geneface_jax.data.behaviour import Behaviour, behaviour
 from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus, StoredClip
 from geneface_jax.data.model_audio import model_audio
 from geneface_jax.data.subject_motion import SubjectMotion
@@ -27,13 +28,20 @@ class Pair:
 
     Attributes:
       audio: [2T, C] (`model_audio`). motion: [T, 204] in network space, (motion - center) / std.
-      speaker: name. voiced: [2T] bool.
+      speaker: name. f0: [2T] Hz, 0 = unvoiced.
+      behaviour: blinks and amplitudes of the face.
     """
 
     audio: np.ndarray
     motion: np.ndarray
     speaker: str
-    voiced: np.ndarray
+    f0: np.ndarray
+    behaviour: Behaviour
+
+    @property
+    def voiced(self) -> np.ndarray:
+        """[2T] bool."""
+        return self.f0 > 0
 
     @property
     def n_frames(self) -> int:
@@ -87,14 +95,24 @@ class StoredPair:
         return self._kept().motion
 
     @property
+    def f0(self) -> np.ndarray:
+        """[2T] Hz."""
+        return self._kept().f0
+
+    @property
     def voiced(self) -> np.ndarray:
         """[2T] bool."""
         return self._kept().voiced
 
+    @property
+    def behaviour(self) -> Behaviour:
+        """Blinks and amplitudes of the face."""
+        return self._kept().behaviour
+
     def _kept(self) -> Pair:
         def make() -> tuple[Pair, int]:
             pair = _pair(self.clip.read(), self.center, self.std)
-            return pair, pair.audio.nbytes + pair.motion.nbytes + pair.voiced.nbytes
+            return pair, pair.audio.nbytes + pair.motion.nbytes + pair.f0.nbytes + pair.behaviour.blink.nbytes
 
         return self.clip.cache.get((id(self), self.clip.name), make)
 
@@ -106,7 +124,8 @@ def to_pair(clip: Clip | StoredClip, center: np.ndarray, std: np.ndarray) -> Pai
 
 def _pair(clip: Clip, center: np.ndarray, std: np.ndarray) -> Pair:
     audio = model_audio(clip.audio_features, clip.f0)
-    return Pair(audio, ((clip.motion - center) / std).astype(np.float32), clip.speaker, clip.f0 > 0)
+    motion = ((clip.motion - center) / std).astype(np.float32)
+    return Pair(audio, motion, clip.speaker, np.asarray(clip.f0, np.float32), behaviour(clip.motion))
 
 
 def corpus_pairs(corpus: Corpus, center: str, std: np.ndarray | None = None) -> tuple[dict[str, list[Pair]], dict[str, np.ndarray]]:
@@ -144,3 +163,14 @@ def subject_pairs(subject: SubjectMotion, center: str, std: np.ndarray) -> tuple
     """
     offset = subject.motion_mean if center == "speaker" else np.zeros(MOTION_DIM, np.float32)
     return {"train": [_pair(subject.train, offset, std)], "val": [_pair(subject.val, offset, std)]}, offset
+
+
+AMPLITUDE_CLIPS = 256
+"""Clips that say what amplitudes are typical, so that a large corpus need not be read whole."""
+
+
+def typical_amplitudes(pairs: Sequence[Pair | StoredPair]) -> dict[str, np.ndarray]:
+    """Mean amplitudes {"mouth_amp", "eye_amp"} (decimetres, float32 numbers) of clips that are spread over a split."""
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, AMPLITUDE_CLIPS).astype(int))
+    found = [pairs[i].behaviour for i in chosen]
+    return {name: np.asarray(np.mean([getattr(own, name) for own in found]), np.float32) for name in ("mouth_amp", "eye_amp")}

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import load_audio
+from geneface_jax.data.motion_measures import mouth_opening
 from geneface_jax.errors import InputError
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation import masks
@@ -95,7 +96,7 @@ def video_against_audio(video: Path, audio: Path | None = None) -> dict[str, Any
             track.add(frame)
     if not track.found.any():
         raise InputError(f"no face is found in {video}; give a video of one talking face")
-    result = envelope_correlation(lm.mouth_opening(track.landmarks[..., :2]), samples, track.found)
+    result = envelope_correlation(mouth_opening(track.landmarks[..., :2]), samples, track.found)
     return {**dataclasses.asdict(result), "frames": len(track.found), "frames_without_face": int((~track.found).sum())}
 
 

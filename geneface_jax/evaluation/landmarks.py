@@ -1,4 +1,4 @@
-"""Figures about landmarks: distances between two faces, how far a mouth is open, how much a track trembles.
+"""Figures about landmarks: the distance between two faces, how much a track trembles.
 
 All functions take the 68-point convention; `from_mediapipe` picks those points out of MediaPipe's 478.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from data_tools.face.canonical import LANDMARKS_68
+from geneface_jax.data.motion_measures import MOUTH
 
-NOSE, MOUTH = slice(27, 36), slice(48, 68)
+NOSE = slice(27, 36)
 
 
 def from_mediapipe(landmarks: np.ndarray) -> np.ndarray:
@@ -27,28 +28,6 @@ def lmd(a: np.ndarray, b: np.ndarray) -> float:
     """
     aligned = [x[:, MOUTH, :2] - x[:, NOSE, :2].mean(1, keepdims=True) for x in (a, b)]
     return float(np.linalg.norm(aligned[0] - aligned[1], axis=-1).mean())
-
-
-def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
-    """[..., 68, C] -> [...]: gap between the middles of the inner lips over the distance of the mouth's outer corners; 0 = shut."""
-    gap = np.linalg.norm(landmarks[..., 62, :] - landmarks[..., 66, :], axis=-1)
-    width = np.linalg.norm(landmarks[..., 48, :] - landmarks[..., 54, :], axis=-1)
-    return gap / np.maximum(width, 1e-6)
-
-
-def motion_lmd(prediction: np.ndarray, truth: np.ndarray, points: slice = MOUTH) -> tuple[float, float]:
-    """Distance of two motions in millimetres after subtracting each clip's own mean: who the person is can't be heard.
-
-    Args:
-      prediction, truth: [T, 68, 3] motion (10 x decimetres).
-      points: which of the 68.
-
-    Returns:
-      (the distance, the distance a face that does not move would have).
-    """
-    millimetres = [10.0 * (x - x.mean(0, keepdims=True))[:, points] for x in (prediction, truth)]
-    distance = np.linalg.norm(millimetres[0] - millimetres[1], axis=-1).mean()
-    return float(distance), float(np.linalg.norm(millimetres[1], axis=-1).mean())
 
 
 def jitter(track: np.ndarray) -> float:

@@ -68,14 +68,19 @@ def envelope_rows(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def motion_rows(summary: Mapping[str, Any]) -> dict[str, str]:
-    """`motion.motion_report` in words."""
-    return {
+    """`motion.evaluate_motion` in words."""
+    rows = {
         "mouth motion LMD, clip means subtracted": f"{summary['mouth_lmd_mm']:.2f} mm",
-        "a mouth that does not move": f"{summary['no_motion_mm']:.2f} mm",
+        "a mouth that does not move": f"{summary['no_motion_mm']:.2f} mm (ratio {summary['ratio_to_no_motion']:.2f})",
         "mouth opening, correlation at zero lag": f"{summary['mouth_correlation']:.3f}",
         "mouth opening, best correlation": f"{summary['mouth_best_correlation']:.3f} at {summary['mouth_best_lag']:+d} frames",
+        "mouth opening, driven by other sound of this voice": f"{summary['other_sound_correlation']:.3f}",
+        "mouth opening, amplitude": f"{summary['mouth_amplitude']:.2f} of the truth's",
         "landmark jitter (truth)": f"{summary['jitter_mm']:.3f} mm ({summary['truth_jitter_mm']:.3f} mm)",
     }
+    if "sync_auc" in summary:
+        rows["sync AUC (truth)"] = f"{summary['sync_auc']:.3f} ({summary['truth_sync_auc']:.3f})"
+    return rows
 
 
 def show(*tables: Table) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from geneface_jax.data.motion_measures import mouth_opening, pearson
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation.detector import LandmarkTrack
 from geneface_jax.evaluation.pixels import psnr, ssim_map
-from geneface_jax.evaluation.sync import best_lag, pearson
+from geneface_jax.evaluation.sync import best_lag
 
 
 class PixelScores:
@@ -51,7 +52,7 @@ def landmark_summary(track: LandmarkTrack, truth: LandmarkTrack) -> dict[str, An
     """
     both = track.found & truth.found
     a, b = track.landmarks, truth.landmarks
-    opening, true_opening = lm.mouth_opening(a[..., :2]), lm.mouth_opening(b[..., :2])
+    opening, true_opening = mouth_opening(a[..., :2]), mouth_opening(b[..., :2])
     best, lag = best_lag(opening, true_opening, both)
     return {
         "lmd": lm.lmd(a[both], b[both]) if both.any() else float("nan"),

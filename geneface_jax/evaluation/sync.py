@@ -13,6 +13,7 @@ from scipy import signal
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE
+from geneface_jax.data.motion_measures import pearson
 
 MAX_LAG = 5
 """Frames (0.2 s) searched to each side for the best lag."""
@@ -42,18 +43,6 @@ class EnvelopeCorrelation:
     best_lag: int
     shuffled: float
     shuffled_95: float
-
-
-def pearson(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """Pearson correlation of two [T] tracks over valid frames; nan when one of them is constant or fewer than three frames are left."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if valid is not None:
-        a, b = a[valid], b[valid]
-    if len(a) < 3:
-        return float("nan")
-    a, b = a - a.mean(), b - b.mean()
-    norm = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / norm) if norm > 1e-12 else float("nan")
 
 
 def best_lag(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None = None, max_lag: int = MAX_LAG) -> tuple[float, int]:

@@ -28,11 +28,17 @@ class Controls:
 
     # Motion.
     blink_mode: str = _knob("video", "eyes: stay open, blink every few seconds, or blink as in the training video", choices=BLINK_MODES)
+    blink_period: int = _knob(100, "frames (25 a second) from one blink to the next with --blink-mode period", low=8, high=1000, step=1)
     lle: float = _knob(0.0, "pull of the landmarks towards the training video's own (1 = wholly)", low=0.0, high=1.0, step=0.025)
+    lle_mouth: float = _knob(0.0, "the same for the mouth by itself, after --lle", low=0.0, high=1.0, step=0.025)
+    lle_eyes: float = _knob(0.0, "the same for brows and eyes by themselves, after --lle", low=0.0, high=1.0, step=0.025)
+    lle_k: int = _knob(10, "frames of the training video that --lle, --lle-mouth and --lle-eyes mix", low=1, high=100, step=1)
     mouth_amp: float = _knob(0.4, "how wide the mouth moves; 0.4 leaves it as predicted", low=0.0, high=1.0, step=0.025)
     temperature: float = _knob(0.2, "variety of the motion: 0 = the most likely, 1 = a random draw", low=0.0, high=1.0, step=0.025)
     clamp: float = _knob(2.5, "limit of the landmarks in standard deviations of the training video", low=0.5, high=10.0, step=0.1)
     smooth: float = _knob(0.2, "share of the previous frame's landmarks kept in the next (0 = no smoothing)", low=0.0, high=0.95, step=0.05)
+    close_mouth: float = _knob(1.0, "how far the mouth shuts where nobody speaks (0 = as predicted)", low=0.0, high=1.0, step=0.05)
+    silence_db: float = _knob(40.0, "silence is this many dB quieter than the recording's loud speech", low=10.0, high=80.0, step=1.0)
     seed: int = _knob(0, "random seed of the motion", low=0, high=2**31 - 1, step=1)
     # Picture.
     pose: str = _knob("video", "head pose: 'video' (as in the training video, back and forth), 'still', or its frames A-B, back and forth")

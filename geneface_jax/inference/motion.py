@@ -10,13 +10,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from geneface_jax.data.corpus import MOTION_DIM
 from geneface_jax.data.data_kind import DataKind, kind_of
 from geneface_jax.data.model_audio import model_audio, silence
 from geneface_jax.errors import InputError
-from geneface_jax.io import checkpoints
+from geneface_jax.io import checkpoints, selected
 from geneface_jax.models.audio2motion import Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet
-from geneface_jax.models.speech_to_motion import generate
+from geneface_jax.models.speech_condition import TYPICAL_AMPLITUDE
+from geneface_jax.models.speech_to_motion import generate, typical_voice
 
 STAGES = ("postnet", "vae")
 
@@ -30,6 +32,7 @@ class AudioToMotion:
       postnet: (module, variables), or None.
       motion_mean, motion_std: [204]; motion = network * std + mean.
       kind: of the landmarks and audio features the networks know.
+      amplitudes: `mouth_amp` and `eye_amp` that are typical of the faces a pitch-aware VAE was trained on; empty for others.
     """
 
     vae: Audio2Motion
@@ -38,6 +41,12 @@ class AudioToMotion:
     motion_mean: np.ndarray
     motion_std: np.ndarray
     kind: DataKind
+    amplitudes: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def follows_mouth_amp(self) -> bool:
+        """Whether the VAE itself is told how wide the mouth moves; if not, its motion can be scaled afterwards."""
+        return bool(self.vae.pitch and self.vae.mouth_amp)
 
     @classmethod
     def load(cls, postnet_dir: str | os.PathLike[str], *, step: int | None = None, stage: str = "postnet") -> AudioToMotion:
@@ -45,42 +54,53 @@ class AudioToMotion:
 
         Args:
           postnet_dir: the work folder.
-          step: which checkpoint; None is the newest.
+          step: which checkpoint; None is the one that `geneface select-postnet` chose, or else the newest.
           stage: "postnet", or "vae" to leave PostNet out and hear the VAE that PostNet was trained with.
 
         Raises:
-          InputError: no such checkpoint, or a work folder of another stage.
+          InputError: no such checkpoint, a work folder of another stage, or a VAE whose motion is no landmarks.
         """
         if stage not in STAGES:
             raise InputError(f"the motion stage is {stage!r}; choose {' or '.join(STAGES)}.")
-        checkpoint = _load(postnet_dir, step, "postnet")
+        checkpoint = _load(postnet_dir, selected.read_step(postnet_dir) if step is None else step, "postnet")
         state, config = checkpoint.state, checkpoint.config
 
         def variables(name: str) -> dict[str, Any]:
             return {"params": state["params"][name], "batch_stats": state["batch_stats"][name]}
 
         postnet = (CNNPostNet(config.model.base, config.model.zero_init), variables("postnet")) if stage == "postnet" else None
-        return cls(_vae(config.audio2motion.model), variables("audio2motion"), postnet, **_constants(state), kind=kind_of(config.data))
+        vae = _vae(config.audio2motion.model, postnet_dir)
+        return cls(vae, variables("audio2motion"), postnet, **_constants(state), kind=kind_of(config.data))
 
     @classmethod
     def load_corpus_model(cls, audio2motion_dir: str | os.PathLike[str], *, step: int | None = None) -> AudioToMotion:
         """Reads the work folder of the bare VAE; its motion has the mean face of the corpus.
 
         Raises:
-          InputError: no such checkpoint, or a work folder of another stage.
+          InputError: no such checkpoint, a work folder of another stage, or a VAE whose motion is no landmarks.
         """
         checkpoint = _load(audio2motion_dir, step, "audio2motion")
         state = checkpoint.state
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
-        return cls(_vae(checkpoint.config.model), variables, None, **_constants(state), kind=kind_of(checkpoint.config.data))
+        vae = _vae(checkpoint.config.model, audio2motion_dir)
+        return cls(vae, variables, None, **_constants(state), kind=kind_of(checkpoint.config.data))
 
-    def predict(self, audio_features: np.ndarray, f0: np.ndarray, *, temperature: float = 0.2, seed: int = 0) -> np.ndarray:
+    def predict(
+        self,
+        audio_features: np.ndarray,
+        f0: np.ndarray,
+        *,
+        temperature: float = 0.2,
+        seed: int = 0,
+        mouth_amp: float = TYPICAL_AMPLITUDE,
+    ) -> np.ndarray:
         """Motion for a recording.
 
         Args:
           audio_features: [A, 80] log10 mel of the whole recording, A = 2T. f0: [A] Hz, 0 = unvoiced.
           temperature: 0 (the most likely motion) to 1 (a draw from the prior).
           seed: of the prior noise; the same seed gives the same motion.
+          mouth_amp: how wide a VAE that follows it (`follows_mouth_amp`) moves the mouth, 0 to 1; 0.4 is as its training faces did.
 
         Returns:
           [T, 204] float32.
@@ -91,9 +111,9 @@ class AudioToMotion:
         if len(audio_features) < 2 or len(audio_features) % 2:
             raise InputError(f"there are {len(audio_features)} audio frames; give two for every video frame (25 frames a second).")
         audio = model_audio(audio_features, f0)
-        motion = generate(
-            self.vae, self.vae_variables, audio, silence(1, audio.shape[-1])[0], jax.random.key(seed), temperature, self.postnet
-        )
+        voice = typical_voice(f0[None], self.amplitudes, mouth_amp)
+        quiet = silence(1, audio.shape[-1])[0]
+        motion = generate(self.vae, self.vae_variables, audio, quiet, jax.random.key(seed), temperature, self.postnet, voice)
         return (motion * self.motion_std + self.motion_mean).astype(np.float32)
 
 
@@ -106,9 +126,17 @@ def _load(workdir: str | os.PathLike[str], step: int | None, stage: str) -> chec
     return checkpoint
 
 
-def _vae(model: ConfigDict) -> Audio2Motion:
-    return Audio2Motion(**model.to_dict())
+def _vae(model: ConfigDict, workdir: str | os.PathLike[str]) -> Audio2Motion:
+    vae = Audio2Motion(**model.to_dict())
+    if vae.motion_dim != MOTION_DIM:
+        raise InputError(
+            f"the VAE in {workdir} makes {vae.motion_dim} coefficients of the Basel face model, which can't be drawn here, not landmarks: "
+            "take a VAE of landmarks, such as the one of configs/audio2motion_pitch.py."
+        )
+    return vae
 
 
-def _constants(state: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(state["constants"][name]) for name in ("motion_mean", "motion_std")}
+def _constants(state: dict[str, Any]) -> dict[str, Any]:
+    constants = state["constants"]
+    amplitudes = {name: float(constants[name]) for name in ("mouth_amp", "eye_amp") if name in constants}
+    return {**{name: np.asarray(constants[name]) for name in ("motion_mean", "motion_std")}, "amplitudes": amplitudes}

@@ -1,4 +1,4 @@
-"""What happens to a predicted motion before it is drawn: limits, smoothing, mouth size, the person's own frames, blinks, silence.
+"""What happens to a predicted motion before it is drawn: limits, smoothing, mouth size, the person's own frames, blinks.
 
 Pure functions of numpy arrays. Motion is [T, 204] float32 (68 points xyz, point-major; see docs/file-formats.md); one unit is 10 mm.
 Statistics are [204], or anything that reshapes to it.
@@ -6,11 +6,12 @@ Statistics are [204], or anything that reshapes to it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from geneface_jax.errors import InputError
-
-JAW, BROWS, NOSE, EYES, MOUTH = slice(0, 17), slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68)
+from geneface_jax.inference.regions import BROWS, EYES, JAW, MOUTH
 
 UNCHANGED_MOUTH = 0.4
 """The mouth amplitude that leaves the prediction alone (GeneFace++'s default of the control)."""
@@ -22,8 +23,6 @@ BLINK_OFFSET = 75
 
 # Each eye: (outer or left corner, right corner, upper lid from left to right, lower lid from left to right).
 _EYES = ((36, 39, (37, 38), (41, 40)), (42, 45, (43, 44), (47, 46)))
-
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 
 
 def clamp(motion: np.ndarray, mean: np.ndarray, std: np.ndarray, limit: float) -> np.ndarray:
@@ -116,6 +115,23 @@ def lle_project(motion: np.ndarray, database: np.ndarray, K: int = 10, percent: 
     return (percent * projected + (1.0 - percent) * frames).astype(np.float32)
 
 
+def lle_project_points(motion: np.ndarray, database: np.ndarray, points: Sequence[int], K: int, percent: float) -> np.ndarray:
+    """`lle_project` of some of the points, with neighbours of their own; the others stay.
+
+    A mouth is thus rebuilt from the person's mouths, whatever the brows did in those frames, which the whole face's neighbours can't do.
+
+    Args:
+      motion: [T, 204]. database: [N, 204]. points: numbers of landmarks. K, percent: as `lle_project`.
+
+    Returns:
+      [T, 204] float32.
+    """
+    result = np.array(motion, np.float32).reshape(-1, 68, 3)
+    chosen, own = (x.reshape(-1, 68, 3)[:, points].reshape(len(x), -1) for x in (result, database))
+    result[:, points] = lle_project(chosen, own, K, percent).reshape(len(result), -1, 3)
+    return result.reshape(-1, 204)
+
+
 def blink_envelope(n_frames: int, period: int = 100) -> np.ndarray:
     """[T] float32: 0 = open, 1 = shut; a seven-frame blink every `period` frames (first at 0.75 of a period)."""
     envelope = np.zeros(n_frames, np.float32)
@@ -166,47 +182,6 @@ def inject_blinks(
                 result[:, lid] = (1.0 - amount) * points[:, lid] + amount * shut
     openness = eye_openness_open * (1.0 - closed) + eye_openness_closed * closed
     return (result - offset).reshape(len(motion), -1), openness.astype(np.float32)
-
-
-def close_mouth_in_silence(
-    motion: np.ndarray, audio_features: np.ndarray, closed_mouth: np.ndarray, *, below_db: float = 40.0, ramp: int = 4
-) -> np.ndarray:
-    """Brings the mouth to rest where nobody speaks, with a soft ramp.
-
-    Args:
-      motion: [T, 204]. audio_features: [2T, 80] log10 mel.
-      closed_mouth: [204], the person with a shut mouth; only its mouth points are used (`most_closed_mouth`).
-      below_db: a frame is silent when it is this much quieter than the recording's loud frames (95th percentile), or below -100 dB.
-      ramp: frames over which the mouth goes to rest and comes back.
-
-    Returns:
-      [T, 204] float32.
-    """
-    loudness = 20.0 * audio_features[: 2 * len(motion)].mean(axis=-1).reshape(len(motion), 2).max(axis=1)
-    silent = loudness < max(float(np.percentile(loudness, 95)) - below_db, -100.0)
-    # Only the inside of a pause counts, so that the ramps lie within it and no sound loses its mouth.
-    weight = np.zeros(len(motion), np.float32)
-    run = 0
-    for t in range(len(motion)):
-        run = run + 1 if silent[t] else 0
-        weight[t] = min(run / ramp, 1.0)
-    run = 0
-    for t in range(len(motion) - 1, -1, -1):
-        run = run + 1 if silent[t] else 0
-        weight[t] = min(weight[t], run / ramp)
-    result = motion.reshape(-1, 68, 3).astype(np.float32)
-    rest = _flat(closed_mouth).reshape(68, 3)[MOUTH]
-    mixed = result.copy()
-    mixed[:, MOUTH] += weight[:, None, None] * (rest - result[:, MOUTH])
-    return mixed.reshape(len(motion), -1)
-
-
-def most_closed_mouth(motion: np.ndarray, mean_face: np.ndarray) -> np.ndarray:
-    """[204]: the mean of the 5 % of frames of a person's motion [T, 204] whose inner lips are closest together."""
-    points = motion.reshape(-1, 68, 3) / 10.0 + np.asarray(mean_face).reshape(68, 3)
-    gap = np.mean([np.linalg.norm(points[:, up] - points[:, low], axis=-1) for up, low in _INNER_LIPS], axis=0)
-    count = max(1, len(motion) // 20)
-    return motion[np.argsort(gap, kind="stable")[:count]].mean(axis=0).astype(np.float32)
 
 
 def _flat(statistic: np.ndarray) -> np.ndarray:

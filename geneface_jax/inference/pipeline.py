@@ -14,21 +14,20 @@ from data_tools.audio.load import SAMPLE_RATE, load_audio
 from geneface_jax.data.data_kind import kind_of, require_same
 from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
-from geneface_jax.inference import motion_filters
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.background import load_background
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.inference.poses import mirrored_indices, pose_track
+from geneface_jax.inference.motion_controls import shape_motion
+from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH
+from geneface_jax.inference.poses import pose_track
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.inference.resize import resize
+from geneface_jax.inference.silence import loudness
 from geneface_jax.inference.video import write_video
 
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""
-
-OPEN_QUANTILE, CLOSED_QUANTILE = 0.75, 0.03
-"""Of the training video's eye openness: eyes that are open as usual (the maximum is surprise), and shut (GeneFace++ takes 3 % too)."""
 
 Progress = Callable[[int, int], None]
 """Called as progress(frames done, frames in all)."""
@@ -78,8 +77,10 @@ def infer(
     speech = AudioToMotion.load(subject_dir / "postnet")
     require_same(f"the postnet of {subject_dir}", speech.kind, "its dataset", kind_of(subject.meta))
     features, f0 = audio_features_of(subject.meta, f"the dataset of {subject_dir}").compute(samples, n_frames)
-    motion = speech.predict(features, f0, temperature=controls.temperature, seed=controls.seed)
-    motion, eye_openness = shape_motion(motion, subject, controls)
+    motion = speech.predict(features, f0, temperature=controls.temperature, seed=controls.seed, mouth_amp=controls.mouth_amp)
+    # A mouth that the network has already moved as asked is not scaled again.
+    shaping = dataclasses.replace(controls, mouth_amp=UNCHANGED_MOUTH) if speech.follows_mouth_amp else controls
+    motion, eye_openness = shape_motion(motion, subject, shaping, loudness(samples, n_frames))
 
     renderer = SubjectRenderer.load(subject_dir)
     frames = renderer.render(motion, cameras, eye_openness, background=background, end_threshold=controls.end_threshold)
@@ -114,38 +115,6 @@ def output_cameras(subject: Subject, n_frames: int, pose: str) -> np.ndarray:
     """
     source = subject.cameras[: subject.n_train] if pose in ("video", "still") else subject.cameras
     return pose_track(source, n_frames, pose)
-
-
-def shape_motion(motion: np.ndarray, subject: Subject, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
-    """Applies the motion controls in order: mouth amplitude, LLE projection, clamp, smoothing, and the eyes last.
-
-    The eyes come last so that neither clamp nor smoothing weakens a blink (GeneFace++ clamps after the blink, and so never shuts the eyes
-    of a person who blinked little in training).
-
-    Args:
-      motion: [T, 204] as predicted, not normalised.
-      subject: gives the statistics, the database and the blinks; only its training frames are looked at.
-      controls: see `Controls`.
-
-    Returns:
-      motion [T, 68, 3] float32 and eye openness [T] float32.
-    """
-    n, train = len(motion), slice(0, subject.n_train)
-    motion = np.asarray(motion, np.float32).reshape(n, 204)
-    motion = motion_filters.mouth_amplitude(motion, subject.motion_mean, controls.mouth_amp)
-    motion = motion_filters.lle_project(motion, subject.motion[train].reshape(-1, 204), percent=controls.lle)
-    motion = motion_filters.clamp(motion, subject.motion_mean, subject.motion_std, controls.clamp)
-    motion = motion_filters.smooth_exponential(motion, controls.smooth).reshape(n, 68, 3)
-
-    opened, closed = np.quantile(subject.eye_openness[train], [OPEN_QUANTILE, CLOSED_QUANTILE])
-    if controls.blink_mode == "video":
-        source = mirrored_indices(subject.n_train, n)
-        motion[:, motion_filters.EYES] = subject.motion[source][:, motion_filters.EYES]
-        return motion, subject.eye_openness[source].astype(np.float32)
-    if controls.blink_mode == "period":
-        motion, openness = motion_filters.inject_blinks(motion.reshape(n, 204), float(opened), float(closed), mean_face=subject.mean_face)
-        return motion.reshape(n, 68, 3), openness
-    return motion, np.full(n, opened, np.float32)
 
 
 def _finish(frames: Iterable[np.ndarray], size: int, n_frames: int, progress: Progress | None) -> Iterator[np.ndarray]:

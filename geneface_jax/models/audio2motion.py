@@ -1,4 +1,4 @@
-"""The audio2motion VAE: speech -> landmarks, with a flow prior (GeneFace's VAEModel / FVAE)."""
+"""The audio2motion VAE: speech -> landmarks, with a flow prior (GeneFace's VAEModel, and PitchContourVAEModel; both are an FVAE)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from geneface_jax.models.flow import PriorFlow
-from geneface_jax.models.layers_1d import BatchNorm1d, Conv1d, Upsample1d
+from geneface_jax.models.layers_1d import Conv1d, Upsample1d
+from geneface_jax.models.speech_condition import ConditionEncoder, Voice, VoiceEncoder, pair_audio
 from geneface_jax.models.wavenet import WaveNet
 
 STRIDE = 4
@@ -31,39 +32,12 @@ class Posterior:
     mask: jax.Array
 
 
-def pair_audio(audio: jax.Array, how: str) -> jax.Array:
-    """Two audio frames -> one video frame.
-
-    Args:
-      audio: [B, 2T, C].
-      how: "even" keeps frames 0, 2, 4, ... (the original, for features with a wide view such as HuBERT) -> [B, T, C]; "stack" keeps both,
-        side by side -> [B, T, 2C].
-    """
-    if how == "even":
-        return audio[:, ::2]
-    if how == "stack":
-        batch, frames, channels = audio.shape
-        return audio.reshape(batch, frames // 2, 2 * channels)
-    raise ValueError(f'pairing must be "even" or "stack", not {how!r}')
-
-
-class ConditionEncoder(nn.Module):
-    """Audio at the video rate -> condition: conv, batch norm, exact GELU, conv. Not masked."""
-
-    features: int
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, audio: jax.Array, train: bool) -> jax.Array:
-        x = Conv1d(self.features, 3, use_bias=False, name="conv_in")(audio)
-        x = BatchNorm1d(self.axis_name, name="norm")(x, train)
-        return Conv1d(self.features, 3, use_bias=False, name="conv_out")(nn.gelu(x, approximate=False))
-
-
 class Audio2Motion(nn.Module):
     """Conditional VAE over [T, motion_dim] with a latent frame every 4 video frames.
 
-    The defaults are the original's. T must be a multiple of 4.
+    The defaults are the original's, which hears audio alone. With `pitch` it is pitch-aware and needs a `Voice` wherever it gets audio:
+    GeneFace's pitch variant has pitch 32; GeneFace++ has condition 128, pitch 128 and blink, mouth_amp, eye_amp as a checkpoint was made.
+    T must be a multiple of 4.
 
     Attributes:
       motion_dim: D of the landmarks, 204.
@@ -73,6 +47,8 @@ class Audio2Motion(nn.Module):
       latent: channels of z.
       flow_blocks, flow_hidden, flow_layers, flow_kernel_size: the prior flow.
       pairing: how two audio frames become one, see `pair_audio`.
+      pitch: width of the encoded pitch; 0 hears audio alone, whatever the three below say.
+      blink, mouth_amp, eye_amp: whether they are heard, see `VoiceEncoder`.
       axis_name: mapped axis over which batch statistics are shared, or None.
     """
 
@@ -88,11 +64,19 @@ class Audio2Motion(nn.Module):
     flow_layers: int = 4
     flow_kernel_size: int = 3
     pairing: str = "even"
+    pitch: int = 0
+    blink: bool = False
+    mouth_amp: bool = False
+    eye_amp: bool = False
     axis_name: str | None = None
 
     def setup(self) -> None:
         self.condition_encoder = ConditionEncoder(self.condition, self.axis_name)
-        self.condition_down = Conv1d(self.condition, 2 * STRIDE, STRIDE, STRIDE // 2)
+        joined = self.blink or self.mouth_amp or self.eye_amp
+        if self.pitch:
+            flags = self.blink, self.mouth_amp, self.eye_amp
+            self.voice_encoder = VoiceEncoder(self.condition, self.pitch, *flags, self.pairing, self.axis_name)
+        self.condition_down = Conv1d(self.condition + (0 if joined else self.pitch), 2 * STRIDE, STRIDE, STRIDE // 2)
         self.encoder_down = Conv1d(self.hidden, 2 * STRIDE, STRIDE, STRIDE // 2)
         self.encoder_wavenet = WaveNet(self.hidden, self.encoder_layers, self.kernel_size)
         self.encoder_out = Conv1d(2 * self.latent)
@@ -101,9 +85,17 @@ class Audio2Motion(nn.Module):
         self.decoder_wavenet = WaveNet(self.hidden, self.decoder_layers, self.kernel_size)
         self.decoder_out = Conv1d(self.motion_dim)
 
-    def conditions(self, audio: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        """[B, 2T, C] -> the condition at the video rate [B, T, G] and at the latent rate [B, T/4, G]."""
+    def conditions(self, audio: jax.Array, train: bool = False, voice: Voice | None = None) -> tuple[jax.Array, jax.Array]:
+        """[B, 2T, C] (and a voice) -> the condition at the video rate [B, T, G] and at the latent rate [B, T/4, G].
+
+        Raises:
+          ValueError: the network is pitch-aware and there is no voice.
+        """
         condition = self.condition_encoder(pair_audio(audio, self.pairing), train)
+        if self.pitch:
+            if voice is None:
+                raise ValueError("a pitch-aware audio2motion VAE needs a voice beside the audio")
+            condition = self.voice_encoder(condition, voice, train)
         return condition, self.condition_down(condition)
 
     def encode(self, motion: jax.Array, mask: jax.Array, condition_down: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -119,7 +111,13 @@ class Audio2Motion(nn.Module):
         return self.decoder_out(self.decoder_wavenet(x, mask, condition) * mask)
 
     def __call__(
-        self, motion: jax.Array, mask: jax.Array, audio: jax.Array, noise: jax.Array, train: bool = False
+        self,
+        motion: jax.Array,
+        mask: jax.Array,
+        audio: jax.Array,
+        noise: jax.Array,
+        train: bool = False,
+        voice: Voice | None = None,
     ) -> tuple[jax.Array, Posterior]:
         """The training pass.
 
@@ -127,11 +125,12 @@ class Audio2Motion(nn.Module):
           motion: [B, T, D], the truth. mask: [B, T] of 0/1. audio: [B, 2T, C].
           noise: [B, T/4, latent], standard normal, of the posterior's sample.
           train: whether batch norm uses and updates batch statistics.
+          voice: of the audio, for a pitch-aware network; others do not look at it.
 
         Returns:
           (reconstruction [B, T, D], zero where the mask is; the posterior).
         """
-        condition, condition_down = self.conditions(audio, train)
+        condition, condition_down = self.conditions(audio, train, voice)
         mask = mask[..., None]
         mask_down = mask[:, ::STRIDE]
         mean, log_std = self.encode(motion, mask_down, condition_down)
@@ -139,16 +138,16 @@ class Audio2Motion(nn.Module):
         z_prior = self.flow(z, mask_down, condition_down)
         return self.decode(z, mask, condition) * mask, Posterior(mean, log_std, z, z_prior, mask_down)
 
-    def generate(self, audio: jax.Array, z_prior: jax.Array) -> jax.Array:
+    def generate(self, audio: jax.Array, z_prior: jax.Array, voice: Voice | None = None) -> jax.Array:
         """Speech alone -> motion, with running batch statistics.
 
         Args:
-          audio: [B, 2T, C]. z_prior: [B, T/4, latent], standard normal times the temperature.
+          audio: [B, 2T, C]. z_prior: [B, T/4, latent], standard normal times the temperature. voice: as in a training pass.
 
         Returns:
           [B, T, D].
         """
-        condition, condition_down = self.conditions(audio)
+        condition, condition_down = self.conditions(audio, voice=voice)
         ones = jnp.ones((*audio.shape[:1], audio.shape[1] // 2, 1), audio.dtype)
         z = self.flow(z_prior, ones[:, ::STRIDE], condition_down, inverse=True)
         return self.decode(z, ones, condition)

@@ -103,3 +103,27 @@ def augment_batch(rng: jax.Array, indices: jax.Array, audio: jax.Array, strength
         )
     keys = jax.vmap(lambda index: jax.random.fold_in(rng, index))(indices)
     return jax.vmap(lambda key, window: augment(key, window, strength))(keys, audio)
+
+
+def augment_f0(rng: jax.Array, f0: jax.Array, strength: Mapping[str, float]) -> jax.Array:
+    """Moves the pitch of a window [A] (Hz, 0 = unvoiced) by up to `f0` octaves, and hides it with the probability `unvoice`.
+
+    An octave turns a deep voice into a high one: the pitch of few speakers must not tell who speaks, and so how they move.
+    """
+    rng_shift, rng_hide = jax.random.split(rng)
+    shift = jax.random.uniform(rng_shift, minval=-strength["f0"], maxval=strength["f0"])
+    return f0 * 2.0**shift * (jax.random.uniform(rng_hide) >= strength["unvoice"])
+
+
+def augment_windows(
+    rng: jax.Array, indices: jax.Array, batch: Mapping[str, jax.Array], strength: Mapping[str, float]
+) -> dict[str, jax.Array]:
+    """Augments what a batch of windows (`data.audio_batches`) hears: `audio`, and `f0` where `strength` tells how.
+
+    Raises as `augment_batch`.
+    """
+    heard = {"audio": augment_batch(rng, indices, batch["audio"], strength)}
+    if "f0" in strength:
+        keys = jax.vmap(lambda index: jax.random.fold_in(jax.random.fold_in(rng, index), 1))(indices)
+        heard["f0"] = jax.vmap(lambda key, window: augment_f0(key, window, strength))(keys, batch["f0"])
+    return {**batch, **heard}

@@ -74,7 +74,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike, *, stage: Stage | None
     step_fn = devices.parallel_step(stage.train_step)
     batches = prefetch(lambda step: devices.shard(stage.host_batch(step)), first, plan.steps)
 
-    summaries = Summaries(workdir, first)
+    summaries = Summaries(workdir, first, getattr(stage, "charts", {}))
     clock = Clock()
     pending: list[Metrics] = []
     evaluated: dict[str, float] = {}

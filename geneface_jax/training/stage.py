@@ -44,6 +44,8 @@ class Stage(Protocol):
       items_per_step: how many `unit`s one step consumes over all devices (for the rate shown).
       unit: what the rate counts: "clips", "frames", "rays".
       best: (tag, "min" | "max"), which evaluation scalar names the best checkpoint.
+
+    A stage may also have `charts`, title -> tags: curves that TensorBoard's custom scalars show in one chart.
     """
 
     config: ConfigDict

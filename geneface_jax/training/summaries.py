@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +26,18 @@ class Summaries:
     Args:
       workdir: the work folder.
       step: updates done so far (0 for a new run).
+      charts: title -> tags of the curves to be read in one chart (TensorBoard's custom scalars tab).
     """
 
-    def __init__(self, workdir: str | os.PathLike, step: int):
+    def __init__(self, workdir: str | os.PathLike, step: int, charts: Mapping[str, Sequence[str]] | None = None):
         from tensorboardX import SummaryWriter
 
         self._path = Path(workdir) / METRICS_FILE
         _drop_after(self._path, step)
         self._lines = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step + 1 if step else None)
+        if charts:
+            self._board.add_custom_scalars({"side by side": {title: ["Multiline", list(tags)] for title, tags in charts.items()}})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs numbers by tag."""

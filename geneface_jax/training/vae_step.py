@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
+from geneface_jax.models.speech_condition import Voice
 from geneface_jax.training import devices
 from geneface_jax.training.losses_motion import continuity, kl_single_sample, masked_mse
 from geneface_jax.training.sync_expert import SyncExpert
@@ -18,6 +19,11 @@ from geneface_jax.training.sync_expert import SyncExpert
 def build_network(model: ConfigDict, axis_name: str | None = None) -> Audio2Motion:
     """The VAE of a model config, whose keys are the module's attributes."""
     return Audio2Motion(**model.to_dict(), axis_name=axis_name)
+
+
+def voice_of(batch: Mapping[str, jax.Array]) -> Voice:
+    """The voice of a batch of windows (`data.audio_batches`)."""
+    return Voice(batch["f0"], batch["blink"], batch["mouth_amp"], batch["eye_amp"])
 
 
 def item_noise(rng: jax.Array, indices: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -42,7 +48,7 @@ def vae_gradients(
     Args:
       network: the VAE with `axis_name=devices.AXIS`.
       variables: {"params", "batch_stats"}.
-      batch: audio [B, 2T, C], motion [B, T, 204], mask [B, T].
+      batch: audio [B, 2T, C], motion [B, T, 204], mask [B, T], and the parts of the voice (`voice_of`).
       indices: [B] numbers of the items in the global batch, for random draws.
       weights: of `mse`, `continuity`, `kl`, `sync` (numbers or traced scalars).
       rng: key, the same on all devices.
@@ -57,7 +63,14 @@ def vae_gradients(
     def loss_fn(params):
         collections = {"params": params, "batch_stats": variables["batch_stats"]}
         (prediction, posterior), updates = network.apply(
-            collections, batch["motion"], batch["mask"], batch["audio"], noise, train=train_statistics, mutable=["batch_stats"]
+            collections,
+            batch["motion"],
+            batch["mask"],
+            batch["audio"],
+            noise,
+            train=train_statistics,
+            voice=voice_of(batch),
+            mutable=["batch_stats"],
         )
         losses = {
             "mse": masked_mse(prediction, batch["motion"], batch["mask"]),

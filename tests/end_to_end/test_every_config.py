@@ -23,6 +23,7 @@ VAE = ["model.condition=8", "model.hidden=8", "model.encoder_layers=1", "model.d
 SMALL = {
     "syncnet": ["data.batch=32", "data.eval_clips=64", "model.base=8"],
     "audio2motion": ["data.batch=4", "data.window=16", "loss.sync_clips=8", *VAE],
+    "audio2motion_pitch": ["data.batch=4", "data.window=16", "loss.sync_clips=8", "model.pitch=4", *VAE],
     "postnet": ["data.batch=4", "data.window=16", "loss.sync_clips=8", "model.base=8"],
     "head": [
         *(f"model.{grid}.{field}" for grid in ("position_grid", "ambient_grid") for field in GRID),
@@ -51,12 +52,12 @@ def folder(tmp_path_factory):
     return folder
 
 
-def train(folder, stage, variant, workdir):
+def train(folder, stage, variant, workdir, vae="audio2motion"):
     sources = {
         "data.subject": folder / "person" / "dataset",
         "data.corpus": folder / "corpus",
         "data.syncnet": folder / "models" / variant / "syncnet",
-        "data.audio2motion": folder / "models" / variant / "audio2motion",
+        "data.audio2motion": folder / "models" / variant / vae,
     }
     known = set(configs.keys(configs.load(f"{stage}:{variant}")))
     small = [text for text in SMALL[stage] if text.split("=")[0] in known]
@@ -69,8 +70,9 @@ def train(folder, stage, variant, workdir):
 @pytest.mark.parametrize("variant", ["reference", "demo"])
 def test_trains_two_steps_and_speaks(folder, variant, monkeypatch, tmp_path):
     monkeypatch.chdir(configs.repository())
-    for stage in ("syncnet", "audio2motion"):
+    for stage in ("syncnet", "audio2motion", "audio2motion_pitch"):
         train(folder, stage, variant, folder / "models" / variant / stage)
+    train(folder, "postnet", variant, tmp_path / "postnet of the pitch-aware VAE", vae="audio2motion_pitch")
     person = tmp_path / "person"
     person.mkdir()
     (person / "dataset").symlink_to(folder / "person" / "dataset")

@@ -9,12 +9,14 @@ from pathlib import Path
 import jax
 from geneface_kernels.golden import Check
 
-from geneface_jax.convert.parity import audio2motion, motion_filters, postnet, radnerf_head, syncnet
+from geneface_jax.convert.parity import audio2motion, audio2motion_pitch, motion_filters, postnet, radnerf_head, syncnet
 from geneface_jax.convert.parity.vectors import Reader, Vectors
 
 READERS: dict[str, Reader] = {
     "lle_postproc": motion_filters.check,
+    "pp_audio2motion_pitch": audio2motion_pitch.check,
     "v1_audio2motion_lm3d_vae_sync": audio2motion.check,
+    "v1_audio2motion_lm3d_vae_sync_pitch": audio2motion_pitch.check,
     "v1_postnet": postnet.check,
     "v1_radnerf_head": radnerf_head.check,
     "v1_syncnet": syncnet.check,

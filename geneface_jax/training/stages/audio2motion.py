@@ -1,4 +1,4 @@
-"""Stage: the audio2motion VAE, speech of any speaker -> landmarks."""
+"""Stage: the audio2motion VAE, pitch-aware or not, speech of any speaker -> landmarks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from geneface_jax.data.audio_batches import sample_windows
 from geneface_jax.data.corpus import MOTION_DIM, Corpus
 from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
 from geneface_jax.data.model_audio import silence
-from geneface_jax.data.network_space import corpus_pairs
+from geneface_jax.data.network_space import corpus_pairs, typical_amplitudes
 from geneface_jax.errors import InputError
 from geneface_jax.models.audio2motion import STRIDE
-from geneface_jax.models.speech_to_motion import generate
+from geneface_jax.models.speech_condition import Voice
+from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices
-from geneface_jax.training.audio_augment import augment_batch
+from geneface_jax.training.audio_augment import augment_windows
+from geneface_jax.training.landmark_clip import landmark_clip
 from geneface_jax.training.losses_motion import sync_bce
 from geneface_jax.training.motion_metrics import summarise
-from geneface_jax.training.speech_optimizer import adam
+from geneface_jax.training.speech_optimizer import adam, learning_rate
 from geneface_jax.training.stage import Evaluation, Metrics, State
 from geneface_jax.training.sync_expert import SyncExpert
 from geneface_jax.training.vae_step import build_network, vae_gradients
@@ -39,10 +41,19 @@ class Audio2MotionStage:
 
     The sync loss joins when motion and speech agree enough: the first time its running mean reaches `loss.sync_gate`, and for good. The
     gate is part of the state, so a resumed run keeps it (the original looked only at validation and forgot it on restart).
+
+    With `model.pitch` it is the pitch-aware VAE of GeneFace++, told the pitch, blinks and amplitudes of every clip. In evaluation it is
+    told the pitch and what is typical of the training clips: the truth's own amplitude would be a hint.
     """
 
     unit = "clips"
     best = ("val/lmd_ratio", "min")
+    charts = {
+        "reconstruction": ("tr/mse", "tr/continuity", "val/mse"),
+        "sync": ("tr/sync", "val/sync", "tr/sync_gate"),
+        "prior": ("tr/kl",),
+        "optimiser": ("tr/lr", "tr/grad_norm"),
+    }
 
     def __init__(self, config: ConfigDict):
         self.config = config
@@ -54,6 +65,8 @@ class Audio2MotionStage:
         self.pairs, self.constants = corpus_pairs(corpus, config.data.center)
         self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center, kind_of(corpus.meta))
         self.network = build_network(config.model, devices.AXIS)
+        if self.network.pitch:
+            self.constants |= typical_amplitudes(self.pairs["train"])
         self.optimizer = adam(config.optimizer, config.train.steps)
 
     def init(self, rng: jax.Array) -> State:
@@ -64,6 +77,7 @@ class Audio2MotionStage:
             jnp.ones((1, frames)),
             jnp.zeros((1, 2 * frames, channels)),
             jnp.zeros((1, frames // STRIDE, self.network.latent)),
+            voice=Voice.of(jnp.zeros((1, 2 * frames))),
         )
         return {
             "params": variables["params"],
@@ -85,7 +99,7 @@ class Audio2MotionStage:
         rng_audio, rng_loss = jax.random.split(rng)
         indices = devices.global_indices(batch["mask"].shape[0])
         if self.config.data.augment.enabled:
-            batch = {**batch, "audio": augment_batch(rng_audio, indices, batch["audio"], self.config.data.augment)}
+            batch = augment_windows(rng_audio, indices, batch, self.config.data.augment)
         expert = dataclasses.replace(self.expert, variables=data) if self.expert else None
         loss, gate = self.config.loss, state["sync_gate"]
         weights = {"mse": loss.mse, "continuity": loss.continuity, "kl": loss.kl, "sync": loss.sync * gate["open"]}
@@ -105,7 +119,8 @@ class Audio2MotionStage:
             "opt_state": opt_state,
             "sync_gate": gate,
         }
-        return state, {**losses, "sync_gate": gate["open"], "grad_norm": optax.tree.norm(grads)}
+        rate = learning_rate(self.config.optimizer, self.config.train.steps)(step)
+        return state, {**losses, "sync_gate": gate["open"], "grad_norm": optax.tree.norm(grads), "lr": rate}
 
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
@@ -113,7 +128,9 @@ class Audio2MotionStage:
         pairs = self.pairs["val"]
         quiet = silence(1, pairs[0].audio.shape[-1])[0]
         rng = jax.random.key(EVAL_SEED)
-        predictions = [generate(network, variables, pair.audio, quiet, rng, 0.0) for pair in pairs]
+        predictions = [
+            generate(network, variables, pair.audio, quiet, rng, 0.0, voice=typical_voice(pair.f0[None], self.constants)) for pair in pairs
+        ]
         scalars = summarise(predictions, [pair.motion for pair in pairs])
         if self.expert:
             cosines = [
@@ -121,7 +138,8 @@ class Audio2MotionStage:
                 for pair, motion in zip(pairs, predictions, strict=True)
             ]
             scalars["val/sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
-        return Evaluation(scalars)
+        std, mean = self.constants["motion_std"], self.constants["motion_mean"]
+        return Evaluation(scalars, videos=landmark_clip(pairs[0].motion, predictions[0], std, mean, self.config.eval_video))
 
 
 def expert_cosines(expert: SyncExpert, audio: np.ndarray, motion: np.ndarray, std: np.ndarray) -> jax.Array:
@@ -152,5 +170,5 @@ def load_expert(workdir: str, weight: float, center: str, kind: DataKind) -> Syn
 
 
 def make(config: ConfigDict) -> Audio2MotionStage:
-    """The stage of `configs/audio2motion.py`."""
+    """The stage of `configs/audio2motion.py` and `configs/audio2motion_pitch.py`."""
     return Audio2MotionStage(config)

@@ -21,23 +21,26 @@ from geneface_jax.data.audio_batches import sample_windows
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.data_kind import kind_of, record_kind, require_same
 from geneface_jax.data.model_audio import silence
-from geneface_jax.data.network_space import corpus_pairs, subject_pairs
+from geneface_jax.data.network_space import corpus_pairs, subject_pairs, typical_amplitudes
 from geneface_jax.data.subject_motion import SubjectMotion
 from geneface_jax.errors import InputError
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
-from geneface_jax.models.speech_to_motion import generate
+from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices
-from geneface_jax.training.audio_augment import augment_batch
+from geneface_jax.training.audio_augment import augment_windows
+from geneface_jax.training.landmark_clip import landmark_clip
 from geneface_jax.training.losses_motion import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse, sync_bce
 from geneface_jax.training.motion_metrics import summarise
-from geneface_jax.training.speech_optimizer import adam, rmsprop
+from geneface_jax.training.person_domain import PersonDomain
+from geneface_jax.training.speech_optimizer import adam, learning_rate, rmsprop
 from geneface_jax.training.stage import Evaluation, Metrics, State
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, expert_cosines, load_expert
 from geneface_jax.training.sync_expert import SyncExpert
 from geneface_jax.training.vae_step import build_network, item_noise, vae_gradients
 
 NETWORKS = ("postnet", "discriminator", "audio2motion")
+ADVERSARIES = ("postnet", "discriminator")
 METRICS = ("mse", "sync", "adv", "disc_neg_conf", "disc_pos_conf", "disc_fake_loss", "disc_true_loss")
 FINETUNE_METRICS = ("mse", "continuity", "kl", "sync")
 
@@ -51,6 +54,17 @@ class PostNetStage:
 
     unit = "clips"
     best = ("val/mse", "min")
+    # What `geneface select-postnet` weighs, each beside its counterpart.
+    charts = {
+        "discriminator: real and generated": ("tr/disc_pos_conf", "tr/disc_neg_conf"),
+        "adversarial losses": ("tr/adv", "tr/disc_true_loss", "tr/disc_fake_loss"),
+        "sync": ("tr/sync", "val/sync"),
+        "error on the person": ("tr/mse", "val/mse", "val_vae/mse"),
+        "distance to the person": ("val/frechet", "val_vae/frechet"),
+        "diversity": ("val/diversity", "val_vae/diversity"),
+        "learning rates": tuple(f"tr/lr/{name}" for name in NETWORKS),
+        "gradient norms": tuple(f"tr/grad_norm/{name}" for name in NETWORKS),
+    }
 
     def __init__(self, config: ConfigDict):
         self.config = config
@@ -78,14 +92,17 @@ class PostNetStage:
         self.corpus, _ = corpus_pairs(corpus, vae.config.data.center, self.std)
         self.person, center = subject_pairs(person, vae.config.data.center, self.std)
         self.constants = {"motion_mean": center, "motion_std": self.std}
+        self.domain = PersonDomain.fit(self.person["train"][0].motion, self.person["val"][0].motion)
         self.vae = build_network(config.audio2motion.model, devices.AXIS)
+        if self.vae.pitch:
+            self.constants |= typical_amplitudes(self.person["train"])
         self.generator = CNNPostNet(config.model.base, config.model.zero_init, devices.AXIS)
         self.discriminator = MLPDiscriminator(config.model.base, config.model.dropout)
         adversarial_steps = max(config.train.steps - config.finetune_audio2motion.steps, 1)
+        updates = {**dict.fromkeys(ADVERSARIES, adversarial_steps), "audio2motion": max(config.finetune_audio2motion.steps, 1)}
+        self.rates = {name: learning_rate(config.optimizer[name], updates[name]) for name in NETWORKS}
         self.optimizers = {
-            "postnet": rmsprop(config.optimizer.postnet, adversarial_steps),
-            "discriminator": rmsprop(config.optimizer.discriminator, adversarial_steps),
-            "audio2motion": adam(config.optimizer.audio2motion, max(config.finetune_audio2motion.steps, 1)),
+            name: (rmsprop if name in ADVERSARIES else adam)(config.optimizer[name], steps) for name, steps in updates.items()
         }
 
     def init(self, rng: jax.Array) -> State:
@@ -124,33 +141,33 @@ class PostNetStage:
         if self.config.data.augment.enabled:
             batch = self._augmented(rng_audio, batch)
         expert = dataclasses.replace(self.expert, variables=data) if self.expert else None
-        zeros = {name: jnp.zeros(()) for name in (*METRICS, *(f"finetune/{name}" for name in FINETUNE_METRICS))}
+        first = self.config.finetune_audio2motion.steps  # of the adversarial updates
+        optimiser = [f"{kind}/{name}" for kind in ("lr", "grad_norm") for name in NETWORKS]
+        zeros = {name: jnp.zeros(()) for name in (*METRICS, *(f"finetune/{name}" for name in FINETUNE_METRICS), *optimiser)}
 
         def finetune(state):
             state, metrics = self._finetune_step(state, expert, batch, rng_loss)
-            return state, {**zeros, **metrics}
+            return state, {**zeros, **metrics, "lr/audio2motion": self.rates["audio2motion"](step)}
 
         def adversarial(state):
             state, metrics = self._adversarial_step(state, expert, batch, rng_loss)
-            return state, {**zeros, **metrics}
+            return state, {**zeros, **metrics, **{f"lr/{name}": self.rates[name](step - first) for name in ADVERSARIES}}
 
-        if not self.config.finetune_audio2motion.steps:
-            return self._adversarial_step(state, expert, batch, rng_loss)
-        return jax.lax.cond(step < self.config.finetune_audio2motion.steps, finetune, adversarial, state)
+        return jax.lax.cond(step < first, finetune, adversarial, state) if first else adversarial(state)
 
     def _augmented(self, rng: jax.Array, batch: Any) -> Any:
         together, indices, split = self._together(batch)
-        audio = split(augment_batch(rng, indices, together["audio"], self.config.data.augment))
-        return {part: {**batch[part], "audio": audio[part]} for part in batch}
+        return split(augment_windows(rng, indices, together, self.config.data.augment))
 
-    def _together(self, batch: Any) -> tuple[dict[str, jax.Array], jax.Array, Callable[[jax.Array], dict[str, jax.Array]]]:
+    def _together(self, batch: Any) -> tuple[dict[str, jax.Array], jax.Array, Callable[[Any], dict[str, Any]]]:
         """Corpus and person windows as one batch, the items' numbers for random draws, and the way back."""
         corpus, person = batch["corpus"], batch["person"]
         n_corpus, n_person = corpus["mask"].shape[0], person["mask"].shape[0]
         # The person's items are counted after all of the corpus', whatever the number of devices.
         indices = jnp.concatenate([devices.global_indices(n_corpus), self.config.data.batch + devices.global_indices(n_person)])
         together = jax.tree.map(lambda *parts: jnp.concatenate(parts), corpus, person)
-        return together, indices, lambda x: {"corpus": x[:n_corpus], "person": x[n_corpus:]}
+        cut = {"corpus": slice(n_corpus), "person": slice(n_corpus, None)}
+        return together, indices, lambda tree: {part: jax.tree.map(lambda x, own=own: x[own], tree) for part, own in cut.items()}
 
     def _finetune_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
         """One update of the VAE on corpus and person windows together. Batch norm keeps its statistics: one voice would bend them."""
@@ -160,8 +177,8 @@ class PostNetStage:
         grads, losses, _ = vae_gradients(
             self.vae, variables, together, indices, weights, rng, expert, state["constants"]["motion_std"], self._clips_per_item, False
         )
-        state = self._updated(state, {"audio2motion": grads})
-        return state, {f"finetune/{name}": losses[name] for name in FINETUNE_METRICS}
+        state, norms = self._updated(state, {"audio2motion": grads})
+        return state, {**{f"finetune/{name}": losses[name] for name in FINETUNE_METRICS}, **norms}
 
     def _adversarial_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
         """One update of the generator, then one of the discriminator on the same generated frames."""
@@ -210,24 +227,26 @@ class PostNetStage:
         fake = jax.lax.stop_gradient(fake)
         discriminator_grads, metrics = jax.grad(discriminator_loss, has_aux=True)(params["discriminator"], fake)
         grads = devices.mean({"postnet": generator_grads, "discriminator": discriminator_grads})
-        state = self._updated(state, grads)
+        state, norms = self._updated(state, grads)
         state["batch_stats"] = {**state["batch_stats"], "postnet": devices.mean(batch_stats)}
-        return state, devices.mean({**losses, **metrics})
+        return state, {**devices.mean({**losses, **metrics}), **norms}
 
     def _vae_samples(self, state: State, rng: jax.Array, indices: jax.Array, windows: dict[str, jax.Array]) -> jax.Array:
-        """The VAE's motion for windows of audio, without gradient; zero where padded."""
+        """The VAE's motion for windows of audio, without gradient; zero where padded. It is told what it will be told in inference."""
         z = self.config.data.temperature * item_noise(rng, indices, (windows["mask"].shape[1] // STRIDE, self.vae.latent))
         variables = {"params": state["params"]["audio2motion"], "batch_stats": state["batch_stats"]["audio2motion"]}
-        motion = self.vae.apply(variables, windows["audio"], z, method=Audio2Motion.generate)
+        voice = typical_voice(windows["f0"], state["constants"])
+        motion = self.vae.apply(variables, windows["audio"], z, voice, method=Audio2Motion.generate)
         return jax.lax.stop_gradient(motion * windows["mask"][..., None])
 
-    def _updated(self, state: State, grads: dict[str, Any]) -> State:
-        """Applies gradients to the networks that have some; the others and their optimisers stay as they are."""
+    def _updated(self, state: State, grads: dict[str, Any]) -> tuple[State, dict[str, jax.Array]]:
+        """Applies gradients to the networks that have some; the others and their optimisers stay as they are. Also the gradients' norms."""
         params, opt_state = dict(state["params"]), dict(state["opt_state"])
         for name, gradient in grads.items():
             updates, opt_state[name] = self.optimizers[name].update(gradient, opt_state[name], params[name])
             params[name] = optax.apply_updates(params[name], updates)
-        return {**state, "params": params, "opt_state": opt_state}
+        norms = {f"grad_norm/{name}": optax.tree.norm(gradient) for name, gradient in grads.items()}
+        return {**state, "params": params, "opt_state": opt_state}, norms
 
     @property
     def _clips_per_item(self) -> int:
@@ -243,17 +262,29 @@ class PostNetStage:
         rng = jax.random.key(EVAL_SEED)
 
         def predict(pairs, refine):
-            return [generate(vae, variables["audio2motion"], pair.audio, quiet, rng, 0.0, postnet if refine else None) for pair in pairs]
+            voices = [typical_voice(pair.f0[None], self.constants) for pair in pairs]
+            return [
+                generate(vae, variables["audio2motion"], pair.audio, quiet, rng, 0.0, postnet if refine else None, voice)
+                for pair, voice in zip(pairs, voices, strict=True)
+            ]
 
-        truth = [pair.motion for pair in self.person["val"]]
-        scalars = summarise(predict(self.person["val"], True), truth)
-        unrefined = summarise(predict(self.person["val"], False), truth, "val_vae/")
+        person, others = self.person["val"], self.corpus["val"][: self.config.data.eval_clips]
+        truth = [pair.motion for pair in person]
+        own, own_vae = predict(person, True), predict(person, False)
+        heard, heard_vae = predict(others, True), predict(others, False)
+        scalars = summarise(own, truth)
+        unrefined = summarise(own_vae, truth, "val_vae/")
         scalars |= {tag: unrefined[tag] for tag in ("val_vae/mse", "val_vae/mouth_correlation")}
+        # Of other voices: what is heard must go on mattering when it is said with the person's face.
+        for prefix, motions, own_motions in (("val/", heard, own), ("val_vae/", heard_vae, own_vae)):
+            scalars |= {
+                f"{prefix}frechet": self.domain.frechet(motions),
+                f"{prefix}diversity": self.domain.diversity([*motions, *own_motions]),
+            }
         if self.expert:
-            pairs = self.corpus["val"][: self.config.data.eval_clips]
-            cosines = [expert_cosines(self.expert, pair.audio, m, self.std) for pair, m in zip(pairs, predict(pairs, True), strict=True)]
+            cosines = [expert_cosines(self.expert, pair.audio, motion, self.std) for pair, motion in zip(others, heard, strict=True)]
             scalars["val/sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
-        return Evaluation(scalars)
+        return Evaluation(scalars, videos=landmark_clip(truth[0], own[0], self.std, self.constants["motion_mean"], self.config.eval_video))
 
 
 def make(config: ConfigDict) -> PostNetStage:

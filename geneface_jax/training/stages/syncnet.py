@@ -12,21 +12,16 @@ from ml_collections import ConfigDict
 
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.data_kind import kind_of, record_kind
-from geneface_jax.data.network_space import Pair, corpus_pairs
+from geneface_jax.data.network_space import corpus_pairs
 from geneface_jax.data.sync_clips import draw_sync_pairs
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training import devices
 from geneface_jax.training.audio_augment import augment_batch
 from geneface_jax.training.losses_motion import sync_bce
-from geneface_jax.training.speech_optimizer import adam
+from geneface_jax.training.speech_optimizer import adam, learning_rate
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.sync_expert import SyncExpert, auc, window_scores
-
-EVAL_SHIFTS = (-25, -15, -8, -5, 5, 8, 15, 25)
-"""Frames by which the wrong windows of an evaluation are late."""
-
-VOICED_SHARE = 0.4
-"""A window is judged when at least this share of its audio frames is voiced: nobody can tell silence from silence."""
+from geneface_jax.training.sync_auc import windows_auc
+from geneface_jax.training.sync_expert import SyncExpert, auc
 
 HELD_OUT_SEED = 1
 
@@ -36,6 +31,11 @@ class SyncNetStage:
 
     unit = "clips"
     best = ("val/auc_clip", "max")
+    charts = {
+        "loss": ("tr/sync_loss", "val/sync_loss"),
+        "accuracy": ("tr/accuracy", "val/auc_clip", "val/auc"),
+        "optimiser": ("tr/lr", "tr/grad_norm"),
+    }
 
     def __init__(self, config: ConfigDict):
         self.config = config
@@ -80,7 +80,8 @@ class SyncNetStage:
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         accuracy = devices.mean(jnp.mean(((similarity > 0.5) == (batch["label"] > 0.5)).astype(jnp.float32)))
-        metrics = {"sync_loss": loss, "accuracy": accuracy, "grad_norm": optax.tree.norm(grads)}
+        rate = learning_rate(self.config.optimizer, self.config.train.steps)(step)
+        metrics = {"sync_loss": loss, "accuracy": accuracy, "grad_norm": optax.tree.norm(grads), "lr": rate}
         return {**state, "params": params, "batch_stats": batch_stats, "opt_state": opt_state}, metrics
 
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
@@ -97,31 +98,6 @@ class SyncNetStage:
                 "val/auc": windows_auc(expert, self.pairs["val"]),
             }
         )
-
-
-def windows_auc(expert: SyncExpert, pairs: list[Pair]) -> float:
-    """AUC of voiced one-second windows: true ones against shifted audio and against other clips of the list."""
-    true, wrong = [], []
-    embeddings = [expert.embed(pair.audio, pair.motion) for pair in pairs]
-    for i, (pair, (audio, mouth)) in enumerate(zip(pairs, embeddings, strict=True)):
-        voiced = _voiced_windows(pair)
-        true.append(_pick(window_scores(audio, mouth), voiced))
-        for shift in EVAL_SHIFTS:
-            wrong.append(_pick(window_scores(audio, mouth, shift), voiced[max(-shift, 0) :]))
-        other_audio = embeddings[(i + 1) % len(pairs)][0]
-        wrong.append(_pick(window_scores(other_audio, mouth), voiced))
-    return auc(np.concatenate(true), np.concatenate(wrong))
-
-
-def _voiced_windows(pair: Pair) -> np.ndarray:
-    """[T - 24] bool: which one-second windows hold enough voice."""
-    share = np.convolve(pair.voiced, np.full(50, 1.0 / 50.0), mode="valid")[::2]
-    return share >= VOICED_SHARE
-
-
-def _pick(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    n = min(len(scores), len(keep))
-    return scores[:n][keep[:n]]
 
 
 def make(config: ConfigDict) -> SyncNetStage:

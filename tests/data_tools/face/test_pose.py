@@ -6,7 +6,8 @@ from scipy.spatial.transform import Rotation
 from data_tools.face.canonical import canonical_face
 from data_tools.face.geometry import RIGID
 from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import PoseSettings, camera_matrices, intrinsics, jitter, project, similarity, solve_poses
+from data_tools.face.pose import PoseSettings, camera_matrices, intrinsics, jitter, project, solve_poses
+from data_tools.face.similarity import similarity
 
 SIZE = 512
 

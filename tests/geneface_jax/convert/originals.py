@@ -21,6 +21,11 @@ _MODULES = [
     (r"condition_encoder/conv_in", "mel_encoder.0"),
     (r"condition_encoder/norm", "mel_encoder.1"),
     (r"condition_encoder/conv_out", "mel_encoder.3"),
+    (r"voice_encoder/(pitch|blink)_embedding", r"\1_embed"),
+    (r"voice_encoder/pitch_encoder/conv_in", "pitch_encoder.0"),
+    (r"voice_encoder/pitch_encoder/norm", "pitch_encoder.1"),
+    (r"voice_encoder/pitch_encoder/conv_out", "pitch_encoder.3"),
+    (r"voice_encoder/join", "cond_proj"),
     (r"condition_down", "vae.g_pre_net.0"),
     (r"(en|de)coder_(down|up)", r"vae.\1coder.pre_net.0"),
     (r"(en|de)coder_out", r"vae.\1coder.out_proj"),
@@ -46,6 +51,9 @@ def state_dict(family: speech.Family, seed: int = 0, **model: int) -> dict[str, 
     weights = {}
     for path, shape in flat_leaves(jax.eval_shape(lambda: family.init(config))).items():
         module, _, leaf = path.partition("/")[2].rpartition("/")
+        if leaf in ("mouth_amp", "eye_amp"):
+            weights[f"{leaf}_embed"] = rng.normal(size=shape.shape).astype(np.float32)
+            continue
         value = rng.normal(size=shape.shape).astype(np.float32)
         if leaf == "var":
             value = np.square(value) + 0.1
@@ -76,7 +84,7 @@ def _their_layout(theirs: str, leaf: str, value: np.ndarray, module: str) -> tup
         value = value.reshape(-1, 1, 1)
     elif value.ndim == 3:
         value = value.transpose(0, 2, 1) if module == "decoder_up" else value.transpose(2, 1, 0)
-    elif value.ndim == 2:
+    elif value.ndim == 2 and leaf != "embedding":
         value = value.T
     return f"{theirs}.{_LEAVES.get(leaf, leaf)}", value
 

@@ -35,6 +35,30 @@ def test_sizes_come_from_the_weights(vae):
     assert result.n_parameters == sum(v.size for k, v in vae.items() if "running" not in k and "tracked" not in k)
 
 
+@pytest.mark.parametrize("heard", [{"pitch": 5}, {"pitch": 12, "blink": True, "mouth_amp": True}, {"pitch": 12, "blink": True}])
+def test_pitch_aware_vaes_are_told_by_their_weights(tmp_path, heard):
+    weights = state_dict(speech.AUDIO2MOTION, 2, **SMALL_VAE, **heard)
+    result = imported(checkpoint(model=weights))
+    assert {name: result.config.model[name] for name in heard} == heard and not result.config.model.eye_amp
+    assert result.n_parameters == sum(v.size for k, v in weights.items() if "running" not in k and "tracked" not in k)
+    speech.write(result, tmp_path / "vae")
+    speaking = AudioToMotion.load_corpus_model(tmp_path / "vae")
+    assert speaking.follows_mouth_amp == ("mouth_amp" in heard) and speaking.amplitudes == {}
+    np.testing.assert_array_equal(
+        speaking.vae_variables["params"]["voice_encoder"]["pitch_embedding"]["embedding"], weights["pitch_embed.weight"]
+    )
+    del weights["pitch_encoder.0.weight"]
+    with pytest.raises(InputError, match="voice_encoder/pitch_encoder/conv_in/kernel is missing"):
+        imported(checkpoint(model=weights))
+
+
+def test_coefficients_of_another_face_model_are_not_taken_for_landmarks(tmp_path):
+    weights = state_dict(speech.AUDIO2MOTION, 3, **SMALL_VAE, motion_dim=64, pitch=12, blink=True)
+    speech.write(imported(checkpoint(model=weights)), tmp_path / "vae")
+    with pytest.raises(InputError, match="64 coefficients of the Basel face model"):
+        AudioToMotion.load_corpus_model(tmp_path / "vae")
+
+
 def test_the_work_folder_is_read_by_our_own_code(tmp_path, vae):
     speech.write(imported(checkpoint(40000, model=vae)), tmp_path / "vae")
     read = checkpoints.load(tmp_path / "vae")

@@ -122,7 +122,7 @@ def test_short_clips_are_padded_with_silence(pairs):
 def test_sync_pairs_are_labelled_rightly():
     # Noise, so that every clip can be found again in one place only.
     rng = np.random.default_rng(1)
-    pairs = [Pair(rng.normal(size=(2 * n, 82)), rng.normal(size=(n, 204)), "ada", np.ones(2 * n, bool)) for n in (30, 21, 12)]
+    pairs = [Pair(rng.normal(size=(2 * n, 82)), rng.normal(size=(n, 204)), "ada", np.ones(2 * n), None) for n in (30, 21, 12)]
     drawn = draw_sync_pairs(np.random.default_rng(0), pairs, 200)
     assert 70 < drawn["label"].sum() < 130
     sources = {"other": 0, "same": 0}

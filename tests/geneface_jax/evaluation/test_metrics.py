@@ -5,12 +5,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio
 
+from geneface_jax.data.motion_measures import pearson
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation import masks
 from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
 from geneface_jax.evaluation.pixels import psnr, ssim_map
 from geneface_jax.evaluation.scores import PixelScores
-from geneface_jax.evaluation.sync import best_lag, envelope, envelope_correlation, pearson
+from geneface_jax.evaluation.sync import best_lag, envelope, envelope_correlation
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(20, 230, (40, 40, 3), dtype=np.uint8)
@@ -78,22 +79,6 @@ def test_lmd_ignores_shifts_of_the_head_and_measures_the_mouth():
     moved = a.copy()
     moved[:, 0:17] += 50
     assert lm.lmd(moved, a) == 0
-
-
-def test_mouth_opening_is_a_ratio():
-    points = np.zeros((68, 2))
-    points[48], points[54], points[62], points[66] = [10, 0], [50, 0], [30, -4], [30, 6]
-    assert lm.mouth_opening(points) == pytest.approx(0.25)
-    assert lm.mouth_opening(7 * points) == pytest.approx(0.25)
-    numbered = lm.from_mediapipe(np.arange(478)[:, None])
-    assert numbered[[62, 66, 48, 54], 0].tolist() == [13, 14, 61, 291]
-
-
-def test_motion_lmd_forgets_identity_and_knows_its_baseline():
-    truth = RNG.normal(size=(30, 68, 3))
-    distance, still = lm.motion_lmd(truth + RNG.normal(size=(1, 68, 3)), truth)
-    assert distance == pytest.approx(0, abs=1e-9) and still > 0
-    assert lm.motion_lmd(np.zeros_like(truth), truth)[0] == pytest.approx(still)
 
 
 def test_jitter_is_zero_for_steady_motion():

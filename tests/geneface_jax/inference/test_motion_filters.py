@@ -87,20 +87,31 @@ def test_blinks_close_the_eyes_on_time_and_nothing_else():
         filters.inject_blinks(motion, 0.3, 0.05, 7, mean_face=mean_face())
 
 
-def test_the_mouth_rests_in_silence_and_only_there(motion):
-    mel = np.full((60, 80), -1.0, np.float32)
-    mel[20:40] = -5.0
-    rest = np.full(204, 9.0, np.float32)
-    closed = filters.close_mouth_in_silence(motion, mel, rest, ramp=3).reshape(-1, 68, 3)
-    points = motion.reshape(-1, 68, 3)
-    np.testing.assert_array_equal(closed[:, :48], points[:, :48])
-    np.testing.assert_array_equal(closed[:10], points[:10])
-    np.testing.assert_array_equal(closed[20:], points[20:])
-    np.testing.assert_allclose(closed[12:18, 48:], 9.0, atol=1e-5)
-    np.testing.assert_allclose(closed[10, 48:], points[10, 48:] + (9.0 - points[10, 48:]) / 3, atol=1e-5)
+def test_lle_of_a_region_leaves_the_rest_and_finds_its_own_neighbours(motion):
+    mouth = list(range(48, 68))
+    rng = np.random.default_rng(3)
+    database = rng.normal(size=(40, 68, 3)).astype(np.float32)
+    # The mouths wanted are in the database, but with other brows: the whole face's neighbours are other frames.
+    wanted = motion.reshape(-1, 68, 3).copy()
+    database[:30, mouth] = wanted[:, mouth]
+    database[:30, 17:27] += 50.0
+    database = database.reshape(-1, 204)
+    projected = filters.lle_project_points(motion, database, mouth, 1, 1.0)
+    np.testing.assert_allclose(projected, motion, atol=1e-4)
+    far = np.abs(filters.lle_project(motion, database, 1, 1.0) - motion).reshape(-1, 68, 3)
+    assert far[:, mouth].max() > 0.5
+    damaged = motion + rng.normal(size=motion.shape).astype(np.float32)
+    moved = (filters.lle_project_points(damaged, database, mouth, 5, 1.0) - damaged).reshape(-1, 68, 3)
+    assert np.abs(moved[:, :48]).max() == 0 < np.abs(moved[:, 48:]).min(axis=(1, 2)).max()
+    half = (filters.lle_project_points(damaged, database, mouth, 5, 0.5) - damaged).reshape(-1, 68, 3)
+    np.testing.assert_allclose(half, 0.5 * moved, atol=1e-5)
 
 
-def test_the_most_closed_mouth_is_closed():
-    motion = np.zeros((40, 68, 3), np.float32)
-    motion[:, [65, 66, 67], 1] = -np.linspace(2, 0, 40)[:, None]
-    np.testing.assert_allclose(filters.most_closed_mouth(motion.reshape(40, 204), mean_face()).reshape(68, 3)[66, 1], 0.0, atol=0.1)
+@pytest.mark.parametrize(("neighbours", "distinct"), [(1, 1), (4, 4), (9, 4)])
+def test_lle_mixes_k_frames_of_the_database(neighbours, distinct):
+    """K - 1 directions are what the projections of many frames around one place can span."""
+    rng = np.random.default_rng(4)
+    database = np.concatenate([rng.normal(size=(distinct, 204)), 100.0 + rng.normal(size=(3, 204))]).astype(np.float32)
+    frames = rng.normal(size=(50, 204)).astype(np.float32)
+    projected = filters.lle_project(frames, database[:distinct], neighbours)
+    assert np.linalg.matrix_rank(projected - projected[0], tol=0.05) <= distinct - 1

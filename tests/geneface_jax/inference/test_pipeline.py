@@ -1,6 +1,5 @@
 """From audio to mp4 with stand-ins for the networks: lengths, controls that act, and sentences for what is missing."""
 
-import dataclasses
 import shutil
 
 import numpy as np
@@ -12,7 +11,7 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
 from geneface_jax.inference import pipeline
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.pipeline import infer, shape_motion
+from geneface_jax.inference.pipeline import infer
 from geneface_jax.inference.video import read_video
 from tests.synthetic_subject import write_subject
 
@@ -21,12 +20,15 @@ class FakeSpeech:
     """Predicts noise scaled by the temperature, as many frames as there is audio."""
 
     kind = DataKind()
+    follows_mouth_amp = False
+    told = None
 
     @classmethod
     def load(cls, folder, *, step=None):
         return cls()
 
-    def predict(self, audio_features, f0, *, temperature, seed):
+    def predict(self, audio_features, f0, *, temperature, seed, mouth_amp):
+        FakeSpeech.told = mouth_amp
         assert audio_features.shape == (len(f0), 80) and len(f0) % 2 == 0
         noise = np.random.default_rng(seed).normal(size=(len(f0) // 2, 204))
         return (1.0 + temperature * noise).astype(np.float32)
@@ -93,6 +95,21 @@ def test_the_video_is_as_long_as_the_audio_and_carries_it(person, speech, tmp_pa
     assert np.corrcoef(sound[: len(original)], original)[0, 1] > 0.8
 
 
+@pytest.mark.parametrize("follows", [False, True])
+def test_the_mouths_amplitude_acts_once(person, speech, tmp_path, monkeypatch, follows):
+    """In the network that follows it, else in the landmarks; either way the network is told."""
+    shaped = []
+
+    def shape(motion, subject, controls, *rest):
+        shaped.append(controls.mouth_amp)
+        return np.zeros((len(motion), 68, 3), np.float32), np.full(len(motion), 0.3, np.float32)
+
+    monkeypatch.setattr(FakeSpeech, "follows_mouth_amp", follows)
+    monkeypatch.setattr(pipeline, "shape_motion", shape)
+    infer(person, speech, tmp_path / "a.mp4", Controls(mouth_amp=0.7, crf=40))
+    assert (FakeSpeech.told, shaped) == (0.7, [0.4 if follows else 0.7])
+
+
 def patch(frames):
     return np.stack([frame[10:22, 10:22].reshape(-1, 3).mean(0) for frame in frames])
 
@@ -115,55 +132,23 @@ def test_the_blink_modes_act(person, speech, tmp_path):
     assert np.ptp(blue["none"]) < 8 and np.ptp(blue["video"]) > 60
 
 
+def test_the_mouth_shuts_in_a_pause_of_the_sound(person, tmp_path, monkeypatch):
+    """The renderer's green is the mouth's height; the person's shut mouth lies below the mouth that is predicted."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000 * 3)
+    noise[16000:32000] = 0.0
+    save_wav(tmp_path / "pause.wav", noise.astype(np.float32))
+    open_mouth, shut = (
+        patch(video(person, tmp_path / "pause.wav", tmp_path, temperature=0.0, clamp=10.0, close_mouth=amount))[:, 1]
+        for amount in (0.0, 1.0)
+    )
+    assert np.ptp(open_mouth) < 6
+    assert abs(shut[32:44].mean() - open_mouth[32:44].mean()) > 6 and abs(shut[:20].mean() - open_mouth[:20].mean()) < 3
+
+
 def test_background_and_size_act(person, speech, tmp_path):
     frames = video(person, speech, tmp_path, bg="#00ff00", size=64)
     assert frames[0].shape == (64, 64, 3)
     assert np.abs(frames[0][2, 2].astype(int) - [0, 255, 0]).max() < 12
-
-
-def test_motion_controls_act():
-    def shape(**changes):
-        return shape_motion(motion, subject, Controls(temperature=0.0, **changes))
-
-    rng = np.random.default_rng(0)
-    t, train = 110, rng.normal(size=(60, 68, 3)).astype(np.float32)
-    motion = rng.normal(0, 1, (t, 204)).astype(np.float32)
-    openness = np.where(np.arange(60) % 15 == 7, 0.02, 0.3).astype(np.float32)
-    subject = FakeSubject(train, train.mean(0), train.std(0), openness, 60)
-
-    plain, _ = shape(blink_mode="none", clamp=10, smooth=0)
-    np.testing.assert_allclose(plain.reshape(t, 204), motion, atol=1e-4)
-    normalised = (shape(blink_mode="none", clamp=1.0, smooth=0)[0] - subject.motion_mean) / subject.motion_std
-    assert np.abs(normalised).max() < 1.001
-    rough, smooth = (np.abs(np.diff(shape(blink_mode="none", smooth=s)[0], axis=0)).mean() for s in (0.0, 0.8))
-    assert smooth < 0.6 * rough
-    small, large = (shape(blink_mode="none", clamp=10, smooth=0, mouth_amp=amp)[0] for amp in (0.1, 0.8))
-    assert np.ptp(small[:, 48:], axis=0).mean() < 0.5 * np.ptp(large[:, 48:], axis=0).mean()
-    np.testing.assert_array_equal(small[:, 17:48], large[:, 17:48])  # the jaw (0 to 16) follows the mouth
-
-    def distance(x):
-        flat = x.reshape(len(x), 204)
-        return np.linalg.norm(flat[:, None] - train.reshape(1, 60, 204), axis=-1).min(1).mean()
-
-    assert distance(shape(blink_mode="none", lle=1.0, clamp=10, smooth=0)[0]) < 0.7 * distance(plain)
-
-    replayed, eyes = shape(blink_mode="video")
-    np.testing.assert_array_equal(replayed[:60, 36:48], train[:, 36:48])
-    np.testing.assert_array_equal(eyes[:60], openness)
-    _, eyes = shape(blink_mode="period")
-    assert eyes.min() < 0.15 and np.median(eyes) > 0.25 and len(eyes) == t
-    _, eyes = shape(blink_mode="none")
-    np.testing.assert_allclose(eyes, 0.3)
-
-
-@dataclasses.dataclass
-class FakeSubject:
-    motion: np.ndarray
-    motion_mean: np.ndarray
-    motion_std: np.ndarray
-    eye_openness: np.ndarray
-    n_train: int
-    mean_face: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((68, 3), np.float32))
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(person, speech, tmp_path):

@@ -10,7 +10,7 @@ from configs import audio2motion as audio2motion_config
 from geneface_jax.data.model_audio import SILENCE, model_audio
 from geneface_jax.training import losses_motion as losses
 from geneface_jax.training.audio_augment import augment, augment_batch, warp_frequency
-from geneface_jax.training.motion_metrics import correlation, motion_lmd, mouth_opening, summarise
+from geneface_jax.training.motion_metrics import summarise
 from geneface_jax.training.speech_optimizer import adam, learning_rate, rmsprop
 from geneface_jax.training.sync_expert import auc, window_scores
 from tests.synthetic_corpus import speech_and_motion
@@ -78,11 +78,10 @@ def test_augmentation_of_an_item_depends_on_its_number_alone(audio):
 
 def test_metrics_ignore_the_face_and_see_the_mouth():
     truth = speech_and_motion(np.random.default_rng(0), 80)[2]
-    assert motion_lmd(truth + 3.0, truth) < 1e-5 and correlation(mouth_opening(truth), mouth_opening(2 * truth)) > 0.999
-    assert correlation(np.ones(5), np.arange(5.0)) == 0.0
-    report = summarise([np.zeros_like(truth), truth], [truth, truth])
+    report = summarise([np.zeros_like(truth), truth + 3.0], [truth, truth])
     np.testing.assert_allclose(report["val/lmd_ratio"], 0.5, rtol=1e-4)
-    assert mouth_opening(truth).min() >= 0 and mouth_opening(truth).max() > 1
+    # The mouth that stands still counts as uncorrelated.
+    np.testing.assert_allclose(report["val/mouth_correlation"], 0.5, rtol=1e-4)
 
 
 def test_auc():

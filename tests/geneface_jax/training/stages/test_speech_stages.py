@@ -8,7 +8,7 @@ import pytest
 
 from geneface_jax.errors import InputError
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.io import checkpoints, configs
+from geneface_jax.io import checkpoints, configs, selected
 from geneface_jax.training import devices
 from geneface_jax.training.stages import get_stage
 from tests.synthetic_corpus import speech_and_motion, write_corpus
@@ -126,6 +126,47 @@ def test_postnet_trains_the_vae_first_and_then_the_gan(postnet):
         assert equal(before["batch_stats"]["audio2motion"], after["batch_stats"]["audio2motion"])
     assert metrics[0]["finetune/mse"] > 0 == metrics[0]["adv"]
     assert metrics[-1]["adv"] > 0 == metrics[-1]["finetune/mse"]
+
+
+def test_every_network_reports_its_rate_and_gradient(syncnet, vae, postnet):
+    for fixture in (syncnet, vae):
+        assert all(step["grad_norm"] > 0 and step["lr"] > 0 for step in fixture[2])
+    _, _, metrics, _ = postnet
+    for step, measured in enumerate(metrics):
+        active = {"audio2motion"} if step < 3 else {"postnet", "discriminator"}
+        for kind in ("lr", "grad_norm"):
+            assert {name for name in ("audio2motion", "postnet", "discriminator") if measured[f"{kind}/{name}"] > 0} == active
+    assert metrics[3]["lr/discriminator"] == pytest.approx(1e-4)
+
+
+def test_curves_are_laid_out_by_tags_that_exist(syncnet, vae, postnet):
+    for stage, _, metrics, scalars in (syncnet, vae, postnet):
+        known = {f"tr/{tag}" for tag in metrics[-1]} | set(scalars)
+        assert {tag for tags in stage.charts.values() for tag in tags} <= known
+
+
+def test_validation_shows_landmarks_and_the_distance_to_the_person(vae, postnet):
+    for stage, states, _, _ in (vae, postnet):
+        video = stage.evaluate(states[-1], stage.data(), STEPS).videos["val/landmarks"]
+        assert video.dtype == np.uint8 and video.shape[1:] == (160, 320, 3) and 1 < len(video) <= 75
+        assert video.std() > 10
+    scalars = postnet[-1]
+    assert scalars["val/frechet"] > 0 and scalars["val_vae/diversity"] > 0 and scalars["val/frechet"] != scalars["val_vae/frechet"]
+
+
+def test_inference_takes_the_selected_step(folder, postnet, tmp_path):
+    stage, states, _, _ = postnet
+    for step in (4, STEPS):
+        checkpoints.save(tmp_path, step, states[step], {"config": stage.config, "metrics": {}})
+
+    def speak(step=None):
+        mel, f0, _ = speech_and_motion(np.random.default_rng(9), 20)
+        return AudioToMotion.load(tmp_path, step=step).predict(mel, f0)
+
+    np.testing.assert_array_equal(speak(), speak(STEPS))
+    selected.write(tmp_path, 4, {})
+    np.testing.assert_array_equal(speak(), speak(4))
+    assert np.abs(speak(4) - speak(STEPS)).max() > 1e-6
 
 
 def test_inference_speaks_with_the_persons_face(folder, postnet):

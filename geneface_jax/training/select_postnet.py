@@ -1,0 +1,275 @@
+"""Which of a PostNet's checkpoints to use: GeneFace's three rules of thumb made a procedure.
+
+GeneFace's guide asks for the lowest possible validation sync and mse, a discriminator that can no longer tell (0.5 for real and for
+generated landmarks), and as few steps as possible, since a GAN that is trained for too long answers every input with the same face.
+Here the first two become one cost, the third breaks ties, and what the rules are meant to prevent is looked for by itself. Nothing but
+the work folder is read: the validation figures are of the end of the person's own video and of the corpus' held-out speakers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from geneface_jax.errors import InputError
+from geneface_jax.io import checkpoints, configs
+from geneface_jax.training.summaries import read_metrics
+
+SOUND, COLLAPSED, UNDERFITTED = "sound", "collapsed", "under-fitted"
+"""Verdicts on a run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Thresholds of the procedure.
+
+    Attributes:
+      tolerance: candidates that cost at most this much more than the cheapest are level; the one of fewest steps wins.
+      disc_weight: cost of a discriminator that is off 0.5 by 1.
+      sync_floor: a validation sync below it counts as it: relative differences between tiny losses mean nothing.
+      collapse: a generator whose diversity falls below this share of its VAE's has collapsed (a quarter of the variance: the mouth's
+        answer to the speech is half as large).
+      collapse_floor: as a share of the person's own variance; below it the motion has collapsed whatever the VAE does.
+      winning: the discriminator has won when it gives this or more to the person and 1 - this or less to the generator.
+      asleep: mean of both scores (0.5 when it has learnt anything) below which the discriminator has hardly begun.
+      falling: fall of val/mse over the last third of the adversarial updates, as a share, that says the run ended too early.
+      moved: a generator has moved when val/mse or val/frechet fell to this share of the VAE's.
+      astray: val/mse as a share of the VAE's from which it is the learning rate, not the number of steps, that is to blame.
+    """
+
+    tolerance: float = 0.1
+    disc_weight: float = 0.5
+    sync_floor: float = 0.05
+    collapse: float = 0.25
+    collapse_floor: float = 0.05
+    winning: float = 0.85
+    asleep: float = 0.35
+    falling: float = 0.05
+    moved: float = 0.98
+    astray: float = 1.5
+
+
+@dataclasses.dataclass
+class Candidate:
+    """A checkpoint with everything that was measured at its step; what a run didn't log is None.
+
+    Attributes:
+      step: updates, adversarial: those of the GAN among them.
+      mse, sync, frechet, diversity: `val/...`; vae_*: the same of the VAE without PostNet.
+      disc_pos_conf, disc_neg_conf, adv: means since the evaluation before.
+      cost: see `rank`. rank: 1 is the choice. reason: of the rank, in words.
+    """
+
+    step: int
+    adversarial: int
+    mse: float
+    sync: float | None = None
+    frechet: float | None = None
+    diversity: float | None = None
+    vae_mse: float | None = None
+    vae_frechet: float | None = None
+    vae_diversity: float | None = None
+    disc_pos_conf: float | None = None
+    disc_neg_conf: float | None = None
+    adv: float | None = None
+    cost: float = 0.0
+    rank: int = 0
+    reason: str = ""
+
+    @property
+    def disc_gap(self) -> float:
+        """How far the discriminator's farther score is from 0.5; 0.5 when none was logged."""
+        if self.disc_pos_conf is None or self.disc_neg_conf is None:
+            return 0.5
+        return max(abs(self.disc_pos_conf - 0.5), abs(self.disc_neg_conf - 0.5))
+
+    def collapsed(self, rules: Rules) -> bool:
+        """Whether different speech gives (nearly) the same face; False when the diversity wasn't logged."""
+        if self.diversity is None:
+            return False
+        from_vae = self.vae_diversity is not None and self.diversity < rules.collapse * self.vae_diversity
+        return from_vae or self.diversity < rules.collapse_floor
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The outcome.
+
+    Attributes:
+      step: the chosen checkpoint. verdict: "sound", "collapsed" or "under-fitted", on the run.
+      findings: sentences about the run. candidates: best first. rules: the thresholds used.
+    """
+
+    step: int
+    verdict: str
+    findings: list[str]
+    candidates: list[Candidate]
+    rules: Rules
+
+    def record(self) -> dict:
+        """What is worth keeping, as plain JSON."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "step"}
+
+
+def select(workdir: str | os.PathLike, rules: Rules | None = None) -> Selection:
+    """Ranks the checkpoints of a PostNet work folder and judges the run.
+
+    Raises:
+      InputError: no checkpoints, another stage, or none of the checkpoints was evaluated after adversarial training.
+    """
+    rules = rules or Rules()
+    saved = checkpoints.steps(workdir)
+    if not saved:
+        raise InputError(
+            f"no checkpoint in {Path(workdir) / checkpoints.FOLDER}: train a PostNet with `geneface train`, or name its folder."
+        )
+    first = adversarial_start(workdir)
+    evaluated = curve(workdir, first)
+    candidates = [candidate for candidate in evaluated if candidate.step in saved]
+    if not candidates:
+        raise InputError(
+            f"none of the checkpoints {', '.join(map(str, saved))} in {workdir} was evaluated after adversarial training (from step "
+            f"{first} on): set config.train.eval_every and save_every to the same number and train again."
+        )
+    candidates = rank(candidates, rules)
+    verdict, findings = judge(evaluated, candidates, rules)
+    return Selection(candidates[0].step, verdict, findings, candidates, rules)
+
+
+def adversarial_start(workdir: str | os.PathLike) -> int:
+    """Updates before the first adversarial one. Raises InputError when the work folder is of another stage than PostNet."""
+    config = configs.load_saved(workdir)
+    if config.get("stage") != "postnet":
+        raise InputError(f"{workdir} belongs to the stage {config.get('stage')}, not postnet; give a PostNet's work folder.")
+    return int(config.finetune_audio2motion.steps) if "finetune_audio2motion" in config else 0
+
+
+def curve(workdir: str | os.PathLike, first: int) -> list[Candidate]:
+    """Every evaluation after update `first` (the adversarial ones), by step."""
+    rows: dict[int, dict[str, float]] = {}
+    for row in read_metrics(workdir):
+        rows.setdefault(int(row["step"]), {}).update(row)
+    found, since = [], first
+    for step in sorted(step for step, row in rows.items() if step > first and "val/mse" in row):
+        row = rows[step]
+        values = {name: row.get(f"val/{name}") for name in ("mse", "sync", "frechet", "diversity")}
+        values |= {f"vae_{name}": row.get(f"val_vae/{name}") for name in ("mse", "frechet", "diversity")}
+        for name in ("disc_pos_conf", "disc_neg_conf", "adv"):
+            logged = [rows[at][f"tr/{name}"] for at in rows if since < at <= step and f"tr/{name}" in rows[at]]
+            values[name] = sum(logged) / len(logged) if logged else None
+        found.append(Candidate(step, step - first, **values))
+        since = step
+    return found
+
+
+def rank(candidates: Sequence[Candidate], rules: Rules) -> list[Candidate]:
+    """Sorts candidates, fills in cost, rank and reason.
+
+    The cost is the excess of val/mse over the lowest one and that of val/sync over the lowest one (as shares), plus `disc_weight` times the
+    discriminator's distance from 0.5. Among those within `tolerance` of the cheapest the one of fewest steps wins; the others follow by
+    cost, collapsed ones last.
+    """
+    collapsed = {candidate.step for candidate in candidates if candidate.collapsed(rules)}
+    healthy = [candidate for candidate in candidates if candidate.step not in collapsed] or list(candidates)
+    best_mse = min(candidate.mse for candidate in healthy)
+    best_sync = min((candidate.sync for candidate in healthy if candidate.sync is not None), default=None)
+    excesses = {}
+    for candidate in candidates:
+        sync = _excess(candidate.sync, best_sync, rules.sync_floor)
+        excesses[candidate.step] = {"val/mse": _excess(candidate.mse, best_mse, 1e-12), "val/sync": sync}
+        candidate.cost = sum(excesses[candidate.step].values()) + rules.disc_weight * candidate.disc_gap
+    lowest = min(candidate.cost for candidate in healthy)
+    level = [candidate for candidate in healthy if candidate.cost <= lowest + rules.tolerance]
+    choice = min(level, key=lambda candidate: candidate.step)
+    ordered = sorted(candidates, key=lambda c: (c is not choice, c not in healthy, c.cost, c.step))
+    for place, candidate in enumerate(ordered, 1):
+        candidate.rank = place
+        words = [f"{tag} {share:.0%} above the lowest" for tag, share in excesses[candidate.step].items() if share >= 0.005]
+        words.append(f"discriminator off 0.5 by {candidate.disc_gap:.2f}")
+        if candidate.step in collapsed:
+            words.insert(0, "mode collapse")
+        if candidate is choice:
+            words.insert(0, f"fewest steps of {len(level)} as good as the best" if len(level) > 1 else "the best of all")
+        elif candidate in level:
+            words.insert(0, f"as good, but {candidate.step - choice.step} steps more")
+        candidate.reason = "; ".join(words)
+    return ordered
+
+
+def judge(evaluated: Sequence[Candidate], ranked: Sequence[Candidate], rules: Rules) -> tuple[str, list[str]]:
+    """The verdict on a run and sentences that say why.
+
+    Args:
+      evaluated: every evaluation, by step. ranked: the candidates, best first.
+      rules: the thresholds.
+    """
+    choice, findings = ranked[0], []
+    collapsed = [candidate for candidate in evaluated if candidate.collapsed(rules)]
+    if collapsed:
+        worst = min(collapsed, key=lambda candidate: candidate.diversity)
+        beside = "" if worst.vae_diversity is None else f", the VAE alone {worst.vae_diversity:.0%}"
+        findings.append(
+            f"Mode collapse from step {collapsed[0].step} on: different speech gives nearly the same face (at step {worst.step} it moves "
+            f"the mouth {worst.diversity:.0%} as much as the person does, in variance{beside}). Train for fewer steps, with a larger "
+            "config.loss.mse and config.loss.sync or a smaller config.optimizer.postnet.lr."
+        )
+    elif all(candidate.diversity is None for candidate in evaluated):
+        findings.append("This run logged no val/diversity, so a mode collapse would go unseen: look at its landmarks.")
+    if choice.collapsed(rules):
+        return COLLAPSED, findings
+
+    early = _underfitting([candidate for candidate in evaluated if candidate not in collapsed], choice, rules)
+    if early:
+        findings += early
+        return UNDERFITTED, findings
+    newest = max(ranked, key=lambda candidate: candidate.step)
+    if not collapsed and newest.cost > choice.cost + rules.tolerance:
+        findings.append(
+            f"Over-training: step {newest.step} is worse than {choice.step} ({newest.reason}). Nothing to do, the choice is before it."
+        )
+    if choice.sync is None:
+        findings.append("This run had no SyncNet, so val/sync took no part in the choice.")
+    return SOUND, findings
+
+
+def _underfitting(evaluated: Sequence[Candidate], choice: Candidate, rules: Rules) -> list[str]:
+    """Signs, as sentences, that the generator has not arrived at the person; empty when there are none."""
+    last, signs = evaluated[-1], []
+    way_out = "train longer (config.train.steps)"
+    if last.disc_pos_conf is not None and last.disc_neg_conf is not None:
+        mean = (last.disc_pos_conf + last.disc_neg_conf) / 2.0
+        scores = f"{last.disc_pos_conf:.2f} to the person and {last.disc_neg_conf:.2f} to the generator"
+        if mean < rules.asleep:
+            signs.append(
+                f"Under-fitting: the discriminator has hardly begun to learn (it gives {scores}), so it taught nothing; {way_out}."
+            )
+        if last.disc_pos_conf >= rules.winning and last.disc_neg_conf <= 1.0 - rules.winning:
+            signs.append(
+                f"Under-fitting: the discriminator wins (it gives {scores}), the generator hasn't moved towards the person; "
+                "raise config.loss.adv or config.optimizer.postnet.lr."
+            )
+    before = [candidate for candidate in evaluated if candidate.adversarial <= last.adversarial * 2 / 3]
+    if before and last.mse <= min(candidate.mse for candidate in evaluated):
+        fall = 1.0 - last.mse / before[-1].mse
+        if fall > rules.falling:
+            signs.append(f"Under-fitting: val/mse was still falling at the end ({fall:.0%} since step {before[-1].step}); {way_out}.")
+    pairs = [(choice.mse, choice.vae_mse), (choice.frechet, choice.vae_frechet)]
+    shares = [value / max(vae, 1e-12) for value, vae in pairs if value is not None and vae is not None]
+    if shares and min(shares) > rules.moved:
+        signs.append(
+            f"Under-fitting: at step {choice.step} the generator is no nearer to the person than the VAE alone (val/mse {shares[0]:.0%} of "
+            f"the VAE's); {way_out if shares[0] < rules.astray else 'it has gone astray: lower config.optimizer.postnet.lr'}."
+        )
+    return signs
+
+
+def _excess(value: float | None, best: float | None, floor: float) -> float:
+    """Relative excess of a loss over the best one; infinite when it isn't a number, 0 when nobody has it."""
+    if best is None:
+        return 0.0
+    if value is None or not math.isfinite(value):
+        return math.inf
+    return max(value, floor) / max(best, floor) - 1.0
