@@ -1,4 +1,4 @@
-"""Array operations of neural radiance fields, one folder per operation.
+"""Array operations of neural radiance fields, one folder per operation; see docs/kernels.md.
 
-Every operation is plain `jax.numpy` here: the path that runs on CPU, GPU and TPU alike. Nothing in this package imports geneface_jax.
+Plain `jax.numpy` on CPU, GPU and TPU, and Pallas kernels for NVIDIA GPUs. Imports jax and numpy alone, nothing of geneface_jax.
 """
