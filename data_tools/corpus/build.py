@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_tools.audio.features import MEL_F0, AudioFeatures
+from data_tools.audio.features import MEL_F0, SAMPLE_RATE, AudioFeatures, mel_f0
 from data_tools.corpus.clip_file import clip_path, read_clip
 from data_tools.corpus.journal import FILE, Journal
 from data_tools.corpus.publish import FORMAT, FORMAT_VERSION, histogram, publish
@@ -179,6 +179,8 @@ class _Build:
             return
         # Threads of MediaPipe and of the caller's libraries don't survive a fork.
         context = multiprocessing.get_context("spawn")
+        # Compiles librosa's numba functions and stores them once: workers that did so at the same moment could crash each other.
+        mel_f0(np.zeros(SAMPLE_RATE, np.float32))
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
             waiting: dict[concurrent.futures.Future, Piece] = {}
             for piece in pieces:
