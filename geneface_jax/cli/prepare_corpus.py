@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
+
 EPILOG = (
     "The same command goes on where it stopped, and applies changed filters to what is measured already. Any key of configs/corpus.py can "
     "be set with --config.key=value: --config.filters.min_face_pixels=60. docs/corpus.md says what the filters mean."
@@ -17,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", metavar="DIR", help="folder of videos: one folder per speaker, or LRS3's pretrain/trainval/test")
     parser.add_argument("--out", required=True, metavar="DIR", help="corpus folder")
     parser.add_argument("--config", default="corpus", metavar="FILE", help="config file, or its name in configs/ (default %(default)s)")
-    parser.add_argument("--audio", default="mel_f0", choices=["mel_f0", "hubert"], help="audio features (default %(default)s)")
-    parser.add_argument("--hubert", metavar="DIR", help="with --audio hubert: the model's folder, as in `geneface prepare`")
+    add_audio_arguments(parser)
     parser.add_argument("--syncnet", metavar="DIR", help="work folder of a trained SyncNet: drop clips whose sound it finds out of place")
     parser.add_argument("--limit", type=int, metavar="N", help="look at N videos only, spread over the speakers")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default %(default)s)")
@@ -27,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints what was dropped and why, and the corpus folder last."""
-    from data_tools.audio.features import MEL_F0
     from data_tools.corpus.build import Scorer, build_corpus
     from data_tools.corpus.publish import histogram
     from data_tools.corpus.settings import CorpusSettings
@@ -38,13 +38,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}: write 1 or more.")
     settings = CorpusSettings.from_mapping(configs.load(args.config, args.overrides))
-    if args.hubert and args.audio != "hubert":
-        raise InputError(f"--hubert is given with --audio {args.audio}: write --audio hubert, or leave --hubert out.")
-    audio, scorer = MEL_F0, None
-    if args.audio != MEL_F0.name:
-        from geneface_jax.inference.audio_features import audio_features
-
-        audio = audio_features(args.audio, args.hubert)
+    audio, scorer = chosen_audio(args), None
     if args.syncnet:
         from geneface_jax.data.data_kind import DataKind
         from geneface_jax.training.sync_score import sync_scorer

@@ -108,12 +108,17 @@ def check_shapes(found: Mapping[str, Any], expected: Mapping[str, Any], what: st
         raise InputError(f"{what} does not fit the model: {'; '.join(problems)}")
 
 
-def flat_shapes(tree: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
-    """Path -> shape of every leaf."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def flat_shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of every leaf of a nested dict."""
+    return {path: tuple(np.shape(leaf)) for path, leaf in flat_leaves(tree).items()}
+
+
+def flat_leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Path -> leaf of a nested dict; parts of a path are separated by "/"."""
+    leaves: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            shapes |= flat_shapes(value, f"{prefix}{name}/")
+            leaves |= flat_leaves(value, f"{prefix}{name}/")
         else:
-            shapes[f"{prefix}{name}"] = tuple(np.shape(value))
-    return shapes
+            leaves[f"{prefix}{name}"] = value
+    return leaves

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from geneface_jax.convert.layers import flat_shapes, put
+from geneface_jax.convert.layers import flat_leaves, flat_shapes, put
 from geneface_jax.errors import InputError
 
 Converter = Callable[[Mapping[str, np.ndarray]], dict[str, Any]]
@@ -47,17 +47,6 @@ def match(weights: Mapping[str, np.ndarray], converter: Converter, expected: Map
             put(variables, path, array)
     problems += [f"{path} is missing" for path in shapes if path not in seen]
     return variables, problems
-
-
-def flat_leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Path -> leaf of a nested dict; parts of a path are separated by "/"."""
-    leaves: dict[str, np.ndarray] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= flat_leaves(value, f"{prefix}{name}/")
-        else:
-            leaves[f"{prefix}{name}"] = value
-    return leaves
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from geneface_kernels.bit_grid import from_morton_order
 
 from geneface_jax.convert.layers import Rule, convert
 
@@ -32,8 +31,3 @@ def head(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "ambient_embedder.embeddings": "ambient_encoder/table",
     }
     return {"params": convert(layers, rules, values)["params"]}
-
-
-def density_grid(weights: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Running densities [C, R, R, R] float32, x slowest (theirs are in Morton order)."""
-    return np.asarray(from_morton_order(np.asarray(weights["density_grid"], np.float32)))

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from geneface_kernels import backend, golden
-from geneface_kernels.compositing import composite, composite_train
+from geneface_kernels.compositing import composite_train
 from geneface_kernels.compositing import golden as recorded
+
+from tests.kernels.slot_compositing import composite
 
 STEP = 0.1
 ROWS = 400

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from geneface_kernels import backend
-from geneface_kernels.compositing import StepState, composite, composite_step
+from geneface_kernels.compositing import StepState, composite_step
+
+from tests.kernels.slot_compositing import composite
 
 STEP = 0.1
 

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from geneface_kernels.golden import Check, compare
 
-from geneface_jax.convert.match import Converter, flat_leaves, match
+from geneface_jax.convert.layers import flat_leaves
+from geneface_jax.convert.match import Converter, match
 from geneface_jax.convert.speech_checkpoint import Family
 from geneface_jax.errors import InputError
 from geneface_jax.io import configs

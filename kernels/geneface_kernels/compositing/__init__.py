@@ -1,8 +1,7 @@
 """Volume rendering of sampled rays (Max 1995, the discrete form used by NeRF): training and inference, packed and in slots."""
 
-from geneface_kernels.compositing.padded import composite
 from geneface_kernels.compositing.step import composite_step
 from geneface_kernels.compositing.sums import Composite, StepState
 from geneface_kernels.compositing.train import composite_train
 
-__all__ = ["Composite", "StepState", "composite", "composite_step", "composite_train"]
+__all__ = ["Composite", "StepState", "composite_step", "composite_train"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from geneface_jax.convert import speech_checkpoint as speech
-from geneface_jax.convert.match import flat_leaves
+from geneface_jax.convert.layers import flat_leaves
 from geneface_jax.convert.parity import catalog
 from geneface_jax.convert.parity.vectors import Network, Vectors
 from geneface_jax.inference.motion_filters import lle_project

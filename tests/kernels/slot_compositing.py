@@ -1,10 +1,9 @@
-"""Compositing of samples that lie in slots, a fixed number a ray: pure jax.numpy, differentiated by jax."""
+"""Compositing of samples that lie in slots, a fixed number a ray, differentiated by jax: the short form that the ops are compared with."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-
 from geneface_kernels.compositing.sums import Composite
 
 
