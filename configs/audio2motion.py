@@ -1,11 +1,9 @@
 """audio2motion VAE: speech of any speaker -> 68 landmarks.
 
-demo: 96 wide, hears both audio frames of a video frame, on a small corpus of synthetic voices with strong audio augmentation. On the avatar
-corpus after 1,500 updates (three to six minutes on two CPU cores), on two held-out speakers: val/lmd_ratio 0.54 (mouth error relative to no
-motion), val/mouth_correlation 0.84; real voices move the mouth too (correlation with the loudness about 0.5).
-reference: the network,
-losses and schedule of GeneFace's `lm3d_vae_sync` (256 wide, 11 million parameters, 40,000 updates), for a large corpus. The original
-filled a batch with at most 60,000 audio frames of whole clips; here 128 windows of 200 video frames hold as many.
+demo: 96 wide, hears both audio frames of a video frame, on a small corpus of synthetic voices with strong audio augmentation. What is
+shipped is configs/audio2motion_pitch.py.
+reference: the network, losses and schedule of GeneFace's `lm3d_vae_sync` (256 wide, 11 million parameters, 40,000 updates), for a large
+corpus. The original filled a batch with at most 60,000 audio frames of whole clips; here 128 windows of 200 video frames hold as many.
 
     geneface train --config configs/audio2motion.py:demo --workdir MODELS/audio2motion \
         --config.data.corpus=CORPUS --config.data.syncnet=MODELS/syncnet

@@ -1,8 +1,8 @@
 """SyncNet: does this mouth belong to this sound?
 
 demo: 32 wide, on a small corpus of synthetic voices, with strong audio augmentation so that it also hears real ones. On the avatar corpus
-(8 speakers train, 2 are held out) after 4,000 updates, about five minutes on two CPU cores: val/auc_clip 0.97 on single 0.2 s clips,
-val/auc 1.00 on voiced one-second windows. reference: the network and schedule of GeneFace's `lm3d_syncnet` (128 wide,
+(16 speakers and 21 minutes train, 2 speakers are held out) after 4,000 updates, about five minutes on two CPU cores: val/auc_clip 0.977 on
+single 0.2 s clips, val/auc 1.00 on voiced one-second windows. reference: the network and schedule of GeneFace's `lm3d_syncnet` (128 wide,
 1,024 clip pairs a step, 40,000 updates, cosine schedule), for a large corpus.
 
     geneface train --config configs/syncnet.py:demo --workdir MODELS/syncnet --config.data.corpus=CORPUS

@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     video.add_argument("--size", type=int, default=512, help="side of the square picture in pixels")
     video.add_argument("--seconds", type=float, default=None, help="only the first so many seconds")
     corpus = verbs.add_parser("corpus", help="motion and audio features of all corpus speakers, nothing rendered")
+    corpus.add_argument("--sentences", type=int, default=None, help="of each speaker, the first so many (default: all)")
     for verb in (video, corpus):
         verb.add_argument("--out", type=Path, required=True, help="folder to make")
         verb.add_argument("--seed", type=int, default=0, help="of head movement, blinks and brows")
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.verb == "corpus":
-            meta = make_corpus(options.out, options.seed)
+            meta = make_corpus(options.out, options.seed, options.sentences)
             seconds = sum(clip["n_frames"] for clip in meta["clips"]) / 25
             print(f"{options.out}: {len(meta['clips'])} clips of {len({c['speaker'] for c in meta['clips']})} speakers, {seconds:.0f} s")
             return 0

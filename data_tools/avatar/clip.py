@@ -26,7 +26,7 @@ from data_tools.video.ffmpeg import ffmpeg_executable, file_argument
 CRF, AUDIO_BITRATE = 12, "160k"
 """Nearly lossless: what is lost later is then the model's."""
 
-PARTS = ("train", "heldout")
+PARTS = ("train", "heldout", "unseen")
 
 
 def render_clip(
@@ -46,7 +46,8 @@ def render_clip(
     Args:
       out: folder to make; it must not exist or be empty.
       speaker: a name of `speech.voices()`.
-      part: "train", the speaker's recording, or "heldout", a sentence the demo person never says in training.
+      part: "train", the speaker's recording; of the demo person also "heldout", a sentence, and "unseen", twenty more, which it never
+        says in training.
       size: pixels of the square picture's side; even, 64 to 2048.
       seconds: only the first so many seconds.
       seed: of head movement, blinks and brows.
@@ -99,7 +100,7 @@ def truth_arrays(performance: Performance, size: int) -> dict[str, np.ndarray]:
 def _choose(speaker: str, part: str, seconds: float | None):
     if part not in PARTS:
         raise InputError(f"The avatar has no part {part!r}: choose one of {', '.join(PARTS)}.")
-    clip = recording(speaker if part == "train" else f"{speaker}_heldout")
+    clip = recording(speaker if part == "train" else f"{speaker}_{part}")
     if seconds is None:
         return clip
     if seconds < 1.0 / FPS:

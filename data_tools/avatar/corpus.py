@@ -15,12 +15,13 @@ from data_tools.avatar.whole_folder import whole_folder
 from data_tools.errors import InputError
 
 
-def make_corpus(out: str | os.PathLike, seed: int = 0) -> dict:
+def make_corpus(out: str | os.PathLike, seed: int = 0, sentences: int | None = None) -> dict:
     """Writes the corpus folder: one clip per sentence, two speakers wholly in "val"; nothing is rendered.
 
     Args:
       out: folder to make; it must not exist or be empty.
       seed: of head movement, blinks and brows.
+      sentences: of each speaker, the first so many; all of them when None. PostNet needs variety, not volume.
 
     Returns:
       The content of `meta.json`.
@@ -36,7 +37,7 @@ def make_corpus(out: str | os.PathLike, seed: int = 0) -> dict:
     for speaker, split in voices().items():
         if split not in ("train", "val"):
             continue
-        for clip in sentence_clips(speaker):
+        for clip in sentence_clips(speaker)[:sentences]:
             mel, f0 = features_for_frames(clip.samples, clip.n_frames)
             arrays[f"{clip.name}/audio_features"] = mel.astype(np.float16)
             arrays[f"{clip.name}/f0"] = f0.astype(np.float16)

@@ -63,7 +63,7 @@ def look(speaker: str) -> dict[str, float]:
 
 
 def recording(name: str) -> SpeechClip:
-    """A whole recording: a speaker's name, or `demo_heldout`, the sentence the demo person never says in training.
+    """A whole recording: a speaker's name, or `demo_heldout` and `demo_unseen`, what the demo person never says in training.
 
     Raises:
       InputError: there is no such recording.
@@ -71,7 +71,7 @@ def recording(name: str) -> SpeechClip:
     files = [SPEECH_FOLDER / f"{name}{suffix}" for suffix in (".ogg", ".wav")]
     found = [file for file in files if file.is_file()]
     if not found:
-        raise InputError(f"The avatar has no recording {name!r}: choose one of {', '.join([*voices(), 'demo_heldout'])}.")
+        raise InputError(f"The avatar has no recording {name!r}: choose one of {', '.join([*voices(), 'demo_heldout', 'demo_unseen'])}.")
     samples, rate = soundfile.read(found[0], dtype="float32")
     if rate != SAMPLE_RATE:
         raise InputError(f"{found[0]} has {rate} Hz, not {SAMPLE_RATE}: make it again with data_tools.avatar.record_speech.")

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 
-def masked_mse(prediction: jax.Array, truth: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean squared error over the unmasked frames of [B, T, D]."""
-    return jnp.sum(jnp.square((prediction - truth) * mask[..., None])) / (_frames(mask) * truth.shape[-1])
+def masked_mse(prediction: jax.Array, truth: jax.Array, mask: jax.Array, weights: jax.Array | float = 1.0) -> jax.Array:
+    """Mean squared error over the unmasked frames of [B, T, D]; `weights` ([D] or a number) are of the squares."""
+    return jnp.sum(jnp.square((prediction - truth) * mask[..., None]) * weights) / (_frames(mask) * truth.shape[-1])
 
 
 def continuity(prediction: jax.Array, truth: jax.Array, mask: jax.Array) -> jax.Array:

@@ -40,6 +40,7 @@ from geneface_jax.training.sync_expert import SyncExpert
 from geneface_jax.training.vae_step import build_network, item_noise, vae_gradients
 
 NETWORKS = ("postnet", "discriminator", "audio2motion")
+UPPER_FACE = slice(17, 48)
 ADVERSARIES = ("postnet", "discriminator")
 METRICS = ("mse", "sync", "adv", "disc_neg_conf", "disc_pos_conf", "disc_fake_loss", "disc_true_loss")
 FINETUNE_METRICS = ("mse", "continuity", "kl", "sync")
@@ -201,7 +202,7 @@ class PostNetStage:
             collections = {"params": postnet, **updates}
             fake, updates = self.generator.apply(collections, samples["corpus"], train=True, mutable=["batch_stats"])
             losses = {
-                "mse": masked_mse(own, person["motion"], person["mask"]),
+                "mse": masked_mse(own, person["motion"], person["mask"], upper_face_weights(weights.mse_upper)),
                 "adv": lsgan_generator(discriminate(params["discriminator"], fake, rng_dropout[0]), corpus["mask"]),
                 "sync": jnp.zeros(()),
             }
@@ -285,6 +286,13 @@ class PostNetStage:
             cosines = [expert_cosines(self.expert, pair.audio, motion, self.std) for pair, motion in zip(others, heard, strict=True)]
             scalars["val/sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
         return Evaluation(scalars, videos=landmark_clip(truth[0], own[0], self.std, self.constants["motion_mean"], self.config.eval_video))
+
+
+def upper_face_weights(weight: float) -> np.ndarray:
+    """[204] weights of squared errors: `weight` on brows, nose and eyes (points 17 to 47), 1 on jaw and mouth."""
+    weights = np.ones((68, 3), np.float32)
+    weights[UPPER_FACE] = weight
+    return weights.reshape(-1)
 
 
 def make(config: ConfigDict) -> PostNetStage:

@@ -9,12 +9,12 @@ from data_tools.avatar.speech import excerpt, recording, sentence_clips, voices
 from data_tools.avatar.visemes import VISEMES
 from data_tools.errors import InputError
 
-ALL = [*voices(), "demo_heldout"]
+ALL = [*voices(), "demo_heldout", "demo_unseen"]
 
 
 def test_enough_speakers_and_two_held_out():
     splits = list(voices().values())
-    assert splits.count("train") >= 8 and splits.count("val") == 2 and splits.count("demo") == 1
+    assert splits.count("train") >= 16 and splits.count("val") == 2 and splits.count("demo") == 1
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -45,7 +45,7 @@ def test_sound_is_where_the_phonemes_are(name):
 
 def test_nobody_in_training_says_the_held_out_sentences():
     texts = {name: [clip.text for clip in sentence_clips(name)] for name in voices()}
-    heldout = {recording("demo_heldout").text}
+    heldout = {recording("demo_heldout").text} | {clip.text for clip in sentence_clips("demo_unseen")}
     heldout |= {text for name, split in voices().items() if split == "val" for text in texts[name]}
     trained = {text for name, split in voices().items() if split != "val" for text in texts[name]}
     assert not heldout & trained

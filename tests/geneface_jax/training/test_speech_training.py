@@ -12,6 +12,7 @@ from geneface_jax.training import losses_motion as losses
 from geneface_jax.training.audio_augment import augment, augment_batch, warp_frequency
 from geneface_jax.training.motion_metrics import summarise
 from geneface_jax.training.speech_optimizer import adam, learning_rate, rmsprop
+from geneface_jax.training.stages.postnet import upper_face_weights
 from geneface_jax.training.sync_expert import auc, window_scores
 from tests.synthetic_corpus import speech_and_motion
 
@@ -35,6 +36,16 @@ def test_masked_losses_do_not_see_padding():
         assert float(loss(truth, truth, mask)) == 0.0
     difference = (prediction - truth)[mask > 0]
     np.testing.assert_allclose(losses.masked_mse(prediction, truth, mask), np.mean(difference**2), rtol=1e-5)
+
+
+def test_the_upper_face_can_weigh_less_than_the_mouth():
+    weights = upper_face_weights(0.25)
+    truth, mask = np.zeros((1, 3, 204)), np.ones((1, 3))
+    brow, lip = truth.copy(), truth.copy()
+    brow[..., 3 * 17], lip[..., 3 * 48] = 1.0, 1.0
+    errors = [float(losses.masked_mse(x, truth, mask, weights)) for x in (brow, lip)]
+    np.testing.assert_allclose(errors[0], 0.25 * errors[1], rtol=1e-6)
+    assert np.sum(weights == 0.25) == 3 * (48 - 17) and np.array_equal(upper_face_weights(1.0), np.ones(204))
 
 
 def test_kl_of_the_prior_with_itself_is_zero_and_grows_with_the_distance():
