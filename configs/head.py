@@ -74,6 +74,16 @@ def get_config(variant: str = "demo") -> ConfigDict:
     )
     config.loss = ConfigDict({"entropy": 1e-4, "ambient": 0.1})
     config.optimizer = ConfigDict({"lr": 5e-4, "final_factor": 0.1, "multipliers": {"table": 10.0, "attention": 5.0}})
+    # Decay of the moving average of all parameters, which is what a checkpoint holds; 0 keeps none, as the original.
+    config.optimizer.ema = 0.0
+    # From step `start` on, every `every`th step looks at a square of `side` pixels about the lips of each frame and adds LPIPS times
+    # `weight`, which rises over `ramp` steps; the occupancy grid is left as it is from then on. A weight of 0 leaves all of it out.
+    config.lips = ConfigDict({"start": 200_000, "every": 2, "side": 80, "weight": 0.01, "ramp": 5000})
+    # LPIPS's network, its weights ("" for the user's cache, see scripts/fetch_lpips.py), and the least side of the patches it is shown
+    # (smaller ones are enlarged).
+    config.lips.update({"net": "alex", "weights": "", "shown_side": 64})
+    # Corrections of the training frames' cameras: rate (0 leaves the tracked ones), first step, weight of their mean square.
+    config.pose_refinement = ConfigDict({"lr": 0.0, "start": 0, "weight": 0.1})
 
     if variant == "demo":
         config.train.update({"steps": 3000, "log_every": 50, "eval_every": 1000, "save_every": 500})
@@ -89,6 +99,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
         )
         config.march.update({"max_samples": 12, "budget": 9.0, "grid_resolution": 64, "front_margin": 0.12})
         config.optimizer.update({"lr": 2e-3, "final_factor": 0.05, "multipliers": {"table": 5.0, "attention": 2.0}})
+        config.lips.update({"start": 2000, "weight": 0.0, "side": 27, "ramp": 200})
     elif variant != "reference":
         raise ValueError(f'configs/head.py has the variants "demo" and "reference", not {variant!r}')
     return config

@@ -18,10 +18,14 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.data = ConfigDict(
         {
             "subject": "",
+            # The head's work folder, for a torso that looks at it; "" is head/ beside the dataset.
+            "head": "",
             "groups": 8,
             "rays": 8192,
             # Share of the pixels drawn from the box that holds the torso; the rest covers the picture.
             "torso_share": 0.0,
+            # Share drawn from the box around the border between head and torso.
+            "neck_share": 0.0,
             "eval_frames": 10,
         }
     )
@@ -42,9 +46,15 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "hidden_deform": 64,
             "hidden": 32,
             "shrink": 0.8,
+            # What bends the torso: "pose" (of the head's camera) or "jaw" (seven landmarks, as GeneFace++).
+            "condition": "pose",
+            # Whether the networks see the head's colour and opacity in front of each pixel.
+            "head_aware": False,
         }
     )
-    config.loss = ConfigDict({"entropy": 1e-4})
+    # torso: against the torso's own picture; hidden: how much that counts behind the head, where it was painted on (1 as anywhere);
+    # composite: head over torso against the frame, where there is torso. The original's `torso_train_mode: 1` is the first alone.
+    config.loss = ConfigDict({"torso": 1.0, "hidden": 1.0, "composite": 0.0, "entropy": 1e-4})
     config.optimizer = ConfigDict({"lr": 5e-4, "final_factor": 0.1, "multipliers": {"table": 10.0}})
 
     if variant == "demo":

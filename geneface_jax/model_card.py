@@ -6,21 +6,22 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from geneface_jax.io import checkpoints, files
+from geneface_jax.io import checkpoints, files, selected
 
 STAGES = ("postnet", "head", "torso")
 PACKAGES = ("jax", "flax", "optax", "mediapipe", "numpy")
 
 
-def write_card(subject: str | os.PathLike, minutes: Mapping[str, float]) -> Path:
-    """Writes `SUBJECT/card.md` from the dataset's meta.json and the stages' newest checkpoints.
+def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: Sequence[str] = ()) -> Path:
+    """Writes `SUBJECT/card.md` from the dataset's meta.json and the checkpoints that inference loads: chosen, or else newest.
 
     Args:
       subject: a subject folder with a dataset.
       minutes: wall-clock minutes by part, for the table.
+      notes: sentences about how the networks came about, one paragraph each.
 
     Returns:
       the card's path.
@@ -47,6 +48,7 @@ def write_card(subject: str | os.PathLike, minutes: Mapping[str, float]) -> Path
         "|---|---|---|---|---|",
         *(_row(subject, stage, minutes) for stage in STAGES if checkpoints.steps(subject / stage)),
         "",
+        *(line for note in notes for line in (note, "")),
         f"Preparing the video took {minutes.get('prepare', 0.0):.1f} minutes; "
         f"landmarks by {meta['face_model']}, audio features {meta['audio_model']}.",
         "",
@@ -60,7 +62,8 @@ def write_card(subject: str | os.PathLike, minutes: Mapping[str, float]) -> Path
 
 
 def _row(subject: Path, stage: str, minutes: Mapping[str, float]) -> str:
-    step = checkpoints.steps(subject / stage)[-1]
+    chosen = selected.read_step(subject / stage)
+    step = checkpoints.steps(subject / stage)[-1] if chosen is None else chosen
     meta = checkpoints.read_meta(subject / stage, step)
     measured = ", ".join(f"{tag} {value:.4g}" for tag, value in meta["metrics"].items())
     took = f"{minutes[stage]:.1f}" if stage in minutes else "-"

@@ -3,9 +3,10 @@
     python scripts/person_domain_trial.py RUN [RUN ...] [--unseen runs/demo/unseen] [--json docs/figures/person_domain.json]
 
 RUN is a PostNet's work folder; the step that `geneface select-postnet` chooses is measured. The demo person's unseen sentences are
-rendered and prepared first when they are not there (four minutes on two CPU cores). Distances are between Gaussians of landmarks in 32 principal components of the person's training frames: predicted (temperature 0) on one side, the person's unseen frames on
-the other; `own` is predicted for the very sentences of those frames, `others` for the same sentences said by the corpus' two held-out
-speakers, on whom `sync` is measured too. The person's own training frames give the floor.
+rendered and prepared first when they are not there (four minutes on two CPU cores). Distances are between Gaussians of landmarks in 32
+principal components of the person's training frames: predicted (temperature 0) on one side, the person's unseen frames on the other; `own`
+is predicted for the very sentences of those frames, `others` for the same sentences said by the corpus' two held-out speakers, on whom
+`sync` is measured too. The person's own training frames give the floor.
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ from geneface_jax.inference.video import read_video
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", type=Path, help="truth on the left, ours on the right")
+    parser.add_argument("video", type=Path, help="truth, ours and their difference side by side")
     parser.add_argument("out", type=Path)
     parser.add_argument("--frames", type=int, default=6)
     args = parser.parse_args()
     frames = list(read_video(args.video))
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, args.frames + 2).astype(int)[1:-1]]
-    half = chosen[0].shape[1] // 2
-    columns = [np.concatenate([frame[:, :half], frame[:, half:]]) for frame in chosen]
+    width = chosen[0].shape[1] // 3
+    columns = [np.concatenate([frame[:, :width], frame[:, width : 2 * width]]) for frame in chosen]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(columns, axis=1)).save(args.out, optimize=True)
     print(args.out)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,6 +19,19 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba_cache" / os.environ.get("PYTEST_XDIST_WORKER", "main"))
 
 import pytest  # noqa: E402
+
+MANY_MAPS = 20_000
+"""Memory maps of a process from which on compiled programs are dropped: each holds some, and Linux allows 65,530."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_memory_maps():
+    """Drops compiled programs between test files when there are very many: a process that reaches the limit is aborted."""
+    yield
+    maps = Path("/proc/self/maps")
+    if "jax" in sys.modules and maps.is_file() and maps.read_bytes().count(b"\n") > MANY_MAPS:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

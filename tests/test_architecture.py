@@ -1,6 +1,7 @@
 """Imports go one way: the table in CONTRIBUTING.md, checked against the code."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -42,8 +43,11 @@ ALLOWED = {
         "geneface_jax.data",
         "geneface_jax.io",
         "geneface_jax.training",
-        # What the originals do to a motion after the networks is compared too.
+        # What the originals do to a motion after the networks is compared too, and so are their pictures.
         "geneface_jax.inference.motion_filters",
+        "geneface_jax.rendering",
+        # A person's data is measured as `geneface prepare` measures it.
+        "data_tools.face",
         "geneface_jax.convert",
         "geneface_jax.errors",
     },
@@ -60,7 +64,17 @@ ALLOWED = {
         "data_tools.audio",
         "data_tools.video",
     },
+    "geneface_jax/export": {
+        "geneface_jax.models",
+        "geneface_jax.rendering",
+        "geneface_jax.io",
+        "geneface_jax.data",
+        "geneface_jax.inference",
+        "geneface_jax.export",
+        "geneface_jax.errors",
+    },
     "geneface_jax/evaluation": {
+        "geneface_jax.models.lpips",
         "geneface_jax.inference",
         "geneface_jax.rendering",
         "geneface_jax.data",
@@ -120,4 +134,7 @@ def test_nothing_reads_pickles():
     for folder in ("geneface_jax", "kernels", "data_tools", "configs", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
-            assert "allow_pickle=True" not in text and "import pickle" not in text and "shell=True" not in text, path
+            assert "allow_pickle=True" not in text and "shell=True" not in text, path
+            # The one reader of foreign pickles, which lets them build arrays and containers alone.
+            restricted = path.name == "restricted_unpickle.py"
+            assert restricted or not re.search(r"^\s*(import|from) (c?pickle|dill|joblib|shelve|marshal)\b", text, re.MULTILINE), path

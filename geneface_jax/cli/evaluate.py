@@ -17,8 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     person.add_argument("--protocol", choices=["head", "audio"], default="head", help="what drives the head: true landmarks, or the audio")
     person.add_argument("--baselines", action="store_true", help="add what copying and averaging training frames scores")
     person.add_argument("--motion", action="store_true", help="score the landmarks predicted from audio, without rendering")
-    person.add_argument("--syncnet", metavar="DIR", help="SyncNet that judges --motion (default: the one of the person's training)")
-    person.add_argument("--out", metavar="MP4", help="truth and rendering side by side (default: SUBJECT/evaluation/PROTOCOL.mp4)")
+    person.add_argument(
+        "--syncnet", metavar="DIR", help="SyncNet that judges landmarks from audio (default: the one of the person's training)"
+    )
+    person.add_argument("--out", metavar="MP4", help="truth, frame and difference side by side (default: SUBJECT/evaluation/PROTOCOL.mp4)")
+    person.add_argument("--lpips", metavar="FILE", help="weights of LPIPS (default: those that scripts/fetch_lpips.py got)")
     videos = parser.add_argument_group("a video")
     videos.add_argument("--video", metavar="MP4", help="video to score")
     videos.add_argument("--truth", metavar="MP4", help="the true video")
@@ -32,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints tables, and the paths of what it wrote last."""
     if bool(args.subject) == bool(args.video):
         raise InputError("geneface evaluate needs either --subject DIR or --video MP4; give one of them")
-    if args.syncnet and not args.motion:
-        raise InputError(f"--syncnet is {args.syncnet} but there is no --motion; a SyncNet judges landmarks alone")
+    if args.syncnet and not args.motion and args.protocol != "audio":
+        raise InputError(f"--syncnet is {args.syncnet} without --motion or --protocol audio; a SyncNet judges landmarks from audio alone")
     if args.truth_masks and not args.truth:
         raise InputError(f"--truth-masks is {args.truth_masks} but there is no --truth; give the true video too")
     if args.size is not None and not 32 <= args.size <= 2048:
@@ -50,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
 def _person(args: argparse.Namespace) -> dict[str, Any]:
     from geneface_jax.data.head_frame import in_head_frame_of
     from geneface_jax.data.subject import Subject
-    from geneface_jax.evaluation import heldout, report
-    from geneface_jax.evaluation.landmarks import pose_jitter
-    from geneface_jax.io import checkpoints
+    from geneface_jax.evaluation import heldout
+    from geneface_jax.evaluation.perceptual import Perceptual
+    from geneface_jax.evaluation.pose_smoothing import smoothing_report
 
     folder = Path(args.subject)
     known = Subject.load(folder)
@@ -60,34 +63,69 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
         return _motion(args, folder, known)
     other = in_head_frame_of(Subject.load(args.against), known) if args.against else None
     target = heldout.whole_target(other, args.size) if other else heldout.heldout_target(known, args.size)
-    which = f"{len(target.frames)} frames ({target.frames.start} to {target.frames.stop - 1}) of {target.subject.folder}"
+    perceptual = Perceptual.find(args.lpips)
+    faces = _faces_can_be_found()
     result: dict[str, Any] = {
         "frames": [target.frames.start, target.frames.stop],
         "size": target.size,
         "dataset": str(target.subject.folder),
+        "lpips": None if perceptual is None else "0.1, AlexNet",
+        "pixels": heldout.baselines(target, known, faces=faces, perceptual=perceptual) if args.baselines else {},
     }
-    rows: dict[str, Any] = {}
-    faces = _faces_can_be_found()
-    if args.baselines:
-        rows |= heldout.baselines(target, known, faces=faces)
-    trained = bool(checkpoints.steps(folder / "head"))
-    if trained or not args.baselines:
-        rendered = _render(args, folder, target, faces)
-        result |= {"protocol": args.protocol, "landmarks": rendered["landmarks"], "video": rendered["video"]}
-        rows["rendered"] = rendered["pixels"]
-    result["pixels"] = rows
-    condition = f" Rendered frames are {heldout.PROTOCOLS[args.protocol]}." if "rendered" in rows else " The head is not trained yet."
-    caption = f"Mean over {which}, {target.size}x{target.size}, 8-bit RGB before H.264.{condition}"
-    report.show(report.pixel_table("Held-out frames" if not args.against else "Unseen frames", rows, caption))
-    degrees, millimetres = pose_jitter(target.subject.cameras[target.frames.start : target.frames.stop])
-    result["pose_jitter"] = {"rotation_degrees": degrees, "translation_mm": millimetres}
-    values = {"head pose jitter of the dataset": f"{degrees:.3f} degrees, {millimetres:.2f} mm"}
-    if result.get("landmarks"):
-        values = report.landmark_rows(result["landmarks"]) | values
-    report.show(report.value_table("Rendered against true frames" if "rendered" in rows else "Poses", values))
-    if "video" in result:
-        print(f"true (left) and rendered (right): {result['video']}")
+    if not args.baselines or heldout.trained_parts(folder):
+        result |= _renderings(args, folder, target, faces, perceptual, result["pixels"])
+    # In the dataset's own head frame: the pose of `target` may have been brought into another one.
+    result["pose_jitter"] = smoothing_report(known if other is None else Subject.load(args.against))
+    _show_person(args, result)
     return result
+
+
+def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool, perceptual: Any, rows: dict[str, Any]) -> dict[str, Any]:
+    """Renders, scores and films the head over the true torso and, where there is a torso network, the whole person; fills `rows`."""
+    from geneface_jax.evaluation import heldout, motion, speed
+
+    parts = heldout.trained_parts(folder)
+    # What torso is behind the head -> the file's ending.
+    versions = {"rendered": ""} | ({"composite": "_composite"} if parts and parts.torso else {})
+    found: dict[str, Any] = {"protocol": args.protocol, "videos": {}, "speed": {}, "landmarks": {}}
+    for name, ending in versions.items():
+        composite = name == "composite"
+        path = Path(args.out) if args.out else folder / "evaluation" / f"{args.protocol}.mp4"
+        path = path.with_name(f"{path.stem}{ending}{path.suffix}")
+        scores = _film(path, target, heldout.render_target(folder, target, args.protocol, composite=composite), faces, perceptual)
+        rows[name] = scores["pixels"]
+        found["landmarks"][name] = scores["landmarks"]
+        found["videos"][name] = str(path)
+        found["speed"][name] = speed.frames_per_second(heldout.render_target(folder, target, args.protocol, composite=composite))
+    if args.protocol == "audio":
+        expert = motion.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
+        found["motion"] = motion.evaluate_motion(folder, target.subject, target.frames, expert=expert)
+    return found
+
+
+def _show_person(args: argparse.Namespace, result: dict[str, Any]) -> None:
+    from geneface_jax.evaluation import heldout, report
+    from geneface_jax.evaluation.perceptual import HOW_TO_GET_IT
+
+    rows, (first, end), size = result["pixels"], result["frames"], result["size"]
+    caption = f"Mean over {end - first} frames ({first} to {end - 1}) of {result['dataset']}, {size}x{size}, 8-bit RGB before H.264."
+    values: dict[str, str] = {} if result["lpips"] else {"LPIPS": HOW_TO_GET_IT}
+    if "rendered" in rows:
+        caption += f" Frames are {heldout.PROTOCOLS[args.protocol]}; rendered: over the true torso and background"
+        caption += "; composite: over the torso network and the one background." if "composite" in rows else "."
+        shown = "composite" if "composite" in rows else "rendered"
+        if result["landmarks"][shown]:
+            values |= report.landmark_rows(result["landmarks"][shown])
+        values |= report.seam_rows(rows["composite"]) if "composite" in rows else {}
+        values |= report.sync_rows(result["motion"]) if "motion" in result else {}
+        values |= report.speed_rows(result["speed"])
+    else:
+        caption += " The head is not trained yet."
+    values |= report.smoothing_rows(result["pose_jitter"])
+    report.show(report.pixel_table("Unseen frames" if args.against else "Held-out frames", rows, caption))
+    report.show(report.value_table("Rendered against true frames" if "rendered" in rows else "Poses", values))
+    for name, path in result.get("videos", {}).items():
+        print(f"true, {name}, difference (x4): {path}")
 
 
 def _motion(args: argparse.Namespace, folder: Path, known: Any) -> dict[str, Any]:
@@ -106,20 +144,22 @@ def _motion(args: argparse.Namespace, folder: Path, known: Any) -> dict[str, Any
     return {"dataset": str(subject.folder), "frames": [frames.start, frames.stop], "motion": figures}
 
 
-def _render(args: argparse.Namespace, folder: Path, target: Any, faces: bool) -> dict[str, Any]:
+def _film(out: Path, target: Any, images: Any, faces: bool, perceptual: Any) -> dict[str, Any]:
+    """Scores frames while they are made and writes truth, frame and difference side by side."""
     import numpy as np
     from tqdm import tqdm
 
     from geneface_jax.evaluation import heldout
+    from geneface_jax.evaluation.pixels import difference
     from geneface_jax.inference.video import VideoWriter
 
-    out = Path(args.out) if args.out else folder / "evaluation" / f"{args.protocol}.mp4"
-    images = heldout.render_target(folder, target, args.protocol)
-    sound = heldout.sound(target)
-    with VideoWriter(out, sound) as writer:
+    with VideoWriter(out, heldout.sound(target)) as writer:
+
+        def write(truth: np.ndarray, image: np.ndarray) -> None:
+            writer.write(np.concatenate([truth, image, difference(image, truth)], axis=1))
+
         progress = tqdm(images, total=len(target.frames), unit="frame", desc="rendering", leave=False, disable=None)
-        scores = heldout.score_render(target, progress, lambda truth, image: writer.write(np.concatenate([truth, image], 1)), faces=faces)
-    return {**scores, "video": str(out)}
+        return heldout.score_render(target, progress, write, faces=faces, perceptual=perceptual)
 
 
 def _video(args: argparse.Namespace) -> dict[str, Any]:

@@ -19,6 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", default="demo", choices=["demo", "reference"], help="size of the networks (default %(default)s)")
     parser.add_argument("--corpus", metavar="DIR", help="corpus for the postnet (default: the shipped one)")
     parser.add_argument("--corpus-models", metavar="DIR", help="folder with syncnet/ and audio2motion/ (default: the shipped ones)")
+    parser.add_argument(
+        "--from", dest="start_from", metavar="SUBJECT", help="begin with the networks of another person instead of at random: sooner good"
+    )
+    parser.add_argument(
+        "--restore",
+        choices=["strict", "lenient"],
+        default="strict",
+        help="networks of --from, or of an earlier run, with other sizes: refuse, or begin those tensors anew (default %(default)s)",
+    )
     for stage in ("postnet", "head", "torso"):
         parser.add_argument(f"--{stage}-steps", type=int, metavar="N", help=f"updates of the {stage} (default: its config's)")
 
@@ -39,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
         corpus=args.corpus,
         corpus_models=args.corpus_models,
         steps=steps,
+        start_from=args.start_from,
+        restore_mode=args.restore,
     )
     print(subject)
     return 0

@@ -1,4 +1,4 @@
-"""Converts a checkpoint of GeneFace or GeneFace++ (SyncNet, audio2motion VAE, PostNet) into a work folder of ours."""
+"""Converts what GeneFace or GeneFace++ made: checkpoints, whole folders of them, and a person's data."""
 
 from __future__ import annotations
 
@@ -8,23 +8,81 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    parser.add_argument("source", metavar="SRC", help="checkpoint file, or the folder with model_ckpt_steps_<N>.ckpt and config.yaml")
-    parser.add_argument("out", metavar="DST", help="work folder to make")
-    parser.add_argument("--step", type=int, metavar="N", help="which step of a folder (default: the newest)")
-    parser.add_argument("--audio2motion", metavar="DIR", help="imported VAE for a PostNet checkpoint that carries none")
+    parser.add_argument(
+        "source",
+        metavar="SRC",
+        help="a checkpoint file, the folder with model_ckpt_steps_<N>.ckpt and config.yaml, a folder of such folders (lrs3, May), a "
+        "trainval_dataset.npy, or a processed folder",
+    )
+    parser.add_argument("out", metavar="DST", help="work folder, subject folder, corpus models or dataset to make")
+    parser.add_argument("--step", type=int, metavar="N", help="which step of a checkpoint folder (default: the newest)")
+    parser.add_argument("--audio2motion", metavar="DIR", help="imported VAE, for a PostNet that carries none or a person without a PostNet")
+    parser.add_argument("--dataset", metavar="NPY", help="with a person's folder: trainval_dataset.npy, its folder or the processed folder")
+    parser.add_argument(
+        "--frames", metavar="DIR", help="processed folder with the pictures, where it is not in its place beside the dataset"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the verb; prints the work folder last."""
-    from geneface_jax.convert import speech_checkpoint, torch_checkpoint
+    """Runs the verb; prints the folder made last."""
+    from geneface_jax.convert import processed_folder, release
+    from geneface_jax.errors import InputError
+
+    source = Path(args.source)
+    if release.checkpoint_folders(source):
+        if args.step is not None:
+            raise InputError(f"--step {args.step} is for one checkpoint folder and {source} holds several: import that one by itself.")
+        notes = _release(source, args)
+    else:
+        if args.dataset:
+            raise InputError(f"--dataset goes with a person's folder of checkpoint folders, which {source} is not: leave it away.")
+        npy = processed_folder.find_dataset(source)
+        notes = _checkpoint(source, args) if npy is None else _dataset(npy, args)
+    for note in notes:
+        print(f"note: {note}")
+    print(args.out)
+    return 0
+
+
+def _release(source: Path, args: argparse.Namespace) -> list[str]:
+    from geneface_jax.convert import processed_folder, release, subject_dataset
+    from geneface_jax.errors import InputError
+
+    npy = processed_folder.find_dataset(Path(args.dataset or source))
+    if args.dataset and npy is None:
+        raise InputError(f"{args.dataset} is no trainval_dataset.npy and no folder with one: name the file.")
+    dataset = subject_dataset.import_dataset(npy, args.frames) if npy else None
+    found = release.import_release(source, dataset, Path(args.audio2motion) if args.audio2motion else None)
+    notes = [f"{name}: {note}" for name, part in found.parts.items() for note in part.notes]
+    notes += [*found.notes, *(dataset.notes if dataset else ()), *release.write(found, args.out)]
+    for name, part in found.parts.items():
+        print(f"{name}: {part.title}, step {part.step}, {part.n_parameters:,} parameters")
+    if dataset:
+        print(_describe(dataset))
+    return notes
+
+
+def _checkpoint(source: Path, args: argparse.Namespace) -> list[str]:
+    from geneface_jax.convert import imported, original, torch_checkpoint
+    from geneface_jax.convert.speech_checkpoint import KIND
     from geneface_jax.io import checkpoints
 
-    original = torch_checkpoint.read(Path(args.source), args.step)
-    vae = checkpoints.load(args.audio2motion) if args.audio2motion else None
-    imported = speech_checkpoint.import_checkpoint(original, vae)
-    folder = speech_checkpoint.write(imported, args.out)
-    print(f"{original.path}: {imported.title}, step {imported.step}, {imported.n_parameters:,} parameters, {speech_checkpoint.KIND}")
-    for note in imported.notes:
-        print(f"note: {note}")
-    print(folder)
-    return 0
+    checkpoint = torch_checkpoint.read(source, args.step)
+    part = original.import_checkpoint(checkpoint, checkpoints.load(args.audio2motion) if args.audio2motion else None)
+    imported.write(part, args.out)
+    print(f"{checkpoint.path}: {part.title}, step {part.step}, {part.n_parameters:,} parameters, {KIND}")
+    return list(part.notes)
+
+
+def _dataset(npy: Path, args: argparse.Namespace) -> list[str]:
+    from geneface_jax.convert import subject_dataset
+
+    dataset = subject_dataset.import_dataset(npy, args.frames)
+    notes = [*dataset.notes, *subject_dataset.write(dataset, args.out)]
+    print(_describe(dataset))
+    return notes
+
+
+def _describe(dataset) -> str:
+    data = dataset.data
+    return f"dataset: {data.version}, {data.n_frames} frames of {data.size} pixels, {data.n_train} of them for training"

@@ -29,6 +29,6 @@ def run(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         result = infer(args.subject, args.audio, args.out, chosen, progress=progress)
-    print(f"{result.frames} frames, {result.seconds:.2f} s")
+    print(f"{result.frames} frames, {result.seconds:.2f} s, drawn by {result.networks}")
     print(result.path)
     return 0

@@ -28,6 +28,7 @@ VERBS = {
     "infer": "make a video of a trained person saying what is heard in a recording",
     "landmarks": "draw a landmark sequence as a video, beside the truth where it exists",
     "import-torch": "turn a checkpoint of GeneFace or GeneFace++ into a work folder",
+    "export": "write a trained person as plain files: weights, config, card, and the render step",
     "evaluate": "measure a trained person or a video against the truth",
     "doctor": "show what is installed, what is missing, and the command that mends it",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,11 +13,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from geneface_jax.convert import hparams, sizes, speech
+from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.match import Converter, match
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
 from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
 from geneface_jax.errors import InputError
-from geneface_jax.io import checkpoints, configs, files
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.audio2motion import STRIDE
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.speech_condition import Voice
@@ -87,31 +87,6 @@ STAGES = (SYNCNET, AUDIO2MOTION, POSTNET)
 """The networks that are a task's `model`, and so tell which stage a checkpoint is of."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Imported:
-    """A checkpoint in our terms.
-
-    Attributes:
-      title: what it is, for people.
-      stage, step: of the checkpoint.
-      config: resolved, as `config.json` will hold it.
-      state: `params`, `batch_stats`, `constants`.
-      notes: sentences that its owner should read.
-    """
-
-    title: str
-    stage: str
-    step: int
-    config: ConfigDict
-    state: dict[str, Any]
-    notes: tuple[str, ...]
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of parameters of all networks."""
-        return sum(value.size for value in jax.tree.leaves(self.state["params"]))
-
-
 def family_of(network: Mapping[str, np.ndarray]) -> Family | None:
     """The kind of network that a state_dict belongs to; None for all others."""
     return next((family for family in STAGES if any(re.match(family.mark, key) for key in network)), None)
@@ -159,25 +134,6 @@ def import_checkpoint(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint |
     config.stage = stage
     state["constants"] = {"motion_mean": np.zeros(motion_dim, np.float32), "motion_std": np.ones(motion_dim, np.float32)}
     return Imported(family.title, stage, checkpoint.step, config, state, tuple(notes))
-
-
-def write(imported: Imported, folder: str | Path) -> Path:
-    """Writes the work folder, whole or not at all.
-
-    Raises:
-      InputError: the folder is there and not empty.
-    """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already: name a new folder, or remove that one.")
-
-    def fill(target: Path) -> None:
-        configs.save(imported.config, target)
-        checkpoints.save(target, imported.step, imported.state, {"config": imported.config, "metrics": {}})
-        for note in (target / checkpoints.FOLDER).rglob("commit_success.txt"):
-            note.unlink()  # it names the temporary folder, and nothing reads it
-
-    return files.write_folder(folder, fill)
 
 
 # The parts of a PostNet's checkpoint: the originals' names, ours, and what they are.

@@ -36,3 +36,14 @@ def super_resolution(weights: Mapping[str, np.ndarray], prefix: str = "sr_net.")
         else:
             put(variables["params"], f"{target}/{leaf}", value)
     return variables
+
+
+def super_resolution_sizes(weights: Mapping[str, np.ndarray], prefix: str = "sr_net.") -> dict[str, Any]:
+    """Attributes of `models.super_resolution.SuperResolution`, read off the weights; those of a missing one are the published sizes."""
+
+    def length(name: str, published: int) -> int:
+        value = weights.get(f"{prefix}{name}")
+        return published if value is None or not np.ndim(value) else len(value)
+
+    small, large = length("block0.conv0.bias", 128), length("block1.conv0.bias", 64)
+    return {"size": length("block0.conv0.noise_const", 256), "features": (small, large)}

@@ -14,10 +14,20 @@ def normalise_motion(motion: np.ndarray, mean: np.ndarray, std: np.ndarray) -> n
     return (flat - mean.reshape(1, -1)) / np.maximum(std.reshape(1, -1), STD_FLOOR)
 
 
-def windows(x: np.ndarray, size: int) -> np.ndarray:
-    """[T, C] -> [T, size, C]: frames i - size // 2 ... around each frame, the first and last frame repeated at the ends.
+def windows(x: np.ndarray, size: int, inner: int = 1) -> np.ndarray:
+    """Frames i - size // 2 ... around each frame, the first and last frame repeated at the ends.
 
     The original pads with zeros in training and with edges at inference; one rule for both removes that gap (docs/deviations.md).
+
+    Args:
+      x: [T, C].
+      size: S, frames that the attention weighs.
+      inner: W, frames that each of them is a window of (`condition_frames`).
+
+    Returns:
+      [T, S, C], or [T, S, W, C] for W > 1.
     """
+    if inner > 1:
+        x = windows(x, inner)
     index = np.arange(len(x))[:, None] + np.arange(size) - size // 2
     return x[np.clip(index, 0, len(x) - 1)]

@@ -66,3 +66,22 @@ def in_boxes(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     row, column = pixels[..., 0], pixels[..., 1]
     x0, y0, x1, y1 = (boxes[:, i : i + 1] for i in range(4))
     return (column >= x0) & (column < x1) & (row >= y0) & (row < y1)
+
+
+def patch_pixels(boxes: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
+    """Square patches about the centres of boxes, moved inwards where they would leave the picture.
+
+    Args:
+      boxes: [G, 4] x0, y0, x1, y1 in pixels.
+      side: P, side of a patch in pixels, at most the picture's.
+      size: (height, width).
+
+    Returns:
+      [G, P * P, 2] int32 (row, column), row by row.
+    """
+    boxes = np.asarray(boxes)
+    first_row = np.clip((boxes[:, 1] + boxes[:, 3] - side) // 2, 0, size[0] - side)
+    first_column = np.clip((boxes[:, 0] + boxes[:, 2] - side) // 2, 0, size[1] - side)
+    rows, columns = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    corner = np.stack([first_row, first_column], axis=-1)
+    return (corner[:, None] + np.stack([rows.reshape(-1), columns.reshape(-1)], axis=-1)).astype(np.int32)

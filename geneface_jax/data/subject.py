@@ -51,7 +51,11 @@ _ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
     "lip_box": (("T", 4), np.int32),
     "interpolated": (("T",), np.bool_),
 }
-_OPTIONAL_ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {"landmarks_mediapipe": (("T", 478, 3), np.float32)}
+_OPTIONAL_ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
+    "landmarks_mediapipe": (("T", 478, 3), np.float32),
+    "expression_basis": (("C", 68, 3), np.float32),
+    "expression_offset": ((68, 3), np.float32),
+}
 
 
 class Intrinsics(NamedTuple):
@@ -80,6 +84,8 @@ class Subject:
       face_box, lip_box: [T, 4] int32, x0 y0 x1 y1, x1 and y1 exclusive.
       interpolated: [T] bool.
       background: [H, W, 3] uint8.
+      expression_basis, expression_offset: [E, 68, 3] and [68, 3], of an imported person whose networks speak coefficients of a face
+        model: motion = coefficients @ basis + offset; None for others.
     """
 
     folder: Path
@@ -106,6 +112,8 @@ class Subject:
     interpolated: np.ndarray
     background: np.ndarray
     landmarks_mediapipe: np.ndarray | None = None
+    expression_basis: np.ndarray | None = None
+    expression_offset: np.ndarray | None = None
 
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike[str]) -> Subject:

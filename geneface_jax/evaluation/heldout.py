@@ -16,12 +16,14 @@ from geneface_jax.errors import InputError
 from geneface_jax.evaluation import masks
 from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
 from geneface_jax.evaluation.detector import landmark_tracks
+from geneface_jax.evaluation.perceptual import Perceptual
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary
 from geneface_jax.inference.resize import resize
+from geneface_jax.inference.subject_parts import SubjectParts, find_parts
 
 PROTOCOLS = {
-    "head": "driven by the frames' own landmarks, pose and eye openness; true torso and background",
-    "audio": "driven by landmarks from the audio, with true pose and eyes; true torso and background",
+    "head": "driven by the frames' own landmarks, pose and eye openness",
+    "audio": "driven by landmarks from the audio, with true pose and eyes",
 }
 
 
@@ -48,8 +50,10 @@ class Target:
         subject, size = self.subject, self.size
         assert subject.landmarks_mediapipe is not None  # a light dataset never becomes a target
         hull = masks.face_hull(subject.landmarks_mediapipe[frame] * (size / subject.size), size)
-        head = masks.head(resize(subject.head_masks([frame])[0], size, size))
-        return {"face hull": hull, "head": head, "mouth": masks.mouth(subject.lip_box[frame], size, subject.size), "frame": None}
+        head = resize(subject.head_masks([frame])[0], size, size)
+        neck = masks.neck_band(head, resize(subject.torso([frame])[0, ..., 3], size, size))
+        mouth = masks.mouth(subject.lip_box[frame], size, subject.size)
+        return {"face hull": hull, "head": masks.head(head), "mouth": mouth, "neck band": neck, "frame": None}
 
 
 def heldout_target(subject: Subject, size: int | None = None) -> Target:
@@ -66,15 +70,17 @@ def whole_target(subject: Subject, size: int | None = None) -> Target:
     return _target(subject, range(subject.n_frames), size)
 
 
-def score(target: Target, images: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
+def score(target: Target, images: Iterable[np.ndarray], perceptual: Perceptual | None = None) -> dict[str, dict[str, float]]:
     """Pixel figures of one image per target frame (uint8 [H, W, 3] of any size, area-resampled); see `PixelScores.summary`."""
-    scores = PixelScores()
+    scores = PixelScores(perceptual)
     for frame, image in zip(target.frames, images, strict=True):
         scores.add(resize(image, target.size, target.size), target.truth(frame), target.regions(frame))
     return scores.summary()
 
 
-def baselines(target: Target, known: Subject, *, faces: bool = True) -> dict[str, dict[str, dict[str, float]]]:
+def baselines(
+    target: Target, known: Subject, *, faces: bool = True, perceptual: Perceptual | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
     """Figures of methods that learn nothing.
 
     "Nearest" depends on whose landmarks are compared. MediaPipe's video mode for one face smooths them over time, which blurs the search
@@ -84,6 +90,7 @@ def baselines(target: Target, known: Subject, *, faces: bool = True) -> dict[str
       target: what is scored.
       known: the dataset whose training frames may be copied; usually `target.subject`.
       faces: False leaves out the figure that needs MediaPipe.
+      perceptual: LPIPS; None leaves it out.
 
     Returns:
       {"nearest training frame": summary (MediaPipe's smoothed landmarks), "nearest by the dataset's landmarks": summary,
@@ -100,21 +107,31 @@ def baselines(target: Target, known: Subject, *, faces: bool = True) -> dict[str
         both = np.concatenate([relative[known.folder], relative[target.subject.folder]])
         queries = range(known.n_frames + target.frames.start, known.n_frames + target.frames.stop)
         chosen = nearest_training_frames(both, known.train, queries)
-        return score(target, (known.frames([frame])[0] for frame in chosen))
+        return score(target, (known.frames([frame])[0] for frame in chosen), perceptual)
 
     rows = {"nearest training frame": nearest(_smoothed_landmarks)} if faces else {}
     rows["nearest by the dataset's landmarks"] = nearest(lambda subject: subject.landmarks_mediapipe)
-    rows["mean training image"] = score(target, (picture for _ in target.frames))
+    rows["mean training image"] = score(target, (picture for _ in target.frames), perceptual)
     return rows
 
 
-def render_target(subject_dir: Path, target: Target, protocol: str, *, temperature: float = 0.0, end_threshold: float = 1e-2) -> Iterator:
-    """Renders the target's frames with the subject's networks, over the true torso and background.
+def render_target(
+    subject_dir: Path,
+    target: Target,
+    protocol: str,
+    *,
+    composite: bool = False,
+    temperature: float = 0.0,
+    end_threshold: float = 1e-2,
+) -> Iterator[np.ndarray]:
+    """Renders the target's frames with the subject's networks.
 
     Args:
-      subject_dir: `SUBJECT` with `head/` (and `postnet/` for the audio protocol).
+      subject_dir: `SUBJECT` with trained networks (`inference.subject_parts`).
       target: frames of the same person, same crop.
       protocol: "head" or "audio".
+      composite: False puts the head over the true torso and background; True over the torso network's torso and the dataset's one
+        background picture, as inference does.
       temperature: of the predicted motion (audio protocol).
       end_threshold: transmittance that ends a ray.
 
@@ -124,9 +141,10 @@ def render_target(subject_dir: Path, target: Target, protocol: str, *, temperatu
     Raises:
       InputError: a stage is missing, or the target has another picture size than the person was trained at.
     """
-    from geneface_jax.inference.renderer import SubjectRenderer
+    from geneface_jax.inference.open_renderer import open_renderer
 
-    renderer = SubjectRenderer.load(subject_dir, torso=False)
+    parts = find_parts(subject_dir, need_torso=composite, need_speech=protocol == "audio")
+    renderer = open_renderer(parts if composite else dataclasses.replace(parts, torso=None))
     subject, frames = target.subject, slice(target.frames.start, target.frames.stop)
     if subject.size != renderer.subject.size:
         raise InputError(
@@ -135,18 +153,31 @@ def render_target(subject_dir: Path, target: Target, protocol: str, *, temperatu
         )
     motion = subject.motion[frames]
     if protocol == "audio":
-        from geneface_jax.inference.motion import AudioToMotion
+        from geneface_jax.inference.pipeline import open_speech
 
         audio = slice(2 * frames.start, 2 * frames.stop)
-        speech = AudioToMotion.load(subject_dir / "postnet")
+        speech = open_speech(parts, renderer.subject)
         motion = speech.predict(subject.audio_features[audio], subject.f0[audio], temperature=temperature, seed=0).reshape(-1, 68, 3)
         motion[:, 36:48] = subject.motion[frames, 36:48]
-    behind = np.stack([_torso_over_background(subject, frame) for frame in target.frames])
+    behind = None if composite else np.stack([_torso_over_background(subject, frame) for frame in target.frames])
     return renderer.render(motion, subject.cameras[frames], subject.eye_openness[frames], background=behind, end_threshold=end_threshold)
 
 
+def trained_parts(subject_dir: Path) -> SubjectParts | None:
+    """The networks of a subject folder that frames can be rendered with; None where no head is trained yet."""
+    try:
+        return find_parts(subject_dir, need_torso=False, need_speech=False)
+    except InputError:
+        return None
+
+
 def score_render(
-    target: Target, images: Iterable[np.ndarray], each: Callable[[np.ndarray, np.ndarray], None] | None = None, *, faces: bool = True
+    target: Target,
+    images: Iterable[np.ndarray],
+    each: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    *,
+    faces: bool = True,
+    perceptual: Perceptual | None = None,
 ) -> dict[str, Any]:
     """Scores rendered frames in pixels and, with MediaPipe on both, in landmarks.
 
@@ -155,11 +186,12 @@ def score_render(
       images: one uint8 [H, W, 3] per target frame.
       each: called with (truth, image), both [size, size, 3], for every frame: what a comparison video is made of.
       faces: False leaves MediaPipe out.
+      perceptual: LPIPS; None leaves it out.
 
     Returns:
       {"pixels": summary, "landmarks": summary or None}.
     """
-    scores = PixelScores()
+    scores = PixelScores(perceptual)
     with landmark_tracks(2 if faces else 0) as tracks:
         for frame, image in zip(target.frames, images, strict=True):
             image, truth = resize(image, target.size, target.size), target.truth(frame)

@@ -1,4 +1,4 @@
-"""The pixels a figure is about: face hull, head, mouth."""
+"""The pixels a figure is about: face hull, head, mouth, and the band where head and torso meet."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from scipy.spatial import ConvexHull, QhullError
 
 HULL_DILATION = 15
 """Side in pixels, at 256x256, of the square that widens the face hull; scaled with the size."""
+
+NECK_BAND = 16
+"""Width in pixels, at 256x256, of the band around the border between head and torso; scaled with the size."""
 
 MOUTH_SCALE = 1.5
 """Sides of the mouth region over those of the lip box."""
@@ -39,6 +42,27 @@ def face_hull(landmarks: np.ndarray, size: int) -> np.ndarray:
 def head(mask: np.ndarray) -> np.ndarray:
     """Soft head mask uint8 [H, W] -> bool [H, W]: more head than not."""
     return mask >= 128
+
+
+def neck_band(head_mask: np.ndarray, torso_alpha: np.ndarray) -> np.ndarray:
+    """Where head and torso meet: a band 16 pixels wide, at 256x256, along their border in the true frame.
+
+    A pixel belongs to it when both the head and what shows of the torso (its opacity less the head) are at most 8 pixels away. A seam or a
+    second chin lies in here.
+
+    Args:
+      head_mask: uint8 [H, W], 255 = head.
+      torso_alpha: uint8 [H, W], opacity of the torso picture, whose neck goes on behind the head.
+
+    Returns:
+      bool [H, W]; all False where they do not meet.
+    """
+    on_head = head(head_mask)
+    shown = (torso_alpha >= 128) & ~on_head
+    if not on_head.any() or not shown.any():
+        return np.zeros_like(on_head)
+    reach = NECK_BAND / 2 * on_head.shape[0] / 256
+    return (ndimage.distance_transform_edt(~on_head) <= reach) & (ndimage.distance_transform_edt(~shown) <= reach)
 
 
 def mouth(lip_box: np.ndarray, size: int, source_size: int | None = None) -> np.ndarray:

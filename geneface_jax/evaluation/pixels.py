@@ -26,6 +26,11 @@ def psnr(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -
     return float("inf") if mse == 0 else 10.0 * np.log10(255.0**2 / mse)
 
 
+def difference(image: np.ndarray, truth: np.ndarray, gain: int = 4) -> np.ndarray:
+    """uint8 [H, W, 3]: the absolute difference of two pictures, `gain` times as bright, black where equal."""
+    return np.clip(np.abs(image.astype(np.int16) - truth) * gain, 0, 255).astype(np.uint8)
+
+
 def ssim_map(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Structural similarity per pixel (Wang et al. 2004): scikit-image, Gaussian window (sigma 1.5), data range 255, channel mean.
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-REGIONS = ("face hull", "head", "mouth", "frame")
+WIDTH = 140
+"""Columns of a table that is not shown on a terminal (whose own width counts there)."""
+
+REGIONS = ("face hull", "head", "mouth", "neck band", "frame")
 
 
 def pixel_table(title: str, methods: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> Table:
-    """One row per region with its mean number of pixels, one column per method with PSNR in dB and SSIM.
+    """One row per region with its mean number of pixels, one column per method with PSNR in dB, SSIM and, where it was measured, LPIPS.
 
     Args:
       title: what was evaluated.
@@ -24,13 +28,55 @@ def pixel_table(title: str, methods: Mapping[str, Mapping[str, Mapping[str, floa
     table.add_column("region")
     table.add_column("pixels", justify="right")
     for method in methods:
-        table.add_column(f"{method}\ndB  SSIM", justify="right")
+        measured = any("lpips" in figures for figures in methods[method].values())
+        table.add_column(f"{method}\ndB  SSIM" + ("  LPIPS" if measured else ""), justify="right")
     for region in REGIONS:
         found = [figures.get(region) for figures in methods.values()]
         if any(found):
             pixels = next(figures["pixels"] for figures in found if figures)
-            table.add_row(region, f"{pixels:,.0f}", *(f"{f['psnr']:.2f} {f['ssim']:.3f}" if f else "" for f in found))
+            table.add_row(region, f"{pixels:,.0f}", *(_cell(figures) for figures in found))
     return table
+
+
+def _cell(figures: Mapping[str, float] | None) -> str:
+    if not figures:
+        return ""
+    looks = f" {figures['lpips']:.4f}" if "lpips" in figures else ""
+    return f"{figures['psnr']:.2f} {figures['ssim']:.3f}{looks}"
+
+
+def seam_rows(composite: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """The composite where head and torso meet, beside its head."""
+    if "neck band" not in composite:
+        return {"neck band": "n/a (head and torso do not meet in these frames)"}
+    band, head = composite["neck band"]["psnr"], composite["head"]["psnr"]
+    return {"composite, 16 px band around the neck (head)": f"{band:.2f} dB ({head:.2f} dB, {band - head:+.2f})"}
+
+
+def smoothing_rows(summary: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """`pose_smoothing.smoothing_report` in words."""
+
+    def words(figures: Mapping[str, float]) -> str:
+        return f"{figures['rotation_degrees']:.3f} degrees, {figures['translation_mm']:.2f} mm, {figures['pixels']:.3f} px"
+
+    return {"head pose jitter of the dataset": words(summary["after"]), "the same before smoothing": words(summary["before"])}
+
+
+def speed_rows(summary: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str]:
+    """Name -> `speed.frames_per_second`, in words."""
+    rows = {}
+    for name, figures in summary.items():
+        if figures:
+            where = f"{figures['device']}, {figures['cores']} cores, {figures['frames']} frames"
+            rows[f"frames per second, {name}"] = f"{figures['frames_per_second']:.1f} ({where})"
+    return rows
+
+
+def sync_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The sync AUC of `motion.evaluate_motion`, in words."""
+    if "sync_auc" not in summary:
+        return {"sync AUC": "n/a (name a SyncNet with --syncnet DIR)"}
+    return {"sync AUC of the landmarks from audio (truth)": f"{summary['sync_auc']:.3f} ({summary['truth_sync_auc']:.3f})"}
 
 
 def value_table(title: str, rows: Mapping[str, str], caption: str = "") -> Table:
@@ -85,7 +131,7 @@ def motion_rows(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def show(*tables: Table) -> None:
     """Prints tables to standard output."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for table in tables:
         console.print(table)
 

@@ -10,15 +10,21 @@ import numpy as np
 from geneface_jax.data.motion_measures import mouth_opening, pearson
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation.detector import LandmarkTrack
+from geneface_jax.evaluation.perceptual import Perceptual
 from geneface_jax.evaluation.pixels import psnr, ssim_map
 from geneface_jax.evaluation.sync import best_lag
 
 
 class PixelScores:
-    """PSNR and SSIM per region; a clip's figure is the mean over its frames."""
+    """PSNR, SSIM and LPIPS per region; a clip's figure is the mean over its frames.
 
-    def __init__(self) -> None:
-        self._frames: dict[str, list[tuple[float, float, int]]] = {}
+    Args:
+      perceptual: LPIPS; None leaves it out.
+    """
+
+    def __init__(self, perceptual: Perceptual | None = None) -> None:
+        self._perceptual = perceptual
+        self._frames: dict[str, list[tuple[float, ...]]] = {}
 
     def add(self, image: np.ndarray, truth: np.ndarray, regions: Mapping[str, np.ndarray | None]) -> None:
         """Scores one frame.
@@ -32,14 +38,17 @@ class PixelScores:
             count = image.shape[0] * image.shape[1] if mask is None else int(mask.sum())
             if count:
                 alike = float((similarity if mask is None else similarity[mask]).mean())
-                self._frames.setdefault(name, []).append((psnr(image, truth, mask), alike, count))
+                looks = () if self._perceptual is None else (self._perceptual.distance(image, truth, mask),)
+                self._frames.setdefault(name, []).append((psnr(image, truth, mask), alike, count, *looks))
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Region -> {"psnr" (dB), "ssim", "pixels" (mean number per frame), "frames"}."""
+        """Region -> {"psnr" (dB), "ssim", "pixels" (mean number per frame), "frames"}, and "lpips" where it was measured."""
         out = {}
         for name, rows in self._frames.items():
             means = np.mean(np.array(rows, np.float64), axis=0)
             out[name] = {"psnr": float(means[0]), "ssim": float(means[1]), "pixels": float(means[2]), "frames": len(rows)}
+            if self._perceptual is not None:
+                out[name]["lpips"] = float(means[3])
         return out
 
 

@@ -42,8 +42,15 @@ class Controls:
     seed: int = _knob(0, "random seed of the motion", low=0, high=2**31 - 1, step=1)
     # Picture.
     pose: str = _knob("video", "head pose: 'video' (as in the training video, back and forth), 'still', or its frames A-B, back and forth")
+    orbit: float = _knob(
+        0.0, "free viewpoint: degrees by which the camera swings around the head, to each side", low=0.0, high=45.0, step=1.0
+    )
     bg: str = _knob("original", "background: 'original', a colour (name or #rrggbb) or an image file")
     end_threshold: float = _knob(0.01, "a ray stops below this transmittance; larger is faster and rougher", low=0.0, high=0.1, step=0.0025)
+    n_samples_per_ray: int | None = _knob(None, "vanilla NeRF: samples of the coarse pass; default: as trained", low=4, high=1024, step=4)
+    n_samples_per_ray_fine: int | None = _knob(
+        None, "vanilla NeRF: further samples of the fine pass, 0 for none; default: as trained", low=0, high=1024, step=4
+    )
     size: int | None = _knob(None, "width and height of the video in pixels, even; default: as trained", low=64, high=2048, step=2)
     # Encoder.
     crf: int = _knob(18, "H.264 quality: smaller is better and larger in bytes; not used with --bitrate", low=0, high=51, step=1)

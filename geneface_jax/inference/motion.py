@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -33,6 +34,8 @@ class AudioToMotion:
       motion_mean, motion_std: [204]; motion = network * std + mean.
       kind: of the landmarks and audio features the networks know.
       amplitudes: `mouth_amp` and `eye_amp` that are typical of the faces a pitch-aware VAE was trained on; empty for others.
+      expression: (basis [E, 68, 3], offset [68, 3]) that makes landmarks of a VAE's coefficients of a face model; None where it makes
+        landmarks itself.
     """
 
     vae: Audio2Motion
@@ -42,6 +45,7 @@ class AudioToMotion:
     motion_std: np.ndarray
     kind: DataKind
     amplitudes: dict[str, float] = dataclasses.field(default_factory=dict)
+    expression: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def follows_mouth_amp(self) -> bool:
@@ -73,8 +77,19 @@ class AudioToMotion:
         return cls(vae, variables("audio2motion"), postnet, **_constants(state), kind=kind_of(config.data))
 
     @classmethod
-    def load_corpus_model(cls, audio2motion_dir: str | os.PathLike[str], *, step: int | None = None) -> AudioToMotion:
+    def load_corpus_model(
+        cls,
+        audio2motion_dir: str | os.PathLike[str],
+        *,
+        step: int | None = None,
+        expression: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> AudioToMotion:
         """Reads the work folder of the bare VAE; its motion has the mean face of the corpus.
+
+        Args:
+          audio2motion_dir: the work folder.
+          step: which checkpoint; None is the newest.
+          expression: a person's basis and offset (`Subject.expression_basis`, `expression_offset`), for a VAE of coefficients.
 
         Raises:
           InputError: no such checkpoint, a work folder of another stage, or a VAE whose motion is no landmarks.
@@ -82,8 +97,10 @@ class AudioToMotion:
         checkpoint = _load(audio2motion_dir, step, "audio2motion")
         state = checkpoint.state
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
-        vae = _vae(checkpoint.config.model, audio2motion_dir)
-        return cls(vae, variables, None, **_constants(state), kind=kind_of(checkpoint.config.data))
+        size = MOTION_DIM if expression is None else len(expression[0])
+        vae = _vae(checkpoint.config.model, audio2motion_dir, {MOTION_DIM, size})
+        needed = None if vae.motion_dim == MOTION_DIM else expression
+        return cls(vae, variables, None, **_constants(state), kind=kind_of(checkpoint.config.data), expression=needed)
 
     def predict(
         self,
@@ -114,7 +131,11 @@ class AudioToMotion:
         voice = typical_voice(f0[None], self.amplitudes, mouth_amp)
         quiet = silence(1, audio.shape[-1])[0]
         motion = generate(self.vae, self.vae_variables, audio, quiet, jax.random.key(seed), temperature, self.postnet, voice)
-        return (motion * self.motion_std + self.motion_mean).astype(np.float32)
+        motion = (motion * self.motion_std + self.motion_mean).astype(np.float32)
+        if self.expression is None:
+            return motion
+        basis, offset = self.expression
+        return motion @ basis.reshape(len(basis), -1) + offset.reshape(-1)
 
 
 def _load(workdir: str | os.PathLike[str], step: int | None, stage: str) -> checkpoints.Checkpoint:
@@ -126,12 +147,12 @@ def _load(workdir: str | os.PathLike[str], step: int | None, stage: str) -> chec
     return checkpoint
 
 
-def _vae(model: ConfigDict, workdir: str | os.PathLike[str]) -> Audio2Motion:
+def _vae(model: ConfigDict, workdir: str | os.PathLike[str], drawable: Collection[int] = (MOTION_DIM,)) -> Audio2Motion:
     vae = Audio2Motion(**model.to_dict())
-    if vae.motion_dim != MOTION_DIM:
+    if vae.motion_dim not in drawable:
         raise InputError(
             f"the VAE in {workdir} makes {vae.motion_dim} coefficients of the Basel face model, which can't be drawn here, not landmarks: "
-            "take a VAE of landmarks, such as the one of configs/audio2motion_pitch.py."
+            "take a VAE of landmarks, such as the one of configs/audio2motion_pitch.py, or a person imported from GeneFace++."
         )
     return vae
 

@@ -20,10 +20,12 @@ from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.motion_controls import shape_motion
 from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH
-from geneface_jax.inference.poses import pose_track
-from geneface_jax.inference.renderer import SubjectRenderer
+from geneface_jax.inference.open_renderer import open_renderer
+from geneface_jax.inference.poses import orbit, pose_track
 from geneface_jax.inference.resize import resize
+from geneface_jax.inference.sampling_controls import sampling_options
 from geneface_jax.inference.silence import loudness
+from geneface_jax.inference.subject_parts import SubjectParts, find_parts
 from geneface_jax.inference.video import write_video
 
 MIN_SECONDS = 0.2
@@ -35,11 +37,12 @@ Progress = Callable[[int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class InferenceResult:
-    """The video made: where, how long (s), how many frames."""
+    """The video made: where, how long (s), how many frames, and the networks that drew it."""
 
     path: Path
     seconds: float
     frames: int
+    networks: str = ""
 
 
 def infer(
@@ -53,7 +56,7 @@ def infer(
     """Makes a video of a trained person saying what is heard in a recording.
 
     Args:
-      subject_dir: `SUBJECT` with `dataset/` (a light one is enough), `postnet/`, `head/` and `torso/`.
+      subject_dir: `SUBJECT` with `dataset/` (a light one is enough) and the networks that `subject_parts.find_parts` looks for.
       audio: speech in any audio or video file; may be longer than the training video.
       out: the mp4 to write; it lasts as long as the audio, rounded up to a whole frame, and carries the audio itself.
       controls: see `Controls`.
@@ -66,7 +69,8 @@ def infer(
     out = Path(out)
     if out.suffix.lower() != ".mp4":
         raise InputError(f"--out is {out}; give a file name that ends in .mp4")
-    check_parts(subject_dir)
+    parts = find_parts(subject_dir)
+    sampling = sampling_options(parts, controls)
     samples = load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS)
     subject_dir = Path(subject_dir)
     subject = Subject.load(subject_dir / "dataset")
@@ -74,38 +78,37 @@ def infer(
     n_frames = -(-len(samples) * FPS // SAMPLE_RATE)
     cameras = output_cameras(subject, n_frames, controls.pose)
 
-    speech = AudioToMotion.load(subject_dir / "postnet")
-    require_same(f"the postnet of {subject_dir}", speech.kind, "its dataset", kind_of(subject.meta))
+    speech = open_speech(parts, subject)
+    require_same(f"the {parts.speech} of {subject_dir}", speech.kind, "its dataset", kind_of(subject.meta))
     features, f0 = audio_features_of(subject.meta, f"the dataset of {subject_dir}").compute(samples, n_frames)
+    if features.shape[1] != subject.audio_features.shape[1]:
+        raise InputError(
+            f"the dataset of {subject_dir} has audio features of {subject.audio_features.shape[1]} channels but these have "
+            f"{features.shape[1]}: use the same audio model, for HuBERT the large one where the dataset has 1024"
+        )
     motion = speech.predict(features, f0, temperature=controls.temperature, seed=controls.seed, mouth_amp=controls.mouth_amp)
     # A mouth that the network has already moved as asked is not scaled again.
     shaping = dataclasses.replace(controls, mouth_amp=UNCHANGED_MOUTH) if speech.follows_mouth_amp else controls
     motion, eye_openness = shape_motion(motion, subject, shaping, loudness(samples, n_frames))
 
-    renderer = SubjectRenderer.load(subject_dir)
-    frames = renderer.render(motion, cameras, eye_openness, background=background, end_threshold=controls.end_threshold)
+    renderer = open_renderer(parts)
+    # Torso and background are pictures: they keep the view they were filmed from, and a head that turns on its spot stays over its neck.
+    swung = orbit(cameras, controls.orbit)
+    frames = renderer.render(motion, swung, eye_openness, background=background, torso_cameras=cameras, **sampling)
     size = controls.size or subject.size
     write_video(out, _finish(frames, size, n_frames, progress), audio, FPS, controls)
-    return InferenceResult(out, n_frames / FPS, n_frames)
+    return InferenceResult(out, n_frames / FPS, n_frames, f"{parts.speech}, {parts}")
 
 
-def check_parts(subject_dir: str | os.PathLike[str]) -> None:
-    """Checks that a subject folder holds the dataset and the three stages inference needs.
+def open_speech(parts: SubjectParts, subject: Subject) -> AudioToMotion:
+    """The networks that make a subject's motion: its PostNet with the VAE it carries, or a VAE alone.
 
-    Raises:
-      InputError: names the first that is missing and the command that makes it.
+    Raises as `AudioToMotion.load`.
     """
-    folder = Path(subject_dir)
-    if not folder.is_dir():
-        raise InputError(f"there is no subject folder {folder}; make one with `geneface fit VIDEO --out {folder}`")
-    if not (folder / "dataset").is_dir():
-        raise InputError(f"{folder} has no dataset/; make it with `geneface prepare VIDEO --out {folder}`")
-    for stage in ("postnet", "head", "torso"):
-        if not (folder / stage / "checkpoints").is_dir():
-            raise InputError(
-                f"{folder} has no trained {stage}/; make it with `geneface train --config configs/{stage}.py:demo --workdir "
-                f"{folder / stage}` or go on with `geneface fit VIDEO --out {folder}`"
-            )
+    if parts.speech == "postnet":
+        return AudioToMotion.load(parts.folder / "postnet")
+    expression = None if subject.expression_basis is None else (subject.expression_basis, subject.expression_offset)
+    return AudioToMotion.load_corpus_model(parts.folder / "audio2motion", expression=expression)
 
 
 def output_cameras(subject: Subject, n_frames: int, pose: str) -> np.ndarray:

@@ -86,6 +86,27 @@ def pose_track(cameras: np.ndarray, n: int, mode: str = "video", smooth: int = 7
     return smooth_cameras(cameras[track_indices(cameras, n, mode)], smooth)
 
 
+def orbit(cameras: np.ndarray, degrees: float) -> np.ndarray:
+    """Swings the camera around the head: once to the one side, to the other and back over the clip, like a sine.
+
+    The axis is the vertical one of the canonical head frame (y of the world), through its origin between the ears, so the head stays where
+    it is in the picture and turns. First its left cheek comes into view (the camera moves to the picture's right), then its right one.
+
+    Args:
+      cameras: [n, 4, 4] camera-to-world of the output; the swing is added to it.
+      degrees: largest angle to each side, 0 or more.
+
+    Returns:
+      [n, 4, 4], same dtype; the first frame is as it was.
+    """
+    angle = np.radians(degrees) * np.sin(2.0 * np.pi * np.arange(len(cameras)) / max(len(cameras), 1))
+    swing = np.zeros((len(cameras), 4, 4))
+    swing[:, 0, 0] = swing[:, 2, 2] = np.cos(angle)
+    swing[:, 0, 2], swing[:, 2, 0] = np.sin(angle), -np.sin(angle)
+    swing[:, 1, 1] = swing[:, 3, 3] = 1.0
+    return (swing @ cameras.astype(np.float64)).astype(cameras.dtype)
+
+
 def _most_typical(cameras: np.ndarray) -> int:
     flat = cameras[:, :3].reshape(len(cameras), 12).astype(np.float64)
     spread = flat.std(0) + 1e-9  # rotation entries and metres made comparable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,24 @@ from geneface_kernels import occupancy_grid
 from geneface_kernels.frame_rendering import FrameRender, sufficient_budget
 from ml_collections import ConfigDict
 
+from geneface_jax.data.camera_record import require_same_camera, require_same_frames
 from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
+from geneface_jax.inference.backdrop import Backdrop
+from geneface_jax.inference.enlarger import Enlarger
 from geneface_jax.inference.resize import resize
+from geneface_jax.inference.subject_parts import TORSO_OF
 from geneface_jax.io import checkpoints
+from geneface_jax.io.fingerprint import head_fingerprint
 from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
+from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import scene_pose
 from geneface_jax.rendering.head import head_samples, render_heads
 from geneface_jax.rendering.settings import MarchSettings
-from geneface_jax.rendering.torso import render_torso
+from geneface_jax.rendering.torso import torso_conditions
 
 CPU_BATCH, ACCELERATOR_BATCH = 1, 8
 """Frames per call. On a CPU a frame fills the machine, and more of them at once only leave its caches."""
@@ -38,8 +44,9 @@ class SubjectRenderer:
 
     Attributes:
       subject: the dataset (a light one is enough).
-      head, head_params, occupied, march, head_config: the head stage.
+      head, head_params, occupied, march, head_config: the stage "head" or "head_sr".
       torso, torso_params: the torso stage; None renders the head over the bare background.
+      enlarger: super-resolution of the composite; None renders at full size.
     """
 
     subject: Subject
@@ -50,43 +57,46 @@ class SubjectRenderer:
     head_config: ConfigDict
     torso: Torso | None
     torso_params: Any
+    enlarger: Enlarger | None = None
 
     @classmethod
-    def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True) -> SubjectRenderer:
-        """Reads `SUBJECT/{dataset,head,torso}`.
+    def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True, stage: str = "head") -> SubjectRenderer:
+        """Reads `SUBJECT/{dataset,head,torso}`, or `head_sr` and `torso_sr`; `open_renderer` chooses.
 
         Args:
           subject_dir: the subject folder.
           step: head checkpoint; the newest when None.
           torso: False leaves the torso out (evaluation of the head with the true torso behind it).
+          stage: "head" or "head_sr".
 
         Raises:
-          InputError: a stage is missing, or the head was trained for another dataset.
+          InputError: a stage is missing, the head was trained for another dataset or camera or is empty, or the torso for another head.
         """
         folder = Path(subject_dir)
         subject = Subject.load(folder / "dataset")
-        checkpoint = checkpoints.load(folder / "head", step)
-        config = checkpoint.config
-        if config.model.codes != subject.n_train:
-            raise InputError(
-                f"the head in {folder / 'head'} was trained on {config.model.codes} frames but {folder / 'dataset'} has {subject.n_train} "
-                "training frames; train the head again on this dataset, or bring back the dataset it was trained on"
-            )
+        checkpoint = checkpoints.load(folder / stage, step)
+        config, params = checkpoint.config, checkpoint.state["params"]
+        name = f"the head in {folder / stage}"
+        require_same_frames(name, config, subject)
+        require_same_camera(name, config, subject)
+        occupied = _occupied(name, checkpoint)
         torso_model, torso_params = None, None
         if torso:
-            torso_checkpoint = checkpoints.load(folder / "torso")
+            torso_dir = folder / TORSO_OF[stage]
+            torso_checkpoint = checkpoints.load(torso_dir)
+            _check_torso(torso_dir, torso_checkpoint.config, name, params)
             torso_model = build_torso(torso_checkpoint.config.model)
             torso_params = jax.tree.map(jnp.asarray, torso_checkpoint.state["params"])
-        grid = jnp.asarray(checkpoint.state["occupancy"]["grid"])
         return cls(
             subject=subject,
             head=build_head(config.model),
-            head_params=jax.tree.map(jnp.asarray, checkpoint.state["params"]),
-            occupied=occupancy_grid.occupied(grid, config.march.density_threshold),
+            head_params=jax.tree.map(jnp.asarray, params["head"] if stage == "head_sr" else params),
+            occupied=occupied,
             march=MarchSettings.from_config(config.march),
             head_config=config,
             torso=torso_model,
             torso_params=torso_params,
+            enlarger=_enlarger(name, checkpoint, subject) if stage == "head_sr" else None,
         )
 
     def render(
@@ -96,6 +106,7 @@ class SubjectRenderer:
         eye_openness: np.ndarray,
         *,
         background: np.ndarray | None = None,
+        torso_cameras: np.ndarray | None = None,
         end_threshold: float = 1e-2,
         size: int | None = None,
         batch: int | None = None,
@@ -109,6 +120,7 @@ class SubjectRenderer:
           eye_openness: [T].
           background: uint8 [H, W, 3] for all frames or [T, H, W, 3]; the subject's own when None. Without a torso network it must
             already hold the torso.
+          torso_cameras: [T, 4, 4] what the torso follows where the head is seen from elsewhere (`--orbit`); `cameras` when None.
           end_threshold: transmittance that ends a ray; higher is faster and rougher.
           size: pixels per side to render at, the rays through them and not a resampled picture (the background is resampled); the size
             the person was trained at when None.
@@ -119,41 +131,83 @@ class SubjectRenderer:
         Yields:
           uint8 [size, size, 3].
         """
-        subject = self.subject
-        size = size or subject.size
+        subject, model = self.subject, self.head_config.model
+        wanted = size or subject.size
+        size = wanted if self.enlarger is None else self.enlarger.size
         on_cpu = jax.default_backend() == "cpu"
         batch = batch or (CPU_BATCH if on_cpu else ACCELERATOR_BATCH)
         heads = _HeadBatches(self, size, end_threshold, single_pass=not on_cpu if single_pass is None else single_pass)
-        condition = windows(normalise_motion(motion, subject.motion_mean, subject.motion_std), self.head_config.model.condition_window)
+        normalised = normalise_motion(motion, subject.motion_mean, subject.motion_std)
+        condition = windows(normalised, model.condition_window, model.get("condition_frames", 1))
         eye_openness = np.asarray(eye_openness, np.float32)
         poses = scene_pose(cameras)
-        behind = self._behind(poses, subject.background if background is None else np.asarray(background), size)
+        backdrop = self._backdrop(motion, cameras if torso_cameras is None else torso_cameras, background, size)
         pending = None
         for first in range(0, len(condition), batch):
             # The last batch is filled up with its last frame, so that it has the shape of the others.
             chosen = np.minimum(np.arange(first, first + batch), len(condition) - 1)
-            real = min(batch, len(condition) - first)
-            pictures = list(itertools.islice(behind, real))
+            numbers = range(first, min(first + batch, len(condition)))
             ready = heads.start(poses[chosen], jnp.asarray(condition[chosen]), jnp.asarray(eye_openness[chosen]))
             if pending is not None:
-                yield from heads.finish(*pending)
-            pending = ready, pictures
+                yield from self._finish(heads, pending, backdrop, wanted)
+            pending = ready, numbers
         if pending is not None:
-            yield from heads.finish(*pending)
+            yield from self._finish(heads, pending, backdrop, wanted)
 
-    def _behind(self, poses: jax.Array, backgrounds: np.ndarray, size: int) -> Iterator[jax.Array]:
-        """Yields what is behind the head in each frame, [size * size, 3] in [0, 1]: torso over background."""
-        still = _flat(backgrounds, size) if backgrounds.ndim == 3 else None
-        host_poses = np.asarray(poses)
-        painted = None
-        for i in range(len(host_poses)):
-            if still is not None and painted is not None and (self.torso is None or np.array_equal(host_poses[i], host_poses[i - 1])):
-                yield painted
-                continue
-            painted = still if still is not None else _flat(backgrounds[i], size)
-            if self.torso is not None:
-                painted, _ = render_torso(self.torso, self.torso_params, poses[i], painted, size=(size, size))
-            yield painted
+    def _backdrop(self, motion: np.ndarray, cameras: np.ndarray, background: np.ndarray | None, size: int) -> Backdrop:
+        subject, conditions = self.subject, None
+        if self.torso is not None:
+            intrinsics = np.asarray(subject.intrinsics)
+            conditions = torso_conditions(self.torso.condition, cameras, motion, subject.mean_face, intrinsics, subject.size)
+        pictures = subject.background if background is None else np.asarray(background)
+        return Backdrop(self.torso, self.torso_params, conditions, pictures, size)
+
+    def _finish(self, heads: _HeadBatches, pending: tuple[Any, range], backdrop: Backdrop, size: int) -> Iterator[np.ndarray]:
+        """Yields a batch as uint8 [size, size, 3]."""
+        started, numbers = pending
+        out = heads.finish(started)
+        for i, number in enumerate(numbers):
+            picture = _over(out.rgb[i], out.alpha[i], backdrop.paint(number, out.rgb[i], out.alpha[i]))
+            if self.enlarger is not None:
+                picture = self.enlarger(picture)
+            pixels = np.asarray(_levels(picture))
+            side = math.isqrt(pixels.size // 3)
+            yield resize(pixels.reshape(side, side, 3), size, size)
+
+
+def _occupied(name: str, checkpoint: checkpoints.Checkpoint) -> jax.Array:
+    """[X, X, X] bool cells that rays visit: those that the checkpoint names, or those of its density grid that are dense enough."""
+    occupancy = checkpoint.state["occupancy"]
+    if "occupied" in occupancy:
+        occupied = jnp.asarray(occupancy["occupied"], bool)
+    else:
+        occupied = occupancy_grid.occupied(jnp.asarray(occupancy["grid"]), checkpoint.config.march.density_threshold)
+    if not bool(occupied.any()):
+        raise InputError(
+            f"{name} is empty: its occupancy grid has no cell above the density threshold, so every picture would be the background; its "
+            "training collapsed or has hardly begun: train on, take another checkpoint, or train again with another --config.seed"
+        )
+    return occupied
+
+
+def _check_torso(torso_dir: Path, config: ConfigDict, head_name: str, head_params: Any) -> None:
+    """A torso is fitted to one head's outline and, if it is head-aware, to its colours."""
+    recorded = config.get("head", ConfigDict()).get("fingerprint")
+    if recorded is not None and recorded != head_fingerprint(head_params):
+        raise InputError(
+            f"the torso in {torso_dir} was trained with another head than {head_name}; bring that head back, or train the torso again"
+        )
+
+
+def _enlarger(name: str, checkpoint: checkpoints.Checkpoint, subject: Subject) -> Enlarger:
+    network = SuperResolution(checkpoint.config.super_resolution.size, tuple(checkpoint.config.super_resolution.features))
+    if subject.size != 2 * network.size:
+        raise InputError(
+            f"{name} makes frames of {2 * network.size} pixels but {subject.folder} has frames of {subject.size}; bring back the dataset "
+            "it was trained on, or prepare the video again with that --size"
+        )
+    variables = {"params": checkpoint.state["params"]["super_resolution"], "constants": checkpoint.state["constants"]}
+    return Enlarger(network, jax.tree.map(jnp.asarray, variables))
 
 
 class _HeadBatches:
@@ -175,15 +229,14 @@ class _HeadBatches:
             self._budget = sufficient_budget(int(wanted))
         return arguments, self._render(arguments)
 
-    def finish(self, started: tuple[Any, FrameRender], behind: list[jax.Array]) -> Iterator[np.ndarray]:
-        """Yields the first `len(behind)` frames of a batch as uint8 [size, size, 3]."""
+    def finish(self, started: tuple[Any, FrameRender]) -> FrameRender:
+        """The rays of a batch, [F, size * size], all of them rendered."""
         arguments, out = started
         if self._single_pass and int(out.dropped):
             # The head came nearer than in any frame before: this batch is done again with room for it.
             self._budget = max(self._budget or 0, sufficient_budget(int(out.samples)))
             out = self._render(arguments)
-        for i, picture in enumerate(behind):
-            yield np.asarray(_over(out.rgb[i], out.alpha[i], picture)).reshape(*self._size, 3)
+        return out
 
     def _render(self, arguments: tuple[jax.Array, jax.Array, jax.Array]) -> FrameRender:
         poses, windows, eyes = arguments
@@ -205,9 +258,11 @@ class _HeadBatches:
 
 @jax.jit
 def _over(rgb: jax.Array, alpha: jax.Array, behind: jax.Array) -> jax.Array:
-    """[N, 3] uint8: the head over what is behind it, rounded to the nearest level."""
-    return jnp.round(jnp.clip(rgb + (1.0 - alpha)[:, None] * behind, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+    """[N, 3] in [0, 1]: the head over what is behind it."""
+    return jnp.clip(rgb + (1.0 - alpha)[:, None] * behind, 0.0, 1.0)
 
 
-def _flat(picture: np.ndarray, size: int) -> jax.Array:
-    return jnp.asarray(resize(picture, size, size).reshape(-1, 3).astype(np.float32) / 255.0)
+@jax.jit
+def _levels(picture: jax.Array) -> jax.Array:
+    """uint8, rounded to the nearest level."""
+    return jnp.round(jnp.clip(picture, 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -126,30 +126,24 @@ def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str
     return Checkpoint(state, configs.from_json(meta["config"]), step, meta["metrics"])
 
 
-def restore(workdir: str | os.PathLike, abstract_state: Any, step: int | None = None) -> tuple[Any, int]:
-    """Reads a whole state, bit for bit, into the structure of `abstract_state`, to go on training.
+def read_arrays(workdir: str | os.PathLike, step: int | None = None, *, widen: bool = False) -> tuple[dict[str, np.ndarray], int]:
+    """Reads a whole state as flat names, bit for bit; what may be done with them is `io.restore`'s to say.
 
     Args:
       workdir: the work folder.
-      abstract_state: a state of the same shapes (arrays or `jax.ShapeDtypeStruct`).
       step: which; None is the newest.
+      widen: float16, as released checkpoints hold it, becomes float32.
 
     Returns:
-      (state of numpy arrays, step).
+      (`collection/module/.../array` -> array, step).
 
     Raises:
-      InputError: there is no (such) checkpoint, or its arrays are not those of `abstract_state` (the first that differs is named).
+      InputError: there is no (such) checkpoint.
     """
     step = _which(workdir, step)
     path = _step_path(workdir, step)
-    wanted, on_disk = _shapes(abstract_state), _shapes(_tree_on_disk(path))
-    for name in sorted({*wanted, *on_disk}, key=lambda name: (name.startswith("opt_state"), name)):
-        if wanted.get(name) != on_disk.get(name):
-            raise InputError(
-                f"the checkpoint {path} holds {name} as {on_disk.get(name, 'nothing')}, this config makes it "
-                f"{wanted.get(name, 'nothing')}: train with the config saved in {workdir}, or in another --workdir."
-            )
-    return _read(path, abstract_state), step
+    arrays = named(_read(path, _tree_on_disk(path)))
+    return {name: _widen(value) if widen else value for name, value in arrays.items()}, step
 
 
 def release(
@@ -166,17 +160,19 @@ def release(
     Args:
       workdir: the work folder of a trained stage.
       out: the released work folder (replaced when it exists).
-      step: which; None is the newest.
+      step: which; None is the one that was chosen (`io.selected`), or else the newest.
       half: shell patterns on `collection/module/.../array`; float32 arrays that match are stored as float16.
       drop: collections left out.
 
     Raises:
       InputError: no such checkpoint, or a value does not fit float16.
     """
-    checkpoint = load(workdir, step, drop)
+    from geneface_jax.io import selected  # which itself asks this file for the steps
+
+    checkpoint = load(workdir, selected.read_step(workdir) if step is None else step, drop)
 
     def narrow(path: Any, value: np.ndarray) -> np.ndarray:
-        name = _name(path)
+        name = path_name(path)
         if value.dtype != np.float32 or not any(fnmatch.fnmatch(name, pattern) for pattern in half):
             return value
         if np.abs(value).max(initial=0.0) > np.finfo(np.float16).max:
@@ -184,7 +180,7 @@ def release(
         return value.astype(np.float16)
 
     state = jax.tree_util.tree_map_with_path(narrow, checkpoint.state)
-    config = configs.from_json(_relative(configs.to_json(checkpoint.config)))
+    config = configs.from_json(without_folders(configs.to_json(checkpoint.config)))
 
     def fill(folder: Path) -> None:
         configs.save(config, folder)
@@ -246,12 +242,12 @@ def _drop_old(workdir: str | os.PathLike, keep: int, best: tuple[str, str] | Non
             shutil.rmtree(Path(workdir) / FOLDER / str(step))
 
 
-def _shapes(tree: Any) -> dict[str, str]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {_name(path): f"{np.dtype(leaf.dtype)}{list(leaf.shape)}" for path, leaf in leaves}
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves of a state by flat name: `params/body/kernel`."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
-def _name(path: Any) -> str:
+def path_name(path: Any) -> str:
     """`params/body/kernel`, the same for dict keys, tuple positions and attribute names."""
     parts = (getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))) for key in path)
     return "/".join(str(part) for part in parts)
@@ -262,9 +258,10 @@ def _widen(value: Any) -> np.ndarray:
     return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
-def _relative(value: Any) -> Any:
+def without_folders(value: Any) -> Any:
+    """Plain JSON with absolute paths cut to their last name: they mean nothing on another machine."""
     if isinstance(value, dict):
-        return {name: _relative(item) for name, item in value.items()}
+        return {name: without_folders(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_relative(item) for item in value]
+        return [without_folders(item) for item in value]
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

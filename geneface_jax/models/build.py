@@ -37,6 +37,9 @@ def build_head(model: ConfigDict) -> Head:
         codes=model.codes,
         code_features=model.code_features,
         bound=model.bound,
+        # Configs of earlier checkpoints don't have these two.
+        condition_frames=model.get("condition_frames", 1),
+        attention=model.get("attention", True),
     )
 
 
@@ -49,4 +52,7 @@ def build_torso(model: ConfigDict) -> Torso:
         hidden_deform=model.hidden_deform,
         hidden=model.hidden,
         shrink=model.shrink,
+        # Configs of earlier checkpoints don't have these two.
+        condition=model.get("condition", "pose"),
+        head_aware=model.get("head_aware", False),
     )

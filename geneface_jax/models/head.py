@@ -37,7 +37,7 @@ class Head(nn.Module):
       hidden_color: width of the colour network.
       geometry_features: size of the feature the density network hands to the colour network.
       condition_features: size of the condition.
-      blink_channels: see `ConditionEncoder`.
+      blink_channels, condition_frames, attention: see `ConditionEncoder`.
       codes: number of per-frame appearance codes (training frames); code 0 is used at inference.
       code_features: size of such a code.
       bound: the scene is [-bound, bound]^3.
@@ -53,9 +53,11 @@ class Head(nn.Module):
     codes: int = 13000
     code_features: int = 4
     bound: float = 1.0
+    condition_frames: int = 1
+    attention: bool = True
 
     def setup(self) -> None:
-        self.condition_encoder = ConditionEncoder(self.condition_features, self.blink_channels)
+        self.condition_encoder = ConditionEncoder(self.condition_features, self.blink_channels, self.condition_frames, self.attention)
         self.position_encoder = GridEncoder(self.position_grid, self.bound)
         self.ambient_encoder = GridEncoder(self.ambient_grid)
         self.ambient_net = Mlp(self.hidden, self.ambient_grid.dims, 3)
@@ -64,7 +66,8 @@ class Head(nn.Module):
         self.frame_codes = self.param("frame_codes", nn.initializers.normal(0.1), (self.codes, self.code_features))
 
     def condition(self, window: jax.Array, eye_openness: jax.Array) -> jax.Array:
-        """[B, W, 204] normalised motion windows and [B] eye openness -> [B, condition_features]."""
+        """[B, S, 204] normalised motion windows ([B, S, W, 204] with W condition frames) and [B] eye openness ->
+        [B, condition_features]."""
         return self.condition_encoder(window, eye_openness)
 
     def code(self, frame: jax.Array) -> jax.Array:

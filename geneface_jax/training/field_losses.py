@@ -25,3 +25,19 @@ def opacity_entropy(alpha: jax.Array) -> jax.Array:
 def ambient_outside_face(ambient: jax.Array, in_face: jax.Array) -> jax.Array:
     """Ambient motion [N] of rays outside the face [N]: hair and neck must not follow the lips."""
     return ambient * (1.0 - in_face)
+
+
+def adapted_weight(weight: jax.Array, loss: jax.Array, target: float, rate: float, most: float) -> jax.Array:
+    """A weight that keeps a loss near a target (GeneFace++'s ambient weight): it moves by `rate` times the decades between the two.
+
+    Args:
+      weight, loss: [].
+      target: where the loss should be.
+      rate: 0 leaves the weight as it is.
+      most: upper limit; the lower one is 0.
+
+    Returns:
+      [] the next weight; the same one where the loss is not finite (the original stumbles over it).
+    """
+    decades = jnp.log10(loss + 1e-15) - jnp.log10(target + 1e-15)
+    return jnp.clip(weight + rate * jnp.where(jnp.isfinite(decades), decades, 0.0), 0.0, most)

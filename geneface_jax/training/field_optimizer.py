@@ -9,6 +9,8 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from geneface_jax.training.ema import averaged
+
 
 def decayed_rate(optimizer: ConfigDict, steps: int) -> optax.Schedule:
     """lr * final_factor ** (step / steps), the original's 0.1 ** (n / 250000) for any length of training."""
@@ -30,16 +32,20 @@ def scale_by_kind(multipliers: Mapping[str, float]) -> optax.GradientTransformat
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def field_optimizer(optimizer: ConfigDict, steps: int) -> optax.GradientTransformation:
-    """Adam (eps 1e-15: grid gradients are tiny) with rates per kind.
+def field_optimizer(optimizer: ConfigDict, steps: int, rates: Mapping[str, float] | None = None) -> optax.GradientTransformation:
+    """Adam (eps 1e-15: grid gradients are tiny) with rates per kind, under a moving average where the config asks for one.
 
     Args:
-      optimizer: `lr`, `final_factor`, `multipliers` (part of a parameter's path -> factor).
+      optimizer: `lr`, `final_factor`, `multipliers` (part of a parameter's path -> factor), optionally `ema` (see `ema.averaged`, which
+        says where gradients must be taken then).
       steps: length of the training run.
+      rates: part of a parameter's path -> its own rate at the start, in place of `lr` and a factor.
     """
-    multipliers: dict[str, Any] = dict(optimizer.multipliers)
-    return optax.chain(
+    multipliers: dict[str, Any] = {key: rate / optimizer.lr for key, rate in (rates or {}).items()}
+    multipliers |= dict(optimizer.multipliers)
+    adam = optax.chain(
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-15),
         scale_by_kind(multipliers),
         optax.scale_by_learning_rate(decayed_rate(optimizer, steps)),
     )
+    return averaged(adam, optimizer.get("ema", 0.0))

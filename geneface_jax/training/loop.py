@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from geneface_jax.errors import InputError
-from geneface_jax.io import checkpoints, configs
+from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.training import devices
 from geneface_jax.training.interrupts import Interrupts
 from geneface_jax.training.prefetch import prefetch
@@ -26,7 +26,15 @@ from geneface_jax.training.stages import get_stage
 from geneface_jax.training.summaries import Summaries
 
 
-def train(config: ConfigDict, workdir: str | os.PathLike, *, stage: Stage | None = None) -> Path:
+def train(
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    stage: Stage | None = None,
+    init: str | os.PathLike | None = None,
+    codes: str = "keep",
+    restore_mode: str = restore.STRICT,
+) -> Path:
     """Trains one stage up to `config.train.steps` updates, from the newest checkpoint in `workdir` if there is one.
 
     Reads `config.seed`, `config.stage` and `config.train`: `steps`; `log_every`, `eval_every`, `save_every` (in updates, 0 = only at
@@ -36,6 +44,9 @@ def train(config: ConfigDict, workdir: str | os.PathLike, *, stage: Stage | None
       config: the resolved config.
       workdir: the work folder (docs/file-formats.md); made when absent.
       stage: the stage, when it isn't to be made from `config.stage`.
+      init: another run's work folder whose parameters this one begins with; of no effect on a run that is resumed.
+      codes: what becomes of that run's appearance codes, "keep" or "mean" (`io.restore`).
+      restore_mode: "strict" or "lenient", for resuming and for `init` (`io.restore`).
 
     Returns:
       the work folder.
@@ -56,15 +67,21 @@ def train(config: ConfigDict, workdir: str | os.PathLike, *, stage: Stage | None
         progress.say(f"{workdir} is already at step {done[-1]} of {plan.steps}")
         return workdir
 
-    # ------------------------------------------------------------------ state: 1. a fresh one; 2. the newest checkpoint over it
+    # ------------------------------------------------------------------ state: 1. a fresh one; 2. over it the newest checkpoint, or
+    # where there is none what another run has learnt (io.restore has the rules)
     seed = jax.random.key(config.seed)
     state = stage.init(jax.random.fold_in(seed, 0))
     step_seed = jax.random.fold_in(seed, 1)
     first = 0
     if done:
-        state, first = checkpoints.restore(workdir, state)
+        state, first, skipped = restore.resume(workdir, state, mode=restore_mode)
         progress.say(f"goes on from step {first} in {workdir}")
+        _note_skipped(skipped, progress)
         _note_changes(config, workdir, progress)
+    elif init is not None:
+        state, origin, skipped = restore.warm_start(init, state, mode=restore_mode, codes=codes)
+        progress.say(f"begins with the parameters of step {origin} of {init}")
+        _note_skipped(skipped, progress)
     configs.save(config, workdir)
     data = stage.data()
 
@@ -76,6 +93,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike, *, stage: Stage | None
 
     summaries = Summaries(workdir, first, getattr(stage, "charts", {}))
     clock = Clock()
+    remarks = getattr(stage, "remarks", lambda means: ())
     pending: list[Metrics] = []
     evaluated: dict[str, float] = {}
     started = time.perf_counter()
@@ -102,6 +120,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike, *, stage: Stage | None
                 if saving or _due(plan.log_every, now):
                     means = _mean(pending, now, workdir)
                     pending = []
+                    for line in remarks(means):
+                        progress.say(line)
                     rate = clock.rate()
                     speed = {"steps_per_second": rate, f"{stage.unit}_per_second": rate * stage.items_per_step}
                     summaries.scalars(now, {**{f"tr/{tag}": value for tag, value in means.items()}, **(speed if rate else {})})
@@ -155,6 +175,12 @@ def _mean(pending: list[Metrics], step: int, workdir: Path) -> dict[str, float]:
         way_out = f"the checkpoint of step {saved[-1]} in {workdir} is sound, resume from it" if saved else "start again"
         raise InputError(f"{tags} is not finite at step {step - len(fetched) + broken + 1}: {way_out} with a smaller learning rate.")
     return {tag: float(values.mean()) for tag, values in table.items()}
+
+
+def _note_skipped(skipped: list[restore.Skipped], progress: Progress) -> None:
+    """Names every tensor that a lenient restore left as the run began it."""
+    for item in skipped:
+        progress.say(f"not restored: {item}")
 
 
 def _note_changes(config: ConfigDict, workdir: Path, progress: Progress) -> None:

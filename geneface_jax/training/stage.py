@@ -46,6 +46,8 @@ class Stage(Protocol):
       best: (tag, "min" | "max"), which evaluation scalar names the best checkpoint.
 
     A stage may also have `charts`, title -> tags: curves that TensorBoard's custom scalars show in one chart.
+    It may have `remarks(means)`, which is given the means of the metrics since the last log and returns sentences for the user; where it
+    raises an InputError the run ends, before anything is saved.
     """
 
     config: ConfigDict

@@ -9,7 +9,9 @@ from geneface_jax.cli.main import main as geneface
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.motion import evaluate_motion
 from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.pipeline import infer
+from geneface_jax.inference.subject_parts import find_parts
 from geneface_jax.inference.video import read_video
 from geneface_jax.io import checkpoints, configs
 from tests.synthetic_corpus import speech_and_motion, write_corpus
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.slow
 TRAIN = ["train.steps=2", "train.log_every=1", "train.eval_every=0", "train.save_every=0"]
 GRID = ["levels=4", "base_resolution=4", "finest_resolution=32", "log2_table_size=8"]
 VAE = ["model.condition=8", "model.hidden=8", "model.encoder_layers=1", "model.decoder_layers=1", "model.flow_blocks=1"]
+VANILLA = ["data.rays=64", "model.hidden=8", "model.color_hidden=8", "model.condition_features=8", "rays.samples=4", "rays.fine_samples=4"]
 SMALL = {
     "syncnet": ["data.batch=32", "data.eval_clips=64", "model.base=8"],
     "audio2motion": ["data.batch=4", "data.window=16", "loss.sync_clips=8", *VAE],
@@ -35,8 +38,14 @@ SMALL = {
         "data.rays=64",
         "data.eval_frames=1",
     ],
+    "nerf_head": [*VANILLA, "data.eval_frames=1", "data.eval_size=16"],
+    "nerf_torso": [*VANILLA, "data.eval_frames=1", "data.eval_size=16"],
     "torso": [*(f"model.grid.{field}" for field in GRID), "data.groups=2", "data.rays=64", "data.eval_frames=1"],
 }
+SMALL["head_sr"] = [*SMALL["head"], "super_resolution.size=16", "super_resolution.features=(4, 4)", "perceptual.lip_side=16"]
+SMALL["torso_sr"] = SMALL["torso"]
+HEAD_OF = {"nerf_torso": "nerf_head", "torso_sr": "head_sr"}
+"""Stage -> the folder of the head it is for, where that is not `head`."""
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +67,12 @@ def train(folder, stage, variant, workdir, vae="audio2motion"):
         "data.corpus": folder / "corpus",
         "data.syncnet": folder / "models" / variant / "syncnet",
         "data.audio2motion": folder / "models" / variant / vae,
+        "data.head": workdir.parent / HEAD_OF.get(stage, "head"),
     }
     known = set(configs.keys(configs.load(f"{stage}:{variant}")))
     small = [text for text in SMALL[stage] if text.split("=")[0] in known]
     found = [f"{key}={path}" for key, path in sources.items() if key in known]
-    overrides = [f"--config.{text}" for text in [*TRAIN, *small, *found]]
+    overrides = [f"--config.{text}" for text in [*TRAIN, *found, *small]]
     assert geneface(["train", "--config", f"configs/{stage}.py:{variant}", "--workdir", str(workdir), *overrides]) == 0
     assert checkpoints.steps(workdir) == [2]
 
@@ -86,3 +96,36 @@ def test_trains_two_steps_and_speaks(folder, variant, monkeypatch, tmp_path):
     assert len(frames) == result.frames == 147 and frames[0].shape == (32, 32, 3)
     figures = evaluate_motion(person, Subject.load(person), range(100, 110))
     assert all(np.isfinite(value) for value in figures.values() if isinstance(value, float))
+
+
+@pytest.mark.parametrize("variant", ["reference", "demo"])
+def test_the_vanilla_nerf_trains_two_steps_and_renders(folder, variant, monkeypatch, tmp_path):
+    monkeypatch.chdir(configs.repository())
+    person = tmp_path / "person"
+    person.mkdir()
+    (person / "dataset").symlink_to(folder / "person" / "dataset")
+    for stage in ("nerf_head", "nerf_torso"):
+        train(folder, stage, variant, person / stage)
+        assert json.loads((person / stage / "config.json").read_text())["variant"] == variant
+    subject = Subject.load(person)
+    renderer = open_renderer(find_parts(person, need_speech=False))
+    (frame,) = renderer.render(subject.motion[:1], subject.cameras[:1], subject.eye_openness[:1])
+    assert frame.shape == (32, 32, 3) and frame.dtype == np.uint8
+
+
+@pytest.mark.parametrize("variant", ["reference", "demo"])
+def test_super_resolution_trains_two_steps_and_renders(folder, variant, monkeypatch, tmp_path):
+    monkeypatch.chdir(configs.repository())
+    person = tmp_path / "person"
+    person.mkdir()
+    (person / "dataset").symlink_to(folder / "person" / "dataset")
+    if variant == "demo":
+        train(folder, "head", variant, person / "head")
+    else:  # GeneFace++'s begins with nothing
+        monkeypatch.setitem(SMALL, "head_sr", [*SMALL["head_sr"], "data.head="])
+    for stage in ("head_sr", "torso_sr"):
+        train(folder, stage, variant, person / stage)
+    subject = Subject.load(person)
+    renderer = open_renderer(find_parts(person, need_speech=False))
+    (frame,) = renderer.render(subject.motion[:1], subject.cameras[:1], subject.eye_openness[:1])
+    assert frame.shape == (32, 32, 3) and frame.dtype == np.uint8

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from toy_stage import ToyStage, toy_config
 
 from geneface_jax import fit as fit_module
+from geneface_jax import model_card
 from geneface_jax.errors import InputError
 from geneface_jax.fit import fit, plan
-from geneface_jax.io import checkpoints
+from geneface_jax.io import checkpoints, selected
 from geneface_jax.model_card import STAGES
-from geneface_jax.training import loop
+from geneface_jax.training import loop, select_postnet
 
 SOURCE = {"file": "/home/me/anna.mp4", "sha256": "ab" * 32, "fps": 30.0, "changes": ["30 frames/s were resampled to 25."]}
 
@@ -121,3 +124,56 @@ def test_other_audio_features_than_the_corpus_has_are_refused_before_anything_sl
     assert list(fit_module.plan(tmp_path, **options)) == list(STAGES)
     with pytest.raises(InputError, match="dataset to make has .*hubert.*corpus .*mel_f0"):
         fit_module.plan(tmp_path, **options, audio_model="hubert")
+
+
+def test_begins_with_another_persons_networks_and_keeps_to_them(road, tmp_path, capsys):
+    fit("anna.mp4", tmp_path / "anna", steps={"head": 60})
+    learnt = checkpoints.load(tmp_path / "anna" / "head").state["params"]["w"]
+    shutil.rmtree(tmp_path / "anna" / "postnet")
+    shutil.rmtree(tmp_path / "anna" / "torso")
+    capsys.readouterr()
+    bruno = fit("bruno.mp4", tmp_path / "bruno", start_from=tmp_path / "anna", steps={"head": 1})
+    said = capsys.readouterr().out
+    assert f"head begins with {tmp_path / 'anna' / 'head'}" in said and f"{tmp_path / 'anna'} has no torso" in said
+    assert np.abs(checkpoints.load(bruno / "head").state["params"]["w"] - learnt).max() <= 0.11, "one update of 0.1 away"
+    assert json.loads((bruno / "fit.json").read_text())["from"] == str((tmp_path / "anna").resolve())
+    assert "head began with the networks of another person (`anna`)" in (bruno / "card.md").read_text()
+    fit("bruno.mp4", bruno, start_from=tmp_path / "anna", steps={"head": 1})  # finds itself done
+    with pytest.raises(InputError, match="began with --from .*anna: give the same again"):
+        fit("bruno.mp4", bruno)
+    shutil.rmtree(bruno / "postnet")  # the toy's has no motion scale
+    with pytest.raises(InputError, match="began without --from"):
+        fit("anna.mp4", tmp_path / "anna", start_from=bruno)
+    with pytest.raises(InputError, match="--from .*nobody holds no trained postnet, head, torso"):
+        fit("carla.mp4", tmp_path / "carla", start_from=tmp_path / "nobody")
+
+
+def test_a_postnet_of_another_motion_scale_is_refused_before_anything_slow(tmp_path):
+    def save(workdir, std):
+        checkpoints.save(workdir, 1, {"params": {"w": np.zeros(1)}, "constants": {"motion_std": np.full(204, std)}}, {})
+
+    save(tmp_path / "anna" / "postnet", 2.0)
+    save(tmp_path / "vae", 1.0)
+    plans = {"postnet": ConfigDict({"data": {"audio2motion": str(tmp_path / "vae")}})}
+    with pytest.raises(InputError, match="another audio2motion VAE.*--corpus-models"):
+        fit_module._origins(tmp_path / "anna", plans)
+    save(tmp_path / "vae", 2.0)
+    assert fit_module._origins(tmp_path / "anna", plans) == {"postnet": tmp_path / "anna" / "postnet"}
+
+
+def test_the_postnet_is_chosen_and_the_card_names_the_choice(tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "postnet"
+    for step, error in ((10, 0.3), (20, 0.4)):
+        checkpoints.save(workdir, step, {"params": {"w": np.full(1, step)}}, {"metrics": {"val/error": error}})
+    chosen = SimpleNamespace(step=10, verdict="sound", findings=["Nothing to do."], record=lambda: {"verdict": "sound"})
+    monkeypatch.setattr(select_postnet, "select", lambda folder: chosen)
+    fit_module._choose_postnet(workdir)
+    assert selected.read_step(workdir) == 10 and "step 10 is used; the run is sound" in capsys.readouterr().out
+    assert "| 10 |" in model_card._row(tmp_path, "postnet", {}) and "0.3" in model_card._row(tmp_path, "postnet", {})
+    assert checkpoints.load(checkpoints.release(workdir, tmp_path / "released")).step == 10
+
+
+def test_a_postnet_that_cannot_be_judged_keeps_its_newest_checkpoint(road, tmp_path, capsys):
+    subject = fit("anna.mp4", tmp_path / "anna")
+    assert "the newest postnet checkpoint is used" in capsys.readouterr().out
+    assert selected.read_step(subject / "postnet") is None

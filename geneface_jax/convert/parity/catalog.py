@@ -9,16 +9,36 @@ from pathlib import Path
 import jax
 from geneface_kernels.golden import Check
 
-from geneface_jax.convert.parity import audio2motion, audio2motion_pitch, motion_filters, postnet, radnerf_head, syncnet
+from geneface_jax.convert.parity import (
+    audio2motion,
+    audio2motion_pitch,
+    condition_encoders,
+    motion_filters,
+    nerf,
+    postnet,
+    radnerf_head,
+    radnerf_head_sr,
+    radnerf_torso,
+    radnerf_torso_sr,
+    super_resolution,
+    syncnet,
+)
 from geneface_jax.convert.parity.vectors import Reader, Vectors
 
 READERS: dict[str, Reader] = {
+    "cond_encoders": condition_encoders.check,
     "lle_postproc": motion_filters.check,
     "pp_audio2motion_pitch": audio2motion_pitch.check,
+    "pp_radnerf_head_sr": radnerf_head_sr.check,
+    "pp_radnerf_torso_sr": radnerf_torso_sr.check,
+    "pp_sr_net": super_resolution.check,
     "v1_audio2motion_lm3d_vae_sync": audio2motion.check,
     "v1_audio2motion_lm3d_vae_sync_pitch": audio2motion_pitch.check,
+    "v1_lm3d_nerf": nerf.check_head,
+    "v1_lm3d_nerf_torso": nerf.check_torso,
     "v1_postnet": postnet.check,
     "v1_radnerf_head": radnerf_head.check,
+    "v1_radnerf_torso": radnerf_torso.check,
     "v1_syncnet": syncnet.check,
 }
 

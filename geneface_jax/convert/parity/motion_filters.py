@@ -1,4 +1,4 @@
-"""Recorded results of what the originals do with predicted landmarks: LLE, clamp, smoothing, blinks."""
+"""Recorded results of what the originals do with predicted landmarks (LLE, clamp, smoothing, blinks) and with camera paths."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from geneface_kernels.golden import Check
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.data.conditions import windows
 from geneface_jax.inference import motion_filters as filters
+from geneface_jax.inference.poses import smooth_cameras
 
 ATOL = 1e-4
 OPEN, CLOSED, PERIOD = 0.57, 0.13, 100
@@ -27,6 +28,8 @@ def check(vectors: Vectors) -> Iterator[Check]:
         yield from _post_processing(vectors)
     if vectors.has("in_smooth_x"):
         yield from _moving_averages(vectors)
+    if vectors.has("in_cam_path"):
+        yield from _camera_paths(vectors)
     if vectors.has("blink_eye_area_percent"):
         yield from _blinks(vectors)
 
@@ -84,6 +87,16 @@ def _moving_averages(vectors: Vectors) -> Iterator[Check]:
         inside = np.zeros(len(x), bool)
         inside[window // 2 : len(x) - window // 2] = True
         yield from vectors.compare({found[0]: filters.smooth_moving_average(x, window)}, 1e-5, where=inside)
+
+
+def _camera_paths(vectors: Vectors) -> Iterator[Check]:
+    """Smoothed poses. Theirs takes the mean of the frames there are at the ends, ours repeats the first and last one."""
+    cameras = vectors["in_cam_path"]
+    for found in vectors.find(r"cam_path_smooth_k(\d+)"):
+        window = int(found[1])
+        inside = np.zeros(len(cameras), bool)
+        inside[window // 2 : len(cameras) - window // 2] = True
+        yield from vectors.compare({found[0]: smooth_cameras(cameras, window)}, 1e-5, where=inside)
 
 
 def _blinks(vectors: Vectors) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Recorded results of the RADNeRF head: condition and point queries under every kind of grid."""
+"""Recorded results of GeneFace's RADNeRF head: condition and point queries under every kind of grid; frames and a training step."""
 
 from __future__ import annotations
 
@@ -6,76 +6,48 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from geneface_kernels.golden import Check, compare
+from geneface_kernels.golden import Check
 from geneface_kernels.spherical_harmonics import spherical_harmonics
 
-from geneface_jax.convert import radnerf
+from geneface_jax.convert.parity import radnerf_frames, radnerf_training
+from geneface_jax.convert.parity.fields import (
+    CONDITION_ATOL,
+    CONDITION_RTOL,
+    RGB_ATOL,
+    SIGMA_RTOL,
+    check_geometry,
+    check_points,
+    condition,
+    load_head,
+)
 from geneface_jax.convert.parity.vectors import Vectors
-from geneface_jax.io import configs
-from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
-
-SIGMA_RTOL, RGB_ATOL, AMBIENT_ATOL = 1e-3, 5e-4, 1e-4
-SIGMA_MEDIAN, ATOL_MEDIAN = 5e-5, 2e-5
-"""Fine grid levels amplify rounding at single points, so the median is held to a much smaller tolerance."""
 
 
 def check(vectors: Vectors) -> Iterator[Check]:
-    """Condition, density and colour of points, and the encodings they come from."""
+    """Condition, density and colour of points, the encodings they come from, pictures, and the training losses with their gradients."""
     weights = vectors.weights()
-    if weights is None:
+    if weights is None or not vectors.has("in_cond", "cond_feat"):
         return
-    variables = jax.tree.map(jnp.asarray, radnerf.head(weights))
-    head = _head(weights)
-    if vectors.has("in_cond"):
-        yield from _condition(vectors, head, variables)
-    if vectors.has("in_pos", "in_dir", "cond_feat"):
-        for found in vectors.find(r"(query(_hash)?(_smoothstep)?)_sigma"):
-            grid = {"kind": "hash"} if found[2] else {}
-            grid |= {"interpolation": "smoothstep"} if found[3] else {}
-            yield from _queries(vectors, _with_grids(head, **grid), variables, found[1])
+    head, variables, fits = load_head(weights)
+    yield fits
+    found, frames = condition(head, variables, vectors["in_cond"])
+    yield from vectors.compare({"cond_feat": found, "cond_prenet": frames}, CONDITION_ATOL, CONDITION_RTOL)
+    if vectors.has("in_pos", "in_dir"):
+        for match in vectors.find(r"(query(_hash)?(_smoothstep)?)_sigma"):
+            grid = {"kind": "hash"} if match[2] else {}
+            grid |= {"interpolation": "smoothstep"} if match[3] else {}
+            yield from check_points(vectors, _with_grids(head, **grid), variables, vectors["cond_feat"], match[1])
         yield from _other_codes(vectors, head, variables)
         yield from _encodings(vectors, head, variables)
-
-
-def _head(weights: dict[str, np.ndarray]) -> Head:
-    """The published head with as many appearance codes as the weights hold; version 1 has no blink condition."""
-    model = configs.load("head:reference").model
-    model.update({"codes": len(weights["individual_embeddings"]), "blink_channels": 0})
-    return build_head(model)
+    yield from radnerf_frames.check_rays(vectors)
+    yield from radnerf_frames.check_frames(vectors, head, variables, weights)
+    yield from radnerf_training.check(vectors, head, variables, weights)
 
 
 def _with_grids(head: Head, **changes: str) -> Head:
     grids = {name: dataclasses.replace(getattr(head, name), **changes) for name in ("position_grid", "ambient_grid")}
     return head.clone(**grids)
-
-
-def _condition(vectors: Vectors, head: Head, variables: Any) -> Iterator[Check]:
-    window = vectors["in_cond"].reshape(1, len(vectors["in_cond"]), -1)
-    condition, inner = head.apply(
-        variables, window, jnp.zeros(1), method=Head.condition, capture_intermediates=True, mutable=["intermediates"]
-    )
-    frames = inner["intermediates"]["condition_encoder"]["frame_encoder"]["__call__"][0]
-    yield from vectors.compare({"cond_feat": condition[0], "cond_prenet": frames[0]}, 1e-5, 1e-4)
-
-
-def _queries(vectors: Vectors, head: Head, variables: Any, prefix: str) -> Iterator[Check]:
-    code = variables["params"]["frame_codes"][:1]
-    out = head.apply(variables, vectors["in_pos"], vectors["in_dir"], vectors["cond_feat"][None], code)
-    for name, value, atol, rtol in (
-        ("sigma", out.sigma, 0.0, SIGMA_RTOL),
-        ("rgb", out.rgb, RGB_ATOL, 0.0),
-        ("ambient", out.ambient, AMBIENT_ATOL, 0.0),
-    ):
-        key = f"{prefix}_{name}"
-        if vectors.has(key):
-            theirs = vectors[key]
-            yield compare(key, value, theirs, atol=atol, rtol=rtol)
-            error = np.abs(value - theirs) / (np.abs(theirs) if rtol else 1.0)
-            yield Check(f"{key} (median)", float(np.median(error) / (SIGMA_MEDIAN if rtol else ATOL_MEDIAN)))
 
 
 def _other_codes(vectors: Vectors, head: Head, variables: Any) -> Iterator[Check]:
@@ -93,8 +65,7 @@ def _encodings(vectors: Vectors, head: Head, variables: Any) -> Iterator[Check]:
     sigma, geometry, ambient = density
     ambient_features = head.apply(variables, ambient, method=lambda module, x: module.ambient_encoder(x))
     yield from vectors.compare({"density_sigma": sigma}, 0.0, SIGMA_RTOL)
-    for found in vectors.find(r"density_geo_feat_first(\d+)"):
-        yield from vectors.compare({found[0]: geometry[:, : int(found[1])]}, RGB_ATOL, SIGMA_RTOL)
+    yield from check_geometry(vectors, geometry)
     recorded = {
         "query_pos_feat": position,
         "query_ambient_feat": ambient_features,

@@ -65,18 +65,24 @@ class Vectors:
             if self.has(key):
                 yield compare(key, value, self[key], atol=atol, rtol=rtol, where=where)
 
-    def gradients(self, prefix: str, gradients: Mapping[str, Any], converter: Converter) -> Iterator[Check]:
+    def gradients(
+        self, prefix: str, gradients: Mapping[str, Any], converter: Converter, *, skip: str = "", share: float = GRADIENT_SHARE
+    ) -> Iterator[Check]:
         """Compares the recorded gradients `<prefix><their parameter>` with ours, each brought to our layout by the importer.
 
         Args:
           prefix: of the keys.
           gradients: ours, a tree like the module's params.
           converter: of the network.
+          skip: regular expression of their names that are no parameters as a whole.
+          share: absolute tolerance, as a share of the largest entry.
         """
         ours = flat_leaves({"params": gradients})
         for found in self.find(re.escape(prefix) + "(.+)"):
+            if re.fullmatch(skip, found[1]):
+                continue
             ((path, theirs),) = flat_leaves(converter({found[1]: self[found[0]]})).items()
-            yield compare(found[0], ours[path], theirs, atol=GRADIENT_SHARE * np.abs(theirs).max(), rtol=GRADIENT_RTOL)
+            yield compare(found[0], ours[path], theirs, atol=share * np.abs(theirs).max(), rtol=GRADIENT_RTOL)
 
 
 @dataclasses.dataclass(frozen=True)

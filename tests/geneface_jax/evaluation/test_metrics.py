@@ -1,5 +1,7 @@
 """Metrics with known answers: pixels, masks, landmarks, correlations, baselines."""
 
+import time
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -9,8 +11,9 @@ from geneface_jax.data.motion_measures import pearson
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation import masks
 from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
-from geneface_jax.evaluation.pixels import psnr, ssim_map
+from geneface_jax.evaluation.pixels import difference, psnr, ssim_map
 from geneface_jax.evaluation.scores import PixelScores
+from geneface_jax.evaluation.speed import frames_per_second
 from geneface_jax.evaluation.sync import best_lag, envelope, envelope_correlation
 
 RNG = np.random.default_rng(0)
@@ -134,3 +137,33 @@ def test_baselines_find_the_nearest_frame_and_the_mean():
     for value in (10, 20, 60):
         mean.add(np.full((4, 4, 3), value, np.uint8))
     assert (mean.result() == 30).all()
+
+
+def test_the_neck_band_is_sixteen_pixels_along_the_border_of_head_and_torso():
+    """A head in rows 0 to 99 of 256, a torso from row 100 down whose neck goes on behind the head."""
+    head, torso = np.zeros((256, 256), np.uint8), np.zeros((256, 256), np.uint8)
+    head[:100, 60:200], torso[80:, 100:150] = 255, 255
+    band = masks.neck_band(head, torso)
+    rows, columns = np.where(band)
+    assert (rows.min(), rows.max()) == (92, 107), "eight pixels to each side"
+    assert 92 <= columns.min() <= 100 and 149 <= columns.max() <= 157
+    double = masks.neck_band(*(mask.repeat(2, 0).repeat(2, 1) for mask in (head, torso)))
+    assert double.mean() == pytest.approx(band.mean(), rel=0.05), "scaled with the size"
+    assert not masks.neck_band(head, np.zeros_like(torso)).any() and not masks.neck_band(np.zeros_like(head), torso).any()
+
+
+def test_the_difference_is_amplified_and_blind_to_its_sign():
+    assert (difference(IMAGE + np.uint8(10), IMAGE) == 40).all() and (difference(IMAGE, IMAGE + np.uint8(10)) == 40).all()
+    assert difference(np.full((2, 2, 3), 255, np.uint8), np.zeros((2, 2, 3), np.uint8)).max() == 255
+
+
+def test_speed_counts_neither_warming_up_nor_more_frames_than_wanted():
+    def frames(seconds):
+        for pause in seconds:
+            time.sleep(pause)
+            yield IMAGE
+
+    asked = frames([0.2, 0.2, 0.01, 0.01, 0.01, 0.01, 5.0])
+    found = frames_per_second(asked, warm_up=2, measured=4)
+    assert found["frames"] == 4 and 30 < found["frames_per_second"] < 101 and found["device"]
+    assert frames_per_second(frames([0, 0]), warm_up=2) is None

@@ -14,8 +14,9 @@ from geneface_jax.evaluation import compare, heldout
 from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.evaluation.report import to_json
-from geneface_jax.inference import renderer as renderer_module
+from geneface_jax.inference import open_renderer as renderer_module
 from geneface_jax.inference.video import read_video, write_video
+from geneface_jax.io import lpips_weights
 from tests.synthetic_subject import write_subject
 
 
@@ -51,34 +52,40 @@ class TrueRenderer:
 
     error = 0
 
-    @classmethod
-    def load(cls, folder, *, step=None, torso=True):
-        assert not torso
-        made = cls()
-        made.subject = Subject.load(folder / "dataset")
-        return made
+    def __init__(self, parts):
+        self.torso = parts.torso is not None
+        self.subject = Subject.load(parts.folder / "dataset")
 
     def render(self, motion, cameras, eye_openness, *, background=None, end_threshold=0.01):
-        assert background.shape == (len(motion), 64, 64, 3)
+        assert background is None if self.torso else background.shape == (len(motion), 64, 64, 3)
         for frame in self.subject.frames(self.subject.heldout):
-            yield np.clip(frame.astype(int) + self.error, 0, 255).astype(np.uint8)
+            yield np.clip(frame.astype(int) + self.error * (1 + self.torso), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def trained(person, tmp_path_factory):
+    """The same with folders of checkpoints, which the stand-in for the renderer does not open."""
+    folder = shutil.copytree(person, tmp_path_factory.mktemp("trained") / "person")
+    for stage in ("head", "torso"):
+        (folder / stage / "checkpoints").mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture
 def rendering(monkeypatch):
-    monkeypatch.setattr(renderer_module, "SubjectRenderer", TrueRenderer)
+    monkeypatch.setattr(renderer_module, "open_renderer", TrueRenderer)
     return TrueRenderer
 
 
-def test_a_perfect_renderer_is_perfect_and_a_constant_error_is_known(person, rendering, monkeypatch):
-    target = heldout.heldout_target(Subject.load(person))
+def test_a_perfect_renderer_is_perfect_and_a_constant_error_is_known(trained, rendering, monkeypatch):
+    target = heldout.heldout_target(Subject.load(trained))
     monkeypatch.setattr(rendering, "error", 0)
-    perfect = heldout.score_render(target, heldout.render_target(person, target, "head"), faces=False)["pixels"]
-    assert set(perfect) == {"face hull", "head", "mouth", "frame"}
+    perfect = heldout.score_render(target, heldout.render_target(trained, target, "head"), faces=False)["pixels"]
+    assert set(perfect) == {"face hull", "head", "mouth", "neck band", "frame"}
     assert all(row["psnr"] == np.inf and row["ssim"] == pytest.approx(1, abs=1e-6) and row["frames"] == 4 for row in perfect.values())
     assert perfect["mouth"]["pixels"] == 18 * 18 < perfect["face hull"]["pixels"] < 64 * 64
     monkeypatch.setattr(rendering, "error", 5)
-    off = heldout.score_render(target, heldout.render_target(person, target, "head"), faces=False)["pixels"]
+    off = heldout.score_render(target, heldout.render_target(trained, target, "head"), faces=False)["pixels"]
     assert off["face hull"]["psnr"] == pytest.approx(10 * np.log10(255**2 / 25), abs=0.1)
 
 
@@ -93,11 +100,11 @@ def test_the_size_is_area_resampled_and_barely_changes_a_smooth_error(person):
     assert figures[32]["psnr"] == pytest.approx(figures[64]["psnr"], abs=0.3)
 
 
-def test_true_torso_and_background_stand_behind_the_head(person, rendering, monkeypatch):
-    subject, seen = Subject.load(person), []
+def test_true_torso_and_background_stand_behind_the_head(trained, rendering, monkeypatch):
+    subject, seen = Subject.load(trained), []
     monkeypatch.setattr(rendering, "render", lambda self, *args, background, **named: seen.append(background) or iter(()))
     target = heldout.heldout_target(subject)
-    heldout.render_target(person, target, "head")
+    heldout.render_target(trained, target, "head")
     outside = subject.head_masks(target.frames) == 0
     difference = np.abs(seen[0].astype(int) - subject.frames(target.frames))[outside]
     assert difference.mean() < 2  # JPEG
@@ -129,18 +136,23 @@ def test_the_command_prints_tables_and_writes_json_and_video(person, tmp_path, c
     assert report["size"] == 32 and report["pixels"]["mean training image"]["face hull"]["psnr"] > 5
 
 
-def test_the_command_scores_a_trained_person(person, rendering, tmp_path, capsys, monkeypatch):
-    from geneface_jax.io import checkpoints
-
-    monkeypatch.setattr(checkpoints, "steps", lambda folder: [1])
+def test_the_command_scores_a_trained_person(trained, rendering, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(lpips_weights, "find", lambda net, source=None: None)
     monkeypatch.setattr(rendering, "error", 5)
     out = tmp_path / "side.mp4"
-    assert cli.main(["evaluate", "--subject", str(person), "--out", str(out), "--json", str(tmp_path / "a.json")]) == 0
-    frames = list(read_video(out))
-    assert len(frames) == 4 and frames[0].shape == (64, 128, 3)
+    assert cli.main(["evaluate", "--subject", str(trained), "--out", str(out), "--json", str(tmp_path / "a.json")]) == 0
+    for name, error in (("side.mp4", 5), ("side_composite.mp4", 10)):
+        frames = list(read_video(tmp_path / name))
+        assert len(frames) == 4 and frames[0].shape == (64, 192, 3)
+        difference = frames[0][:, 128:].mean()
+        assert difference == pytest.approx(4 * error, abs=3), "truth, frame, and four times the difference"
     report = json.loads((tmp_path / "a.json").read_text())
-    assert report["protocol"] == "head" and report["pixels"]["rendered"]["frame"]["psnr"] > 30
-    assert "own landmarks" in " ".join(capsys.readouterr().out.split()), "the caption says what drove the frames"
+    pixels = report["pixels"]
+    assert report["protocol"] == "head" and pixels["rendered"]["frame"]["psnr"] > pixels["composite"]["frame"]["psnr"] + 5 > 30
+    assert set(report["pose_jitter"]) == {"before", "after"} and report["speed"]["rendered"] is None, "four frames are too few to time"
+    text = " ".join(capsys.readouterr().out.split())
+    assert "own landmarks" in text, "the caption says what drove the frames"
+    assert "band around the neck (head)" in text and "n/a (get the weights with `python scripts/fetch_lpips.py`)" in text
 
 
 @pytest.mark.parametrize(

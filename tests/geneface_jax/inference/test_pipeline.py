@@ -45,8 +45,9 @@ class FakeRenderer:
         renderer.subject = Subject.load(folder / "dataset")
         return renderer
 
-    def render(self, motion, cameras, eye_openness, *, background=None, end_threshold):
+    def render(self, motion, cameras, eye_openness, *, background=None, torso_cameras, end_threshold):
         assert motion.shape[1:] == (68, 3) and len(motion) == len(cameras) == len(eye_openness)
+        assert np.isfinite(cameras).all() and torso_cameras.shape == cameras.shape
         behind = self.subject.background if background is None else background
         for i in range(len(motion)):
             frame = behind.copy()
@@ -72,7 +73,7 @@ def template(tmp_path_factory):
 @pytest.fixture
 def person(template, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "AudioToMotion", FakeSpeech)
-    monkeypatch.setattr(pipeline, "SubjectRenderer", FakeRenderer)
+    monkeypatch.setattr(pipeline, "open_renderer", lambda parts: FakeRenderer.load(parts.folder))
     return shutil.copytree(template, tmp_path / "a person")
 
 

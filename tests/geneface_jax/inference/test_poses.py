@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from geneface_jax.errors import InputError
-from geneface_jax.inference.poses import mirrored_indices, pose_track, smooth_cameras, track_indices
+from geneface_jax.inference.poses import mirrored_indices, orbit, pose_track, smooth_cameras, track_indices
 
 
 def cameras(n, seed=0):
@@ -66,3 +66,18 @@ def test_audio_longer_than_the_video_gets_a_pose_for_every_frame():
     assert track.shape == (100, 4, 4) and track.dtype == path.dtype
     np.testing.assert_array_equal(track[:8], path)
     np.testing.assert_array_equal(track[14:22], path)
+
+
+def test_the_orbit_swings_to_both_sides_and_keeps_the_head_in_its_place():
+    """A camera 1.5 m in front, a little to the side: the origin stays in its pixel and at its distance, the angle goes to +-20 degrees."""
+    still = np.tile(np.eye(4, dtype=np.float32), (100, 1, 1))
+    still[:, :3, 3] = 0.05, 0.02, 1.5
+    swung = orbit(still, 20.0)
+    angle = np.degrees(np.arctan2(swung[:, 0, 2], swung[:, 2, 2]))
+    assert angle.max() == pytest.approx(20, abs=0.1) and angle.min() == pytest.approx(-20, abs=0.1) and angle[25] > 19
+    assert np.abs(np.diff(angle)).max() < 20 * 2 * np.pi / 100 * 1.01, "no jumps"
+    seen = [np.linalg.inv(camera)[:3, 3] for camera in (*still[:1], *swung)]
+    np.testing.assert_allclose(seen, np.tile(seen[0], (101, 1)), atol=1e-6)
+    np.testing.assert_array_equal(swung[0], still[0])
+    assert swung[25, 0, 3] > 0.4, "to the picture's right first"
+    np.testing.assert_array_equal(orbit(still, 0.0), still)

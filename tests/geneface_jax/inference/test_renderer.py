@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from geneface_kernels.grid_encoding import GridSpec
 from geneface_kernels.ray_marching import Lattice
+from ml_collections import ConfigDict
 
 from geneface_jax.inference import renderer as module
 from geneface_jax.inference.renderer import SubjectRenderer
@@ -37,7 +38,7 @@ def renderer():
         background=np.repeat(board[..., None], 3, axis=2),
     )
     march = MarchSettings(AABB, 0.05, Lattice(0.05, Lattice.points_for(AABB, 0.05, 50.0)), max_samples=10, budget=10.0)
-    config = SimpleNamespace(model=SimpleNamespace(condition_window=3))
+    config = ConfigDict({"model": {"condition_window": 3}})
     return SubjectRenderer(subject, head, params, jnp.asarray(ball), march, config, None, None)
 
 

@@ -40,16 +40,12 @@ def same(a, b):
     )
 
 
-def test_restore_gives_back_every_bit(tmp_path):
+def test_arrays_come_back_bit_for_bit_under_flat_names(tmp_path):
     checkpoints.save(tmp_path, 7, state(1), meta())
-    restored, step = checkpoints.restore(tmp_path, state(2))
-    assert step == 7 and same(restored, state(1)) and not same(restored, state(2))
-
-
-def test_restore_takes_shapes_for_a_state(tmp_path):
-    checkpoints.save(tmp_path, 7, state(1), meta())
-    restored, _ = checkpoints.restore(tmp_path, jax.eval_shape(lambda: state(0)))
-    assert same(restored, state(1))
+    arrays, step = checkpoints.read_arrays(tmp_path)
+    expected = checkpoints.named(state(1))
+    assert step == 7 and arrays.keys() == expected.keys() and "params/body/kernel" in arrays
+    assert all(np.asarray(expected[name]).tobytes() == value.tobytes() for name, value in arrays.items())
 
 
 def test_load_leaves_the_optimiser_and_keeps_config_and_metrics(tmp_path):
@@ -90,7 +86,8 @@ def test_a_half_written_step_is_never_listed(tmp_path):
 def test_a_step_is_replaced(tmp_path):
     checkpoints.save(tmp_path, 1, state(1), meta())
     checkpoints.save(tmp_path, 1, state(2), meta())
-    assert same(checkpoints.restore(tmp_path, state(0))[0], state(2))
+    kernel = checkpoints.read_arrays(tmp_path)[0]["params/body/kernel"]
+    np.testing.assert_array_equal(kernel, state(2)["params"]["body"]["kernel"])
 
 
 def test_a_missing_checkpoint_names_the_folder_and_the_way_out(tmp_path):
@@ -99,14 +96,6 @@ def test_a_missing_checkpoint_names_the_folder_and_the_way_out(tmp_path):
     checkpoints.save(tmp_path, 4, state(), meta())
     with pytest.raises(InputError, match=r"no checkpoint of step 5 .* there are 4"):
         checkpoints.load(tmp_path, 5)
-
-
-def test_another_network_is_refused_by_name(tmp_path):
-    checkpoints.save(tmp_path, 1, state(width=3), meta())
-    with pytest.raises(InputError, match=r"params/body/kernel as float32\[2, 3\], this config makes it float32\[2, 4\]"):
-        checkpoints.restore(tmp_path, state(width=4))
-    with pytest.raises(InputError, match="extra as nothing"):
-        checkpoints.restore(tmp_path, {**state(), "extra": jnp.zeros(1)})
 
 
 def test_release_is_small_half_precise_and_names_no_path(tmp_path):

@@ -1,0 +1,65 @@
+"""Recorded results of the small encoders: frames, windows of frames, attention, blink, and which frames a window holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from geneface_kernels.golden import Check
+
+from geneface_jax.convert import radnerf
+from geneface_jax.convert.layers import convert
+from geneface_jax.convert.parity.fields import CONDITION_ATOL, CONDITION_RTOL
+from geneface_jax.convert.parity.vectors import Vectors
+from geneface_jax.data.conditions import windows
+from geneface_jax.models.condition import ConditionEncoder, FrameEncoder, WindowAttention
+
+
+def check(vectors: Vectors) -> Iterator[Check]:
+    """Every encoder that a config uses (GeneFace++ also has one of heat maps, which none does)."""
+    weights = vectors.weights()
+    if weights is None:
+        return
+    for found in vectors.find(r"in_((?:nerf_|adnerf_)?audionet_(?:\w+_)?win(\d+))"):
+        tag, frames = found[1], int(found[2])
+        network = FrameEncoder(frames=frames)
+        variables = _variables(weights, tag, radnerf.frame_encoder("net", "net", frames))
+        x = vectors[f"in_{tag}"]
+        yield from _compare(vectors, tag, network.apply(variables, x if frames > 1 else x[:, 0]))
+    for found in vectors.find(r"in_(audioattnet_seq\d+)"):
+        variables = _variables(weights, found[1], radnerf.window_attention("net", "net"))
+        yield from _compare(vectors, found[1], WindowAttention().apply(variables, vectors[found[0]]))
+    for found in vectors.find(r"in_(calcond_blink(\d+)_smo\d+)_0"):
+        tag = found[1]
+        rules, values = radnerf.condition_rules()
+        variables = convert(_part(weights, tag), rules, values)
+        eyes = jnp.asarray(vectors[f"in_{tag}_1"]).reshape(-1)
+        network = ConditionEncoder(blink_channels=int(found[2]))
+        yield from _compare(vectors, tag, network.apply({"params": variables["params"]}, vectors[found[0]][None, :, 0], eyes)[0])
+    if vectors.has("in_window_features"):
+        yield from _windows(vectors)
+
+
+def _part(weights: Mapping[str, np.ndarray], tag: str, prefix: str = "") -> dict[str, np.ndarray]:
+    """The state_dict of one encoder, its names behind `prefix`."""
+    return {f"{prefix}{key.removeprefix(tag + '.')}": value for key, value in weights.items() if key.startswith(tag + ".")}
+
+
+def _variables(weights: Mapping[str, np.ndarray], tag: str, rules: Any) -> dict[str, Any]:
+    return {"params": convert(_part(weights, tag, "net."), rules)["params"]["net"]}
+
+
+def _compare(vectors: Vectors, tag: str, value: Any) -> Iterator[Check]:
+    yield from vectors.compare({f"out_{tag}": value}, CONDITION_ATOL, CONDITION_RTOL)
+
+
+def _windows(vectors: Vectors) -> Iterator[Check]:
+    """Centred windows; frames outside the video are zeros there and the first or last frame here, so only those inside are compared."""
+    features = vectors["in_window_features"]
+    for found in vectors.find(r"win_mode2_smo(\d+)_idx(\d+)"):
+        size, centre = int(found[1]), int(found[2])
+        frame = np.arange(size) + centre - size // 2
+        ours = windows(features[:, 0], size)[centre][:, None]
+        yield from vectors.compare({found[0]: ours}, 0.0, where=(frame >= 0) & (frame < len(features)))

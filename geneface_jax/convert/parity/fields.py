@@ -1,0 +1,119 @@
+"""What the readers of recorded radiance fields have in common: networks from their weights, points asked, tolerances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from geneface_kernels.bit_grid import from_morton_order, unpack_bits
+from geneface_kernels.golden import Check, compare
+from geneface_kernels.grid_encoding import GridSpec
+from ml_collections import ConfigDict
+
+from geneface_jax.convert import radnerf
+from geneface_jax.convert.layers import flat_leaves
+from geneface_jax.convert.parity.vectors import GRADIENT_RTOL, Network, Vectors
+from geneface_jax.convert.speech_checkpoint import Family
+from geneface_jax.models.build import build_head, build_torso
+from geneface_jax.models.head import Head
+from geneface_jax.models.torso import Torso
+
+SIGMA_RTOL, RGB_ATOL, AMBIENT_ATOL = 1e-3, 5e-4, 1e-4
+SIGMA_MEDIAN, ATOL_MEDIAN = 5e-5, 2e-5
+"""Fine grid levels amplify rounding at single points, so the median is held to a much smaller tolerance."""
+CONDITION_ATOL, CONDITION_RTOL = 1e-5, 1e-4
+
+
+def _init_head(model: ConfigDict) -> Any:
+    window = jnp.zeros((1, model.condition_window, 204))
+    return build_head(model).init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialise)
+
+
+def _init_torso(model: ConfigDict) -> Any:
+    return build_torso(model).init(jax.random.key(0), jnp.zeros((8, 2)), method=Torso.initialise)
+
+
+HEAD = Family("RAD-NeRF head", r"sigma_net\.", "head", radnerf.head_sizes, radnerf.head, _init_head)
+TORSO = Family("RAD-NeRF torso", r"torso_deform_net\.", "torso", radnerf.torso_sizes, radnerf.torso, _init_torso)
+
+
+def load_head(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Head, Any, Check]:
+    """(network, its variables, whether names and shapes fit) of a state_dict."""
+    loaded = Network.from_weights(HEAD, weights, name)
+    return build_head(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
+
+
+def load_torso(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Torso, Any, Check]:
+    """(network, its variables, whether names and shapes fit) of a state_dict."""
+    loaded = Network.from_weights(TORSO, weights, name)
+    return build_torso(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
+
+
+def occupied_cells(weights: Mapping[str, np.ndarray]) -> jax.Array:
+    """[R, R, R] bool of a head's `density_bitfield`."""
+    bits = unpack_bits(jnp.asarray(weights["density_bitfield"])).reshape(1, -1)
+    return from_morton_order(bits)[0]
+
+
+def condition(head: Head, variables: Any, window: np.ndarray, eye_openness: float = 0.0) -> tuple[jax.Array, jax.Array]:
+    """(condition [C], encoded frames [S, C] before blink and attention) of one recorded window [S, 1, 204]."""
+    x = window.reshape(1, len(window), -1)
+    found, inner = head.apply(
+        variables, x, jnp.full(1, eye_openness), method=Head.condition, capture_intermediates=True, mutable=["intermediates"]
+    )
+    return found[0], inner["intermediates"]["condition_encoder"]["frame_encoder"]["__call__"][0][0]
+
+
+def check_points(vectors: Vectors, head: Head, variables: Any, feature: np.ndarray, prefix: str) -> Iterator[Check]:
+    """Density, colour and ambient coordinates of `in_pos`, `in_dir` under appearance code 0, as `<prefix>_sigma` and so on."""
+    code = variables["params"]["frame_codes"][:1]
+    out = head.apply(variables, vectors["in_pos"], vectors["in_dir"], feature[None], code)
+    for name, value, atol, rtol in (
+        ("sigma", out.sigma, 0.0, SIGMA_RTOL),
+        ("rgb", out.rgb, RGB_ATOL, 0.0),
+        ("ambient", out.ambient, AMBIENT_ATOL, 0.0),
+    ):
+        key = f"{prefix}_{name}"
+        if vectors.has(key):
+            theirs = vectors[key]
+            yield compare(key, value, theirs, atol=atol, rtol=rtol)
+            error = np.abs(value - theirs) / (np.abs(theirs) if rtol else 1.0)
+            yield Check(f"{key} (median)", float(np.median(error) / (SIGMA_MEDIAN if rtol else ATOL_MEDIAN)))
+
+
+def check_geometry(vectors: Vectors, geometry: Any) -> Iterator[Check]:
+    """The density network's further outputs, of which the first channels were recorded."""
+    for found in vectors.find(r"density_geo_feat_first(\d+)"):
+        yield from vectors.compare({found[0]: geometry[:, : int(found[1])]}, RGB_ATOL, SIGMA_RTOL)
+
+
+def check_typical(key: str, found: Any, theirs: np.ndarray, atol: float, median: float, where: np.ndarray) -> Iterator[Check]:
+    """Two comparisons of an array [N, ...]: every entry of the rows `where` within `atol`, half of them within `median`."""
+    found, where = np.asarray(found), where.astype(bool)
+    yield compare(key, found, theirs, atol=atol, where=where)
+    error = np.abs(found - theirs)[where]
+    yield Check(f"{key} (median)", float(np.median(error) / median) if np.isfinite(error).all() else float("inf"))
+
+
+def table_levels(spec: GridSpec, table: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(L2 norms [L], sums [L, C]) of each level's rows of a table or its gradient, as gradients of tables were recorded."""
+    table = np.asarray(table, np.float64)
+    parts = np.split(table, spec.offsets[1:-1])
+    return np.array([np.linalg.norm(part) for part in parts]), np.array([part.sum(0) for part in parts])
+
+
+def check_table_gradients(vectors: Vectors, prefix: str, spec: GridSpec, table: Any, share: float) -> Iterator[Check]:
+    """The recorded norms and sums, per level, of a table's gradient; `share` of the largest of them is tolerated."""
+    for kind, ours in zip(("gradnorm", "gradsum"), table_levels(spec, table), strict=True):
+        key = f"train_{kind}_per_level__{prefix}.embeddings"
+        if vectors.has(key):
+            theirs = vectors[key]
+            yield compare(key, ours, theirs, atol=share * np.abs(theirs).max(), rtol=GRADIENT_RTOL)
+
+
+def leaf(tree: Mapping[str, Any], path: str) -> Any:
+    """A leaf of a nested dict; parts of the path are separated by "/"."""
+    return flat_leaves(tree)[path]

@@ -1,0 +1,151 @@
+"""Recorded results of GeneFace's RADNeRFTorso: points, pictures under its occupancy plane, a training step, an update of the plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from geneface_kernels import occupancy_grid
+from geneface_kernels.frequency_encoding import frequency_encode
+from geneface_kernels.golden import Check, compare
+
+from geneface_jax.convert import radnerf
+from geneface_jax.convert.parity import radnerf_frames
+from geneface_jax.convert.parity.fields import check_table_gradients, check_typical, condition, leaf, load_head, load_torso, occupied_cells
+from geneface_jax.convert.parity.radnerf_training import FIELD_SHARE
+from geneface_jax.convert.parity.vectors import GRADIENT_SHARE, Vectors
+from geneface_jax.models.torso import Torso, TorsoSample
+from geneface_jax.rendering.frame import render_rays
+from geneface_jax.training.field_losses import opacity_entropy
+
+ATOL = 3e-4
+"""The highest octave multiplies a rounding of the coordinates by 512."""
+_THROUGH_GRID = "torso_deform_net.*"
+"""Parameters whose gradients pass through the grid by its coordinates: a point at the border of a fine cell may fall on either side."""
+TRAINED_CODE, UPDATED_CODE = 3, 1
+"""Codes that the training step and the update of the plane ran with."""
+LEARNT_MEAN = 0.02
+"""Mean of the plane in the `render_meandens_*` pictures; a loaded checkpoint has lost it, so that the others compare with 0."""
+
+
+def check(vectors: Vectors) -> Iterator[Check]:
+    """Everything recorded; ours has no occupancy plane, so pictures are compared where theirs looks at the torso."""
+    weights = vectors.weights()
+    if weights is None or not vectors.has("pose6"):
+        return
+    torso, variables, fits = load_torso(weights)
+    yield fits
+    yield from _points(vectors, torso, variables)
+    plane = occupancy_plane(weights)
+    if vectors.has("bg_coords", "in_bg_color"):
+        yield from _pictures(vectors, torso, variables, plane)
+    if vectors.has("bg_coords", "in_bg_color", "in_train_target"):
+        yield from _training_step(vectors, torso, variables, plane)
+    if vectors.has("in_update_noise_u8"):
+        yield from _plane_update(vectors, torso, variables, plane)
+
+
+def occupancy_plane(weights: Mapping[str, np.ndarray]) -> jax.Array:
+    """[R, R] `density_grid_torso` in our order."""
+    flat = jnp.asarray(weights["density_grid_torso"])
+    return flat.reshape(math.isqrt(flat.size), -1).T
+
+
+def ask(torso: Torso, variables: Any, coords: Any, bent_by: Any, code: int, head: Any = None) -> TorsoSample:
+    """The field at [M, 2] under one condition [1, C] and the code of a frame."""
+    row = torso.apply(variables, jnp.array([code]), method=Torso.code)
+    return torso.apply(variables, jnp.asarray(coords), jnp.asarray(bent_by), row, None, head)
+
+
+def compare_sample(vectors: Vectors, prefix: str, sample: TorsoSample) -> Iterator[Check]:
+    """`<prefix>_alpha`, `_color`, `_deform` of recorded points."""
+    found = {"alpha": sample.alpha[:, None], "color": sample.rgb, "deform": sample.deformation}
+    yield from vectors.compare({f"{prefix}_{name}": value for name, value in found.items()}, ATOL)
+
+
+def _points(vectors: Vectors, torso: Torso, variables: Any) -> Iterator[Check]:
+    if not vectors.has("in_x", "in_pose"):
+        return
+    for found in vectors.find(r"(torso_code(\d+))_alpha"):
+        yield from compare_sample(vectors, found[1], ask(torso, variables, vectors["in_x"], vectors["in_pose"], int(found[2])))
+    yield from vectors.compare({"torso_pose_embed": frequency_encode(jnp.asarray(vectors["in_pose"]), 4)}, ATOL)
+    for found in vectors.find(r"torso_x_embed_first(\d+)"):
+        shrunk = jnp.asarray(vectors["in_x"][: int(found[1])]) * torso.shrink
+        yield from vectors.compare({found[0]: frequency_encode(shrunk, 10)}, ATOL)
+
+
+def _pictures(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
+    coords, behind = vectors["bg_coords"][0], vectors["in_bg_color"][0]
+    occupancy = np.asarray(occupancy_grid.plane_lookup(plane, jnp.asarray(coords)))
+    sample = ask(torso, variables, coords, vectors["pose6"], 0)
+    front = _head_picture(vectors)
+    for name, mean in (("render", 0.0), ("render_meandens", LEARNT_MEAN)):
+        if not vectors.has(f"{name}_torso_alpha", f"{name}_n_deform"):
+            continue
+        looked = occupancy > min(vectors.meta["density_thresh_torso"], mean)
+        yield compare(f"{name}_n_deform", looked.sum(), vectors[f"{name}_n_deform"])
+        alpha = np.where(looked, sample.alpha, 0.0)[:, None]
+        rgb = np.asarray(sample.rgb) * alpha + behind * (1.0 - alpha)
+        yield from vectors.compare({f"{name}_torso_alpha": alpha, f"{name}_torso_rgb": rgb[None]}, ATOL)
+        if front is not None and vectors.has(f"{name}_rgb", "render_stable"):
+            whole = np.clip(front[0] + (1.0 - front[1])[:, None] * rgb, 0.0, 1.0)
+            stable = vectors["render_stable"][None]
+            atol, median = radnerf_frames.PICTURE_ATOL, radnerf_frames.PICTURE_MEDIAN
+            yield from check_typical(f"{name}_rgb", whole[None], vectors[f"{name}_rgb"], atol, median, stable)
+
+
+def _head_picture(vectors: Vectors) -> tuple[np.ndarray, np.ndarray] | None:
+    """(colour, opacity) of the head in the recorded rays; None without its weights beside the folder."""
+    beside = Vectors(vectors.folder.parent / "v1_radnerf_head") if (vectors.folder.parent / "v1_radnerf_head").is_dir() else None
+    if beside is None or not vectors.has("rays_o", "rays_d", "in_cond"):
+        return None
+    weights = beside.weights()
+    head, variables, _ = load_head(weights)
+    feature, _ = condition(head, variables, vectors["in_cond"])
+    field = radnerf_frames.head_field(head, variables, feature)
+    rays = jnp.asarray(vectors["rays_o"][0]), jnp.asarray(vectors["rays_d"][0])
+    most = int(beside["render_trace"][:, 1].sum()) if beside.has("render_trace") else int(vectors.meta["max_steps"])
+    settings = radnerf_frames.march_settings(vectors, most)
+    out = render_rays(field, *rays, occupied_cells(weights), settings, radnerf_frames.END_THRESHOLD)
+    return np.asarray(out.rgb), np.asarray(out.alpha)
+
+
+def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
+    coords, behind = jnp.asarray(vectors["bg_coords"][0]), jnp.asarray(vectors["in_bg_color"][0])
+    target = jnp.asarray(vectors["in_train_target"][0])
+    looked = occupancy_grid.plane_lookup(plane, coords) > 0.0
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        sample = ask(torso, {"params": params}, coords, vectors["pose6"], TRAINED_CODE)
+        alpha = jnp.where(looked, sample.alpha, 0.0)[:, None]
+        rgb = sample.rgb * alpha + behind * (1.0 - alpha)
+        mse, entropy = jnp.mean((rgb - target) ** 2), jnp.mean(opacity_entropy(alpha))
+        return mse + 1e-4 * entropy, (mse, entropy, alpha, rgb)
+
+    grads, (mse, entropy, alpha, rgb) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    yield from vectors.compare({"train_torso_alpha": alpha, "train_torso_rgb": rgb[None]}, ATOL)
+    yield from vectors.compare({"train_loss_mse": mse, "train_loss_entropy": entropy}, 1e-6, 1e-3)
+    yield from vectors.gradients("train_grad__", grads, radnerf.torso, skip=rf"torso_individual_codes_row\d+|{_THROUGH_GRID}")
+    yield from vectors.gradients("train_grad__", grads, radnerf.torso, skip=rf"(?!{_THROUGH_GRID}).*", share=FIELD_SHARE)
+    for found in vectors.find(r"train_grad__torso_individual_codes_row(\d+)"):
+        theirs = vectors[found[0]]
+        yield compare(found[0], grads["frame_codes"][int(found[1])], theirs, atol=GRADIENT_SHARE * np.abs(theirs).max(), rtol=2e-3)
+    yield from check_table_gradients(vectors, "torso_embedder", torso.grid, leaf(grads, "encoder/table"), GRADIENT_SHARE)
+    if vectors.has("train_params_with_grad"):
+        theirs = {str(name) for name in vectors["train_params_with_grad"]}
+        ours = set(radnerf.torso_part(vectors.weights() or {}))
+        yield Check("train_params_with_grad", 0.0 if ours == theirs else float("inf"))
+
+
+def _plane_update(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
+    side = len(plane)
+    noise = jnp.asarray(vectors["in_update_noise_u8"].reshape(side, side, 2), jnp.float32) / 256.0
+    points = occupancy_grid.plane_cell_points(noise).reshape(-1, 2)
+    sample = ask(torso, variables, points, vectors["pose6"], UPDATED_CODE)
+    updated = occupancy_grid.plane_update(plane, sample.alpha.reshape(side, side))
+    yield from vectors.compare({"update_density_grid_torso": updated.T.reshape(-1)}, ATOL)
+    yield from vectors.compare({"update_mean_density_torso": jnp.mean(updated)}, 1e-4)

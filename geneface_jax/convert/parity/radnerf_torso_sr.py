@@ -1,0 +1,117 @@
+"""Recorded results of GeneFace++'s RADNeRFTorsowithSR: points, and a whole frame from landmarks to 512 x 512."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from geneface_kernels import occupancy_grid
+from geneface_kernels.frequency_encoding import frequency_encode
+from geneface_kernels.golden import Check
+
+from geneface_jax.convert.parity import radnerf_frames, super_resolution
+from geneface_jax.convert.parity.fields import CONDITION_ATOL, CONDITION_RTOL, condition, load_head, load_torso, occupied_cells
+from geneface_jax.convert.parity.radnerf_torso import ask, compare_sample, occupancy_plane
+from geneface_jax.convert.parity.vectors import Vectors
+from geneface_jax.models.torso import Torso
+from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
+from geneface_jax.rendering.frame import render_rays
+from geneface_jax.rendering.torso import JAW
+
+PICTURE_ATOL, PICTURE_MEDIAN = 1e-3, 1e-4
+SHARES = {"full_sr_": 0.95}
+SHARE = 0.995
+"""A silhouette may fall on either side of a pixel: this share of a picture is within the tolerance, and half of it within the smaller one.
+The enlarger spreads such a pixel over its neighbourhood."""
+
+
+def check(vectors: Vectors) -> Iterator[Check]:
+    """The torso's field, with and without a head in front; the head's condition; the frame."""
+    weights = _all_weights(vectors)
+    if weights is None or not vectors.has("in_x", "in_lm68", "in_head_image", "in_head_weights_sum"):
+        return
+    torso, variables, fits = load_torso(weights)
+    yield fits
+    jaw = jnp.asarray(vectors["in_lm68"]).reshape(1, 68, 2)[:, JAW].reshape(1, -1)
+    yield from vectors.compare({"lm68_embed": frequency_encode(jaw, 4)}, CONDITION_ATOL)
+    front = jnp.concatenate([vectors["in_head_image"], vectors["in_head_weights_sum"]], axis=-1)
+    yield from compare_sample(vectors, "torso", ask(torso, variables, vectors["in_x"], jaw, 0, front))
+    for found in vectors.find(r"(torso_noimage_code(\d+))_alpha"):
+        yield from compare_sample(vectors, found[1], ask(torso, variables, vectors["in_x"], jaw, int(found[2])))
+    yield from _unused_pose(vectors)
+    if vectors.has("in_cond", "in_eye_area_percent"):
+        head, head_variables, fits = load_head(weights, "weights of the head")
+        yield fits
+        feature, _ = condition(head, head_variables, vectors["in_cond"], float(vectors["in_eye_area_percent"].item()))
+        yield from vectors.compare({"cond_feat": feature}, CONDITION_ATOL, CONDITION_RTOL)
+        if vectors.has("in_full_c2w", "in_full_intrinsics", "in_full_bg_u8", "full_trace"):
+            field = radnerf_frames.head_field(head, head_variables, feature)
+            yield from _frame(vectors, weights, field, torso, variables, jaw)
+
+
+def _unused_pose(vectors: Vectors) -> Iterator[Check]:
+    """The pose that came with the points, which bends nothing here, is that of the head's camera."""
+    folder = vectors.folder.parent / "pp_radnerf_head_sr"
+    if vectors.has("pose6") and folder.is_dir():
+        camera = Vectors(folder)["in_c2w"]
+        yield from vectors.compare({"pose6": pose_vector(scene_pose(jnp.asarray(camera)[None]))}, radnerf_frames.RAY_ATOL)
+
+
+def _all_weights(vectors: Vectors) -> dict[str, np.ndarray] | None:
+    """The whole state_dict: that of the head and of the enlarger beside this folder, and its own keys, which win."""
+    parts = vectors.weights(beside="pp_radnerf_head_sr"), vectors.weights(beside="pp_sr_net"), vectors.weights()
+    if any(part is None for part in parts):
+        return None
+    return {key: value for part in parts for key, value in (part or {}).items()}
+
+
+def _frame(
+    vectors: Vectors, weights: Mapping[str, np.ndarray], field: Any, torso: Torso, variables: Any, jaw: jax.Array
+) -> Iterator[Check]:
+    size = vectors.arrays["in_full_bg_u8"].shape[0]
+    behind = vectors["in_full_bg_u8"].reshape(-1, 3).astype(np.float32) / 256.0
+    pose = scene_pose(jnp.asarray(vectors["in_full_c2w"])[None])
+    rows, columns = jnp.meshgrid(jnp.arange(size), jnp.arange(size), indexing="ij")
+    rays_o, rays_d = pixel_rays(pose, jnp.asarray(vectors["in_full_intrinsics"]), rows.reshape(-1), columns.reshape(-1))
+    settings = radnerf_frames.march_settings(vectors, int(vectors["full_trace"][:, 1].sum()))
+    out = render_rays(field, rays_o[0], rays_d[0], occupied_cells(weights), settings, radnerf_frames.END_THRESHOLD)
+    front = jnp.concatenate([out.rgb, out.alpha[:, None]], axis=-1)
+    sample = ask(torso, variables, image_coords(size, size), jaw, 0, front)
+    # They look at the torso where their occupancy plane is not empty, we everywhere.
+    occupied = occupancy_grid.plane_lookup(occupancy_plane(weights), jnp.asarray(image_coords(size, size))) > 0.0
+    alpha = jnp.where(occupied, sample.alpha, 0.0)[:, None]
+    painted = sample.rgb * alpha + behind * (1.0 - alpha)
+    whole = jnp.clip(out.rgb + (1.0 - out.alpha)[:, None] * painted, 0.0, 1.0).reshape(1, size, size, 3)
+    parts = {
+        "full_rgb_map_stride": np.asarray(whole).transpose(0, 3, 1, 2),
+        "full_torso_rgb_map_stride": np.asarray(painted).reshape(1, size, size, 3).transpose(0, 3, 1, 2),
+        "full_torso_alpha_stride": np.asarray(alpha).reshape(size, size),
+    }
+    noise = super_resolution.recorded_noise(vectors, "full_")
+    if noise is not None:
+        network, held, fits = super_resolution.load(
+            {key: value for key, value in weights.items() if key.startswith("sr_net.")}, "weights of the enlarger"
+        )
+        yield fits
+        large = network.apply(super_resolution.with_noise(held, noise), whole, "constant")
+        parts["full_sr_rgb_map_stride"] = parts["full_sr_crop_mid"] = np.clip(np.asarray(large), 0.0, 1.0).transpose(0, 3, 1, 2)
+    for prefix, picture in parts.items():
+        for found in vectors.find(rf"{re.escape(prefix)}(\d+)"):
+            n, middle = int(found[1]), picture.shape[-1] // 2
+            inside = slice(middle - n // 2, middle + n - n // 2)
+            ours = picture[..., inside, inside] if prefix.endswith("mid") else picture[..., ::n, ::n]
+            yield from _most(found[0], ours, vectors[found[0]])
+
+
+def _most(key: str, ours: np.ndarray, theirs: np.ndarray) -> Iterator[Check]:
+    if ours.shape != theirs.shape:
+        yield Check(f"{key} (shape {ours.shape}, recorded {theirs.shape})", float("inf"))
+        return
+    share = next((share for prefix, share in SHARES.items() if key.startswith(prefix)), SHARE)
+    error = np.abs(ours - theirs)
+    yield Check(f"{key} ({share:.1%})", float(np.quantile(error, share) / PICTURE_ATOL))
+    yield Check(f"{key} (median)", float(np.median(error) / PICTURE_MEDIAN))

