@@ -57,6 +57,8 @@ def get_config(variant: str = "demo") -> ConfigDict:
         config.noise, config.start_plain = False, True
         config.loss.update({"ambient": 0.1, "ambient_rate": 0.0})
         config.loss.update({"perceptual_small": 0.0, "perceptual_large": 0.0, "perceptual_lips": 0.0})
+        # The head is trained already, the network that doubles begins.
         config.optimizer.lr = 5e-4
+        config.optimizer.multipliers.super_resolution = 10.0
         config.perceptual.update({"net": "alex", "lip_side": 64})
     return config

@@ -40,6 +40,8 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "color_layers": 3,
             "octaves": 10,
             "view_octaves": 4,
+            # Added to the first densities (per metre), so that no field begins empty and without a gradient; 0: as in the original.
+            "density_start": 0.0,
             "condition_features": 64,
             "condition_frames": 1,
             "condition_window": 8,
@@ -55,9 +57,10 @@ def get_config(variant: str = "demo") -> ConfigDict:
     if variant == "demo":
         config.train.update({"steps": 1500, "log_every": 50, "eval_every": 1000, "save_every": 500, "keep": 2})
         config.data.update({"rays": 512, "box_share": 0.8, "eval_frames": 4, "eval_size": 128})
-        config.model.update({"hidden": 64, "layers": 5, "skip": 2, "color_hidden": 32, "color_layers": 2})
+        config.model.update({"hidden": 64, "layers": 5, "skip": 2, "color_hidden": 32, "color_layers": 2, "density_start": 1.0})
         config.rays.update({"samples": 24, "fine_samples": 24})
         config.optimizer.update({"lr": 2e-3, "tenth_after": 1500})
+        config.restart.steps = 200
     elif variant != "reference":
         raise ValueError(f'configs/nerf_torso.py has the variants "demo" and "reference", not {variant!r}')
     return config

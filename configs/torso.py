@@ -1,6 +1,7 @@
 """Torso: 2D deformable field of neck and shoulders under the head.
 
-demo: a few minutes on two CPU cores. reference: the sizes of GeneFace's `lm3d_radnerf_torso`, 250,000 steps.
+demo: a few minutes on two CPU cores, after the head, over which the composite is judged. reference: the sizes and the loss of GeneFace's
+`lm3d_radnerf_torso`, 250,000 steps. docs/torso.md says what each switch brought.
 
     geneface train --config configs/torso.py:demo --workdir SUBJECT/torso --config.data.subject=SUBJECT/dataset
 """
@@ -53,13 +54,15 @@ def get_config(variant: str = "demo") -> ConfigDict:
         }
     )
     # torso: against the torso's own picture; hidden: how much that counts behind the head, where it was painted on (1 as anywhere);
-    # composite: head over torso against the frame, where there is torso. The original's `torso_train_mode: 1` is the first alone.
-    config.loss = ConfigDict({"torso": 1.0, "hidden": 1.0, "composite": 0.0, "entropy": 1e-4})
+    # opacity: against the picture's; composite: head over torso against the frame, where there is torso. The original's
+    # `torso_train_mode: 1` is the first alone.
+    config.loss = ConfigDict({"torso": 1.0, "hidden": 1.0, "opacity": 0.0, "composite": 0.0, "entropy": 1e-4})
     config.optimizer = ConfigDict({"lr": 5e-4, "final_factor": 0.1, "multipliers": {"table": 10.0}})
 
     if variant == "demo":
         config.train.update({"steps": 2000, "log_every": 50, "eval_every": 1000, "save_every": 500})
-        config.data.update({"rays": 768, "torso_share": 0.8, "eval_frames": 4})
+        config.data.update({"rays": 768, "torso_share": 0.65, "neck_share": 0.15, "eval_frames": 4})
+        config.loss.update({"composite": 1.0, "hidden": 0.2, "opacity": 0.1})
         config.model.grid.update({"levels": 14, "finest_resolution": 512, "log2_table_size": 14, "kind": "hash"})
         config.optimizer.update({"lr": 2e-3, "final_factor": 0.05, "multipliers": {"table": 5.0}})
     elif variant != "reference":

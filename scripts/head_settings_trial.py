@@ -30,8 +30,8 @@ AVERAGE = ["optimizer.ema=0.99"]
 REFINED = [*AVERAGE, "pose_refinement.start=150"]
 SETTINGS = {
     "baseline": AVERAGE,
-    "poses": [*REFINED, "pose_refinement.lr=1e-4"],
-    "poses, quick": [*REFINED, "pose_refinement.lr=3e-4"],
+    "poses": [*REFINED, "pose_refinement.lr=2e-5"],
+    "poses, quick": [*REFINED, "pose_refinement.lr=1e-4"],
     "lips": [*AVERAGE, "lips.weight=0.01", "lips.start=400", "lips.ramp=50"],
 }
 

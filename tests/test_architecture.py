@@ -45,6 +45,7 @@ ALLOWED = {
         "geneface_jax.training",
         # What the originals do to a motion after the networks is compared too, and so are their pictures.
         "geneface_jax.inference.motion_filters",
+        "geneface_jax.inference.poses",
         "geneface_jax.rendering",
         # A person's data is measured as `geneface prepare` measures it.
         "data_tools.face",

@@ -27,4 +27,5 @@ def _field(model: ConfigDict) -> NerfField:
         color_layers=model.color_layers,
         octaves=model.octaves,
         view_octaves=model.view_octaves,
+        density_start=model.density_start,
     )

@@ -19,9 +19,11 @@ class JointDense(nn.Module):
 
     Attributes:
       features: size of the output.
+      bias_start: added to the first values of the bias.
     """
 
     features: int
+    bias_start: float = 0.0
 
     @nn.compact
     def __call__(self, parts: Sequence[jax.Array]) -> jax.Array:
@@ -29,7 +31,7 @@ class JointDense(nn.Module):
         widths = [part.shape[-1] for part in parts]
         init = uniform_fan_in(sum(widths))
         kernel = self.param("kernel", init, (sum(widths), self.features))
-        out = self.param("bias", init, (self.features,))
+        out = self.param("bias", lambda rng, shape: init(rng, shape) + self.bias_start, (self.features,))
         # The smallest first, so that the sum only grows to the full size at the end.
         begins = [sum(widths[:i]) for i in range(len(widths))]
         for i in sorted(range(len(parts)), key=lambda i: math.prod(parts[i].shape[:-1])):

@@ -18,6 +18,8 @@ class NerfField(nn.Module):
       skip: see `layers`.
       color_hidden, color_layers: width and depth of the colour network, which sees the density network's last layer and the direction.
       octaves, view_octaves: frequencies of position and direction.
+      density_start: added to the first densities (per metre). With the original's 0, two fresh fields in five are below zero everywhere,
+        and so without a gradient.
     """
 
     hidden: int = 256
@@ -27,6 +29,7 @@ class NerfField(nn.Module):
     color_layers: int = 3
     octaves: int = 10
     view_octaves: int = 4
+    density_start: float = 0.0
 
     @nn.compact
     def __call__(self, points: jax.Array, view: jax.Array, condition: jax.Array) -> jax.Array:
@@ -47,7 +50,7 @@ class NerfField(nn.Module):
         for i in range(1, self.layers):
             parts = [position, shared, h] if i == self.skip + 1 else [h]
             h = nn.relu(JointDense(self.hidden, name=f"density_{i}")(parts))
-        density = JointDense(1, name="density_out")([h])
+        density = JointDense(1, self.density_start, name="density_out")([h])
         h = nn.relu(JointDense(self.color_hidden, name="color_0")([h, direction]))
         for i in range(1, self.color_layers):
             h = nn.relu(JointDense(self.color_hidden, name=f"color_{i}")([h]))

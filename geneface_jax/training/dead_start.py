@@ -88,6 +88,7 @@ def begun_anew(rule: StartRule, attempt: int) -> str:
 def given_up(rule: StartRule) -> str:
     """What to tell the user when the last start was dead too."""
     return (
-        f"{rule.retries + 1} starts in a row did not learn: the loss never fell by {rule.fall:.0%} within {rule.steps} steps; look at the "
-        "dataset's report.html (masks, cameras), try a smaller --config.optimizer.lr, or train on regardless with --config.restart.steps=0."
+        f"{rule.retries + 1} starts in a row did not learn: the loss never fell by {rule.fall:.0%} within {rule.steps} steps; begin with "
+        "--config.model.density_start=1, look at the dataset's report.html (masks, cameras), or train on regardless with "
+        "--config.restart.steps=0."
     )

@@ -23,7 +23,11 @@ UNREAD = {
 }
 
 
-@pytest.mark.parametrize("folder", READERS)
+# Whole frames of the published sizes: half a minute and more to compile.
+FRAMES = {"pp_radnerf_head_sr", "pp_radnerf_torso_sr", "v1_radnerf_head", "v1_radnerf_torso"}
+
+
+@pytest.mark.parametrize("folder", [pytest.param(name, marks=pytest.mark.slow) if name in FRAMES else name for name in READERS])
 def test_every_recorded_result_is_met(folder):
     """Names and shapes of the weights, outputs, losses and gradients: all within tolerance, and none forgotten."""
     if not (VECTORS / folder).is_dir():

@@ -28,7 +28,7 @@ def check(vectors: Vectors) -> Iterator[Check]:
         yield from vectors.compare(results, CONDITION_ATOL, CONDITION_RTOL)
         if vectors.has("in_pos", "in_dir"):
             yield from check_points(vectors, head, variables, vectors["cond_feat"], "query")
-            _, geometry, _ = head.apply(variables, vectors["in_pos"], vectors["cond_feat"][None], method=Head.density)
+            geometry = head.apply(variables, vectors["in_pos"], vectors["cond_feat"][None], method=Head.density)[1]
             yield from check_geometry(vectors, geometry)
         yield from radnerf_frames.check_rays(vectors)
         yield from radnerf_frames.check_frames(vectors, head, variables, weights)

@@ -142,8 +142,10 @@ class TorsoStage:
             rgb = sample.rgb * alpha + flat["behind"] * (1.0 - alpha)
             mse = jnp.mean(trust * jnp.mean((rgb - flat["target"]) ** 2, axis=-1))
             entropy = jnp.mean(opacity_entropy(sample.alpha))
-            metrics = {"mse": mse, "entropy": entropy, "deformation": jnp.mean(jnp.abs(sample.deformation))}
-            total = weights.torso * mse + weights.entropy * entropy
+            # Without this a torso may paint the background it was trained on, which shows as soon as another one is wanted.
+            opacity = jnp.mean(trust * (sample.alpha - flat["opacity"]) ** 2)
+            metrics = {"mse": mse, "opacity": opacity, "entropy": entropy, "deformation": jnp.mean(jnp.abs(sample.deformation))}
+            total = weights.torso * mse + weights.opacity * opacity + weights.entropy * entropy
             if "composite" in flat:
                 whole = front[:, :3] + (1.0 - front[:, 3:]) * rgb
                 # Where there is no torso, its absence is what the other loss asks for: it must not mend the outline of the hair.

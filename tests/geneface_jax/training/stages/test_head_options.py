@@ -62,7 +62,7 @@ def test_the_average_does_not_change_how_the_iterate_moves(dataset):
     behind = iterate(learnt_part(state), state["opt_state"])["params"]
     kernel = lambda params: params["color_net"]["dense_0"]["kernel"]  # noqa: E731
     np.testing.assert_allclose(kernel(behind), kernel(plain["params"]), atol=2e-3)
-    assert np.abs(kernel(state["params"]) - kernel(plain["params"])).max() > 1e-2
+    assert np.abs(kernel(state["params"]) - kernel(plain["params"])).max() > 3e-3
 
 
 def test_refined_poses_find_a_camera_that_was_wrong(dataset, tmp_path):

@@ -31,7 +31,7 @@ def person(tmp_path_factory):
 def make(person, **changes):
     config = tiny_field_config(configs.load("torso:demo"), person / "dataset")
     config.train.update({"steps": 2, "log_every": 1, "eval_every": 0, "save_every": 0})
-    config.loss.composite = 0.0
+    config.loss.update({"composite": 0.0, "hidden": 1.0})
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
     return config
 
