@@ -18,8 +18,8 @@ from geneface_jax.training.stages import head
 from tests.synthetic_subject import tiny_field_config, write_subject
 
 
-def write_person(folder: Path, *, size: int = 32, seed: int = 0, **model: Any) -> Path:
-    """Writes `folder/{dataset,head,torso}`; `model` changes keys of the head's `config.model`. Returns the folder."""
+def write_person(folder: Path, *, size: int = 32, seed: int = 0, torso: dict[str, Any] | None = None, **model: Any) -> Path:
+    """Writes `folder/{dataset,head,torso}`; `model` and `torso` change keys of the networks' `config.model`. Returns the folder."""
     dataset = write_subject(folder / "dataset", size=size)
     config = tiny_field_config(head_config("demo"), dataset)
     config.model.update(model)
@@ -32,6 +32,7 @@ def write_person(folder: Path, *, size: int = 32, seed: int = 0, **model: Any) -
 
     config = tiny_field_config(torso_config("demo"), dataset)
     config.model.codes = stage.subject.n_train
+    config.model.update(torso or {})
     params = build_torso(config.model).init(jax.random.key(seed), jnp.zeros((8, 2)), method=Torso.initialise)["params"]
     checkpoints.save(folder / "torso", 1, {"params": _stronger(params)}, {"config": config})
     return folder

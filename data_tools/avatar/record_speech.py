@@ -123,6 +123,14 @@ def record(espeak: Espeak, voice: dict, texts: list[str]) -> tuple[np.ndarray, d
     return _room(np.concatenate(parts), voice["name"]), times
 
 
+def _save_ogg(path: Path, samples: np.ndarray) -> None:
+    """Writes Vorbis ten seconds at a time: libsndfile keeps what one call brings on its stack, and two minutes overflow it."""
+    form = {"format": "OGG", "subtype": "VORBIS", "compression_level": COMPRESSION}
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, channels=1, **form) as file:
+        for start in range(0, len(samples), 10 * SAMPLE_RATE):
+            file.write(samples[start : start + 10 * SAMPLE_RATE])
+
+
 def _room(samples: np.ndarray, name: str) -> np.ndarray:
     """Adds pink-ish room noise 50 dB below the speech and sets the voice's own loudness; the same every time for one name."""
     generator = np.random.default_rng(zlib.crc32(name.encode()))
@@ -158,7 +166,7 @@ def main() -> None:
             if name.endswith("_heldout"):
                 save_wav(out / f"{name}.wav", samples)
             else:
-                soundfile.write(out / f"{name}.ogg", samples, SAMPLE_RATE, format="OGG", subtype="VORBIS", compression_level=COMPRESSION)
+                _save_ogg(out / f"{name}.ogg", samples)
             (out / f"{name}.json").write_text(json.dumps(times, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
             print(f"{name}: {len(samples) / SAMPLE_RATE:.1f} s, {len(spoken)} sentences, {len(times['phonemes'])} phonemes")
 

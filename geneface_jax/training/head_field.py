@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from geneface_jax.data.camera_record import record_camera
 from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
+from geneface_jax.errors import InputError
 from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, scene_pose
@@ -27,6 +29,9 @@ from geneface_jax.training.stage import Metrics, State
 
 LEARNT = ("params", "poses")
 """Collections of the state that the optimiser moves."""
+
+SMALL_HEAD = 0.15
+"""Share of the picture below which a head has too few pixels to become sharp."""
 
 
 class HeadField:
@@ -48,6 +53,7 @@ class HeadField:
         self.poses = np.asarray(scene_pose(subject.cameras))
         self.intrinsics = np.asarray(subject.intrinsics, np.float32)
         self.train_frames = np.flatnonzero(~subject.interpolated[: subject.n_train]).astype(np.int32)
+        self._warned = False
 
     def initial_head(self, rng: jax.Array) -> Any:
         """First parameters of the head's network."""
@@ -122,6 +128,33 @@ class HeadField:
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], learnt_part(state))
         learnt = optax.apply_updates(learnt_part(state), updates)
         return {**state, **learnt, "opt_state": opt_state, **rest}, {**metrics, "grad_norm": optax.tree.norm(grads)}
+
+    def remarks(self, means: Mapping[str, float]) -> list[str]:
+        """Warns once of a head that fills little of the picture.
+
+        Raises:
+          InputError: no cell of the occupancy grid is left, so no ray has a sample and nothing will be learnt any more.
+        """
+        if means.get("occupancy") == 0.0:
+            raise InputError(
+                "the occupancy grid is empty, so the head is invisible and can't learn: begin anew in another work folder with a smaller "
+                "--config.optimizer.lr, another --config.seed, or a smaller --config.march.density_threshold"
+            )
+        if self._warned:
+            return []
+        self._warned = True
+        share = self.head_share()
+        if share >= SMALL_HEAD:
+            return []
+        return [
+            f"the head fills only {100 * share:.0f} % of the picture (15 % or more is usual): it will look soft; "
+            "prepare the video again with a closer crop, or film nearer"
+        ]
+
+    def head_share(self) -> float:
+        """Mean share 0..1 of the picture that the head covers, over some training frames."""
+        chosen = np.unique(np.linspace(0, self.subject.n_train - 1, 10).astype(int))
+        return float(np.mean(self.subject.head_masks(chosen)) / 255.0)
 
     def heldout_picture(
         self, params: Any, occupied: jax.Array, frame: int, behind: np.ndarray

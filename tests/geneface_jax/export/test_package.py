@@ -19,6 +19,7 @@ from geneface_jax.export.package import export_subject
 from geneface_jax.export.render_step import flat, make_render_step, nested
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.io import checkpoints
+from geneface_jax.rendering.torso import torso_conditions
 from tests.tiny_person import write_person
 
 
@@ -81,6 +82,21 @@ def test_head_and_torso_follow_cameras_of_their_own(person):
         expected = next(iter(renderer.render(motion, own[None], eyes, torso_cameras=torso[None])))
         assert np.abs(pictures[name] - expected).max() <= 1
     assert np.abs(pictures["head"] - pictures["still"]).max() > 20 < np.abs(pictures["torso"] - pictures["still"]).max()
+
+
+def test_a_torso_driven_by_the_jaw_and_looking_at_the_head_moves_as_the_renderers_does(tmp_path):
+    person = write_person(tmp_path / "jaw", torso={"condition": "jaw", "head_aware": True})
+    renderer = SubjectRenderer.load(person)
+    step, subject = make_render_step(renderer, 0.01), renderer.subject
+    assert "jaw" in step.inputs and "torso_camera" not in step.inputs
+    motion, cameras, eyes = subject.motion[:2].reshape(2, 204), subject.cameras[:2], subject.eye_openness[:2]
+    jaws = torso_conditions("jaw", cameras, motion, subject.mean_face, np.asarray(subject.intrinsics), subject.size)
+    window = motion[np.clip(np.arange(5) - 2, 0, 1)]
+    inputs = {"camera": cameras[0], "window": window, "eye_openness": eyes[0], "background": subject.background, "jaw": jaws[0]}
+    picture = np.asarray(step.function(step.weights, inputs)).astype(int)
+    assert np.abs(picture - next(iter(renderer.render(motion, cameras, eyes)))).max() <= 1
+    other = np.asarray(step.function(step.weights, inputs | {"jaw": jaws[0] + 0.1})).astype(int)
+    assert np.abs(picture - other).max() > 20
 
 
 def test_a_head_alone_is_exported_over_the_background(person, tmp_path):

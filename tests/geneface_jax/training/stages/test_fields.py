@@ -10,6 +10,7 @@ from configs.head import get_config as head_config
 from configs.torso import get_config as torso_config
 from geneface_jax.errors import InputError
 from geneface_jax.training import devices
+from geneface_jax.training.loop import train
 from geneface_jax.training.stages import head, torso
 from tests.synthetic_subject import tiny_field_config, write_subject
 
@@ -77,3 +78,33 @@ def test_empty_masks_are_refused(tmp_path):
         Image.fromarray(np.zeros((32, 32), np.uint8)).save(path)
     with pytest.raises(InputError, match="no head is visible"):
         make("head", dataset).init(jax.random.key(0))
+
+
+def test_a_small_head_is_warned_of_once(tmp_path):
+    dataset = write_subject(tmp_path / "dataset")
+    assert make("head", dataset).remarks({"occupancy": 0.1}) == [], "a disc of 0.3 of the side covers 28 % of the picture"
+    for path in (dataset / "head").iterdir():
+        mask = np.zeros((32, 32), np.uint8)
+        mask[12:18, 12:18] = 255
+        Image.fromarray(mask).save(path)
+    stage = make("head", dataset)
+    (warning,) = stage.remarks({"occupancy": 0.1})
+    assert "only 4 % of the picture" in warning
+    assert stage.remarks({"occupancy": 0.1}) == []
+
+
+def test_an_empty_occupancy_grid_ends_the_run_with_advice(dataset, tmp_path):
+    stage = make("head", dataset)
+    first = stage.init
+
+    def faded(rng):
+        """All features are positive and the density layer's weights negative: exp of minus thousands is 0 everywhere."""
+        state = first(rng)
+        params = jax.tree.map(jnp.ones_like, state["params"])
+        params["sigma_net"]["dense_2"]["kernel"] *= -1.0
+        return {**state, "params": params}
+
+    stage.init = faded
+    stage.config.train.update({"steps": 4, "log_every": 1})
+    with pytest.raises(InputError, match="occupancy grid is empty.*--config.optimizer.lr"):
+        train(stage.config, tmp_path / "head", stage=stage)
