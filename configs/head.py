@@ -31,9 +31,12 @@ def get_config(variant: str = "demo") -> ConfigDict:
             # A step looks at `groups` frames with `rays` pixels each; the groups are spread over the devices.
             "groups": 8,
             "rays": 8192,
-            # Shares of the pixels drawn from the face box and the lip box; the rest covers the picture.
+            # Shares of the pixels drawn from the face box, the lip box and the boxes of both eyes; the rest covers the picture.
             "face_share": 0.0,
             "lip_share": 0.0,
+            "eye_share": 0.0,
+            # Share of the groups drawn from frames with shut eyes, beside those that come up anyway.
+            "shut_share": 0.0,
             "eval_frames": 10,
         }
     )
@@ -87,7 +90,9 @@ def get_config(variant: str = "demo") -> ConfigDict:
 
     if variant == "demo":
         config.train.update({"steps": 3000, "log_every": 50, "eval_every": 1000, "save_every": 500})
-        config.data.update({"groups": 8, "rays": 768, "face_share": 0.55, "lip_share": 0.15, "eval_frames": 4})
+        config.data.update(
+            {"groups": 8, "rays": 768, "face_share": 0.5, "lip_share": 0.15, "eye_share": 0.1, "shut_share": 0.125, "eval_frames": 4}
+        )
         config.model.update(
             {
                 "position_grid": _grid(kind="hash", levels=14, finest_resolution=1024, log2_table_size=15),

@@ -56,9 +56,24 @@ def draw_pixels(rng: np.random.Generator, frames: np.ndarray, rays: int, size: t
     return np.stack([np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)], axis=-1).astype(np.int32)
 
 
-def draw_frames(rng: np.random.Generator, candidates: np.ndarray, groups: int) -> np.ndarray:
-    """[G] frame numbers, without replacement while there are enough candidates."""
-    return rng.choice(candidates, groups, replace=groups > len(candidates)).astype(np.int32)
+def draw_frames(
+    rng: np.random.Generator, candidates: np.ndarray, groups: int, rare: np.ndarray | None = None, rare_share: float = 0.0
+) -> np.ndarray:
+    """[G] frame numbers, without replacement while there are enough candidates.
+
+    Args:
+      rng: source of randomness.
+      candidates: [n] frame numbers.
+      groups: G.
+      rare: [m] frame numbers of which `rare_share` * G (on average, where that is no whole number) are drawn beside those of
+        `candidates`; None or empty draws all from `candidates`.
+    """
+    share = rare_share * groups
+    few = int(share) + int(rng.random() < share % 1.0) if rare is not None and len(rare) and share else 0
+    drawn = rng.choice(candidates, groups - few, replace=groups - few > len(candidates))
+    if few:
+        drawn = rng.permutation(np.concatenate([drawn, rng.choice(rare, few, replace=few > len(rare))]))
+    return drawn.astype(np.int32)
 
 
 def in_boxes(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -97,6 +97,8 @@ def landmark_rows(summary: Mapping[str, Any]) -> dict[str, str]:
         "mouth LMD (MediaPipe on both, nose aligned)": f"{summary['lmd']:.2f} px",
         "mouth opening, correlation at zero lag": f"{summary['mouth_correlation']:.3f}",
         "mouth opening, best correlation": f"{summary['mouth_best_correlation']:.3f} at {summary['mouth_best_lag']:+d} frames",
+        "eye openness, correlation at zero lag": f"{summary['eye_correlation']:.3f}",
+        "blinks (truth)": f"{summary['blinks']} ({summary['truth_blinks']})",
         "landmark jitter (truth)": f"{summary['jitter']:.2f} px ({summary['truth_jitter']:.2f} px)",
         "frames with both faces found": f"{summary['frames']}",
         "frames without a face": f"{summary['frames_without_face']}",

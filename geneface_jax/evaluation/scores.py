@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.face.geometry import eye_openness
+from geneface_jax.data.eyes import count_blinks
 from geneface_jax.data.motion_measures import mouth_opening, pearson
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation.detector import LandmarkTrack
@@ -56,18 +58,23 @@ def landmark_summary(track: LandmarkTrack, truth: LandmarkTrack) -> dict[str, An
     """Figures over the frames where MediaPipe finds both faces.
 
     Returns:
-      `lmd` (px), `mouth_correlation` at zero lag, `mouth_best_correlation` and `mouth_best_lag` (frames), `jitter` and `truth_jitter`
-      (px, 68 points), `frames` used and `frames_without_face` of the first video.
+      `lmd` (px), `mouth_correlation` at zero lag, `mouth_best_correlation` and `mouth_best_lag` (frames), `eye_correlation` of the eye
+      openness at zero lag, `blinks` and `truth_blinks`, `jitter` and `truth_jitter` (px, 68 points), `frames` used and
+      `frames_without_face` of the first video.
     """
     both = track.found & truth.found
     a, b = track.landmarks, truth.landmarks
     opening, true_opening = mouth_opening(a[..., :2]), mouth_opening(b[..., :2])
     best, lag = best_lag(opening, true_opening, both)
+    eyes, true_eyes = eye_openness(a[both][..., :2]), eye_openness(b[both][..., :2])
     return {
         "lmd": lm.lmd(a[both], b[both]) if both.any() else float("nan"),
         "mouth_correlation": pearson(opening, true_opening, both),
         "mouth_best_correlation": best,
         "mouth_best_lag": lag,
+        "eye_correlation": pearson(eyes, true_eyes),
+        "blinks": count_blinks(eyes),
+        "truth_blinks": count_blinks(true_eyes),
         "jitter": lm.jitter(a[both][..., :2]),
         "truth_jitter": lm.jitter(b[both][..., :2]),
         "frames": int(both.sum()),
