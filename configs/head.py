@@ -89,7 +89,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.pose_refinement = ConfigDict({"lr": 0.0, "start": 0, "weight": 0.1})
 
     if variant == "demo":
-        config.train.update({"steps": 3000, "log_every": 50, "eval_every": 1000, "save_every": 500})
+        config.train.update({"steps": 6000, "log_every": 50, "eval_every": 1000, "save_every": 500})
         config.data.update(
             {"groups": 8, "rays": 768, "face_share": 0.5, "lip_share": 0.15, "eye_share": 0.1, "shut_share": 0.125, "eval_frames": 4}
         )
@@ -103,7 +103,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
             }
         )
         config.march.update({"max_samples": 12, "budget": 9.0, "grid_resolution": 64, "front_margin": 0.12})
-        config.optimizer.update({"lr": 2e-3, "final_factor": 0.05, "multipliers": {"table": 5.0, "attention": 2.0}})
+        config.optimizer.update({"lr": 2e-3, "final_factor": 0.05, "multipliers": {"table": 5.0, "attention": 2.0}, "ema": 0.99})
         config.lips.update({"start": 2000, "weight": 0.0, "side": 27, "ramp": 200})
     elif variant != "reference":
         raise ValueError(f'configs/head.py has the variants "demo" and "reference", not {variant!r}')
