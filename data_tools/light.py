@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from data_tools.command import run_step
 from data_tools.dataset.workspace import read_npz, remove, write_npz
 from data_tools.errors import InputError
 
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

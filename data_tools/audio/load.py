@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.errors import InputError
-from data_tools.video.ffmpeg import PROTOCOLS, ffmpeg_executable, file_argument
+from data_tools.video.ffmpeg import ffmpeg_executable, input_arguments
 
 SAMPLE_RATE = 16000
 """Hz; everything after decoding works at this rate."""
@@ -41,7 +41,7 @@ def load_audio(path: str | os.PathLike, sample_rate: int = SAMPLE_RATE, min_seco
         raise InputError(f"There is no file {path}: check the spelling of the path.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): copy or record it again.")
-    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *PROTOCOLS, "-i", file_argument(path)]
+    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *input_arguments(path)]
     command += ["-map", "0:a:0", "-vn", "-af", _TO_MONO, "-ar", str(sample_rate), "-f", "f32le", "pipe:1"]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     samples = np.frombuffer(result.stdout[: len(result.stdout) // 4 * 4], np.float32).copy()

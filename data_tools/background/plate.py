@@ -28,9 +28,18 @@ class BackgroundPlate:
             distance = np.full_like(self._distance, size)
         else:
             distance = cv2.distanceTransform(free, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        self.merge(frame, distance)
+
+    def merge(self, colour: np.ndarray, distance: np.ndarray) -> None:
+        """Takes in colours uint8 [H, W, 3] and how far from the person each was seen, [H, W] float32: another plate's `state`."""
         better = distance > self._distance
-        self._colour[better] = frame[better]
+        self._colour[better] = colour[better]
         self._distance[better] = distance[better]
+
+    @property
+    def state(self) -> tuple[np.ndarray, np.ndarray]:
+        """Colours uint8 [H, W, 3] gathered so far, and their distances from the person, [H, W] float32 pixels (0: never seen)."""
+        return self._colour, self._distance
 
     def finish(self) -> np.ndarray:
         """The plate, uint8 [H, W, 3]. Pixels never seen get the nearest seen pixel's colour, blurred more the deeper the hole."""

@@ -1,7 +1,9 @@
-"""The one pass of the two networks over the cropped clip: landmarks, person confidence, and the background on the way."""
+"""The pass of the two networks over the cropped clip, chunk by chunk: faces, mask layers, and the background on the way."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,58 +11,134 @@ import cv2
 import numpy as np
 
 from data_tools.background.plate import BackgroundPlate
-from data_tools.face.track import detect
-from data_tools.segmentation.selfie import NETWORK_SIZE, SelfieSegmenter
-from data_tools.video.read import FPS, Box, frames
+from data_tools.dataset.chunks import Chunk, Source, chunk_frames
+from data_tools.dataset.workspace import read_npz, write_npz
+from data_tools.face.track import MAX_FACES, FaceTrack, find_faces, follow
+from data_tools.segmentation.layers import NETWORK_SIZE, SegmenterChoice, open_segmenter
+from data_tools.video.read import FPS
 
 ANALYSIS_SIZE = 512
 """Pixels of the picture the landmarker sees, whatever the dataset's size: fewer cost precision."""
 
-PLATE_FRAMES = 80
-"""How many frames, spread over the clip, the background is gathered from."""
+TRACKER_PREROLL = 10
+"""Frames a chunk's new tracker is shown before the chunk begins."""
+
+PLATE_EVERY = 12
+"""Every so many frames the background is gathered from: two pictures a second."""
 
 
-def analyse(path: Path, box: Box, trim, size: int, n_frames: int, progress=iter) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs landmarker and segmenter over a clip.
+@dataclasses.dataclass(frozen=True)
+class AnalysisJob:
+    """One chunk to analyse: `source` decodes at `ANALYSIS_SIZE`, `size` is the dataset's, the result goes to `folder`/%05d.npz."""
+
+    source: Source
+    chunk: Chunk
+    size: int
+    segmenter: SegmenterChoice
+    folder: Path
+
+    @property
+    def result(self) -> Path:
+        """The chunk's file."""
+        return self.folder / f"{self.chunk.index:05d}.npz"
+
+
+def analyse_chunk(job: AnalysisJob, tick: Callable[[int], None] = lambda frames: None) -> None:
+    """Runs landmarker and segmenter over a chunk and writes its file.
+
+    The file holds `faces` [n, 2, 478, 3] float32 in fractions of the picture (NaN where there is none), `layers` [n, L, 256, 256] uint8,
+    `plate` [size, size, 3] uint8 and `plate_distance` [size, size] float32; n is less than the chunk's length where the video ends early.
 
     Args:
-      path: the video.
-      box: the crop.
-      trim: seconds [a, b), or None.
-      size: pixels of the dataset.
-      n_frames: expected number of frames; at most this many are read.
-      progress: wraps the iterator of frames.
-
-    Returns:
-      landmarks: [T, 478, 3] float32, pixels of the size x size crop; NaN where no face was found.
-      confidence: [T, 256, 256] uint8, 255 = person.
-      background: [size, size, 3] uint8.
+      job: what to do.
+      tick: called with the number of frames done since the last call.
     """
-    plate = BackgroundPlate(size)
-    every = max(n_frames // PLATE_FRAMES, 1)
+    count = len(job.chunk)
+    plate = BackgroundPlate(job.size)
+    layers = np.zeros((count, job.segmenter.n_layers, NETWORK_SIZE, NETWORK_SIZE), np.uint8)
     waiting: list[Future] = []
-    masks = np.zeros((n_frames, NETWORK_SIZE, NETWORK_SIZE), np.uint8)
 
-    def look(frame: np.ndarray, index: int) -> None:
-        confidence = segmenter(cv2.resize(frame, (NETWORK_SIZE, NETWORK_SIZE), interpolation=cv2.INTER_AREA))
-        if index % every == 0:
-            picture = cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
-            plate.add(picture, cv2.resize(confidence, (size, size), interpolation=cv2.INTER_LINEAR))
-        masks[index] = np.round(confidence * 255.0)
+    def look(frame: np.ndarray, number: int) -> None:
+        found = segmenter(cv2.resize(frame, (NETWORK_SIZE, NETWORK_SIZE), interpolation=cv2.INTER_AREA))
+        if number % PLATE_EVERY == 0:
+            picture = cv2.resize(frame, (job.size, job.size), interpolation=cv2.INTER_AREA)
+            plate.add(picture, cv2.resize(found[0], (job.size, job.size), interpolation=cv2.INTER_LINEAR))
+        layers[number - job.chunk.first] = np.round(found * 255.0)
+        tick(1)
 
     # One thread segments while this one finds landmarks: both networks run outside the interpreter lock.
-    with SelfieSegmenter() as segmenter, ThreadPoolExecutor(1) as pool:
+    with open_segmenter(job.segmenter) as segmenter, ThreadPoolExecutor(1) as pool:
 
         def stream():
-            for index, frame in enumerate(frames(path, (ANALYSIS_SIZE, ANALYSIS_SIZE), crop=box, trim=trim)):
-                if index == n_frames:
-                    return
-                waiting.append(pool.submit(look, frame, index))
-                if index >= 8:
-                    waiting[index - 8].result()
+            for number, frame in chunk_frames(job.source, job.chunk, TRACKER_PREROLL):
+                if number >= job.chunk.first:
+                    waiting.append(pool.submit(look, frame, number))
+                    if len(waiting) > 8:
+                        waiting[-9].result()
                 yield frame
 
-        track = detect(progress(stream()), FPS)
-        for job in waiting:
-            job.result()
-    return track.landmarks * np.float32(size), masks[: len(waiting)], plate.finish()
+        found = find_faces(stream(), FPS)
+        for future in waiting:
+            future.result()
+    n = len(waiting)
+    faces = np.full((n, MAX_FACES, 478, 3), np.nan, np.float32)
+    for i, points in enumerate(found[len(found) - n :]):
+        faces[i, : len(points)] = points
+    colour, distance = plate.state
+    write_npz(job.result, faces=faces, layers=layers[:n], plate=colour, plate_distance=distance)
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """The chunks' files of a clip, read one at a time.
+
+    Attributes:
+      paths: files of `analyse_chunk`, in order.
+      chunks: the frames each of them holds; those after the end of a video that is shorter than it says are left out.
+    """
+
+    paths: list[Path]
+    chunks: list[Chunk]
+
+    @classmethod
+    def of(cls, jobs: Sequence[AnalysisJob]) -> Analysis:
+        """Reads which frames there really are."""
+        paths, chunks = [], []
+        for job in jobs:
+            with np.load(job.result, allow_pickle=False) as archive:
+                n = len(archive["faces"])
+            if n:
+                paths.append(job.result)
+                chunks.append(Chunk(job.chunk.index, job.chunk.first, job.chunk.first + n))
+            if n < len(job.chunk):
+                break
+        return cls(paths, chunks)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in all."""
+        return self.chunks[-1].end if self.chunks else 0
+
+    def track(self) -> FaceTrack:
+        """Follows one face through the whole clip."""
+        faces = []
+        for path in self.paths:
+            with np.load(path, allow_pickle=False) as archive:
+                faces += [points[np.isfinite(points[:, 0, 0])] for points in archive["faces"]]
+        return follow(faces)
+
+    def background(self, size: int) -> np.ndarray:
+        """uint8 [size, size, 3]: the chunks' plates put together, never seen pixels filled."""
+        plate = BackgroundPlate(size)
+        for path in self.paths:
+            with np.load(path, allow_pickle=False) as archive:
+                plate.merge(archive["plate"], archive["plate_distance"])
+        return plate.finish()
+
+    def layers(self, position: int) -> np.ndarray:
+        """[n + 2, L, 256, 256] uint8: the mask layers of chunk number `position`, with the frame before and after it (repeated at the
+        clip's ends), for smoothing in time."""
+        own = read_npz(self.paths[position])["layers"]
+        before = read_npz(self.paths[position - 1])["layers"][-1:] if position else own[:1]
+        after = read_npz(self.paths[position + 1])["layers"][:1] if position + 1 < len(self.paths) else own[-1:]
+        return np.concatenate([before, own, after])

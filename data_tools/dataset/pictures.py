@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from data_tools.dataset.workspace import write_bytes
+from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis
+from data_tools.dataset.chunks import Chunk, Source, chunk_frames
+from data_tools.dataset.workspace import read_npz, write_bytes, write_npz
+from data_tools.face.align import Skin, Texture, sample_texture
 from data_tools.segmentation.components import detached
-from data_tools.segmentation.head_torso import WORK_SIZE, head_region
+from data_tools.segmentation.head_torso import WORK_SIZE, head_region, head_share
 from data_tools.segmentation.matte import refine, smooth_in_time
 from data_tools.torso.paint import torso_image
 
 KINDS = {"frames": "jpg", "head": "png", "torso": "png"}
 
+TRACK, TEXTURE = "track.npz", "texture"
+"""What the pictures need of the clip as a whole (landmarks, poses, skin points), and where each chunk's skin samples go."""
+
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+_PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+"""Masks are flat areas: run lengths give smaller files than the default strategy, in less time."""
 
 JAW_CORNERS = (58, 288)
 """Mesh points of the jaw's corners; the neck is looked for between them."""
@@ -27,13 +36,13 @@ JAW_CORNERS = (58, 288)
 NOSE_TIP = 4
 
 
-def make_pictures(frame: np.ndarray, landmarks: np.ndarray, confidence: np.ndarray, background: np.ndarray) -> dict[str, np.ndarray]:
+def make_pictures(frame: np.ndarray, landmarks: np.ndarray, layers: np.ndarray, background: np.ndarray) -> dict[str, np.ndarray]:
     """The three pictures of one frame.
 
     Args:
       frame: uint8 [H, W, 3], H = W.
       landmarks: [478, 2+] pixels.
-      confidence: [256, 256] float32 person confidence.
+      layers: [L, 256, 256] float32 mask layers of a segmenter (`segmentation.layers`).
       background: uint8 [H, W, 3].
 
     Returns:
@@ -42,14 +51,13 @@ def make_pictures(frame: np.ndarray, landmarks: np.ndarray, confidence: np.ndarr
     size = frame.shape[0]
     small = landmarks * (WORK_SIZE / size)
     face = (float(small[NOSE_TIP, 0]), float(small[NOSE_TIP, 1]))
-    confidence = np.where(detached(confidence, face), np.float32(0.0), confidence)
-    region = head_region(small)
+    confidence = np.where(detached(layers[0], face), np.float32(0.0), layers[0])
+    region = head_region(small) if len(layers) == 1 else head_share(layers)
     # A shoulder that reaches above the border is not joined to the face: it stays with the torso.
     region = np.where(detached(confidence * region, face), np.float32(0.0), region)
     person = refine(confidence, frame)
     above_jaw = cv2.resize(region, (size, size), interpolation=cv2.INTER_LINEAR)
-    alpha = person[..., None]
-    composite = np.round(alpha * frame + (1.0 - alpha) * background).astype(np.uint8)
+    composite = cv2.blendLinear(frame, background, person, 1.0 - person)
     head = np.round(255.0 * person * above_jaw).astype(np.uint8)
     left, right = (float(landmarks[corner, 0]) for corner in JAW_CORNERS)
     return {"frames": composite, "head": head, "torso": torso_image(composite, person, above_jaw, (left, right))}
@@ -65,28 +73,78 @@ def save_pictures(folder: Path, index: int, pictures: dict[str, np.ndarray]) -> 
         write_bytes(folder / kind / f"{index:06d}.{suffix}", data.tobytes())
 
 
-def make_all(folder: Path, stream, landmarks: np.ndarray, confidence: np.ndarray, background: np.ndarray, workers: int = 1) -> None:
-    """Makes and writes the pictures of a clip; those that are there already are left.
+@dataclasses.dataclass(frozen=True)
+class PicturesJob:
+    """One chunk of pictures to make.
+
+    Attributes:
+      source: decodes at `decode_size(size)`.
+      chunk: its frames; position: its place among the clip's chunks.
+      size: pixels of the dataset.
+      folder: gets `frames/`, `head/` and `torso/`; `TRACK` and `background.png` lie there, and the skin's samples go to `TEXTURE`.
+      analysis: the clip's mask layers.
+      threads: that make pictures at the same time.
+    """
+
+    source: Source
+    chunk: Chunk
+    position: int
+    size: int
+    folder: Path
+    analysis: Analysis
+    threads: int
+
+    @property
+    def result(self) -> Path:
+        """The file that is written last."""
+        return self.folder / TEXTURE / f"{self.chunk.index:05d}.npz"
+
+
+def decode_size(size: int) -> int:
+    """Pixels at which the clip is decoded: enough for the pictures and for the poses' look at the skin."""
+    return max(size, ANALYSIS_SIZE)
+
+
+def make_chunk(job: PicturesJob, tick: Callable[[int], None] = lambda frames: None) -> None:
+    """Makes and writes a chunk's pictures, and samples the skin under the estimated poses for `align_texture`.
 
     Args:
-      folder: gets `frames/`, `head/` and `torso/`.
-      stream: iterator of the clip's frames, uint8 [H, W, 3].
-      landmarks: [T, 478, 2+] pixels. confidence: [T, 256, 256] uint8. background: uint8 [H, W, 3].
-      workers: threads.
+      job: what to do.
+      tick: called with the number of frames done since the last call.
     """
-    for kind in KINDS:
-        (folder / kind).mkdir(parents=True, exist_ok=True)
+    track = read_npz(job.folder / TRACK)
+    background = cv2.imread(str(job.folder / "background.png"))[..., ::-1]
+    layers = job.analysis.layers(job.position)
+    first = job.chunk.first
 
-    def make(index: int, frame: np.ndarray) -> None:
-        save_pictures(folder, index, make_pictures(frame, landmarks[index], smooth_in_time(confidence, index), background))
+    def make(number: int, frame: np.ndarray) -> None:
+        smoothed = smooth_in_time(layers, number - first + 1)
+        save_pictures(job.folder, number, make_pictures(_scaled(frame, job.size), track["landmarks"][number], smoothed, background))
 
-    with ThreadPoolExecutor(workers) as pool:
-        jobs: collections.deque = collections.deque()
-        for index, frame in zip(range(len(landmarks)), stream, strict=False):
-            if all((folder / kind / f"{index:06d}.{suffix}").exists() for kind, suffix in KINDS.items()):
-                continue
-            jobs.append(pool.submit(make, index, frame))
-            if len(jobs) > 2 * workers:
-                jobs.popleft().result()
-        for job in jobs:
-            job.result()
+    def stream():
+        with ThreadPoolExecutor(job.threads) as pool:
+            jobs: collections.deque = collections.deque()
+            for number, frame in chunk_frames(job.source, job.chunk):
+                jobs.append(pool.submit(make, number, frame))
+                if len(jobs) > 2 * job.threads:
+                    jobs.popleft().result()
+                yield _scaled(frame, ANALYSIS_SIZE)
+                tick(1)
+            for waiting in jobs:
+                waiting.result()
+
+    span = slice(first, job.chunk.end)
+    skin = Skin(track["skin_points"], track["skin_normals"])
+    frames = stream()
+    texture = sample_texture(frames, skin, track["rotation"][span], track["translation"][span], ANALYSIS_SIZE)
+    collections.deque(frames, maxlen=0)  # the pictures of the last frames
+    write_npz(job.result, **vars(texture))
+
+
+def read_texture(path: Path) -> Texture:
+    """The skin samples of one chunk."""
+    return Texture(**read_npz(path))
+
+
+def _scaled(frame: np.ndarray, size: int) -> np.ndarray:
+    return frame if frame.shape[0] == size else cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)

@@ -1,135 +1,196 @@
-"""The data report: what was measured, whether it is good enough, and a contact sheet to look at."""
+"""The data report: what was measured, whether it is good enough, and pictures to look at."""
 
 from __future__ import annotations
 
 import base64
-import html
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import cv2
+import jinja2
 import numpy as np
 
+from data_tools.audio.level import measure_level
+from data_tools.audio.load import SAMPLE_RATE
+from data_tools.corpus.offset import Offset, estimate_offset, loudness, opening
 from data_tools.dataset.analyse import ANALYSIS_SIZE
+from data_tools.dataset.checks import CHECKS, LIGHT_COLOURS, light
+from data_tools.dataset.sheet import contact_sheet, parts_sheet
 from data_tools.dataset.workspace import write_bytes, write_json
+from data_tools.errors import InputError
+from data_tools.face.blinks import find_blinks
+from data_tools.face.geometry import RIGID
 from data_tools.face.pose import HeadPose, jitter
+from data_tools.face.track import FaceTrack
+from data_tools.video.probe import VideoInfo
+from data_tools.video.read import FPS
 
-# Name, unit, format, (good when inside), (usable when inside), what to do otherwise.
-_LIMITS = {
-    "source_fps": ("source frame rate", "fps", (24.0, 61.0), (14.9, 241.0), "film at 25 to 60 frames a second"),
-    "seconds": ("length", "s", (60.0, 1e9), (15.0, 1e9), "use a longer video: one minute or more"),
-    "source_squareness": ("squareness of the source", "", (0.55, 1.0), (0.3, 1.0), "crop the video nearer to head and shoulders"),
-    "crop_pixels_per_pixel": ("source pixels per dataset pixel", "", (0.95, 1e9), (0.5, 1e9), "film closer, or choose a smaller --size"),
-    "head_fraction": ("head height / picture height", "", (0.45, 0.72), (0.3, 0.85), "film with head and shoulders in the picture"),
-    "frames_without_face": ("frames without a face", "%", (0.0, 0.5), (0.0, 5.0), "trim the parts where the face is hidden"),
-    "frames_with_others": ("looks with another face", "%", (0.0, 1.0), (0.0, 100.0), "film the person alone"),
-    "reprojection_error_px": ("pose fit error, at 512", "px", (0.0, 2.0), (0.0, 4.0), "film sharper, with even light"),
-    "pose_jitter_px": ("pose jitter, at 512", "px", (0.0, 0.6), (0.0, 1.5), "film sharper, from a tripod"),
-    "yaw_range_deg": ("head turn, sd", "deg", (1.5, 25.0), (0.5, 35.0), "let the person move the head a little, facing the camera"),
-    "sound_clipping": ("clipped samples", "%", (0.0, 0.01), (0.0, 0.5), "record quieter"),
-    "sound_level_db": ("loudness of speech", "dBFS", (-35.0, -6.0), (-50.0, -1.0), "record at a normal level"),
-    "silence": ("silence", "%", (0.0, 40.0), (0.0, 70.0), "cut long pauses"),
-}
+OFFSET_REACH = 15
+"""Frames searched to each side for the offset between mouth and sound."""
 
-COLOURS = {"good": "#2e9d5b", "usable": "#d99a1c", "poor": "#c8402f"}
+OFFSET_MIN_SCORE, OFFSET_MIN_MARGIN = 5.5, 3.0
+"""What an offset needs to be believed (measured in `data_tools.corpus.offset`; the same as configs/corpus.py)."""
+
+OFFSET_TOLERANCE = 3
+"""Mouth against loudness peaks within so many frames of zero in good videos; only what lies further off is offered as a correction."""
 
 
-def measure(info, scan: dict[str, Any], arrays: dict[str, np.ndarray], pose: HeadPose, samples: np.ndarray, size: int, changes) -> dict:
+def measure(
+    info: VideoInfo,
+    scan: dict[str, Any],
+    track: FaceTrack,
+    arrays: dict[str, np.ndarray],
+    pose: HeadPose,
+    samples: np.ndarray,
+    brightness: np.ndarray,
+    size: int,
+    audio_offset: float,
+) -> dict[str, Any]:
     """All figures of the report.
 
+    Args:
+      info: facts of the file.
+      scan: `scan.Scan` as a dict.
+      track: the faces found.
+      arrays: of arrays.npz.
+      pose: the poses, at `ANALYSIS_SIZE`.
+      samples: [n] sound, 16 kHz.
+      brightness: [T] mean grey level of the skin.
+      size: pixels of the dataset.
+      audio_offset: seconds by which the sound was delayed already.
+
     Returns:
-      {"values": {name: float}, "lights": {name: "good" | "usable" | "poor"}, "changes": [sentences]}
+      {"values": {name: float or None}, "lights": {name: "good" | "usable" | "poor" | "unknown"}, "offset": {...}}
     """
-    level = 20.0 * np.log10(np.sqrt(np.mean(samples[: len(samples) // 640 * 640].reshape(-1, 640) ** 2, axis=1)) + 1e-9)
     forward = pose.rotation[:, :, 2]
-    values = {
+    level = measure_level(samples, SAMPLE_RATE)
+    offset = mouth_offset(arrays)
+    rigid = arrays["landmarks_mediapipe"][:, RIGID, :2] * (ANALYSIS_SIZE / size)
+    n_frames = len(arrays["motion"])
+    values: dict[str, float | None] = {
+        "seconds": n_frames / FPS,
         "source_fps": info.fps,
-        "seconds": len(arrays["motion"]) / 25.0,
         "source_squareness": min(info.width, info.height) / max(info.width, info.height),
         "crop_pixels_per_pixel": scan["box"].size / size,
         "head_fraction": scan["head_fraction"],
         "frames_without_face": 100.0 * float(arrays["interpolated"].mean()),
+        "faces_per_frame": float(track.found.mean() + (track.rival > 0).mean()),
         "frames_with_others": 100.0 * scan["rival_fraction"],
         "reprojection_error_px": float(pose.error.mean()),
+        "landmark_jitter_px": float(np.abs(np.diff(rigid, 2, axis=0)).mean()),
         "pose_jitter_before_px": jitter(pose.unsmoothed_rotation, pose.unsmoothed_translation, pose.shape, ANALYSIS_SIZE),
         "pose_jitter_px": jitter(pose.rotation, pose.translation, pose.shape, ANALYSIS_SIZE),
         "yaw_range_deg": float(np.degrees(np.arctan2(forward[:, 0], forward[:, 2])).std()),
-        "sound_clipping": 100.0 * float((np.abs(samples) >= 0.999).mean()),
-        "sound_level_db": float(np.percentile(level, 90)),
-        "silence": 100.0 * float((level < max(np.percentile(level, 95) - 35.0, -60.0)).mean()),
+        "blinks_per_minute": len(find_blinks(arrays["eye_openness"], FPS)) * 60.0 * FPS / n_frames,
+        "light_change": light_change(brightness),
+        "loudness_lufs": max(level.loudness, -120.0),
+        "sound_peak_db": level.peak,
+        "sound_clipping": 100.0 * level.clipped,
+        "noise_db": level.noise,
+        "silence": 100.0 * level.silent,
+        "longest_pause_seconds": level.longest_pause,
+        "mouth_offset_ms": 1000.0 * offset.lag / FPS if _believed(offset) else None,
     }
-    values = {name: round(float(value), 4) for name, value in values.items()}
-    return {"values": values, "lights": {name: light(name, values[name]) for name in _LIMITS}, "changes": list(changes)}
+    values = {name: None if value is None else round(float(value), 4) for name, value in values.items()}
+    return {
+        "values": values,
+        "lights": {name: light(name, values[name]) for name in CHECKS},
+        "offset": {
+            "frames": offset.lag,
+            "score": round(offset.score, 2),
+            "margin": round(offset.margin, 2),
+            "believed": _believed(offset),
+            "suggested_audio_offset": suggested_correction(offset, audio_offset),
+        },
+    }
 
 
-def light(name: str, value: float) -> str:
-    """ "good", "usable" or "poor"."""
-    _, _, good, usable, _ = _LIMITS[name]
-    return "good" if good[0] <= value <= good[1] else "usable" if usable[0] <= value <= usable[1] else "poor"
+def mouth_offset(arrays: dict[str, np.ndarray]) -> Offset:
+    """By how many frames the mouth is late, estimated from lips and loudness.
+
+    Only the log-mel of `mel_f0` tells loudness; with other features the score is 0.
+    """
+    if arrays["audio_features"].shape[1] != 80:
+        return Offset(0, 0.0, 0.0)
+    points = arrays["motion"] / 10.0 + arrays["mean_face"]
+    return estimate_offset(opening(points), loudness(arrays["audio_features"]), OFFSET_REACH)
 
 
-def contact_sheet(folder: Path, landmarks: np.ndarray, columns: int = 6, cell: int = 256) -> np.ndarray:
-    """Rows of evenly spaced frames: with landmarks, with the head mask's outline, and the torso image on grey.
+def _believed(offset: Offset) -> bool:
+    return offset.score >= OFFSET_MIN_SCORE and offset.margin >= OFFSET_MIN_MARGIN
+
+
+def suggested_correction(offset: Offset, audio_offset: float) -> float | None:
+    """Seconds to give as --audio-offset (the delay already applied included); None where nothing needs to be done."""
+    if not _believed(offset) or abs(offset.lag) <= OFFSET_TOLERANCE:
+        return None
+    return round(audio_offset + offset.lag / FPS, 3)
+
+
+def light_change(brightness: np.ndarray) -> float:
+    """[T] mean grey level of the skin -> range of its slow changes (one-second means, 5th to 95th percentile), in per cent."""
+    seconds = max(len(brightness) // FPS, 1)
+    slow = np.array([part.mean() for part in np.array_split(brightness, seconds)])
+    low, high = np.percentile(slow, [5, 95])
+    return float(100.0 * (high - low) / max(np.median(slow), 1.0))
+
+
+def write(folder: Path, name: str, facts: dict[str, Any], changes: list[str], seconds: dict[str, float]) -> None:
+    """Writes `report.json` and `report.html` into a dataset folder whose pictures and arrays are there.
 
     Args:
-      folder: dataset with `frames/`, `head/`, `torso/`.
-      landmarks: [T, 68, 2] pixels.
-      columns: frames shown.
-      cell: pixels of one picture.
-
-    Returns:
-      uint8 [3 * cell, columns * cell, 3] BGR.
+      folder: the dataset.
+      name: of the person.
+      facts: from `measure`.
+      changes: sentences about what the dataset has otherwise than the file.
+      seconds: time per step.
     """
-    shown = np.linspace(0, len(landmarks) - 1, columns).round().astype(int)
-    rows: list[list[np.ndarray]] = [[], [], []]
-    for index in shown:
-        frame = cv2.imread(str(folder / "frames" / f"{index:06d}.jpg"))
-        head = cv2.imread(str(folder / "head" / f"{index:06d}.png"), cv2.IMREAD_GRAYSCALE)
-        torso = cv2.imread(str(folder / "torso" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
-        scale = cell / frame.shape[0]
-        small = cv2.resize(frame, (cell, cell), interpolation=cv2.INTER_AREA)
-        dotted, outlined = small.copy(), small.copy()
-        for x, y in landmarks[index] * scale:
-            cv2.circle(dotted, (round(float(x) * 8), round(float(y) * 8)), 10, (80, 255, 80), -1, cv2.LINE_AA, 3)
-        outline = cv2.findContours(
-            (cv2.resize(head, (cell, cell), interpolation=cv2.INTER_AREA) > 127).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-        )[0]
-        cv2.drawContours(outlined, outline, -1, (60, 220, 255), 1, cv2.LINE_AA)
-        alpha = torso[..., 3:] / 255.0
-        body = cv2.resize((torso[..., :3] * alpha + 128.0 * (1.0 - alpha)).astype(np.uint8), (cell, cell), interpolation=cv2.INTER_AREA)
-        for row, picture in zip(rows, (dotted, outlined, body), strict=True):
-            row.append(picture)
-    return np.vstack([np.hstack(row) for row in rows])
-
-
-def write(folder: Path, name: str, facts: dict, seconds: dict[str, float]) -> None:
-    """Writes `report.json` and `report.html` (one file, the contact sheet inside) into a dataset folder that is otherwise whole."""
+    write_json(folder / "report.json", {"name": name, **facts, "changes": changes, "seconds_per_step": seconds})
     with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
-        landmarks = archive["landmarks_2d"]
-    sheet = cv2.imencode(".jpg", contact_sheet(folder, landmarks), [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes()
-    write_json(folder / "report.json", {"name": name, **facts, "seconds_per_step": seconds})
-    write_bytes(folder / "report.html", page(name, facts, seconds, sheet).encode("utf-8"))
+        landmarks, mesh = archive["landmarks_2d"], archive["landmarks_mediapipe"]
+    pictures = {
+        "Landmarks, head mask, torso": contact_sheet(folder, landmarks),
+        "Background; face, hair, neck, clothes": parts_sheet(folder, mesh),
+    }
+    data = {title: cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes() for title, sheet in pictures.items()}
+    write_bytes(folder / "report.html", page(name, facts, changes, seconds, data).encode("utf-8"))
 
 
-def page(name: str, facts: dict, seconds: dict[str, float], sheet: bytes) -> str:
-    """The report as one HTML document; everything that comes from outside is escaped."""
-    rows = []
-    for key, (title, unit, _, _, advice) in _LIMITS.items():
-        state = facts["lights"][key]
-        hint = "" if state == "good" else html.escape(advice)
-        rows.append(
-            f'<tr><td><span style="background:{COLOURS[state]}"></span>{html.escape(title)}</td>'
-            f"<td>{facts['values'][key]:.4g} {html.escape(unit)}</td><td>{state}</td><td>{hint}</td></tr>"
-        )
-    changes = "".join(f"<li>{html.escape(change)}</li>" for change in facts["changes"]) or "<li>nothing</li>"
-    steps = ", ".join(f"{html.escape(step)} {value:.1f} s" for step, value in seconds.items())
-    picture = base64.b64encode(sheet).decode("ascii")
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}: data report</title>
-<style>body{{font:15px system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}}td{{padding:.25em 1.2em .25em 0}}
-td span{{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.6em}}img{{width:100%}}</style>
-<h1>{html.escape(name)}</h1><table>{"".join(rows)}</table>
-<p>Pose jitter before smoothing: {facts["values"]["pose_jitter_before_px"]:.3g} px.</p>
-<h2>Changed on the way</h2><ul>{changes}</ul>
-<h2>Landmarks, head mask, torso</h2><img alt="contact sheet" src="data:image/jpeg;base64,{picture}">
-<p>Time: {steps}</p></html>
-"""
+def page(name: str, facts: dict[str, Any], changes: list[str], seconds: dict[str, float], pictures: dict[str, bytes]) -> str:
+    """The report as one HTML document; everything that comes from outside is escaped (jinja2's autoescape).
+
+    Args:
+      name, facts, changes, seconds: as in `write`.
+      pictures: title -> JPEG.
+    """
+    rows = [
+        {"check": check, "value": facts["values"].get(key), "light": facts["lights"].get(key, "unknown")} for key, check in CHECKS.items()
+    ]
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
+    return environment.get_template("report.html").render(
+        name=name,
+        rows=rows,
+        colours=LIGHT_COLOURS,
+        jitter_before=facts["values"].get("pose_jitter_before_px"),
+        suggested=facts.get("offset", {}).get("suggested_audio_offset"),
+        changes=changes,
+        seconds=seconds,
+        pictures=[(title, base64.b64encode(jpeg).decode("ascii")) for title, jpeg in pictures.items()],
+    )
+
+
+def write_again(folder: str | os.PathLike) -> Path:
+    """Draws a dataset's `report.html` again from its `report.json` and its pictures.
+
+    Raises:
+      InputError: the folder is no dataset with a report.
+    """
+    folder = Path(folder)
+    try:
+        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        write(folder, facts.pop("name"), facts, facts.pop("changes"), facts.pop("seconds_per_step"))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{folder} is not a dataset with pictures and a report: make it with `geneface prepare`.") from error
+    return folder / "report.html"

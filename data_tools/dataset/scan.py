@@ -6,9 +6,12 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
+
 from data_tools.errors import InputError
 from data_tools.face.crop import choose_crop
 from data_tools.face.track import check_rivals, detect
+from data_tools.video.cuts import check_cuts, watched
 from data_tools.video.probe import VideoInfo, probe
 from data_tools.video.read import FPS, Box, frames
 
@@ -76,11 +79,13 @@ def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress
       progress: wraps the iterator of frames.
 
     Raises:
-      InputError: no face, or two people of similar size.
+      InputError: a cut to another scene, no face, or two people of similar size.
     """
     scale = min(LOOK_SIDE / max(info.width, info.height), 1.0)
     size = (max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2))
-    track = detect(progress(frames(path, size, trim=trim, fps=LOOKS_PER_SECOND)), LOOKS_PER_SECOND)
+    thumbnails: list[np.ndarray] = []
+    track = detect(progress(watched(frames(path, size, trim=trim, fps=LOOKS_PER_SECOND), thumbnails)), LOOKS_PER_SECOND)
+    check_cuts(path, thumbnails, LOOKS_PER_SECOND, trim[0] if trim else 0.0)
     changes = check_rivals(track)
     faces = track.landmarks[track.found] * [info.width, info.height, info.width]
     box, fraction = choose_crop(faces, info.width, info.height)

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_tools.audio.load import SAMPLE_RATE, SILENCE_PEAK
 from data_tools.errors import InputError
-from data_tools.video.ffmpeg import PROTOCOLS, ffmpeg_executable, file_argument
+from data_tools.video.ffmpeg import ffmpeg_executable, input_arguments
 
 
 def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
@@ -26,7 +26,7 @@ def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
       InputError: nothing could be decoded, or the sound is silent.
     """
     seek = ["-ss", f"{trim[0]:.3f}", "-t", f"{trim[1] - trim[0]:.3f}"] if trim else []
-    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *seek, *PROTOCOLS, "-i", file_argument(path), "-map", "0:a:0", "-vn"]
+    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *seek, *input_arguments(path), "-map", "0:a:0", "-vn"]
     # first_pts=0 puts silence where the sound starts later than the picture; async=1 where packets are missing.
     command += ["-af", f"aresample={SAMPLE_RATE}:async=1:first_pts=0", "-ac", "1", "-f", "f32le", "pipe:1"]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)

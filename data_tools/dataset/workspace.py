@@ -16,7 +16,7 @@ import numpy as np
 
 from data_tools.errors import InputError
 
-_STAMPS = "steps.json"
+_STAMPS, _LOCK = "steps.json", ".lock"
 
 
 def fingerprint(*parts: Any) -> str:
@@ -75,6 +75,25 @@ class Workspace:
         self.folder = out.with_name(out.name + ".partial")
         self.folder.mkdir(parents=True, exist_ok=True)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other runs out of this folder for the length of the block (where the system has file locks).
+
+        Raises:
+          InputError: another run is at work here.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            yield
+            return
+        with open(self.path(_LOCK), "w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(f"another run is making {self.out}: wait for it to end, or stop it.") from error
+            yield
+
     def path(self, name: str) -> Path:
         """A file or folder inside."""
         return self.folder / name
@@ -102,7 +121,7 @@ class Workspace:
 
     def publish(self, scratch: list[str]) -> Path:
         """Removes the scratch files and renames the folder to its final name; an older result goes only when the new one stands."""
-        for name in [*scratch, _STAMPS]:
+        for name in [*scratch, _STAMPS, _LOCK]:
             remove(self.path(name))
         old = self.out.with_name(self.out.name + ".old")
         remove(old)

@@ -2,7 +2,7 @@
 
 Landmarks place a face to a fraction of a pixel, and drift where light or expression changes. The texture under them says more: each
 frame is aligned with the clip's mean texture (Lucas and Kanade), together with the landmarks and the prior on acceleration, by the same
-smoother. The video is read once: brightness and its derivative by pose are sampled at the landmark poses, and what follows is linear.
+smoother. Each frame is read once: brightness and its derivative by pose are sampled at the landmark poses, and what follows is linear.
 
 Measured on the avatar at 512x512, where the truth is known: rigid points 0.82 -> 0.68 px off, second differences of that error 0.14 ->
 0.08 px. With 300 independent samples instead of 100 the lighting begins to turn the head (0.80 px).
@@ -11,7 +11,7 @@ Measured on the avatar at 512x512, where the truth is known: rigid points 0.82 -
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.face.canonical import canonical_face
 from data_tools.face.geometry import RIGID_SKIN
-from data_tools.face.motion import canonical_mesh
+from data_tools.face.motion import mean_mesh
 from data_tools.face.pose import HeadPose, PoseSettings, pose_jacobian, refit
 
 
@@ -43,8 +43,16 @@ class AlignSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Skin:
+    """Points to look at: `points` [N, 3] dm in the canonical head frame and the skin's unit normals [N, 3] there."""
+
+    points: np.ndarray
+    normals: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Texture:
-    """Skin samples of a clip: `value` [T, N] grey levels at the poses `state` [T, 6], `slope` [T, N, 6] by pose, `seen` [T, N] 0 or 1."""
+    """Skin samples of frames: `value` [T, N] grey levels at the poses `state` [T, 6], `slope` [T, N, 6] by pose, `seen` [T, N] 0 or 1."""
 
     value: np.ndarray
     slope: np.ndarray
@@ -53,7 +61,7 @@ class Texture:
 
 
 def align_texture(
-    stream: Iterable[np.ndarray],
+    chunks: Sequence[Callable[[], Texture]],
     landmarks: np.ndarray,
     pose: HeadPose,
     trust: np.ndarray,
@@ -65,7 +73,8 @@ def align_texture(
     """Refines a clip's poses.
 
     Args:
-      stream: its frames, uint8 [size, size, 3], as many as there are poses.
+      chunks: what gives the samples of consecutive frames (`sample_texture`), T frames in all; each is called several times, so that a
+        long clip's samples can stay in files.
       landmarks: [T, 478, 3] pixels.
       pose: from `solve_poses` on the same landmarks.
       trust: [T] 0..1, weight of each frame.
@@ -77,24 +86,58 @@ def align_texture(
       HeadPose with the same shape, refined rotation and translation, and new errors.
     """
     settings, pose_settings = settings or AlignSettings(), pose_settings or PoseSettings()
-    texture = sample_texture(stream, landmarks, pose, size, settings)
     refined = pose
     for _ in range(settings.rounds):
         state = np.concatenate([Rotation.from_matrix(refined.rotation).as_rotvec(), refined.translation], 1)
-        extra = _texture_term(texture, state, trust, n_train, settings)
+        extra = _texture_term(chunks, state, trust, n_train, settings)
         refined = refit(refined, landmarks, size, trust, extra, pose_settings)
     return refined
 
 
-def sample_texture(stream: Iterable[np.ndarray], landmarks: np.ndarray, pose: HeadPose, size: int, settings: AlignSettings) -> Texture:
-    """Reads brightness and its slope by pose at points spread over the rigid skin."""
-    points, normals = _skin_points(canonical_mesh(landmarks, pose, size).mean(0), settings.samples_per_triangle)
-    vectors = Rotation.from_matrix(pose.rotation).as_rotvec()
-    n_frames, n_points = len(vectors), len(points)
+def skin_of(landmarks: np.ndarray, pose: HeadPose, size: int, settings: AlignSettings | None = None) -> Skin:
+    """Points spread over the rigid skin of a clip's average face.
+
+    Args:
+      landmarks: [T, 478, 3] pixels.
+      pose: the clip's poses.
+      size: pixels.
+      settings: None means the defaults.
+    """
+    mesh, triangles = mean_mesh(landmarks, pose, size), canonical_face()["triangles"]
+    triangles = triangles[np.isin(triangles, RIGID_SKIN).all(1)]
+    per_triangle = (settings or AlignSettings()).samples_per_triangle
+    shares = np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], size=(len(triangles), per_triangle))
+    corners = mesh[triangles]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals *= np.sign(normals[:, 2].mean())
+    return Skin(np.einsum("nkv,nvc->nkc", shares, corners).reshape(-1, 3), np.repeat(normals, per_triangle, axis=0))
+
+
+def sample_texture(
+    stream: Iterable[np.ndarray],
+    skin: Skin,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+    size: int,
+    settings: AlignSettings | None = None,
+) -> Texture:
+    """Reads brightness, and its slope by pose, at the skin's points.
+
+    Args:
+      stream: frames, uint8 [size, size, 3], as many as there are poses.
+      skin: where to look.
+      rotation: [T, 3, 3], translation: [T, 3] dm: poses.
+      size: pixels.
+      settings: None means the defaults.
+    """
+    settings = settings or AlignSettings()
+    vectors = Rotation.from_matrix(rotation).as_rotvec()
+    n_frames, n_points = len(vectors), len(skin.points)
     value, slope = np.zeros((n_frames, n_points), np.float32), np.zeros((n_frames, n_points, 6), np.float16)
-    seen = np.zeros((n_frames, n_points), np.float32)
+    seen = np.zeros((n_frames, n_points), np.uint8)
     for t, frame in zip(range(n_frames), stream, strict=False):
-        pixels, jacobian = (x[0] for x in pose_jacobian(points, vectors[t : t + 1], pose.translation[t : t + 1], size))
+        pixels, jacobian = (x[0] for x in pose_jacobian(skin.points, vectors[t : t + 1], translation[t : t + 1], size))
         x0, y0 = np.clip(np.floor(pixels.min(0)).astype(int) - 8, 0, size - 16)
         x1, y1 = np.maximum(np.ceil(pixels.max(0)).astype(int) + 8, [x0 + 16, y0 + 16])
         grey = cv2.cvtColor(np.ascontiguousarray(frame[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -107,39 +150,54 @@ def sample_texture(stream: Iterable[np.ndarray], landmarks: np.ndarray, pose: He
         slope[t] = np.einsum("nk,nki->ni", sampled[:, 1:], jacobian)
         inside = ((pixels > 1) & (pixels < size - 2)).all(-1)
         # A patch seen at a flat angle is stretched and near the outline: only what faces the camera by 60 degrees or better counts.
-        seen[t] = inside & ((normals @ pose.rotation[t].T)[:, 2] > 0.5)
-    return Texture(value, slope, seen, np.concatenate([vectors, pose.translation], 1))
+        seen[t] = inside & ((skin.normals @ rotation[t].T)[:, 2] > 0.5)
+    return Texture(value, slope, seen, np.concatenate([vectors, translation], 1))
 
 
-def _skin_points(mesh: np.ndarray, per_triangle: int) -> tuple[np.ndarray, np.ndarray]:
-    """[468+, 3] mesh -> points [N, 3] spread over the rigid skin's triangles, and the triangles' unit normals [N, 3]."""
-    triangles = canonical_face()["triangles"]
-    triangles = triangles[np.isin(triangles, RIGID_SKIN).all(1)]
-    shares = np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], size=(len(triangles), per_triangle))
-    corners = mesh[triangles]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    normals *= np.sign(normals[:, 2].mean())
-    return np.einsum("nkv,nvc->nkc", shares, corners).reshape(-1, 3), np.repeat(normals, per_triangle, axis=0)
+def skin_brightness(texture: Texture) -> np.ndarray:
+    """[T] mean grey level of the skin that faces the camera."""
+    return (texture.value * texture.seen).sum(1) / np.maximum(texture.seen.sum(1), 1)
 
 
-def _texture_term(texture: Texture, state: np.ndarray, trust: np.ndarray, n_train: int, settings: AlignSettings):
+def _texture_term(chunks: Sequence[Callable[[], Texture]], state: np.ndarray, trust: np.ndarray, n_train: int, settings: AlignSettings):
     """The texture's quadratic term at `state`: information [T, 6, 6], pull [T, 6], and the state itself."""
-    moved = texture.value + np.einsum("tni,ti->tn", texture.slope, (state - texture.state).astype(np.float32))
-    known = texture.seen[:n_train] * trust[:n_train, None]
-    mean = (moved[:n_train] * known).sum(0) / np.maximum(known.sum(0), 1e-6)
+    total, known = 0.0, 0.0
+    for first, texture in _with_first_frame(chunks):
+        count = min(len(texture.value), n_train - first)
+        if count > 0:
+            weight = texture.seen[:count] * trust[first : first + count, None]
+            total = total + (_moved(texture, state[first:])[:count] * weight).sum(0)
+            known = known + weight.sum(0)
+    mean = total / np.maximum(known, 1e-6)
     information, pull = np.zeros((len(state), 6, 6)), np.zeros((len(state), 6))
-    for t in range(len(state)):
-        use = texture.seen[t] * (known.sum(0) > 0)
-        slope, residual = texture.slope[t].astype(np.float64), (mean - moved[t]).astype(np.float64)
-        # Exposure may change: brightness and contrast of the frame are free, and taken out of residual and slope alike.
-        free = np.stack([moved[t], np.ones_like(mean)], 1) * np.sqrt(use)[:, None]
-        basis = np.linalg.qr(free)[0]
-        residual, slope = residual * np.sqrt(use), slope * np.sqrt(use)[:, None]
-        residual, slope = residual - basis @ (basis.T @ residual), slope - basis @ (basis.T @ slope)
-        # Cauchy weights: a highlight or a lock of hair must not pull.
-        weight = 1.0 / (1.0 + (residual / (1.5 * settings.sigma)) ** 2)
-        weight *= trust[t] * settings.independent_samples / max(use.sum(), 1.0) / settings.sigma**2
-        information[t] = slope.T @ (slope * weight[:, None])
-        pull[t] = slope.T @ (residual * weight)
+    for first, texture in _with_first_frame(chunks):
+        moved = _moved(texture, state[first:])
+        for t in range(len(moved)):
+            use = texture.seen[t] * (known > 0)
+            slope, residual = texture.slope[t].astype(np.float64), (mean - moved[t]).astype(np.float64)
+            # Exposure may change: brightness and contrast of the frame are free, and taken out of residual and slope alike.
+            free = np.stack([moved[t], np.ones_like(mean)], 1) * np.sqrt(use)[:, None]
+            basis = np.linalg.qr(free)[0]
+            residual, slope = residual * np.sqrt(use), slope * np.sqrt(use)[:, None]
+            residual, slope = residual - basis @ (basis.T @ residual), slope - basis @ (basis.T @ slope)
+            # Cauchy weights: a highlight or a lock of hair must not pull.
+            weight = 1.0 / (1.0 + (residual / (1.5 * settings.sigma)) ** 2)
+            weight *= trust[first + t] * settings.independent_samples / max(use.sum(), 1.0) / settings.sigma**2
+            information[first + t] = slope.T @ (slope * weight[:, None])
+            pull[first + t] = slope.T @ (residual * weight)
     return information, pull, state
+
+
+def _with_first_frame(chunks: Sequence[Callable[[], Texture]]):
+    """Yields (number of its first frame, samples) of every chunk."""
+    first = 0
+    for load in chunks:
+        texture = load()
+        yield first, texture
+        first += len(texture.value)
+
+
+def _moved(texture: Texture, state: np.ndarray) -> np.ndarray:
+    """[T, N] the samples' values, carried linearly from the poses they were taken at to `state` [>= T, 6]."""
+    step = (state[: len(texture.value)] - texture.state).astype(np.float32)
+    return texture.value + np.einsum("tni,ti->tn", texture.slope.astype(np.float32), step)

@@ -28,6 +28,12 @@ RIGID_SKIN = np.array(sorted({*RIGID.tolist(),
 
 JAW_LINE = np.array([234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454], dtype=np.int32)
 """Lower half of the face oval, from the ear at the picture's left over the chin to the ear at the right."""
+
+FACE_OVAL = np.array([
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
+    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+], dtype=np.int32)
+"""The outline of the face, once around (MediaPipe's FACE_OVAL)."""
 # fmt: on
 
 

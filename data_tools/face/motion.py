@@ -24,29 +24,52 @@ def canonical_landmarks(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.
     Returns:
       [T, 68, 3] float32, decimetres.
     """
-    return canonical_mesh(landmarks, pose, size)[:, LANDMARKS_68].astype(np.float32)
+    depths = _Depths(landmarks, pose, size)
+    blocks = [_lifted(landmarks[block], LANDMARKS_68, pose, depths, block, size) for block in _blocks(len(landmarks))]
+    return np.concatenate(blocks).astype(np.float32)
 
 
-def canonical_mesh(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.ndarray:
-    """As `canonical_landmarks`, for all points: [T, P, 3] pixels -> [T, P, 3] float64 dm (P >= 468)."""
+def mean_mesh(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.ndarray:
+    """[T, P, 3] pixels -> [P, 3] float64 dm: the clip's average of all points in the canonical head frame (P >= 468)."""
+    depths = _Depths(landmarks, pose, size)
+    index = np.arange(landmarks.shape[1])
+    return sum(_lifted(landmarks[block], index, pose, depths, block, size).sum(0) for block in _blocks(len(landmarks))) / len(landmarks)
+
+
+BLOCK = 1000
+"""Frames lifted at a time: a long clip's points in double precision would not be small."""
+
+
+def _blocks(n_frames: int) -> list[slice]:
+    return [slice(first, min(first + BLOCK, n_frames)) for first in range(0, n_frames, BLOCK)]
+
+
+def _lifted(landmarks: np.ndarray, index: np.ndarray, pose: HeadPose, depths: _Depths, block: slice, size: int) -> np.ndarray:
+    """[B, 478, 3] pixels of the clip's frames `block` -> points `index` [B, P, 3] float64 dm."""
     camera = intrinsics(size)
-    landmarks = np.asarray(landmarks, np.float64)
-    depth = _depths(landmarks, pose, camera["fx"])
-    x = (landmarks[..., 0] - camera["cx"]) * depth / camera["fx"]
-    y = -(landmarks[..., 1] - camera["cy"]) * depth / camera["fy"]
-    return (np.stack([x, y, -depth], -1) - pose.translation[:, None]) @ pose.rotation
+    points = np.asarray(landmarks[:, index], np.float64)
+    depth = depths(points[..., 2], block)
+    x = (points[..., 0] - camera["cx"]) * depth / camera["fx"]
+    y = -(points[..., 1] - camera["cy"]) * depth / camera["fy"]
+    return (np.stack([x, y, -depth], -1) - pose.translation[block, None]) @ pose.rotation[block]
 
 
-def _depths(landmarks: np.ndarray, pose: HeadPose, focal: float) -> np.ndarray:
-    """[T, P] distance from the camera along its axis, dm.
+class _Depths:
+    """Distance from the camera along its axis, dm, from MediaPipe's z.
 
     MediaPipe's z is in pixels at the face's own scale; one factor for the clip and one offset per frame carry it to decimetres, fitted
     where the true depth is known: on the rigid points.
     """
-    known = -(pose.shape @ pose.rotation.transpose(0, 2, 1) + pose.translation[:, None])[..., 2]
-    distance = known.mean(1)
-    guess = landmarks[..., 2] * (distance / focal)[:, None]
-    rigid = guess[:, RIGID]
-    centred, target = rigid - rigid.mean(1, keepdims=True), known - distance[:, None]
-    factor = float((centred * target).sum() / max((centred**2).sum(), 1e-9))
-    return factor * (guess - rigid.mean(1, keepdims=True)) + distance[:, None]
+
+    def __init__(self, landmarks: np.ndarray, pose: HeadPose, size: int) -> None:
+        known = -(pose.shape @ pose.rotation.transpose(0, 2, 1) + pose.translation[:, None])[..., 2]
+        self.distance = known.mean(1)
+        self.scale = self.distance / intrinsics(size)["fx"]
+        rigid = np.asarray(landmarks[:, RIGID, 2], np.float64) * self.scale[:, None]
+        self.centre = rigid.mean(1)
+        centred, target = rigid - self.centre[:, None], known - self.distance[:, None]
+        self.factor = float((centred * target).sum() / max((centred**2).sum(), 1e-9))
+
+    def __call__(self, z: np.ndarray, block: slice) -> np.ndarray:
+        """[B, P] z of the frames `block` -> [B, P] dm."""
+        return self.factor * (z * self.scale[block, None] - self.centre[block, None]) + self.distance[block, None]

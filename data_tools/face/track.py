@@ -40,8 +40,20 @@ class FaceTrack:
 def detect(frames: Iterable[np.ndarray], fps: float) -> FaceTrack:
     """Runs MediaPipe's landmarker over consecutive frames (uint8 [H, W, 3]) and follows the largest face.
 
+    Raises:
+      InputError: MediaPipe can't run here.
+    """
+    return follow(find_faces(frames, fps))
+
+
+def find_faces(frames: Iterable[np.ndarray], fps: float) -> list[np.ndarray]:
+    """Runs MediaPipe's landmarker over consecutive frames (uint8 [H, W, 3]), with a new tracker.
+
     MediaPipe smooths a video's landmarks only when one face is asked for, and that filter looks back alone: lips and head come 0.2 to 0.8
     frames late. Two faces are asked for, which also notices other people; smoothing is done later, without delay.
+
+    Returns:
+      Per frame [n, 478, 3] float32 with n up to `MAX_FACES`, in fractions of the picture's width, height and width (z).
 
     Raises:
       InputError: MediaPipe can't run here.
@@ -63,7 +75,7 @@ def detect(frames: Iterable[np.ndarray], fps: float) -> FaceTrack:
             result = landmarker.detect_for_video(picture(frame), round(i * 1000.0 / fps))
             points = [[(p.x, p.y, p.z) for p in face] for face in result.face_landmarks]
             faces.append(np.array(points, np.float32).reshape(-1, 478, 3))
-    return follow(faces)
+    return faces
 
 
 def follow(faces: list[np.ndarray]) -> FaceTrack:

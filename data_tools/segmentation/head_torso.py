@@ -1,4 +1,4 @@
-"""Divides the person into head and torso along the jaw, from landmarks alone: no hair or skin classes are needed."""
+"""Divides the person into head and torso: along the jaw, from landmarks alone, or by the classes of a segmenter that knows some."""
 
 from __future__ import annotations
 
@@ -59,3 +59,17 @@ def head_region(landmarks: np.ndarray, size: int = WORK_SIZE) -> np.ndarray:
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.round(polygon * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
     return cv2.GaussianBlur(mask, (0, 0), size / 256.0).astype(np.float32) / 255.0
+
+
+def head_share(layers: np.ndarray) -> np.ndarray:
+    """Soft indicator of the head from a segmenter's classes: what of the person is neither neck nor clothes (as in GeneFace++).
+
+    Args:
+      layers: [4, H, W] float32 person, hair, neck, clothes.
+
+    Returns:
+      [H, W] float32, 1 = head side.
+    """
+    person, _, neck, clothes = layers
+    share = 1.0 - (neck + clothes) / np.maximum(person, 1e-3)
+    return cv2.GaussianBlur(np.clip(share, 0.0, 1.0).astype(np.float32), (0, 0), layers.shape[-1] / 256.0)

@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 
 
-def smooth_in_time(confidence: np.ndarray, index: int) -> np.ndarray:
-    """[T, H, W] uint8 confidences -> [H, W] float32 0..1: weights 1/4, 1/2, 1/4 over the neighbours, which takes the flicker off edges."""
-    last = len(confidence) - 1
-    before, now, after = (confidence[i].astype(np.float32) for i in (max(index - 1, 0), index, min(index + 1, last)))
+def smooth_in_time(layers: np.ndarray, index: int) -> np.ndarray:
+    """[T, ...] uint8 mask layers -> [...] float32 0..1 of frame `index`: weights 1/4, 1/2, 1/4 over the neighbours, which takes the flicker
+    off edges. The clip's ends count as still."""
+    last = len(layers) - 1
+    before, now, after = (layers[i].astype(np.float32) for i in (max(index - 1, 0), index, min(index + 1, last)))
     return (before + 2.0 * now + after) / (4.0 * 255.0)
 
 

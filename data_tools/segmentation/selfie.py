@@ -33,6 +33,9 @@ class SelfieSegmenter:
         self._segmenter.close()
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] RGB (give about 256x256) -> [H, W] float32, 0 background .. 1 person."""
-        mask = self._segmenter.segment(picture(frame)).confidence_masks[0].numpy_view()
-        return np.array(mask, np.float32).reshape(frame.shape[:2])
+        """uint8 [H, W, 3] RGB (give about 256x256) -> [1, H, W] float32, 0 background .. 1 person."""
+        # `numpy_view` looks into the result's own memory, which must live until it is copied: the temporary of a one-line call is freed
+        # before, and another thread may write over the mask's first pixels.
+        result = self._segmenter.segment(picture(frame))
+        mask = result.confidence_masks[0]
+        return np.array(mask.numpy_view(), np.float32).reshape(1, *frame.shape[:2])

@@ -28,21 +28,24 @@ def torso_image(frame: np.ndarray, person: np.ndarray, above_jaw: np.ndarray, ne
       uint8 [H, W, 4]; colour is 0 where alpha is 0.
     """
     height, width = person.shape
-    torso = person * (1.0 - above_jaw)
     alpha = np.where(above_jaw < 0.5, person, 0.0)
     solid = (person > 0.5) & (above_jaw < 0.05)
     border = solid[1:] & (person[:-1] > 0.5) & (above_jaw[:-1] >= 0.05)
     has_border = border.any(0)
-    colour = frame.astype(np.float32)
+    rgba = np.dstack([frame, np.round(255.0 * alpha).astype(np.uint8)])
     if has_border.any():
-        colour, alpha = _paint_up(colour, alpha, torso, solid, border, has_border, neck)
-    rgba = np.dstack([colour, 255.0 * alpha]).round().astype(np.uint8)
-    rgba[rgba[..., 3] == 0] = 0
-    return rgba
+        band, colour, painted = _paint_up(frame, alpha, solid, border, has_border, neck)
+        rgba[band, :, :3] = np.round(colour)
+        rgba[band, :, 3] = np.round(255.0 * painted)
+    return cv2.bitwise_and(rgba, rgba, mask=rgba[..., 3])
 
 
-def _paint_up(colour, alpha, torso, solid, border, has_border, neck):
-    """Continues each column that meets the head upwards with its own colour, smoothed across columns."""
+def _paint_up(frame, alpha, solid, border, has_border, neck):
+    """Continues each column that meets the head upwards with its own colour, smoothed across columns.
+
+    Returns:
+      The rows that change (a slice), their colour [R, W, 3] and their alpha [R, W], float.
+    """
     height, width = alpha.shape
     columns = np.arange(width)
     start = np.where(has_border, border.argmax(0) + 1, 0)
@@ -52,21 +55,25 @@ def _paint_up(colour, alpha, torso, solid, border, has_border, neck):
     # The colour to continue: a few rows below the border, clear of the jaw's soft edge, averaged across neighbouring columns.
     rows = np.clip(start + np.arange(2, 8)[:, None] * height // 512 + 1, 0, height - 1)
     weight = solid[rows, columns] * has_border + 1e-6
-    sample = (colour[rows, columns] * weight[..., None]).sum(0)
+    sample = (frame[rows, columns] * weight[..., None]).sum(0)
     total = weight.sum(0)
     spread = (0.012 * height, 1e-3)
     sample = cv2.GaussianBlur(sample[None].astype(np.float32), (0, 0), spread[0])[0]
     total = cv2.GaussianBlur(total[None].astype(np.float32), (0, 0), spread[0])[0]
     base = sample / total.reshape(-1, 1)
 
-    above = start - np.arange(height)[:, None]
+    # Only the rows between the highest paint and the lowest soft edge change.
+    used = np.flatnonzero(has_border)
+    top = max(int(np.floor((start - length)[used].min())) - 1, 0)
+    bottom = min(int(np.ceil(start[used].max() + 4 * height / 512.0)) + 1, height)
+    rows = np.arange(top, bottom)[:, None]
+    above = start - rows
     painted = has_border & (above >= 0) & (above <= length)
     shade = FADE ** (np.clip(above, 0, None) * 512.0 / height)
     paint = base * shade[..., None]
     # Under the jaw's soft edge the frame's own colour is partly face: blend over to the paint there.
-    edge = np.clip((start + 3 * height / 512.0 - np.arange(height)[:, None]) / (4 * height / 512.0), 0.0, 1.0) * has_border
+    edge = np.clip((start + 3 * height / 512.0 - rows) / (4 * height / 512.0), 0.0, 1.0) * has_border
     mix = np.where(above >= 0, 1.0, edge)[..., None] * (painted | (edge > 0))[..., None]
-    colour = colour * (1 - mix) + paint * mix
+    band = slice(top, bottom)
     fade_out = np.clip((length - above) / (3.0 * height / 512.0) + 1.0, 0.0, 1.0)
-    alpha = np.where(painted, np.maximum(alpha, fade_out), alpha)
-    return colour, alpha
+    return band, frame[band] * (1 - mix) + paint * mix, np.where(painted, np.maximum(alpha[band], fade_out), alpha[band])

@@ -1,4 +1,4 @@
-"""Where ffmpeg is, and how a user's path is handed to it.
+"""Where ffmpeg is, and how a user's file is handed to it: as one local file, whatever its name and content say.
 
 imageio-ffmpeg brings a static binary, so a machine without a system ffmpeg works too. ffmpeg is always run as a subprocess with a list of
 arguments, never through a shell.
@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 from pathlib import Path
 
 from data_tools.errors import InputError
 
 PROTOCOLS = ("-protocol_whitelist", "file,pipe")
-"""Input option: a playlist in a user's file must not make ffmpeg open network addresses."""
+"""Input option: nothing in a user's file must make ffmpeg open network addresses."""
+
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,mxf,nut,yuv4mpegpipe,"  # with a picture
+    "wav,w64,rf64,aiff,au,caf,mp3,aac,ac3,eac3,flac,ogg,amr,amrnb,amrwb,wv,ape,tta,dts"  # sound alone
+)
+"""Demuxers that may read a user's file. ffmpeg chooses by content, so a playlist, a list of files or a picture pattern under the name of a
+video is refused before any file that it names is opened."""
 
 
 @functools.cache
@@ -41,3 +49,32 @@ def ffmpeg_executable() -> str:
 def file_argument(path: str | os.PathLike) -> str:
     """The path as ffmpeg must get it: absolute, behind `file:`, so neither `-x.wav` nor `a:b.wav` is taken for an option or a protocol."""
     return f"file:{Path(path).absolute()}"
+
+
+def input_arguments(path: str | os.PathLike) -> list[str]:
+    """`-i` for a user's file, with what keeps ffmpeg to that one file: no network, no playlist, no pattern, no option in its name."""
+    return [*PROTOCOLS, "-format_whitelist", CONTAINERS, "-i", file_argument(path)]
+
+
+def require_plain_file(path: str | os.PathLike, what: str = "video") -> Path:
+    """The path, when it leads to a plain file that holds something.
+
+    Raises:
+      InputError: nothing is there, or a folder, a pipe, a device, or a file of 0 bytes.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a {what}: give the {what} file inside it.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a pipe or a device, not a {what} file: save the {what} to a file first.")
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: check the path of the {what}.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): copy or export the {what} again.")
+    return path
+
+
+def first_complaint(messages: str, otherwise: str) -> str:
+    """The first line of ffmpeg's messages (what follows is its consequence), without the component's name in front."""
+    lines = [re.sub(r"^(\[[^\]]*\] *)+", "", line).strip() for line in messages.splitlines()]
+    return next((line.rstrip(".") for line in lines if line), otherwise)

@@ -9,6 +9,14 @@ import pytest
 from data_tools.errors import InputError
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_user(tmp_path_factory):
+    """Features computed in tests stay out of the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def mediapipe() -> None:
     """Skips the test where MediaPipe can't start."""

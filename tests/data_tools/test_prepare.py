@@ -8,9 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from dataset_bytes import contents
 from synthetic_video import colour_video, ffmpeg
 
 from data_tools import prepare as module
+from data_tools.dataset import chunks
+from data_tools.dataset import pipeline as steps
 from data_tools.errors import InputError
 from data_tools.face.canonical import LANDMARKS_68, motion_from_landmarks
 from data_tools.prepare import prepare
@@ -103,31 +106,36 @@ def test_head_over_torso_over_background_is_the_frame(dataset):
 
 def test_the_same_call_again_changes_nothing(dataset, avatar, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
-    monkeypatch.setattr(module, "scan", lambda *_: pytest.fail("looked at the video again"))
+    monkeypatch.setattr(steps, "scan", lambda *_: pytest.fail("looked at the video again"))
     prepare(avatar / "video.mp4", dataset, size=256, consent="the avatar", progress=False)
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
 
 
 def test_an_interrupted_run_goes_on_where_it_was(mediapipe, avatar, tmp_path, monkeypatch):
-    out = tmp_path / "dataset"
-    real, saved = module.make_all, []
+    """With chunks of a second: what the first run finished is not touched again, and the result is that of an undisturbed run."""
+    monkeypatch.setattr(chunks, "CHUNK_FRAMES", 25)
+    undisturbed = contents(prepare(avatar / "video.mp4", tmp_path / "undisturbed" / "dataset", size=64, trim=(0, 3), progress=False))
+    out = tmp_path / "disturbed" / "dataset"
+    real = {name: getattr(steps, name) for name in ("analyse_chunk", "make_chunk")}
+    for name in real:
 
-    def dies_after_ten(folder, stream, landmarks, confidence, *rest):
-        real(folder, stream, landmarks[:10], confidence, *rest)
-        saved.extend(sorted((folder / "frames").iterdir()))
-        raise KeyboardInterrupt
+        def dies_at_the_third(job, tick, name=name):
+            if job.chunk.index == 2:
+                raise KeyboardInterrupt
+            real[name](job, tick)
 
-    monkeypatch.setattr(module, "make_all", dies_after_ten)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(avatar / "video.mp4", out, size=64, trim=(0, 3), progress=False)
-    assert not out.exists() and len(saved) == 10
-    times = [path.stat().st_mtime_ns for path in saved]
-    monkeypatch.setattr(module, "make_all", real)
-    monkeypatch.setattr(module, "scan", lambda *_: pytest.fail("scanned again"))
-    monkeypatch.setattr(module, "analyse", lambda *_: pytest.fail("analysed again"))
-    prepare(avatar / "video.mp4", out, size=64, trim="0-3", progress=False)
-    assert [(out / "frames" / path.name).stat().st_mtime_ns for path in saved] == times
-    assert len(list((out / "frames").iterdir())) == 75
+        monkeypatch.setattr(steps, name, dies_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(avatar / "video.mp4", out, size=64, trim=(0, 3), progress=False)
+        monkeypatch.setattr(steps, name, real[name])
+    assert not out.exists()
+    kept = {path: path.stat().st_mtime_ns for path in sorted((out.parent / "dataset.partial" / "frames").iterdir())}
+    assert len(kept) == 50
+    monkeypatch.setattr(steps, "scan", lambda *_: pytest.fail("scanned again"))
+    monkeypatch.setattr(steps, "analyse_chunk", lambda *_: pytest.fail("analysed again"))
+    prepare(avatar / "video.mp4", out, size=64, trim="0-3", progress=False, name="undisturbed")
+    assert all((out / "frames" / path.name).stat().st_mtime_ns == time for path, time in kept.items())
+    assert contents(out) == undisturbed
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +196,11 @@ def test_silence_is_refused(tmp_path, mediapipe, avatar):
         (dict(), dict(trim="2-1"), "start before the end"),
         (dict(), dict(trim="soon"), "A-B"),
         (dict(), dict(size=63), "even number"),
-        (dict(), dict(face_model="bfm"), "not available"),
+        (dict(), dict(face_model="flame"), "not available"),
+        (dict(), dict(face_model="bfm"), "--bfm-folder"),
+        (dict(), dict(audio_offset=9.0), "--audio-offset"),
+        (dict(), dict(segmenter_model="nowhere.tflite"), "selfie_multiclass"),
+        (dict(), dict(workers=0), "--workers"),
     ],
 )
 def test_refused_before_any_work_and_nothing_earlier_is_touched(tmp_path, make, options, sentence):

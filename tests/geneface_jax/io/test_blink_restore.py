@@ -51,7 +51,7 @@ def config(dataset, channels, steps):
     made = tiny_field_config(get_config("demo"), dataset)
     made.model.update({"blink_channels": channels, "condition_features": 64})
     made.optimizer.lr = 3e-3
-    made.data.update({"groups": 4, "face_share": 0.6, "lip_share": 0.0})
+    made.data.update({"groups": 4, "face_share": 0.6, "lip_share": 0.0, "eye_share": 0.0, "shut_share": 0.0})
     made.train.update({"steps": steps, "log_every": steps, "eval_every": 0, "save_every": 0})
     return made
 

@@ -1,0 +1,40 @@
+"""Any recording (or a video's sound) to 16 kHz mono, its level, and the features the networks read.
+
+`python -m data_tools.audio speech.mp4 --out speech.wav --features speech.npz`
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.audio.cache import cached
+from data_tools.audio.features import MEL_F0, n_frames_of
+from data_tools.audio.level import measure_level
+from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.command import run_step
+from data_tools.dataset.workspace import write_npz
+
+
+def main() -> None:
+    """Prints the level; writes what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m data_tools.audio", description=__doc__.split("\n")[0])
+    parser.add_argument("file", type=Path, help="audio or video in any container")
+    parser.add_argument("--out", type=Path, metavar="WAV", help="write 16 kHz mono 16-bit here")
+    parser.add_argument("--features", type=Path, metavar="NPZ", help="write log-mel [2T, 80] and f0 [2T] here")
+    args = parser.parse_args()
+    samples = load_audio(args.file)
+    level = measure_level(samples, SAMPLE_RATE)
+    print(f"{len(samples) / SAMPLE_RATE:.2f} s, {level.loudness:.1f} LUFS, peak {level.peak:.1f} dBFS, {level.clipped:.3%} clipped")
+    print(f"{level.silent:.1%} silence (longest {level.longest_pause:.2f} s), noise at {level.noise:.1f} dBFS")
+    if args.out:
+        save_wav(args.out, samples)
+    if args.features:
+        features, f0 = cached(MEL_F0).compute(samples, n_frames_of(samples))
+        write_npz(args.features, audio_features=np.float32(features), f0=np.float32(f0))
+
+
+if __name__ == "__main__":
+    run_step(main)

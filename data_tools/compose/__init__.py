@@ -1,0 +1,1 @@
+"""Putting a result back into the video that the person was cut out of."""

@@ -1,0 +1,188 @@
+"""Cuts the square with the talking head out of a video, and notes where it was.
+
+`python -m data_tools.crop VIDEO OUT.mp4 [--follow] [--size 512] [--fps 25] [--trim A-B] [--alpha] [encoder options]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data_tools.command import run_step
+from data_tools.dataset.scan import LOOK_SIDE, parse_trim, scan
+from data_tools.dataset.workspace import file_sha256
+from data_tools.errors import InputError
+from data_tools.face.crop_path import follow_crop
+from data_tools.face.crop_record import CropRecord, record_path, save_record
+from data_tools.face.track import check_rivals, detect, fill
+from data_tools.segmentation.matte import refine
+from data_tools.segmentation.selfie import NETWORK_SIZE, SelfieSegmenter
+from data_tools.video.cuts import check_cuts, watched
+from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
+from data_tools.video.probe import VideoInfo, probe
+from data_tools.video.read import FPS, Box, frames
+from data_tools.video.write import write_video
+
+FOLLOW_LOOKS = 10.0
+"""Pictures a second in which the face is found for --follow; the path between them is interpolated."""
+
+Progress = Callable[..., Iterator[np.ndarray]]
+
+
+def crop(
+    video: str | Path,
+    out: str | Path,
+    *,
+    size: int = 512,
+    fps: float = FPS,
+    trim: str | tuple[float, float] | None = None,
+    follow: bool = False,
+    alpha: bool = False,
+    options: EncoderOptions | None = None,
+    progress: bool = False,
+) -> CropRecord:
+    """Cuts out the talking head: a square inside the picture in which the head, over the whole clip, has the renderer's share.
+
+    Args:
+      video: local file.
+      out: an mp4; with alpha a webm, or a folder for PNGs. The note goes beside it (`crop_record.record_path`).
+      size: height and width of the result, even, 64 to 2048.
+      fps: frames per second of the result.
+      trim: seconds to use, "A-B" or (A, B).
+      follow: the square goes with the head, smoothly, and keeps its size; else it stays where it is.
+      alpha: the person is cut out by MediaPipe's person mask, as an alpha channel.
+      options: how to encode.
+      progress: whether to draw progress bars.
+
+    Returns:
+      Where the square was.
+
+    Raises:
+      InputError: the video, its faces or a parameter can't be used.
+    """
+    options, span, out = (options or EncoderOptions()).validate(), parse_trim(trim), Path(out)
+    if not (64 <= size <= 2048 and size % 2 == 0):
+        raise InputError(f"--size {size} is not possible: choose an even number from 64 to 2048, for example 256 or 512.")
+    if not 1 <= fps <= 120:
+        raise InputError(f"--fps {fps:g} is not possible: choose a number from 1 to 120, for example {FPS}.")
+    check_output(out, options, alpha, ask_alpha="--alpha")
+    info = probe(video)
+    if span is not None:
+        span = span[0], min(span[1], info.seconds)
+        if span[0] >= span[1]:
+            raise InputError(f"--trim begins at {span[0]:g} s but {video} ends at {info.seconds:.2f} s: choose seconds inside it.")
+    bar = functools.partial(tqdm, unit="frame", disable=None if progress else True)
+    corners, side = _corners(Path(video), info, span, fps, follow, bar)
+    pictures = _cut(Path(video), info, corners, side, size, span, fps)
+    if alpha:
+        pictures = _with_person_mask(pictures)
+    seconds = info.seconds if span is None else span[1] - span[0]
+    pictures = bar(pictures, desc="cutting", total=round(seconds * fps))
+    start = 0.0 if span is None else span[0]
+    count = write_video(out, pictures, video if info.audio else None, fps, options, alpha=alpha, sound_start=start)
+    record = CropRecord(info.width, info.height, side, corners[:count], fps, start, count)
+    save_record(record_path(out), record, {"file": Path(video).name, "sha256": file_sha256(video)})
+    return record
+
+
+def _corners(video: Path, info: VideoInfo, span: tuple[float, float] | None, fps: float, follow: bool, bar) -> tuple[np.ndarray, int]:
+    """[1, 2] or, following, [T, 2] left and top of the square, and its side; source pixels."""
+    if not follow:
+        found = scan(video, info, span, functools.partial(bar, desc="finding the face"))
+        return np.array([[found.box.x, found.box.y]], np.float64), found.box.size
+    scale = min(LOOK_SIDE / max(info.width, info.height), 1.0)
+    look = tuple(max(round(side * scale / 2) * 2, 2) for side in (info.width, info.height))
+    thumbnails: list[np.ndarray] = []
+    looks = watched(frames(video, look, trim=span, fps=FOLLOW_LOOKS), thumbnails)
+    track = detect(bar(looks, desc="finding the face"), FOLLOW_LOOKS)
+    check_cuts(video, thumbnails, FOLLOW_LOOKS, span[0] if span else 0.0)
+    check_rivals(track)
+    faces = fill(track.landmarks) * np.array([info.width, info.height, info.width], np.float32)
+    path, side = follow_crop(faces, info.width, info.height, FOLLOW_LOOKS)
+    seconds = info.seconds if span is None else span[1] - span[0]
+    # One corner a frame, and a second more than the length in the file's headers, which need not be exact.
+    times = np.arange(round((seconds + 1.0) * fps)) / fps
+    looked = np.arange(len(path)) / FOLLOW_LOOKS
+    return np.stack([np.interp(times, looked, path[:, axis]) for axis in (0, 1)], 1), side
+
+
+def _cut(video: Path, info: VideoInfo, corners: np.ndarray, side: int, size: int, span, fps: float) -> Iterator[np.ndarray]:
+    """The square of every frame, uint8 [size, size, 3]."""
+    if len(corners) == 1:
+        box = Box(int(corners[0, 0]), int(corners[0, 1]), side)
+        yield from frames(video, (size, size), crop=box, trim=span, fps=fps)
+        return
+    kernel = cv2.INTER_AREA if size < side else cv2.INTER_CUBIC
+    for frame, (x, y) in zip(frames(video, (info.width, info.height), trim=span, fps=fps), corners, strict=False):
+        # Fractions of a pixel count: whole ones would make a slow path stutter.
+        shift = np.float64([[1, 0, -x], [0, 1, -y]])
+        square = cv2.warpAffine(frame, shift, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        yield cv2.resize(square, (size, size), interpolation=kernel)
+
+
+def _with_person_mask(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """RGB frames -> RGBA, alpha = the soft mask of the person."""
+    with SelfieSegmenter() as segmenter:
+        for picture in pictures:
+            small = cv2.resize(picture, (NETWORK_SIZE, NETWORK_SIZE), interpolation=cv2.INTER_AREA)
+            yield np.dstack([picture, np.round(refine(segmenter(small)[0], picture) * 255).astype(np.uint8)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_tools.crop",
+        description="Cuts the square with the talking head out of a video. Where it was is written beside it (OUT.crop.json), "
+        "for `geneface compose` to put a result back.",
+    )
+    parser.add_argument("video", metavar="VIDEO")
+    parser.add_argument("out", metavar="OUT", help="an mp4; with --alpha a webm, or a folder for PNGs")
+    parser.add_argument(
+        "--follow", action="store_true", help="the square goes with the head (default: it stays where it is, as training wants it)"
+    )
+    parser.add_argument("--trim", metavar="A-B", help="use only the seconds from A to B")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=512,
+        metavar="PIXELS",
+        help="height and width [64 .. 2048] (default %(default)s): more shows more and takes longer everywhere",
+    )
+    parser.add_argument(
+        "--fps", type=float, default=FPS, metavar="N", help="frames a second [1 .. 120] (default %(default)s, what datasets have)"
+    )
+    parser.add_argument(
+        "--alpha", action="store_true", help="cut the person out, as an alpha channel: VP9 (yuva420p) in a .webm, or PNGs in a folder"
+    )
+    add_encoder_arguments(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line; prints the video's path last. Raises as `crop`."""
+    args = _parser().parse_args(argv)
+    options = EncoderOptions(**encoder_values(args))
+    record = crop(
+        args.video,
+        args.out,
+        size=args.size,
+        fps=args.fps,
+        trim=args.trim,
+        follow=args.follow,
+        alpha=args.alpha,
+        options=options,
+        progress=True,
+    )
+    where = "following the head" if record.moves else f"at ({record.corners[0, 0]:g}, {record.corners[0, 1]:g})"
+    print(f"a square of {record.side} pixels {where}, from {record.width}x{record.height}; {record_path(args.out)}", file=sys.stderr)
+    print(args.out)
+
+
+if __name__ == "__main__":
+    run_step(main)

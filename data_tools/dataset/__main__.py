@@ -1,0 +1,20 @@
+"""Draws a dataset's report again: `python -m data_tools.dataset DATASET`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from data_tools.command import run_step
+from data_tools.dataset.report import write_again
+
+
+def main() -> None:
+    """Rewrites report.html from report.json and the pictures, and prints its path."""
+    parser = argparse.ArgumentParser(prog="python -m data_tools.dataset", description="Draws a dataset's report.html again.")
+    parser.add_argument("dataset", type=Path)
+    print(write_again(parser.parse_args().dataset))
+
+
+if __name__ == "__main__":
+    run_step(main)

@@ -1,0 +1,82 @@
+"""What decides a dataset's content, checked before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from data_tools.audio.features import MEL_F0, AudioFeatures
+from data_tools.dataset.options import FACE_MODELS
+from data_tools.dataset.workspace import file_sha256, fingerprint
+from data_tools.errors import InputError
+from data_tools.face.bfm_model import model_key
+from data_tools.segmentation.layers import SegmenterChoice
+
+RECIPE_VERSION = 4
+"""Raised when the steps change so that datasets should be made again."""
+
+MAX_AUDIO_OFFSET = 5.0
+"""Seconds; sound that is further off belongs to something else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a dataset is made.
+
+    Attributes:
+      video: the file; sha256: of its bytes.
+      span: seconds [a, b) used; None is all.
+      size: pixels of the square pictures.
+      face_model: of `FACE_MODELS`; bfm_folder: where the Basel model's files are.
+      audio: the audio features.
+      audio_offset: seconds by which the sound is delayed.
+      segmenter: what makes the masks.
+    """
+
+    video: Path
+    sha256: str
+    span: tuple[float, float] | None
+    size: int
+    face_model: str = "mediapipe"
+    bfm_folder: Path | None = None
+    audio: AudioFeatures = MEL_F0
+    audio_offset: float = 0.0
+    segmenter: SegmenterChoice = SegmenterChoice()
+
+    @property
+    def scan_key(self) -> str:
+        """Names all that the crop depends on."""
+        return fingerprint(RECIPE_VERSION, self.sha256, self.span)
+
+    @property
+    def picture_key(self) -> str:
+        """Names all that pictures and landmarks depend on."""
+        model = self.segmenter.model
+        return fingerprint(RECIPE_VERSION, self.sha256, self.span, self.size, file_sha256(model) if model else None)
+
+    @property
+    def recipe(self) -> str:
+        """Names all that the dataset depends on."""
+        face_model = model_key(self.bfm_folder) if self.face_model == "bfm" else self.face_model
+        return fingerprint(self.picture_key, face_model, self.audio.recipe, self.audio_offset)
+
+
+def check_options(size: int, face_model: str, bfm_folder: Path | None, audio_offset: float, workers: int) -> None:
+    """Refuses options that can't work, before the video is opened.
+
+    Raises:
+      InputError: names the option and what it may be.
+    """
+    if face_model not in FACE_MODELS:
+        raise InputError(f"the face model {face_model} is not available: use {' or '.join(FACE_MODELS)}.")
+    if face_model == "bfm" and bfm_folder is None:
+        raise InputError("--face-model bfm needs the Basel model's files: give their folder with --bfm-folder, or use mediapipe.")
+    if not (64 <= size <= 2048 and size % 2 == 0):
+        raise InputError(f"a picture size of {size} is not possible: choose an even number from 64 to 2048, for example 256 or 512.")
+    if not (math.isfinite(audio_offset) and abs(audio_offset) <= MAX_AUDIO_OFFSET):
+        raise InputError(
+            f"--audio-offset {audio_offset:g} is not possible: give seconds from -{MAX_AUDIO_OFFSET:g} to {MAX_AUDIO_OFFSET:g}."
+        )
+    if workers < 1:
+        raise InputError(f"--workers {workers} is not possible: give 1 or more.")

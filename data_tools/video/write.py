@@ -1,0 +1,244 @@
+"""Video files out through an ffmpeg process, one frame at a time.
+
+Opaque results are H.264 + AAC in mp4 with the index in front, which every browser plays; results with alpha are VP9 + Opus in webm, or
+a folder of PNGs. Colours are converted and tagged as BT.709, so that players do not guess.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import cv2
+import numpy as np
+
+from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.errors import InputError
+from data_tools.video.encoder import EncoderOptions, check_output, codec_arguments
+from data_tools.video.ffmpeg import ffmpeg_executable, file_argument, first_complaint, input_arguments
+
+Sound = str | os.PathLike[str] | np.ndarray | None
+"""A media file whose first audio stream is taken, samples [n] in -1 .. 1 at 16 kHz, or None for no sound track."""
+
+
+class VideoWriter:
+    """A video being written, frame by frame; it appears under its name only when it is whole. Use as a context manager.
+
+    The sound lasts exactly as long as the picture: it is cut, or padded with silence, to the number of frames.
+
+    Args:
+      path: the file to write (its folder is made): an mp4, or with alpha a webm.
+      audio: see `Sound`.
+      fps: frames per second.
+      options: how to encode.
+      alpha: whether frames are RGBA, alpha not multiplied into the colours.
+      sound_start: seconds of a media file at which its sound begins to be heard.
+
+    Attributes:
+      count: frames written so far.
+
+    Raises:
+      InputError: on entry when the name does not fit (`encoder.check_output`); on exit when there was no frame, or ffmpeg failed (its own
+        complaint is in the sentence).
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        audio: Sound,
+        fps: float = 25,
+        options: EncoderOptions | None = None,
+        *,
+        alpha: bool = False,
+        sound_start: float = 0.0,
+    ) -> None:
+        self.path, self.count = Path(path), 0
+        self._audio, self._fps, self._options, self._alpha = audio, fps, options or EncoderOptions(), alpha
+        self._sound_start = sound_start
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._muxed = self._partial.with_suffix(".muxed")
+        self._log: IO[bytes] | None = None
+        self._process: subprocess.Popen | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> VideoWriter:
+        check_output(self.path, self._options, self._alpha)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._log = tempfile.TemporaryFile()
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Appends one uint8 [H, W, 3] RGB (with alpha: [H, W, 4]) frame; the first one fixes the size, which must be even.
+
+        Raises:
+          InputError: an odd size, or ffmpeg stopped.
+          ValueError: another size or dtype than the first frame's.
+        """
+        if self._process is None:
+            self._start(frame)
+        if frame.shape != self._shape or frame.dtype != np.uint8:
+            raise ValueError(f"frame {self.count} is {frame.dtype} {frame.shape}, not uint8 {self._shape}")
+        try:
+            self._process.stdin.write(np.ascontiguousarray(frame).data)
+        except BrokenPipeError as error:
+            self._process.wait()
+            raise self._failure() from error
+        self.count += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            if self._process is not None:
+                self._process.kill()
+                with contextlib.suppress(BrokenPipeError):
+                    self._process.stdin.close()
+                self._process.wait()
+            self._log.close()
+            for leftover in (self._partial, self._muxed, self._partial.with_suffix(".wav")):
+                leftover.unlink(missing_ok=True)
+
+    @property
+    def _container(self) -> list[str]:
+        return ["-f", "webm"] if self._alpha else ["-movflags", "+faststart", "-f", "mp4"]
+
+    def _start(self, frame: np.ndarray) -> None:
+        height, width = frame.shape[:2]
+        if height % 2 or width % 2:
+            raise InputError(
+                f"frames of {width}x{height} pixels can't be stored in {self.path}, colour needs whole pairs; give an even size"
+            )
+        self._shape = (height, width, 4 if self._alpha else 3)
+        command = [ffmpeg_executable(), "-nostdin", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgba" if self._alpha else "rgb24"]
+        command += ["-s", f"{width}x{height}", "-r", f"{self._fps}", "-i", "pipe:0", *codec_arguments(self._options, self._alpha)]
+        command += [*self._container, file_argument(self._partial)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log)
+
+    def _finish(self) -> None:
+        if self._process is None:
+            raise InputError(f"there is not a single frame to write to {self.path}; give a longer audio or video")
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if self._process.wait() != 0:
+            raise self._failure()
+        if self._audio is not None:
+            self._add_sound()
+        os.replace(self._partial, self.path)
+
+    def _add_sound(self) -> None:
+        """Copies the finished picture and encodes the sound to its exact length, which is only known now.
+
+        ffmpeg's -shortest would do it in one pass, but misses the end by up to three AAC frames.
+        """
+        audio = self._audio
+        if isinstance(audio, np.ndarray):
+            audio = self._partial.with_suffix(".wav")
+            save_wav(audio, self._audio, SAMPLE_RATE)
+        seek = ["-ss", f"{self._sound_start:.3f}"] if self._sound_start else []
+        command = [ffmpeg_executable(), "-nostdin", "-v", "error", "-y", *input_arguments(self._partial), *seek, *input_arguments(audio)]
+        command += ["-map", "0:v:0", "-c:v", "copy", "-map", "1:a:0", "-af", "apad", "-t", f"{self.count / self._fps:.6f}"]
+        command += [
+            "-c:a",
+            "libopus" if self._alpha else "aac",
+            "-b:a",
+            "128k",
+            "-ar",
+            "48000",
+            *self._container,
+            file_argument(self._muxed),
+        ]
+        if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log, check=False).returncode != 0:
+            raise self._failure()
+        os.replace(self._muxed, self._partial)
+
+    def _failure(self) -> InputError:
+        self._log.seek(0)
+        reason = first_complaint(self._log.read().decode("utf-8", "replace"), "it stopped without a word")
+        return InputError(f"ffmpeg could not write {self.path}: {reason}; check the disk space and the encoder options")
+
+
+class PictureFolder:
+    """A folder of RGBA pictures `%06d.png` and, with sound, `audio.wav` (16 kHz mono, as long as the pictures), used as `VideoWriter`.
+
+    It appears under its name only when it is whole, in place of an earlier one.
+
+    Raises:
+      InputError: on exit when there was no frame, or the sound can't be read; on entry when the name does not fit (`encoder.check_output`).
+    """
+
+    def __init__(self, path: str | os.PathLike[str], audio: Sound, fps: float = 25, *, sound_start: float = 0.0) -> None:
+        self.path, self.count = Path(path), 0
+        self._audio, self._fps, self._sound_start = audio, fps, sound_start
+        self._partial = self.path.absolute().with_name(f".{self.path.name}.{os.getpid()}.partial")
+
+    def __enter__(self) -> PictureFolder:
+        check_output(self.path, EncoderOptions(), alpha=True)
+        self._partial.mkdir(parents=True)
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Adds one uint8 [H, W, 4] RGBA frame, alpha not multiplied into the colours."""
+        data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGBA2BGRA))[1]
+        (self._partial / f"{self.count:06d}.png").write_bytes(data.tobytes())
+        self.count += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _finish(self) -> None:
+        if not self.count:
+            raise InputError(f"there is not a single frame to write to {self.path}; give a longer audio or video")
+        if self._audio is not None:
+            samples = self._audio if isinstance(self._audio, np.ndarray) else load_audio(self._audio)
+            samples = samples[round(self._sound_start * SAMPLE_RATE) :]
+            wanted = round(self.count / self._fps * SAMPLE_RATE)
+            save_wav(self._partial / "audio.wav", np.pad(samples, (0, max(wanted - len(samples), 0)))[:wanted])
+        old = self._partial.with_suffix(".old")
+        if self.path.is_dir():
+            os.rename(self.path, old)
+        os.rename(self._partial, self.path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def open_writer(
+    path: str | os.PathLike[str],
+    audio: Sound,
+    fps: float = 25,
+    options: EncoderOptions | None = None,
+    *,
+    alpha: bool = False,
+    sound_start: float = 0.0,
+) -> VideoWriter | PictureFolder:
+    """The writer for a name: a folder of PNGs for frames with alpha and a name without an ending, else a `VideoWriter`."""
+    if alpha and not Path(path).suffix:
+        return PictureFolder(path, audio, fps, sound_start=sound_start)
+    return VideoWriter(path, audio, fps, options, alpha=alpha, sound_start=sound_start)
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    frames: Iterable[np.ndarray],
+    audio: Sound,
+    fps: float = 25,
+    options: EncoderOptions | None = None,
+    *,
+    alpha: bool = False,
+    sound_start: float = 0.0,
+) -> int:
+    """Streams an iterable of frames through `open_writer`; arguments and errors as there. Returns the number of frames written."""
+    with open_writer(path, audio, fps, options, alpha=alpha, sound_start=sound_start) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return writer.count

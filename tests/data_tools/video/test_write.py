@@ -1,0 +1,167 @@
+"""Videos out and in: exact length, true colours, whole files or none, ffmpeg's complaint in one sentence."""
+
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+
+from data_tools.audio.load import save_wav
+from data_tools.errors import InputError
+from data_tools.video.encoder import EncoderOptions
+from data_tools.video.ffmpeg import ffmpeg_executable
+from data_tools.video.read import read_video
+from data_tools.video.write import VideoWriter, write_video
+
+RATE = 48000
+
+
+def ramp(n, height=64, width=96):
+    for i in range(n):
+        frame = np.empty((height, width, 3), np.uint8)
+        frame[:] = (200, 40 + 3 * i, 60)
+        frame[:, : width // 2] = (30, 60, 180)
+        yield frame
+
+
+def decoded_audio(path):
+    command = [ffmpeg_executable(), "-v", "error", "-i", str(path), "-ac", "1", "-ar", str(RATE), "-f", "f32le", "pipe:1"]
+    return np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.float32)
+
+
+def described(path):
+    return subprocess.run([ffmpeg_executable(), "-hide_banner", "-i", str(path)], capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0])
+def test_the_sound_lasts_as_long_as_the_picture(tmp_path, seconds):
+    time = np.arange(int(seconds * 16000)) / 16000
+    tone = (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    out = tmp_path / "ü name.mp4"
+    assert write_video(out, ramp(25), tone) == 25
+    sound = decoded_audio(out)
+    assert abs(len(sound) / RATE - 1.0) < 0.025  # one AAC frame
+    heard = np.abs(sound) > 0.05
+    assert abs(heard.sum() / len(sound) - min(seconds, 1.0)) < 0.15
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_browser_can_play_it(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(10), np.full(6400, 0.1, np.float32))
+    text = described(tmp_path / "a.mp4")
+    assert "h264 (High)" in text and "aac (LC)" in text and "yuv420p(tv, bt709" in text and "25 fps" in text
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def test_frames_come_back_in_order_and_in_colour(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(30), None, options=EncoderOptions(crf=8))
+    frames = list(read_video(tmp_path / "a.mp4"))
+    assert len(frames) == 30
+    for got, sent in zip(frames, ramp(30), strict=True):
+        assert np.abs(got[:, 60:].astype(int) - sent[:, 60:]).max() <= 6
+        assert np.abs(got[:, :40].astype(int) - sent[:, :40]).max() <= 6
+
+
+def test_the_encoder_controls_act(tmp_path):
+    noise = [np.random.default_rng(i).integers(0, 255, (64, 96, 3), dtype=np.uint8) for i in range(20)]
+    size = {}
+    for name, options in {
+        "fine": EncoderOptions(crf=5),
+        "rough": EncoderOptions(crf=45),
+        "rate": EncoderOptions(bitrate="100k"),
+        "capped": EncoderOptions(crf=5, maxrate="150k", bufsize="50k"),
+        "fast": EncoderOptions(crf=5, preset="ultrafast"),
+    }.items():
+        write_video(tmp_path / f"{name}.mp4", noise, None, options=options)
+        size[name] = (tmp_path / f"{name}.mp4").stat().st_size
+    assert size["rough"] < size["fine"] / 3 and size["rate"] < size["fine"] / 3 and size["capped"] < size["fine"] / 2
+    assert size["fast"] != size["fine"]
+
+
+def test_every_pixel_format_is_stored_and_the_finer_loses_less(tmp_path):
+    """Without loss in the encoder, so that what is lost is the format's own: thin coloured stripes and rows."""
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[:, ::3], frame[::3] = (180, 90, 40), (20, 60, 160)
+    lost = {}
+    for pix_fmt, stored in {"yuv420p": "yuv420p", "yuv422p": "yuv422p", "yuv444p": "yuv444p", "rgb24": "gbrp"}.items():
+        write_video(tmp_path / "a.mp4", [frame] * 3, None, options=EncoderOptions(pix_fmt=pix_fmt, crf=0))
+        assert f" {stored}(" in described(tmp_path / "a.mp4")
+        lost[pix_fmt] = np.abs(next(read_video(tmp_path / "a.mp4")).astype(int) - frame).mean()
+    assert lost["yuv420p"] > lost["yuv422p"] > 3 * lost["yuv444p"] and lost["rgb24"] == 0 < lost["yuv444p"]
+
+
+def test_the_sound_can_begin_later(tmp_path):
+    save_wav(tmp_path / "a.wav", np.repeat([0.0, 0.5], 16000).astype(np.float32) * np.sin(np.arange(32000)).astype(np.float32))
+    write_video(tmp_path / "a.mp4", ramp(25), tmp_path / "a.wav", sound_start=1.0)
+    assert np.abs(decoded_audio(tmp_path / "a.mp4"))[4800:-4800].mean() > 0.1
+
+
+def test_a_folder_of_other_files_is_never_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="other files"):
+        write_video(tmp_path / "mine", [np.zeros((8, 8, 4), np.uint8)], None, alpha=True)
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_of_pictures_replaces_an_earlier_one_and_a_failure_does_not(tmp_path):
+    frame = np.random.default_rng(0).integers(0, 256, (8, 10, 4), dtype=np.uint8)
+    for count in (3, 2):
+        assert write_video(tmp_path / "out", [frame] * count, np.zeros(16000, np.float32), alpha=True) == count
+    names = ["000000.png", "000001.png", "audio.wav"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out" / "000001.png"), cv2.IMREAD_UNCHANGED)[..., [2, 1, 0, 3]], frame)
+
+    def breaks():
+        yield frame
+        raise KeyError("renderer")
+
+    with pytest.raises(KeyError):
+        write_video(tmp_path / "out", breaks(), None, alpha=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names and len(list(tmp_path.iterdir())) == 1
+
+
+def test_reading_at_another_rate_keeps_the_duration(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(50), None, fps=50)
+    assert len(list(read_video(tmp_path / "a.mp4", fps=25))) == 25
+
+
+def test_a_failure_leaves_the_earlier_file_alone(tmp_path):
+    out = tmp_path / "a.mp4"
+    out.write_bytes(b"earlier")
+
+    def breaks():
+        yield from ramp(3)
+        raise KeyError("renderer")
+
+    with pytest.raises(KeyError):
+        write_video(out, breaks(), np.ones(16000, np.float32))
+    with pytest.raises(InputError, match="ffmpeg could not write .*invalid preset 'bogus'"):
+        write_video(out, ramp(200, 256, 256), None, options=EncoderOptions(preset="bogus"))
+    assert out.read_bytes() == b"earlier" and [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_bad_requests_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"\.mp4"):
+        write_video(tmp_path / "a.avi", ramp(1), None)
+    with pytest.raises(InputError, match="not a single frame"):
+        write_video(tmp_path / "a.mp4", [], None)
+    with pytest.raises(InputError, match="95x64"):
+        write_video(tmp_path / "a.mp4", ramp(1, width=95), None)
+    with pytest.raises(ValueError, match="frame 1"), VideoWriter(tmp_path / "a.mp4", None) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+        writer.write(np.zeros((32, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="not a file"):
+        next(read_video(tmp_path / "none.mp4"))
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(InputError, match="could not read"):
+        list(read_video(tmp_path / "text.mp4"))
+    assert not [path for path in tmp_path.iterdir() if path.name != "text.mp4"]
+
+
+def test_reading_can_stop_early(tmp_path):
+    write_video(tmp_path / "a.mp4", ramp(60), None)
+    reader = read_video(tmp_path / "a.mp4")
+    assert next(reader).shape == (64, 96, 3)
+    reader.close()
