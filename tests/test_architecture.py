@@ -63,6 +63,7 @@ ALLOWED = {
         # HuBERT's weights are the user's, in transformers' format: they are read whenever features are computed.
         "geneface_jax.convert.hubert",
         "data_tools.audio",
+        "data_tools.options",
         "data_tools.video",
     },
     "geneface_jax/export": {

@@ -66,6 +66,7 @@ class ToyStage:
         value, mean, grads = devices.mean((value, mean, grads))
         if self._nan_at is not None:
             value = jnp.where(step == self._nan_at, jnp.nan, value)
+            grads = jax.tree.map(lambda g: g + 0.0 * value, grads)
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         return {"params": params, "opt_state": opt_state, "batch_stats": {"mean": mean}}, {
@@ -80,7 +81,12 @@ class ToyStage:
 
 
 if __name__ == "__main__":
+    from geneface_jax.training import hosts
     from geneface_jax.training.loop import train
+
+    cluster = hosts.from_environment()
+    if cluster is not None:
+        hosts.join(cluster)
 
     chosen = toy_config(steps=int(sys.argv[2]), save_every=int(sys.argv[3]))
     train(chosen, sys.argv[1], stage=ToyStage(chosen, seconds_per_step=float(sys.argv[4])))

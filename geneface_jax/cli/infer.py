@@ -1,17 +1,32 @@
-"""Makes a video of a trained person saying what is heard in a recording."""
+"""Makes a video of a trained person saying what is heard in a recording; or a video of every recording in a folder."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from geneface_jax.errors import InputError
 from geneface_jax.inference import controls
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from geneface_jax.inference.pipeline import InferenceResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("--subject", required=True, metavar="DIR", help="subject folder made by `geneface fit`")
-    parser.add_argument("--audio", required=True, metavar="FILE", help="speech: any audio or video file")
-    parser.add_argument("--out", required=True, metavar="MP4", help="video to write")
+    parser.add_argument("--audio", required=True, metavar="PATH", help="speech: any audio or video file; or a folder of them")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="video to write: .mp4; with --bg transparent .webm, or a folder for PNGs"
+    )
+    parser.add_argument(
+        "--debug", metavar="DIR", help="also write everything between audio and video there: features, motion, cameras, landmarks"
+    )
     controls.add_arguments(parser)
 
 
@@ -20,7 +35,12 @@ def run(args: argparse.Namespace) -> int:
     chosen = controls.from_args(args)
     from tqdm import tqdm
 
+    from geneface_jax.inference.batch import infer_folder
     from geneface_jax.inference.pipeline import infer
+
+    folder = Path(args.audio).is_dir()
+    if folder and args.debug:
+        raise InputError(f"--debug is for one recording, and {args.audio} is a folder; name a file in it")
 
     with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:  # nothing where no terminal is
 
@@ -28,7 +48,22 @@ def run(args: argparse.Namespace) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
-        result = infer(args.subject, args.audio, args.out, chosen, progress=progress)
+        if folder:
+            return _tell(infer_folder(args.subject, args.audio, args.out, chosen, progress=progress), bar)
+        result = infer(args.subject, args.audio, args.out, chosen, progress=progress, debug=args.debug)
     print(f"{result.frames} frames, {result.seconds:.2f} s, drawn by {result.networks}")
     print(result.path)
     return 0
+
+
+def _tell(made: Iterator[tuple[Path, InferenceResult | InputError]], bar: tqdm) -> int:
+    """One line for every recording of a folder; exit code 2 when one of them could not be used."""
+    code = 0
+    for path, result in made:
+        if isinstance(result, InputError):
+            bar.write(f"geneface infer: {result}", file=sys.stderr)
+            code = 2
+        else:
+            bar.write(f"{path.name}: {result.frames} frames, {result.seconds:.2f} s -> {result.path}")
+        bar.reset()
+    return code

@@ -26,14 +26,16 @@ VERBS = {
     "select-postnet": "choose the PostNet checkpoint that inference uses, with the reasons",
     "fit": "prepare a video and train its postnet, head and torso in one resumable command",
     "infer": "make a video of a trained person saying what is heard in a recording",
+    "compose": "paste such a video back into the uncropped original",
     "landmarks": "draw a landmark sequence as a video, beside the truth where it exists",
     "import-torch": "turn a checkpoint of GeneFace or GeneFace++ into a work folder",
     "export": "write a trained person as plain files: weights, config, card, and the render step",
     "evaluate": "measure a trained person or a video against the truth",
+    "app": "open the web page: make videos, train people, inspect PostNets",
     "doctor": "show what is installed, what is missing, and the command that mends it",
 }
 """Verb -> one line of help; the verb's file is `cli/<verb>.py` with `add_arguments(parser)` and `run(args) -> exit code`."""
-HEAVY = ("train", "fit", "infer", "evaluate")
+HEAVY = ("train", "fit", "infer", "evaluate", "app")
 """Verbs that are worth a restart with huge pages."""
 
 

@@ -27,24 +27,27 @@ class Backdrop:
         self._torso, self._params, self._conditions = torso, params, conditions
         self._backgrounds, self._size = backgrounds, size
         self._still = flat_picture(backgrounds, size) if backgrounds.ndim == 3 else None
-        self._last: tuple[np.ndarray, jax.Array] | None = None
+        self._last: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
 
-    def paint(self, frame: int, rgb: jax.Array, alpha: jax.Array) -> jax.Array:
-        """[size * size, 3] in [0, 1] behind the head of a frame.
+    def paint(self, frame: int, rgb: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What is behind the head of a frame.
 
         Args:
           frame: its number.
           rgb, alpha: [size * size, 3] and [size * size], the head itself (colour times opacity), which a head-aware torso looks at.
+
+        Returns:
+          [size * size, 3] in [0, 1], torso over background, and [size * size], the torso's opacity.
         """
         background = self._still if self._still is not None else flat_picture(self._backgrounds[frame], self._size)
         if self._torso is None:
-            return background
+            return background, jnp.zeros_like(alpha)
         condition = self._conditions[frame]
         same = self._last is not None and np.array_equal(self._last[0], condition)
         if self._still is not None and not self._torso.head_aware and same:
             return self._last[1]
         head = jnp.concatenate([rgb, alpha[:, None]], axis=-1) if self._torso.head_aware else None
-        painted, _ = render_torso(self._torso, self._params, jnp.asarray(condition), background, size=(self._size, self._size), head=head)
+        painted = render_torso(self._torso, self._params, jnp.asarray(condition), background, size=(self._size, self._size), head=head)
         self._last = condition, painted
         return painted
 

@@ -5,26 +5,29 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from typing import Any
 
+from data_tools.options import add_options, base_type, check_ranges, flag, given
+from data_tools.options import option as _knob
+from data_tools.video.encoder import FIELDS as ENCODER_FIELDS
+from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, encoder_values
 from geneface_jax.errors import InputError
 
-BLINK_MODES = ("none", "period", "video")
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-PIX_FMTS = ("yuv420p", "yuv444p")
+__all__ = ["BADGES", "BLINK_MODES", "TRANSPARENT", "Controls", "add_arguments", "base_type", "flag", "frame_range", "from_args"]
 
-_RATE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?[kKM]?")
+BLINK_MODES = ("none", "period", "video")
+BADGES = ("none", "corner")
+TRANSPARENT = "transparent"
+"""The value of --bg that asks for an alpha channel."""
+
 _FRAME_RANGE = re.compile(r"([0-9]+)-([0-9]+)")
 
 
-def _knob(default: Any, help: str, *, low: float | None = None, high: float | None = None, step: float | None = None, choices=None) -> Any:
-    metadata = {"help": help, "low": low, "high": high, "step": step, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
 @dataclasses.dataclass(frozen=True)
-class Controls:
-    """What a user can ask of the result. Every field has a range or a list of choices in its metadata, which `validate` enforces."""
+class Controls(EncoderOptions):
+    """What a user can ask of the result: motion, picture, and the encoder's options.
+
+    Every field has a range or a list of choices in its metadata, which `validate` enforces.
+    """
 
     # Motion.
     blink_mode: str = _knob("video", "eyes: stay open, blink every few seconds, or blink as in the training video", choices=BLINK_MODES)
@@ -45,20 +48,18 @@ class Controls:
     orbit: float = _knob(
         0.0, "free viewpoint: degrees by which the camera swings around the head, to each side", low=0.0, high=45.0, step=1.0
     )
-    bg: str = _knob("original", "background: 'original', a colour (name or #rrggbb) or an image file")
+    bg: str = _knob(
+        "original",
+        "background: 'original', a colour (name or #rrggbb), an image file, or 'transparent' for an --out that ends in .webm or is a "
+        "folder (of PNGs)",
+    )
+    badge: str = _knob("none", "a visible 'AI-generated' label in the lower left corner of every frame", choices=BADGES)
     end_threshold: float = _knob(0.01, "a ray stops below this transmittance; larger is faster and rougher", low=0.0, high=0.1, step=0.0025)
     n_samples_per_ray: int | None = _knob(None, "vanilla NeRF: samples of the coarse pass; default: as trained", low=4, high=1024, step=4)
     n_samples_per_ray_fine: int | None = _knob(
         None, "vanilla NeRF: further samples of the fine pass, 0 for none; default: as trained", low=0, high=1024, step=4
     )
     size: int | None = _knob(None, "width and height of the video in pixels, even; default: as trained", low=64, high=2048, step=2)
-    # Encoder.
-    crf: int = _knob(18, "H.264 quality: smaller is better and larger in bytes; not used with --bitrate", low=0, high=51, step=1)
-    preset: str = _knob("medium", "H.264 speed", choices=PRESETS)
-    pix_fmt: str = _knob("yuv420p", "pixel format; browsers play yuv420p", choices=PIX_FMTS)
-    bitrate: str | None = _knob(None, "constant bitrate such as 2000k instead of --crf")
-    maxrate: str | None = _knob(None, "upper limit of the bitrate, such as 4M; needs --bufsize")
-    bufsize: str | None = _knob(None, "rate control buffer, such as 8M; needs --maxrate or --bitrate")
 
     def validate(self) -> Controls:
         """Returns itself when every value is in range.
@@ -66,40 +67,17 @@ class Controls:
         Raises:
           InputError: a value is out of range; the sentence names the flag, the value and the range.
         """
-        for field in dataclasses.fields(self):
-            value, meta = getattr(self, field.name), field.metadata
-            if meta["choices"] is not None and value not in meta["choices"]:
-                raise InputError(f"{flag(field.name)} is {value!r}; choose {', '.join(meta['choices'])}")
-            if meta["low"] is not None and value is not None:
-                kinds = (int,) if base_type(field) is int else (int, float)
-                # Written so that NaN, which compares false with everything, is refused too.
-                if isinstance(value, bool) or not isinstance(value, kinds) or not meta["low"] <= value <= meta["high"]:
-                    raise InputError(f"{flag(field.name)} is {value!r}; give a number from {meta['low']} to {meta['high']}")
+        check_ranges(self)
         if self.size is not None and self.size % 2:
             raise InputError(f"--size is {self.size}; give an even number from 64 to 2048 (H.264 stores colour at half the size)")
         if self.pose not in ("video", "still"):
             frame_range(self.pose)
         if not self.bg:
-            raise InputError("--bg is empty; give 'original', a colour (name or #rrggbb) or an image file")
-        for name in ("bitrate", "maxrate", "bufsize"):
-            value = getattr(self, name)
-            if value is not None and not _RATE.fullmatch(value):
-                raise InputError(f"{flag(name)} is {value!r}; give bits per second such as 2000k or 4M")
-        if self.maxrate is not None and self.bufsize is None:
-            raise InputError(f"--maxrate is {self.maxrate} without --bufsize; give both (a buffer of twice the rate is usual)")
-        if self.bufsize is not None and self.maxrate is None and self.bitrate is None:
-            raise InputError(f"--bufsize is {self.bufsize} without a rate; give --maxrate or --bitrate too")
+            raise InputError("--bg is empty; give 'original', 'transparent', a colour (name or #rrggbb) or an image file")
+        super().validate()
+        if (self.pix_fmt == "rgba") > (self.bg == TRANSPARENT):
+            raise InputError("--pix-fmt rgba needs an alpha channel; use --bg transparent with it, or --pix-fmt rgb24")
         return self
-
-
-def flag(name: str) -> str:
-    """Command-line spelling of a field: `mouth_amp` -> `--mouth-amp`."""
-    return "--" + name.replace("_", "-")
-
-
-def base_type(field: dataclasses.Field) -> type:
-    """Type of a field's value without the `| None`."""
-    return {"int": int, "float": float, "str": str}[str(field.type).split(" |")[0]]
 
 
 def frame_range(pose: str) -> tuple[int, int]:
@@ -116,22 +94,13 @@ def frame_range(pose: str) -> tuple[int, int]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds one option per field, with its default and range in the help."""
-    group = parser.add_argument_group("controls")
-    for field in dataclasses.fields(Controls):
-        meta = field.metadata
-        bounds = "" if meta["low"] is None else f" [{meta['low']} .. {meta['high']}]"
-        default = "" if field.default is None else f" (default: {field.default})"
-        group.add_argument(
-            flag(field.name),
-            dest=field.name,
-            type=base_type(field),
-            default=field.default,
-            choices=meta["choices"],
-            metavar=None if meta["choices"] else field.name.upper(),
-            help=meta["help"] + bounds + default,
-        )
+    add_options(parser.add_argument_group("controls"), _OWN_FIELDS)
+    add_encoder_arguments(parser)
 
 
 def from_args(args: argparse.Namespace) -> Controls:
     """Collects the fields from parsed arguments and validates them. Raises as `Controls.validate`."""
-    return Controls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Controls)}).validate()
+    return Controls(**given(args, _OWN_FIELDS), **encoder_values(args)).validate()
+
+
+_OWN_FIELDS = dataclasses.fields(Controls)[len(ENCODER_FIELDS) :]

@@ -110,6 +110,7 @@ class AudioToMotion:
         temperature: float = 0.2,
         seed: int = 0,
         mouth_amp: float = TYPICAL_AMPLITUDE,
+        start: int = 0,
     ) -> np.ndarray:
         """Motion for a recording.
 
@@ -118,6 +119,7 @@ class AudioToMotion:
           temperature: 0 (the most likely motion) to 1 (a draw from the prior).
           seed: of the prior noise; the same seed gives the same motion.
           mouth_amp: how wide a VAE that follows it (`follows_mouth_amp`) moves the mouth, 0 to 1; 0.4 is as its training faces did.
+          start: video frame, a multiple of 4, that these features begin with in a longer recording; the prior's noise is that moment's.
 
         Returns:
           [T, 204] float32.
@@ -130,7 +132,7 @@ class AudioToMotion:
         audio = model_audio(audio_features, f0)
         voice = typical_voice(f0[None], self.amplitudes, mouth_amp)
         quiet = silence(1, audio.shape[-1])[0]
-        motion = generate(self.vae, self.vae_variables, audio, quiet, jax.random.key(seed), temperature, self.postnet, voice)
+        motion = generate(self.vae, self.vae_variables, audio, quiet, jax.random.key(seed), temperature, self.postnet, voice, start)
         motion = (motion * self.motion_std + self.motion_mean).astype(np.float32)
         if self.expression is None:
             return motion

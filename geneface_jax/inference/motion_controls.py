@@ -49,20 +49,35 @@ def shape_motion(
         weight = controls.close_mouth * silence.silence_weight(loudness, controls.silence_db)
         motion = silence.close_mouth_in_silence(motion, weight, silence.most_closed_mouth(own, subject.mean_face))
     motion = motion_filters.smooth_exponential(motion, controls.smooth)
-    return _with_eyes(motion.reshape(n, 68, 3), subject, controls)
+    return with_eyes(motion.reshape(n, 68, 3), subject, controls)
 
 
-def _with_eyes(motion: np.ndarray, subject: Subject, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
-    """Blinks, in the landmarks [T, 68, 3] and as the eye openness [T] that the renderer is told."""
+def with_eyes(motion: np.ndarray, subject: Subject, controls: Controls, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Blinks, in the landmarks and as the eye openness that the renderer is told.
+
+    Args:
+      motion: [T, 68, 3]; changed in place with `blink_mode="video"`.
+      subject, controls: as `shape_motion`.
+      start: frame of the whole video that the motion begins with; blinks go by the whole video's clock.
+
+    Returns:
+      motion [T, 68, 3] and eye openness [T] float32.
+    """
     n = len(motion)
     opened, closed = np.quantile(subject.eye_openness[: subject.n_train], [OPEN_QUANTILE, CLOSED_QUANTILE])
     if controls.blink_mode == "video":
-        source = mirrored_indices(subject.n_train, n)
+        source = mirrored_indices(subject.n_train, start + n)[start:]
         motion[:, EYES] = subject.motion[source][:, EYES]
         return motion, subject.eye_openness[source].astype(np.float32)
     if controls.blink_mode == "period":
+        envelope = motion_filters.blink_envelope(start + n, controls.blink_period)[start:]
         motion, openness = motion_filters.inject_blinks(
-            motion.reshape(n, 204), float(opened), float(closed), controls.blink_period, mean_face=subject.mean_face
+            motion.reshape(n, 204),
+            float(opened),
+            float(closed),
+            controls.blink_period,
+            mean_face=subject.mean_face,
+            envelope=envelope,
         )
         return motion.reshape(n, 68, 3), openness
     return motion, np.full(n, opened, np.float32)

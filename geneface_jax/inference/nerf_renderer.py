@@ -17,6 +17,7 @@ from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
 from geneface_jax.inference.resize import resize
+from geneface_jax.inference.transparency import straight_rgba
 from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import fingerprint
 from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
@@ -98,6 +99,7 @@ class NerfRenderer:
         samples: int | None = None,
         fine_samples: int | None = None,
         say: Callable[[str], None] = print,
+        transparent: bool = False,
     ) -> Iterator[np.ndarray]:
         """Yields frames in order; one is in memory, and of its rays as many as `POINTS_PER_CHUNK` samples allow.
 
@@ -112,9 +114,10 @@ class NerfRenderer:
           size: pixels per side to render at; the size the person was trained at when None.
           samples, fine_samples: of the coarse and the fine pass; as trained when None.
           say: is told, before the first frame, how long one takes.
+          transparent: the person with an alpha channel, before no background; every frame is drawn twice for it.
 
         Yields:
-          uint8 [size, size, 3].
+          uint8 [size, size, 3], or [size, size, 4] RGBA (alpha not multiplied into the colours) when transparent.
         """
         del eye_openness, end_threshold
         subject = self.subject
@@ -124,10 +127,17 @@ class NerfRenderer:
         own = _picture(subject.background, size)
         pictures = subject.background if background is None else np.asarray(background)
         still = _picture(pictures, size) if pictures.ndim == 3 else None
+        black, white = (np.full((size, size, 3), level, np.float32) for level in (0.0, 1.0))
+        passes = 2 if transparent else 1
         for i, drive in enumerate(drives):
             shown = _picture(pictures[i], size) if still is None else still
             if i == 0:
-                say(slowness(seconds_per_frame(person, drive, size, own, shown), len(motion), size, person))
+                say(slowness(passes * seconds_per_frame(person, drive, size, own, shown), len(motion), size, person))
+            if transparent:
+                # What a pixel lets through of the background is how much brighter white makes it than black.
+                colour, over_white = (person.render(drive, size, own, shown) for shown in (black, white))
+                yield straight_rgba(colour, 1.0 - (over_white - colour).mean(-1), size)
+                continue
             yield np.round(np.clip(person.render(drive, size, own, shown), 0.0, 1.0) * 255.0).astype(np.uint8)
 
     def _drives(self, motion: np.ndarray, cameras: np.ndarray, body_cameras: np.ndarray) -> Iterator[Drive]:

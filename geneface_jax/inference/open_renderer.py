@@ -18,7 +18,7 @@ class Renderer(Protocol):
     subject: Subject
 
     def render(self, motion: np.ndarray, cameras: np.ndarray, eye_openness: np.ndarray, **options: Any) -> Iterator[np.ndarray]:
-        """Yields uint8 [size, size, 3] in order; arguments as `SubjectRenderer.render`."""
+        """Yields uint8 [size, size, 3], or with alpha [size, size, 4], in order; arguments as `SubjectRenderer.render`."""
 
 
 def open_renderer(parts: SubjectParts, *, step: int | None = None) -> Renderer:

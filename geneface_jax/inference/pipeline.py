@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE, load_audio
+from data_tools.video.encoder import check_output
 from geneface_jax.data.data_kind import kind_of, require_same
 from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.background import load_background
-from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.badge import with_badge
+from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.motion_controls import shape_motion
 from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH
-from geneface_jax.inference.open_renderer import open_renderer
+from geneface_jax.inference.open_renderer import Renderer, open_renderer
 from geneface_jax.inference.poses import orbit, pose_track
+from geneface_jax.inference.provenance import provenance_of, stamp
 from geneface_jax.inference.resize import resize
 from geneface_jax.inference.sampling_controls import sampling_options
 from geneface_jax.inference.silence import loudness
@@ -52,52 +55,183 @@ def infer(
     controls: Controls | None = None,
     *,
     progress: Progress | None = None,
+    debug: str | os.PathLike[str] | None = None,
 ) -> InferenceResult:
     """Makes a video of a trained person saying what is heard in a recording.
 
     Args:
       subject_dir: `SUBJECT` with `dataset/` (a light one is enough) and the networks that `subject_parts.find_parts` looks for.
       audio: speech in any audio or video file; may be longer than the training video.
-      out: the mp4 to write; it lasts as long as the audio, rounded up to a whole frame, and carries the audio itself.
+      out: the mp4 to write (with `bg="transparent"` a webm, or a folder of PNGs); it lasts as long as the audio, rounded up to a whole
+        frame, and carries the audio itself.
       controls: see `Controls`.
       progress: called after every frame.
+      debug: folder for everything between audio and video (`debug.write_intermediates`).
 
     Raises:
       InputError: a control out of range, a part of the subject missing, or audio that is missing, silent or shorter than 0.2 s.
     """
     controls = (controls or Controls()).validate()
-    out = Path(out)
-    if out.suffix.lower() != ".mp4":
-        raise InputError(f"--out is {out}; give a file name that ends in .mp4")
+    _check(Path(out), controls)
     parts = find_parts(subject_dir)
-    sampling = sampling_options(parts, controls)
+    sampling_options(parts, controls)
     samples = load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS)
-    subject_dir = Path(subject_dir)
-    subject = Subject.load(subject_dir / "dataset")
-    background = load_background(controls.bg, subject.size)
-    n_frames = -(-len(samples) * FPS // SAMPLE_RATE)
-    cameras = output_cameras(subject, n_frames, controls.pose)
+    return _make(open_person(parts), samples, audio, Path(out), controls, progress, debug)
 
+
+def infer_open(
+    person: OpenPerson,
+    audio: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    controls: Controls,
+    *,
+    progress: Progress | None = None,
+    debug: str | os.PathLike[str] | None = None,
+) -> InferenceResult:
+    """`infer` of a person whose networks are in memory; arguments and errors as there."""
+    controls.validate()
+    _check(Path(out), controls)
+    return _make(person, load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS), audio, Path(out), controls, progress, debug)
+
+
+def _make(
+    person: OpenPerson,
+    samples: np.ndarray,
+    audio: str | os.PathLike[str],
+    out: Path,
+    controls: Controls,
+    progress: Progress | None,
+    debug: str | os.PathLike[str] | None,
+) -> InferenceResult:
+    parts = person.parts
+    script = direct(person, samples, controls)
+    if debug is not None:
+        from geneface_jax.inference.debug import write_intermediates
+
+        write_intermediates(debug, person, samples, script, controls)
+    frames = perform(person, script, controls)
+    write_video(out, _counted(frames, script.frames, progress), audio, FPS, controls, alpha=controls.bg == TRANSPARENT)
+    if out.suffix.lower() == ".mp4":
+        stamp(out, provenance_of(parts, person.subject.meta))
+    return InferenceResult(out, script.frames / FPS, script.frames, f"{parts.speech}, {parts}")
+
+
+def _check(out: Path, controls: Controls) -> None:
+    check_output(out, controls, controls.bg == TRANSPARENT, ask_alpha="--bg transparent")
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenPerson:
+    """A person's networks in memory, ready to speak any number of times.
+
+    Attributes:
+      parts: which networks the subject folder holds.
+      subject: its dataset.
+      speech: audio to motion.
+      renderer: motion to pictures.
+    """
+
+    parts: SubjectParts
+    subject: Subject
+    speech: AudioToMotion
+    renderer: Renderer
+
+
+@dataclasses.dataclass(frozen=True)
+class Script:
+    """What a person does while speaking, T frames long.
+
+    Attributes:
+      predicted: [T, 204] motion as the networks predict it.
+      motion: [T, 68, 3] motion as it is drawn: `predicted` shaped by the controls.
+      eye_openness: [T].
+      cameras: [T, 4, 4] camera to world of the head as filmed; torso and background follow it.
+      head_cameras: [T, 4, 4] the same with the free viewpoint's swing.
+    """
+
+    predicted: np.ndarray
+    motion: np.ndarray
+    eye_openness: np.ndarray
+    cameras: np.ndarray
+    head_cameras: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        """T."""
+        return len(self.motion)
+
+
+def open_person(parts: SubjectParts) -> OpenPerson:
+    """Reads the networks of a subject folder.
+
+    Args:
+      parts: what `subject_parts.find_parts` found.
+
+    Raises:
+      InputError: a stage is damaged, or networks and dataset do not belong together.
+    """
+    subject = Subject.load(parts.folder / "dataset")
     speech = open_speech(parts, subject)
-    require_same(f"the {parts.speech} of {subject_dir}", speech.kind, "its dataset", kind_of(subject.meta))
-    features, f0 = audio_features_of(subject.meta, f"the dataset of {subject_dir}").compute(samples, n_frames)
+    require_same(f"the {parts.speech} of {parts.folder}", speech.kind, "its dataset", kind_of(subject.meta))
+    return OpenPerson(parts, subject, speech, open_renderer(parts))
+
+
+def direct(person: OpenPerson, samples: np.ndarray, controls: Controls) -> Script:
+    """Decides what a person does while a recording is heard.
+
+    Args:
+      person: who speaks.
+      samples: [n] the recording at 16 kHz, in -1..1.
+      controls: validated.
+
+    Raises:
+      InputError: HuBERT's weights are missing, other features than the dataset's, or a pose range outside the video.
+    """
+    n_frames = -(-len(samples) * FPS // SAMPLE_RATE)
+    subject, speech, folder = person.subject, person.speech, person.parts.folder
+    cameras = output_cameras(subject, n_frames, controls.pose)
+    features, f0 = audio_features_of(subject.meta, f"the dataset of {folder}").compute(samples, n_frames)
     if features.shape[1] != subject.audio_features.shape[1]:
         raise InputError(
-            f"the dataset of {subject_dir} has audio features of {subject.audio_features.shape[1]} channels but these have "
+            f"the dataset of {folder} has audio features of {subject.audio_features.shape[1]} channels but these have "
             f"{features.shape[1]}: use the same audio model, for HuBERT the large one where the dataset has 1024"
         )
-    motion = speech.predict(features, f0, temperature=controls.temperature, seed=controls.seed, mouth_amp=controls.mouth_amp)
+    predicted = speech.predict(features, f0, temperature=controls.temperature, seed=controls.seed, mouth_amp=controls.mouth_amp)
     # A mouth that the network has already moved as asked is not scaled again.
     shaping = dataclasses.replace(controls, mouth_amp=UNCHANGED_MOUTH) if speech.follows_mouth_amp else controls
-    motion, eye_openness = shape_motion(motion, subject, shaping, loudness(samples, n_frames))
+    motion, eye_openness = shape_motion(predicted, subject, shaping, loudness(samples, n_frames))
+    return Script(predicted, motion, eye_openness, cameras, orbit(cameras, controls.orbit))
 
-    renderer = open_renderer(parts)
-    # Torso and background are pictures: they keep the view they were filmed from, and a head that turns on its spot stays over its neck.
-    swung = orbit(cameras, controls.orbit)
-    frames = renderer.render(motion, swung, eye_openness, background=background, torso_cameras=cameras, **sampling)
+
+def perform(person: OpenPerson, script: Script, controls: Controls) -> Generator[np.ndarray, None, None]:
+    """Draws a script, one frame at a time.
+
+    Torso and background are pictures: they keep the view they were filmed from, and a head that turns on its spot stays over its neck.
+
+    Yields:
+      uint8 [size, size, 3], or [size, size, 4] RGBA with `bg="transparent"`.
+
+    Raises:
+      InputError: at the first frame; a control that the person's renderer does not have, or a background that is no picture.
+    """
+    subject = person.subject
+    sampling = sampling_options(person.parts, controls)
+    transparent = controls.bg == TRANSPARENT
+    background = None if transparent else load_background(controls.bg, subject.size)
+    alpha = {"transparent": True} if transparent else {}
+    drawn = person.renderer.render(
+        script.motion,
+        script.head_cameras,
+        script.eye_openness,
+        background=background,
+        torso_cameras=script.cameras,
+        **sampling,
+        **alpha,
+    )
     size = controls.size or subject.size
-    write_video(out, _finish(frames, size, n_frames, progress), audio, FPS, controls)
-    return InferenceResult(out, n_frames / FPS, n_frames, f"{parts.speech}, {parts}")
+    for frame in drawn:
+        frame = resize(frame, size, size)
+        yield with_badge(frame) if controls.badge == "corner" else frame
 
 
 def open_speech(parts: SubjectParts, subject: Subject) -> AudioToMotion:
@@ -120,8 +254,8 @@ def output_cameras(subject: Subject, n_frames: int, pose: str) -> np.ndarray:
     return pose_track(source, n_frames, pose)
 
 
-def _finish(frames: Iterable[np.ndarray], size: int, n_frames: int, progress: Progress | None) -> Iterator[np.ndarray]:
+def _counted(frames: Iterable[np.ndarray], n_frames: int, progress: Progress | None) -> Iterator[np.ndarray]:
     for i, frame in enumerate(frames):
-        yield resize(frame, size, size)
+        yield frame
         if progress is not None:
             progress(i + 1, n_frames)

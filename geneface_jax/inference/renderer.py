@@ -23,6 +23,7 @@ from geneface_jax.inference.backdrop import Backdrop
 from geneface_jax.inference.enlarger import Enlarger
 from geneface_jax.inference.resize import resize
 from geneface_jax.inference.subject_parts import TORSO_OF
+from geneface_jax.inference.transparency import straight_rgba, without_background
 from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import head_fingerprint
 from geneface_jax.models.build import build_head, build_torso
@@ -111,6 +112,7 @@ class SubjectRenderer:
         size: int | None = None,
         batch: int | None = None,
         single_pass: bool | None = None,
+        transparent: bool = False,
     ) -> Iterator[np.ndarray]:
         """Yields frames in order. At most two batches are in memory: while one is handed out, the next is being rendered.
 
@@ -127,9 +129,10 @@ class SubjectRenderer:
           batch: frames per call; what suits the device when None.
           single_pass: evaluate all samples of a batch at once instead of in rounds (see `rendering.frame`); what suits the device when
             None.
+          transparent: head and torso with the alpha channel that they have together, before no background.
 
         Yields:
-          uint8 [size, size, 3].
+          uint8 [size, size, 3], or [size, size, 4] RGBA (alpha not multiplied into the colours) when transparent.
         """
         subject, model = self.subject, self.head_config.model
         wanted = size or subject.size
@@ -141,7 +144,9 @@ class SubjectRenderer:
         condition = windows(normalised, model.condition_window, model.get("condition_frames", 1))
         eye_openness = np.asarray(eye_openness, np.float32)
         poses = scene_pose(cameras)
-        backdrop = self._backdrop(motion, cameras if torso_cameras is None else torso_cameras, background, size)
+        # An enlarger has only seen people before a background: its own is put behind, and taken away from what it made.
+        behind = np.zeros_like(subject.background) if transparent and self.enlarger is None else background
+        backdrop = self._backdrop(motion, cameras if torso_cameras is None else torso_cameras, behind, size)
         pending = None
         for first in range(0, len(condition), batch):
             # The last batch is filled up with its last frame, so that it has the shape of the others.
@@ -149,10 +154,10 @@ class SubjectRenderer:
             numbers = range(first, min(first + batch, len(condition)))
             ready = heads.start(poses[chosen], jnp.asarray(condition[chosen]), jnp.asarray(eye_openness[chosen]))
             if pending is not None:
-                yield from self._finish(heads, pending, backdrop, wanted)
+                yield from self._finish(heads, pending, backdrop, wanted, transparent)
             pending = ready, numbers
         if pending is not None:
-            yield from self._finish(heads, pending, backdrop, wanted)
+            yield from self._finish(heads, pending, backdrop, wanted, transparent)
 
     def _backdrop(self, motion: np.ndarray, cameras: np.ndarray, background: np.ndarray | None, size: int) -> Backdrop:
         subject, conditions = self.subject, None
@@ -162,17 +167,34 @@ class SubjectRenderer:
         pictures = subject.background if background is None else np.asarray(background)
         return Backdrop(self.torso, self.torso_params, conditions, pictures, size)
 
-    def _finish(self, heads: _HeadBatches, pending: tuple[Any, range], backdrop: Backdrop, size: int) -> Iterator[np.ndarray]:
-        """Yields a batch as uint8 [size, size, 3]."""
+    def _finish(
+        self, heads: _HeadBatches, pending: tuple[Any, range], backdrop: Backdrop, size: int, transparent: bool
+    ) -> Iterator[np.ndarray]:
+        """Yields a batch as `render` does."""
         started, numbers = pending
         out = heads.finish(started)
         for i, number in enumerate(numbers):
-            picture = _over(out.rgb[i], out.alpha[i], backdrop.paint(number, out.rgb[i], out.alpha[i]))
+            behind, torso_alpha = backdrop.paint(number, out.rgb[i], out.alpha[i])
+            picture = _over(out.rgb[i], out.alpha[i], behind)
             if self.enlarger is not None:
                 picture = self.enlarger(picture)
+            if transparent:
+                yield self._with_alpha(picture, 1.0 - (1.0 - out.alpha[i]) * (1.0 - torso_alpha), size)
+                continue
             pixels = np.asarray(_levels(picture))
             side = math.isqrt(pixels.size // 3)
             yield resize(pixels.reshape(side, side, 3), size, size)
+
+    def _with_alpha(self, picture: jax.Array, alpha: jax.Array, size: int) -> np.ndarray:
+        """uint8 [size, size, 4] of a frame and its opacity [n * n], which is half as fine where an enlarger made the frame."""
+        colour, opacity = np.asarray(picture, np.float32), np.asarray(alpha, np.float32)
+        side, fine = math.isqrt(opacity.size), math.isqrt(colour.size // 3)
+        colour, opacity = colour.reshape(fine, fine, 3), opacity.reshape(side, side)
+        if self.enlarger is not None:
+            opacity = np.asarray(jax.image.resize(opacity, (fine, fine), "linear"))
+            own = resize(self.subject.background, fine, fine).astype(np.float32) / 255.0
+            colour = without_background(np.clip(colour, 0.0, 1.0), opacity, own)
+        return straight_rgba(colour, opacity, size)
 
 
 def _occupied(name: str, checkpoint: checkpoints.Checkpoint) -> jax.Array:

@@ -1,7 +1,8 @@
 """Checkpoints: orbax behind a handful of functions; nobody else imports it.
 
 A work folder holds `checkpoints/<step>/` with two items: `state`, a dict of arrays (`params`, `opt_state`, ...; one copy, no device
-axis), and `meta` (step, metrics, config). Orbax writes a step under a temporary name and renames it, so a killed save is never listed.
+axis), and `meta` (step, metrics, config, run), and a `manifest.json` of their files. A step is written under a temporary name and renamed
+when all of it is on the disk, so a killed save is never listed; what was damaged later is found by its manifest.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from geneface_jax.errors import InputError
-from geneface_jax.io import configs, files
+from geneface_jax.io import configs, files, manifest
 
 FOLDER = "checkpoints"
 
@@ -51,6 +52,49 @@ def steps(workdir: str | os.PathLike) -> list[int]:
     return sorted(int(path.name) for path in whole)
 
 
+def damage(workdir: str | os.PathLike, step: int) -> str | None:
+    """What is wrong with a listed step, as half a sentence; None when it is whole.
+
+    A step with a manifest is compared with it byte for byte; one from before there were manifests is read as a trial.
+    """
+    path = _step_path(workdir, step)
+    if (path / manifest.MANIFEST).is_file():
+        return manifest.damage(path)
+    try:
+        read_meta(workdir, step)
+        _read(path, _tree_on_disk(path))
+    except Exception as error:  # orbax and tensorstore raise a dozen kinds
+        return f"it can't be read ({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
+    return None
+
+
+def set_aside_damaged(workdir: str | os.PathLike) -> list[str]:
+    """Renames the newest steps of a run to `<step>.damaged`, as long as they are damaged; for the process that writes the folder.
+
+    Returns:
+      a sentence for each.
+    """
+    told = []
+    for step in reversed(steps(workdir)):
+        wrong = damage(workdir, step)
+        if wrong is None:
+            break
+        path = _step_path(workdir, step)
+        aside = path.with_name(f"{step}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+        told.append(f"the checkpoint of step {step} is damaged, {wrong}: set aside as {aside.name}, the newest whole one is used")
+    return told
+
+
+def clear_partial(workdir: str | os.PathLike) -> None:
+    """Deletes what killed saves and deletions left behind; for the process that writes the folder, before it saves."""
+    folder = Path(workdir) / FOLDER
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name.endswith((".partial", ".dropped", ".old")) or ".orbax-checkpoint-tmp" in path.name:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def best_step(workdir: str | os.PathLike, tag: str, mode: str) -> int | None:
     """The step whose evaluation scalar `tag` is best (`mode` is "min" or "max"); None when no step was evaluated."""
     if mode not in ("min", "max"):
@@ -70,16 +114,19 @@ def save(
     *,
     keep: int | None = None,
     best: tuple[str, str] | None = None,
+    milestones_every: int = 0,
 ) -> Path:
-    """Writes a checkpoint and drops old ones; a step that is already there is replaced.
+    """Writes a checkpoint and drops old ones; a step that is already there is replaced. Only one process of a run may call it.
 
     Args:
       workdir: the work folder.
       step: updates done.
       state: dict of arrays.
-      meta: `config` (ConfigDict or plain dict) and `metrics` (tag -> number); `step` is added.
+      meta: `config` (ConfigDict or plain dict), `metrics` (tag -> number) and, of a run that may be resumed, `run` (where it stands: plain
+        JSON); `step` is added.
       keep: how many of the newest steps stay; None keeps all.
       best: (tag, "min" | "max"); the step best by it stays too.
+      milestones_every: steps that it divides stay for ever; 0 is none.
 
     Returns:
       the step's folder.
@@ -91,14 +138,20 @@ def save(
         "step": int(step),
         "metrics": {tag: float(value) for tag, value in meta.get("metrics", {}).items()},
         "config": configs.to_json(config) if isinstance(config, ConfigDict) else dict(config),
+        **({"run": dict(meta["run"])} if "run" in meta else {}),
     }
     folder = _step_path(workdir, step)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     state = jax.tree.map(np.asarray, jax.device_get(dict(state)))
-    with _open() as checkpointer:
-        checkpointer.save(folder, ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(record)), force=True)
+
+    def fill(partial: Path) -> None:
+        with _open() as checkpointer:
+            items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(record))
+            checkpointer.save(partial, items, force=True)
+        manifest.write(partial)
+
+    files.write_folder(folder, fill)
     if keep is not None:
-        _drop_old(workdir, keep, best)
+        _drop_old(workdir, keep, best, milestones_every)
     return folder
 
 
@@ -116,10 +169,11 @@ def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str
       drop: collections left on disk.
 
     Raises:
-      InputError: there is no (such) checkpoint.
+      InputError: there is no (such) checkpoint, or it is damaged.
     """
     step = _which(workdir, step)
     path = _step_path(workdir, step)
+    _require_whole(workdir, step)
     tree = {name: value for name, value in _tree_on_disk(path).items() if name not in drop}
     state = jax.tree.map(_widen, _read(path, tree))
     meta = read_meta(workdir, step)
@@ -138,10 +192,11 @@ def read_arrays(workdir: str | os.PathLike, step: int | None = None, *, widen: b
       (`collection/module/.../array` -> array, step).
 
     Raises:
-      InputError: there is no (such) checkpoint.
+      InputError: there is no (such) checkpoint, or it is damaged.
     """
     step = _which(workdir, step)
     path = _step_path(workdir, step)
+    _require_whole(workdir, step)
     arrays = named(_read(path, _tree_on_disk(path)))
     return {name: _widen(value) if widen else value for name, value in arrays.items()}, step
 
@@ -202,16 +257,31 @@ def _which(workdir: str | os.PathLike, step: int | None) -> int:
     return step
 
 
+def _require_whole(workdir: str | os.PathLike, step: int) -> None:
+    wrong = manifest.damage(_step_path(workdir, step))
+    if wrong is not None:
+        others = [str(other) for other in steps(workdir) if other != step]
+        way_out = f"delete that folder to use step {others[-1]}" if others else "train again, or copy it anew from where it came"
+        raise InputError(f"the checkpoint {Path(workdir) / FOLDER / str(step)} is damaged, {wrong}: {way_out}.")
+
+
 def _step_path(workdir: str | os.PathLike, step: int) -> Path:
     return (Path(workdir) / FOLDER / str(step)).absolute()
 
 
 def _open() -> Any:
-    """An orbax checkpointer for a step folder."""
+    """An orbax checkpointer for a step folder, which works alone: it waits for no other process of a run on many hosts."""
     import orbax.checkpoint as ocp
 
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports every save at INFO; only its warnings matter to a user
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), meta=ocp.JsonCheckpointHandler()))
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}")
+    handlers = {
+        "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+        "meta": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    }
+    composite = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=alone), **handlers)
+    return ocp.Checkpointer(composite, multiprocessing_options=alone)
 
 
 def _tree_on_disk(path: Path) -> dict[str, Any]:
@@ -231,15 +301,21 @@ def _read(path: Path, tree: Any) -> Any:
         return checkpointer.restore(path, args=ocp.args.Composite(state=what))["state"]
 
 
-def _drop_old(workdir: str | os.PathLike, keep: int, best: tuple[str, str] | None) -> None:
+def _drop_old(workdir: str | os.PathLike, keep: int, best: tuple[str, str] | None, milestones_every: int) -> None:
     found = steps(workdir)
     stays = set(found[-max(keep, 1) :])
     if best is not None:
         best_found = best_step(workdir, *best)
         stays |= set() if best_found is None else {best_found}
+    if milestones_every > 0:
+        stays |= {step for step in found if step % milestones_every == 0}
     for step in found:
         if step not in stays:
-            shutil.rmtree(Path(workdir) / FOLDER / str(step))
+            path = _step_path(workdir, step)
+            # Renamed first: a deletion that is killed half way must not look like a checkpoint.
+            dropped = path.with_name(f".{step}.dropped")
+            os.replace(path, dropped)
+            shutil.rmtree(dropped, ignore_errors=True)
 
 
 def named(tree: Any) -> dict[str, Any]:

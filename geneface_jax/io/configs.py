@@ -21,6 +21,17 @@ from geneface_jax.io import files
 
 CONFIG_FILE = "config.json"
 
+TRAIN_DEFAULTS = {
+    # Checkpoints of steps that this divides are kept for ever; 0 keeps none for that reason.
+    "milestones_every": 0,
+    # A loss that is no longer finite sends the run back to its last checkpoint at `return_rate` of its learning rates, so many times.
+    "returns": 3,
+    "return_rate": 0.5,
+    # Shell patterns on names of parameters (`params/position_encoder/*`) that stay as they are.
+    "freeze": (),
+}
+"""Keys of `config.train` that every stage has and its config file need not name."""
+
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -61,7 +72,15 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
         config = module.get_config(variant) if variant else module.get_config()
     except (KeyError, ValueError) as error:
         raise InputError(f"{name} can't be made into a config: {error}.") from error
-    return override(config.copy_and_resolve_references(), overrides)
+    config = config.copy_and_resolve_references()
+    if "train" in config:
+        config.train = train_plan(config)
+    return override(config, overrides)
+
+
+def train_plan(config: ConfigDict) -> ConfigDict:
+    """`config.train`, with the defaults for the keys it does not name."""
+    return ConfigDict({**config.train.to_dict(), **{key: value for key, value in TRAIN_DEFAULTS.items() if key not in config.train}})
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
@@ -93,10 +112,14 @@ def keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+def leaves(config: ConfigDict) -> dict[str, Any]:
+    """Every leaf's value by its dotted name."""
+    return {key: _get(config, key) for key in keys(config)}
+
+
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """Dotted leaves that differ, as `key: old -> new`."""
-    old_leaves = {key: _get(old, key) for key in keys(old)}
-    new_leaves = {key: _get(new, key) for key in keys(new)}
+    old_leaves, new_leaves = leaves(old), leaves(new)
     names = list(dict.fromkeys([*old_leaves, *new_leaves]))
     absent = "absent"
     return [

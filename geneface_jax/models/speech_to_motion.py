@@ -28,6 +28,7 @@ def generate(
     temperature: float,
     postnet: tuple[CNNPostNet, dict[str, Any]] | None = None,
     voice: Voice | None = None,
+    start: int = 0,
 ) -> np.ndarray:
     """Speech -> motion in network space.
 
@@ -39,6 +40,7 @@ def generate(
       temperature: scale of the prior noise; 0 gives the most likely motion.
       postnet: (module, variables) applied to the VAE's output, or None.
       voice: of the audio, batch size 1; a pitch-aware VAE needs it, others do not look at it.
+      start: video frame, a multiple of 4, that the audio begins with where it is a part of a longer recording: the noise is that moment's.
 
     Returns:
       [T, 204] float32.
@@ -50,7 +52,7 @@ def generate(
     if voice is not None:
         f0, blink = (_filled(values, length) for values, length in ((voice.f0, 2 * padded), (voice.blink, padded)))
         voice = dataclasses.replace(voice, f0=f0, blink=blink)
-    motion = _generate(network, variables, np.concatenate([audio[: 2 * frames], tail])[None], rng, temperature, voice)
+    motion = _generate(network, variables, np.concatenate([audio[: 2 * frames], tail])[None], rng, temperature, voice, start // STRIDE)
     if postnet is not None:
         motion = _refine(*postnet, motion)
     return np.asarray(motion[0, :frames])
@@ -77,9 +79,15 @@ def _filled(values: jax.Array, length: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _generate(
-    network: Audio2Motion, variables: dict[str, Any], audio: jax.Array, rng: jax.Array, temperature: jax.Array, voice: Voice | None
+    network: Audio2Motion,
+    variables: dict[str, Any],
+    audio: jax.Array,
+    rng: jax.Array,
+    temperature: jax.Array,
+    voice: Voice | None,
+    start: jax.Array,
 ) -> jax.Array:
-    noise = position_noise(rng, 0, audio.shape[1] // (2 * STRIDE), network.latent)[None]
+    noise = position_noise(rng, start, audio.shape[1] // (2 * STRIDE), network.latent)[None]
     return network.apply(variables, audio, temperature * noise, voice, method=Audio2Motion.generate)
 
 

@@ -1,11 +1,13 @@
-"""Everything that knows about devices: pmap, replication, the gradient mean.
+"""Everything that knows about devices: pmap, replication, shares of a batch, the gradient mean.
 
-`pmap` is jit + shard_map underneath since JAX 0.9.2; keeping it in this one file is what makes a later move cheap.
+`pmap` is jit + shard_map underneath since JAX 0.9.2; keeping it in this one file is what makes a later move cheap. In a run on many hosts
+every process maps over its own devices, and the axis spans all of them: means and item numbers are global, arrays handed in and out local.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,18 +16,56 @@ import numpy as np
 from flax import jax_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from geneface_jax.errors import InputError
+
 AXIS = "devices"
 """Name of the mapped axis inside a training step."""
 
+_most: int | None = None
+
+
+@contextlib.contextmanager
+def limited(most: int | None) -> Iterator[None]:
+    """Inside, only the first `most` devices of a process are used (None: all); for `--devices`, tests and benches.
+
+    Raises:
+      InputError: the process has fewer.
+    """
+    global _most
+    if most is not None and not 1 <= most <= jax.local_device_count():
+        raise InputError(f"--devices is {most}; this process has {jax.local_device_count()} {jax.default_backend()} device(s).")
+    before, _most = _most, most
+    try:
+        yield
+    finally:
+        _most = before
+
+
+def local() -> list[jax.Device]:
+    """This process's devices that a training step is spread over."""
+    return jax.local_devices()[:_most]
+
 
 def count() -> int:
-    """Number of devices a training step is spread over."""
-    return jax.local_device_count()
+    """Number of devices, of all processes, that a training step is spread over."""
+    return len(local()) * jax.process_count()
 
 
 def mean(tree: Any) -> Any:
     """Averages a pytree over devices (gradients, metrics, batch statistics); only inside a mapped step."""
     return jax.lax.pmean(tree, AXIS)
+
+
+def mean_where_mapped(x: jax.Array) -> jax.Array:
+    """The mean over devices inside a mapped step, `x` itself outside one.
+
+    The denominator of a masked mean must go through this: a mean over devices of (sum of a share / mean count of all shares) is the mean
+    over the whole batch, while a mean of the shares' own means would weigh an item by how few others its device has.
+    """
+    try:
+        return jax.lax.pmean(x, AXIS)
+    except NameError:  # no such axis
+        return x
 
 
 def index() -> jax.Array:
@@ -39,17 +79,17 @@ def global_indices(share: int) -> jax.Array:
 
 
 def replicate(tree: Any) -> Any:
-    """Copies a pytree to every device (adds the leading device axis).
+    """Copies a pytree to every device of this process (adds the leading device axis).
 
     Laid out exactly as `parallel_step` returns its state (mesh, axis name): otherwise the second step would be traced and compiled anew,
     as it is after `flax.jax_utils.replicate`.
     """
-    sharding = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec(AXIS))
+    sharding = _sharding()
 
     def copies(x: Any) -> jax.Array:
         one = np.asarray(x)
         one = one.astype(jax.dtypes.canonicalize_dtype(one.dtype), copy=False)[None]
-        return jax.make_array_from_callback((count(), *one.shape[1:]), sharding, lambda index: one)
+        return jax.make_array_from_callback((len(local()), *one.shape[1:]), sharding, lambda index: one)
 
     return jax.tree.map(copies, tree)
 
@@ -60,20 +100,33 @@ def unreplicate(tree: Any) -> Any:
 
 
 def shard(batch: Any) -> Any:
-    """Splits the leading axis of every array over the devices: [B, ...] -> [D, B/D, ...].
+    """This process's part of a global batch, split over its devices: [B, ...] -> [D, B/N, ...] with D devices here and N in all.
 
     Raises:
-      ValueError: the number of devices does not divide B.
+      InputError: the number of devices does not divide B.
     """
-    n = count()
+    n, here = count(), len(local())
+    first = jax.process_index() * here
 
     def split(x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
         if x.shape[0] % n:
-            raise ValueError(f"a batch of {x.shape[0]} can't be split over {n} devices; make the batch a multiple of {n}")
-        return x.reshape(n, x.shape[0] // n, *x.shape[1:])
+            raise InputError(
+                f"a batch of {x.shape[0]} can't be split over {n} devices: make the batch a multiple of {n}, or give --devices."
+            )
+        return x.reshape(n, x.shape[0] // n, *x.shape[1:])[first : first + here]
 
     return jax.tree.map(split, batch)
+
+
+def put(batch: Any) -> Any:
+    """`shard`, with the shares on their devices already: done ahead in a thread, it costs the step nothing."""
+    return jax.device_put(shard(batch), _sharding())
+
+
+def put_everywhere(tree: Any) -> Any:
+    """A small pytree on every device of this process without a device axis: what `parallel_step` takes as rng and step."""
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
 def parallel_step(step_fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,4 +134,21 @@ def parallel_step(step_fn: Callable[..., Any]) -> Callable[..., Any]:
 
     The state's buffers are donated.
     """
-    return jax.pmap(step_fn, axis_name=AXIS, in_axes=(0, 0, 0, None, None), donate_argnums=(0,))
+    # pmap numbers the devices of many processes itself; a list of them is only for a part of one process.
+    chosen = None if _most is None else local()
+    return jax.pmap(step_fn, axis_name=AXIS, in_axes=(0, 0, 0, None, None), donate_argnums=(0,), devices=chosen)
+
+
+def memory() -> dict[str, float]:
+    """Memory of the fullest device of this process, in GB, by TensorBoard tag; empty where the backend does not tell (CPU)."""
+    found = [stats for device in local() if (stats := device.memory_stats())]
+    names = {"memory/device_in_use_gb": "bytes_in_use", "memory/device_peak_gb": "peak_bytes_in_use"}
+    return {tag: max(stats.get(key, 0) for stats in found) / 1e9 for tag, key in names.items()} if found else {}
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(local()), (AXIS,))
+
+
+def _sharding() -> NamedSharding:
+    return NamedSharding(_mesh(), PartitionSpec(AXIS))

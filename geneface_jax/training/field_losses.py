@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from geneface_jax.training.devices import mean_where_mapped
+
 
 def psnr(mse: jax.Array) -> jax.Array:
     """Peak signal-to-noise ratio in dB of a mean squared error on [0, 1] colours."""
@@ -12,8 +14,8 @@ def psnr(mse: jax.Array) -> jax.Array:
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of values [N] where mask [N] is 1; 0 where it is 1 nowhere."""
-    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+    """Mean of values [N] where mask [N] is 1; 0 where it is 1 nowhere. Inside a mapped step its mean over devices is the batch's mean."""
+    return jnp.sum(values * mask) / jnp.maximum(mean_where_mapped(jnp.sum(mask)), 1.0)
 
 
 def opacity_entropy(alpha: jax.Array) -> jax.Array:

@@ -1,13 +1,15 @@
 """The one training loop. Read it from top to bottom.
 
 A run is a work folder: the same call makes it, resumes it, or finds it done. Everything an update depends on is a function of
-(config, step, state), so a run that was stopped and resumed ends in the same bits as one that was not.
+(config, step, state), so a run that was stopped, killed or sent back and resumed ends in the same bits as one that was not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,39 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from geneface_jax.errors import InputError
-from geneface_jax.io import checkpoints, configs, restore
-from geneface_jax.training import devices
+from geneface_jax.io import checkpoints, config_changes, configs, disk, restore
+from geneface_jax.io.checkpoint_writer import CheckpointWriter
+from geneface_jax.training import devices, hosts
+from geneface_jax.training.frozen import with_frozen
+from geneface_jax.training.guards import NotFiniteError, Returns, finite_means, with_rates
 from geneface_jax.training.interrupts import Interrupts
-from geneface_jax.training.prefetch import prefetch
-from geneface_jax.training.progress import Clock, Progress, duration
-from geneface_jax.training.stage import Metrics, Stage
+from geneface_jax.training.norms import with_norms
+from geneface_jax.training.prefetch import Prefetch
+from geneface_jax.training.profile import Profile
+from geneface_jax.training.progress import duration
+from geneface_jax.training.run_log import RunLog
+from geneface_jax.training.stage import Metrics, Stage, State
 from geneface_jax.training.stages import get_stage
-from geneface_jax.training.summaries import Summaries
+
+RUN_AHEAD = 2
+"""Updates handed to the devices before one is waited for: none idles, and a signal is answered at once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a run begins with where there is nothing to resume, and how strictly that and a resume are taken.
+
+    Attributes:
+      init: another run's work folder, whose parameters it takes; None begins with random ones.
+      codes: what becomes of that run's appearance codes, "keep" or "mean".
+      moves: (old, new) prefixes of names, where `init` is of another stage; none takes every tensor by its own name.
+      mode: "strict" or "lenient". `io.restore` has the rules of all four.
+    """
+
+    init: str | os.PathLike | None = None
+    codes: str = "keep"
+    moves: Sequence[tuple[str, str]] = ()
+    mode: str = restore.STRICT
 
 
 def train(
@@ -33,158 +59,164 @@ def train(
     stage: Stage | None = None,
     init: str | os.PathLike | None = None,
     codes: str = "keep",
+    moves: Sequence[tuple[str, str]] = (),
     restore_mode: str = restore.STRICT,
+    profile: int = 0,
+    remake: Callable[[ConfigDict], Stage] = get_stage,
 ) -> Path:
-    """Trains one stage up to `config.train.steps` updates, from the newest checkpoint in `workdir` if there is one.
+    """Trains one stage up to `config.train.steps` updates, from the newest whole checkpoint in `workdir` if there is one.
 
     Reads `config.seed`, `config.stage` and `config.train`: `steps`; `log_every`, `eval_every`, `save_every` (in updates, 0 = only at
-    the end); `keep` (how many of the newest checkpoints stay beside the best).
+    the end); `keep` (how many of the newest checkpoints stay beside the best), and what `io.configs.TRAIN_DEFAULTS` explains.
 
     Args:
       config: the resolved config.
       workdir: the work folder (docs/file-formats.md); made when absent.
       stage: the stage, when it isn't to be made from `config.stage`.
-      init: another run's work folder whose parameters this one begins with; of no effect on a run that is resumed.
-      codes: what becomes of that run's appearance codes, "keep" or "mean" (`io.restore`).
-      restore_mode: "strict" or "lenient", for resuming and for `init` (`io.restore`).
+      init, codes, moves, restore_mode: see `Start`.
+      profile: how many updates to record (`training.profile`).
+      remake: makes the stage from a config; again, at a lower rate, after a loss broke.
 
     Returns:
       the work folder.
 
     Raises:
-      InputError: bad data, a checkpoint of another config, or a loss that is no longer finite (the step and the last checkpoint are named).
+      InputError: bad data, a checkpoint or config that does not fit, a full disk, or a loss that breaks again and again.
       SystemExit: 143 after SIGTERM, 130 after SIGINT; a checkpoint was saved first.
     """
-    workdir = Path(workdir)
+    workdir, start = Path(workdir), Start(init, codes, moves, restore_mode)
+    if hosts.is_writer():
+        disk.require_writable(workdir)
+    plan = configs.train_plan(config)
+    returns = Returns(workdir, plan.returns, plan.return_rate)
+    stage = remake(with_rates(config, config, returns.rate)) if stage is None or returns.rate != 1.0 else stage
+    while True:
+        log = RunLog(stage, plan.steps, speaks=hosts.is_writer())
+        try:
+            with hosts.explained():
+                return _go(with_rates(stage.config, config, 1.0), plan, workdir, stage, start, profile, log)
+        except NotFiniteError as broken:
+            log.say(returns.note(broken, config, write=hosts.is_writer()))
+        finally:
+            log.close()
+        stage = remake(with_rates(config, config, returns.rate))
 
-    # ------------------------------------------------------------------ the stage and its folder
-    stage = stage or get_stage(config)
-    config = stage.config  # the stage may have filled in what only the data knows
-    plan = config.train
-    progress = Progress(config.stage, plan.steps, stage.unit)
+
+def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start: Start, profile: int, log: RunLog) -> Path:
+    """One attempt, from the newest checkpoint to the end. `config` is what is recorded: with full rates, and what the stage filled in."""
+    writes = hosts.is_writer()
+
+    # ------------------------------------------------------------------ 1. what is there already
+    for sentence in checkpoints.set_aside_damaged(workdir) if writes else ():
+        log.say(sentence)
+    hosts.wait_for_all("damaged checkpoints are set aside")
     done = checkpoints.steps(workdir)
     if done and done[-1] >= plan.steps:
-        progress.say(f"{workdir} is already at step {done[-1]} of {plan.steps}")
+        log.say(f"{workdir} is already at step {done[-1]} of {plan.steps}")
         return workdir
 
-    # ------------------------------------------------------------------ state: 1. a fresh one; 2. over it the newest checkpoint, or
-    # where there is none what another run has learnt (io.restore has the rules)
+    # ------------------------------------------------------------------ 2. state: a fresh one; over it the newest checkpoint, or where
+    # there is none what another run has learnt (io.restore has the rules)
     seed = jax.random.key(config.seed)
-    state = stage.init(jax.random.fold_in(seed, 0))
-    step_seed = jax.random.fold_in(seed, 1)
-    first = 0
+    state, first = _begin(stage.init(jax.random.fold_in(seed, 0)), workdir, bool(done), start, log)
     if done:
-        state, first, skipped = restore.resume(workdir, state, mode=restore_mode)
-        progress.say(f"goes on from step {first} in {workdir}")
-        _note_skipped(skipped, progress)
-        _note_changes(config, workdir, progress)
-    elif init is not None:
-        state, origin, skipped = restore.warm_start(init, state, mode=restore_mode, codes=codes)
-        progress.say(f"begins with the parameters of step {origin} of {init}")
-        _note_skipped(skipped, progress)
-    configs.save(config, workdir)
+        for sentence in config_changes.require_resumable(workdir, config, lenient=start.mode == restore.LENIENT):
+            log.say(sentence)
+    if writes:
+        configs.save(config, workdir)
     data = stage.data()
 
-    # ------------------------------------------------------------------ to the devices
-    state = devices.replicate(state)
-    data = devices.replicate(data)
-    step_fn = devices.parallel_step(stage.train_step)
-    batches = prefetch(lambda step: devices.shard(stage.host_batch(step)), first, plan.steps)
+    # ------------------------------------------------------------------ 3. to the devices
+    state, data = devices.replicate(state), devices.replicate(data)
+    step_fn = devices.parallel_step(with_norms(with_frozen(stage.train_step, plan.freeze)))
+    step_seed, fold_in = devices.put_everywhere(jax.random.fold_in(seed, 1)), jax.jit(jax.random.fold_in)
 
-    summaries = Summaries(workdir, first, getattr(stage, "charts", {}))
-    clock = Clock()
+    def inputs(step: int) -> tuple[Any, jax.Array, jax.Array]:
+        """(batch, rng, number) of an update, all of them on the devices before it is their turn."""
+        number = devices.put_everywhere(np.int32(step))
+        return devices.put(stage.host_batch(step)), fold_in(step_seed, number), number
+
+    batches = Prefetch(inputs, first, plan.steps, stalled=log.stalled)
+    writer = CheckpointWriter(workdir, keep=plan.keep, best=stage.best, milestones_every=plan.milestones_every, enabled=writes)
+    recording = Profile(workdir, profile if writes else 0, first)
+    log.begin(workdir, first, config)
     remarks = getattr(stage, "remarks", lambda means: ())
     pending: list[Metrics] = []
-    evaluated: dict[str, float] = {}
     started = time.perf_counter()
-    progress.say(f"{plan.steps - first} steps on {devices.count()} {jax.default_backend()} device(s); the first one compiles")
+    log.say(f"{plan.steps - first} steps on {devices.count()} {jax.default_backend()} device(s); the first one compiles")
 
     with Interrupts() as interrupts:
         try:
-            for step, batch in zip(range(first, plan.steps), batches, strict=True):
+            for step, (batch, rng, number) in zip(range(first, plan.steps), batches, strict=True):
                 # -------------------------------------------------------- one update
-                state, metrics = step_fn(state, data, batch, jax.random.fold_in(step_seed, step), np.int32(step))
+                recording.before(step)
+                state, metrics = step_fn(state, data, batch, rng, number)
                 pending.append(metrics)
                 now = step + 1
                 last = now == plan.steps
-                stopping = interrupts.received is not None
+                jax.block_until_ready(pending[-RUN_AHEAD - 1 : -RUN_AHEAD])
                 if step == first:
                     jax.block_until_ready(metrics)
-                    progress.say(f"first step after {duration(time.perf_counter() - started)}")
-                    clock.start()
+                    log.say(f"first step after {duration(time.perf_counter() - started)}")
+                    log.clock.start()
                 else:
-                    clock.count()
+                    log.clock.count()
+                if told := recording.after(step, metrics):
+                    log.say(told)
 
                 # -------------------------------------------------------- log
+                stopping = interrupts.requested(now)
                 saving = last or stopping or _due(plan.save_every, now)
                 if saving or _due(plan.log_every, now):
-                    means = _mean(pending, now, workdir)
+                    means = finite_means(pending, now)
                     pending = []
                     for line in remarks(means):
-                        progress.say(line)
-                    rate = clock.rate()
-                    speed = {"steps_per_second": rate, f"{stage.unit}_per_second": rate * stage.items_per_step}
-                    summaries.scalars(now, {**{f"tr/{tag}": value for tag, value in means.items()}, **(speed if rate else {})})
-                    progress.update(now, means, rate, rate * stage.items_per_step)
+                        log.say(line)
+                    log.means(now, means, batches.waited)
 
                 # -------------------------------------------------------- evaluate
-                evaluated = {}
+                scalars: dict[str, float] = {}
                 if not stopping and (last or _due(plan.eval_every, now)):
-                    clock.stop()
-                    found = stage.evaluate(devices.unreplicate(state), devices.unreplicate(data), now)
-                    evaluated = {tag: float(value) for tag, value in found.scalars.items()}
-                    summaries.evaluation(now, found)
-                    progress.say(f"step {now}: " + "  ".join(f"{tag} {value:.4g}" for tag, value in evaluated.items()))
-                    clock.start()
+                    with log.clock.paused():
+                        found = stage.evaluate(devices.unreplicate(state), devices.unreplicate(data), now)
+                        scalars = {tag: float(value) for tag, value in found.scalars.items()}
+                        log.evaluation(now, found)
 
                 # -------------------------------------------------------- save
                 if saving:
-                    clock.stop()
-                    meta = {"config": config, "metrics": evaluated}
-                    checkpoints.save(workdir, now, devices.unreplicate(state), meta, keep=plan.keep, best=stage.best)
-                    clock.start()
+                    with log.clock.paused():
+                        position = {"next_batch": now, "seed": config.seed}
+                        writer.save(now, devices.unreplicate(state), {"config": config, "metrics": scalars, "run": position})
+                if last:
+                    log.finish(config, {**{f"tr/{tag}": value for tag, value in means.items()}, **scalars})
                 if stopping and not last:
-                    progress.say(f"stopped at step {now}; the same command goes on from there")
+                    writer.wait()
+                    log.say(f"stopped at step {now}; the same command goes on from there")
                     raise SystemExit(interrupts.exit_code())
         finally:
             batches.close()
-            summaries.close()
-            progress.close()
+            recording.close()
+            writer.close()
 
-    progress.say(f"{plan.steps} steps done, {duration(time.perf_counter() - started)} this time; in {workdir}")
+    log.say(f"{plan.steps} steps done, {duration(time.perf_counter() - started)} this time; in {workdir}")
     return workdir
+
+
+def _begin(state: State, workdir: Path, resumes: bool, start: Start, log: RunLog) -> tuple[State, int]:
+    """(the state to begin with, the updates it has had)."""
+    if resumes:
+        state, first, skipped = restore.resume(workdir, state, mode=start.mode)
+        log.say(f"goes on from step {first} in {workdir}")
+    elif start.init is not None:
+        state, origin, skipped = restore.warm_start(start.init, state, mode=start.mode, codes=start.codes, moves=start.moves)
+        first = 0
+        log.say(f"begins with the parameters of step {origin} of {start.init}")
+    else:
+        return state, 0
+    for item in skipped:  # of a lenient restore
+        log.say(f"not restored: {item}")
+    return state, first
 
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _mean(pending: list[Metrics], step: int, workdir: Path) -> dict[str, float]:
-    """Means over the updates since the last log, fetched from the first device in one go; `step` is the last of them.
-
-    Raises:
-      InputError: a value is not finite. Saves come after this check, so no checkpoint holds a state that has broken.
-    """
-    fetched = jax.device_get(pending)  # [D] each, equal on all devices
-    table: dict[str, Any] = {tag: np.array([row[tag][0] for row in fetched], np.float64) for tag in fetched[0]}
-    finite = np.all([np.isfinite(values) for values in table.values()], axis=0)
-    if not finite.all():
-        broken = int(np.argmin(finite))
-        tags = ", ".join(tag for tag, values in table.items() if not np.isfinite(values[broken]))
-        saved = checkpoints.steps(workdir)
-        way_out = f"the checkpoint of step {saved[-1]} in {workdir} is sound, resume from it" if saved else "start again"
-        raise InputError(f"{tags} is not finite at step {step - len(fetched) + broken + 1}: {way_out} with a smaller learning rate.")
-    return {tag: float(values.mean()) for tag, values in table.items()}
-
-
-def _note_skipped(skipped: list[restore.Skipped], progress: Progress) -> None:
-    """Names every tensor that a lenient restore left as the run began it."""
-    for item in skipped:
-        progress.say(f"not restored: {item}")
-
-
-def _note_changes(config: ConfigDict, workdir: Path, progress: Progress) -> None:
-    """A resumed run with another config is allowed (longer, another rate) but never silent."""
-    if (workdir / configs.CONFIG_FILE).is_file():
-        for change in configs.differences(configs.load_saved(workdir), config):
-            progress.say(f"config changed since the last run: {change}")

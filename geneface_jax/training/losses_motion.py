@@ -1,9 +1,14 @@
-"""Losses of the speech-to-motion networks. Masks are [B, T] of 0/1; D is the width of the motion."""
+"""Losses of the speech-to-motion networks. Masks are [B, T] of 0/1; D is the width of the motion.
+
+Inside a mapped step the mean over devices of a masked loss is the loss of the whole batch, however its frames are spread.
+"""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
+from geneface_jax.training.devices import mean_where_mapped
 
 
 def masked_mse(prediction: jax.Array, truth: jax.Array, mask: jax.Array, weights: jax.Array | float = 1.0) -> jax.Array:
@@ -78,4 +83,4 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _frames(mask: jax.Array) -> jax.Array:
-    return jnp.maximum(jnp.sum(mask), 1.0)
+    return jnp.maximum(mean_where_mapped(jnp.sum(mask)), 1.0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 SHOWN = 4
@@ -33,6 +34,20 @@ class Clock:
         """Adds updates done in the time that counts."""
         if self._running_since is not None:
             self._steps += steps
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, time doesn't count."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def seconds(self) -> float:
+        """Time that counted since the last call of `rate`."""
+        running = 0.0 if self._running_since is None else time.perf_counter() - self._running_since
+        return self._seconds + running
 
     def rate(self) -> float:
         """Updates per second since the last call (0.0 when none was timed); starts a new interval."""

@@ -29,11 +29,13 @@ class Evaluation:
       scalars: tag -> number, logged under the tag as given (for example `val/mse`).
       images: tag -> uint8 [H, W, 3].
       videos: tag -> uint8 [T, H, W, 3] at 25 fps.
+      sounds: tag -> (float [A] in [-1, 1], samples per second).
     """
 
     scalars: dict[str, float]
     images: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     videos: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    sounds: dict[str, tuple[np.ndarray, int]] = dataclasses.field(default_factory=dict)
 
 
 class Stage(Protocol):

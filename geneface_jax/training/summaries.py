@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
-from geneface_jax.io import files
+from geneface_jax.io import configs, files
 from geneface_jax.training.stage import Evaluation
 
 METRICS_FILE = "metrics.jsonl"
+FOLDER = "tensorboard"
 VIDEO_FPS = 25
 
 
@@ -35,7 +37,7 @@ class Summaries:
         self._path = Path(workdir) / METRICS_FILE
         _drop_after(self._path, step)
         self._lines = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step + 1 if step else None)
+        self._board = SummaryWriter(str(Path(workdir) / FOLDER), purge_step=step + 1 if step else None)
         if charts:
             self._board.add_custom_scalars({"side by side": {title: ["Multiline", list(tags)] for title, tags in charts.items()}})
 
@@ -46,11 +48,26 @@ class Summaries:
         self._lines.write(json.dumps({"step": step, **{tag: float(value) for tag, value in values.items()}}) + "\n")
         self._lines.flush()
 
+    def config(self, config: ConfigDict, step: int) -> None:
+        """Logs the resolved config as a table in the text tab."""
+        rows = "\n".join(f"| {key} | {value} |" for key, value in configs.leaves(config).items())
+        self._board.add_text("config", f"| key | value |\n|---|---|\n{rows}", step)
+
+    def hparams(self, config: ConfigDict, metrics: Mapping[str, float]) -> None:
+        """Logs the run as one row of the hparams tab: every number and word of the config beside the final metrics."""
+        from tensorboardX.summary import hparams
+
+        values = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in configs.leaves(config).items()}
+        for summary in hparams(values, dict.fromkeys(metrics, 0.0)):
+            self._board.file_writer.add_summary(summary)
+
     def evaluation(self, step: int, found: Evaluation) -> None:
-        """Logs an evaluation's numbers, images and videos."""
+        """Logs an evaluation's numbers, images, sounds and videos."""
         self.scalars(step, found.scalars)
         for tag, image in found.images.items():
             self._board.add_image(tag, image, step, dataformats="HWC")
+        for tag, (samples, rate) in found.sounds.items():
+            self._board.add_audio(tag, samples, step, sample_rate=rate)
         for tag, video in found.videos.items():
             self._video(tag, video, step)
         self._board.flush()

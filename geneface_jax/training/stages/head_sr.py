@@ -112,7 +112,7 @@ class HeadSrStage(HeadField):
         behind = batch["behind"].astype(jnp.float32) / 255.0
         pixels = jnp.asarray(self._pixels(len(frame)))
         jitter = noise_per_group(march_rng, pixels.shape[:2])
-        noise = jax.random.fold_in(noise_rng, devices.index()) if self.config.noise else "none"
+        keys = jax.vmap(lambda item: jax.random.fold_in(noise_rng, item))(devices.global_indices(len(frame)))
         intrinsics = self.intrinsics * (self.small / self.subject.size)
         weight = state["ambient"]["weight"]
 
@@ -122,13 +122,15 @@ class HeadSrStage(HeadField):
             composite = out.composite
             rgb = composite.rgb.reshape(small.shape) + (1.0 - composite.alpha.reshape(small.shape[:3]))[..., None] * behind
             variables = {"params": learnt["params"]["super_resolution"], "constants": state["constants"]}
-            ours = self.network.apply(variables, jnp.clip(rgb, 0.0, 1.0), noise)
+            ours = self._enlarged(variables, jnp.clip(rgb, 0.0, 1.0), keys)
             complete = out.complete.astype(jnp.float32)
             outside = 1.0 - batch["in_face"].reshape(-1).astype(jnp.float32)
             small_mse = masked_mean(jnp.mean((rgb - small) ** 2, axis=-1).reshape(-1), complete)
             large_mse = jnp.mean((ours - large) ** 2)
             entropy = masked_mean(opacity_entropy(composite.alpha), complete)
-            ambient = jnp.sum(composite.ambient * outside * complete) / (jnp.sum(outside * complete) + 1.0)
+            ambient = jnp.sum(composite.ambient * outside * complete) / (
+                devices.mean_where_mapped(jnp.sum(outside * complete)) + 1.0 / devices.count()
+            )
             lips = [enlarging.crops(picture, batch["lip_corner"], self.config.perceptual.lip_side) for picture in (ours, large)]
             pairs = {"small": (rgb, small), "large": (ours, large), "lips": (lips[0], lips[1])}
             perceptual, seen = self.perceptual.loss(step, pairs, data["lpips"])
@@ -150,6 +152,12 @@ class HeadSrStage(HeadField):
         metrics = {**metrics, "psnr": psnr(metrics["mse"]), "sr_psnr": psnr(metrics["sr_mse"]), "ambient_weight": weight}
         metrics["occupancy"] = jnp.mean(occupied)
         return self.updated(state, grads, metrics, {"occupancy": {"grid": grid}, "ambient": {"weight": following}})
+
+    def _enlarged(self, variables: Any, rgb: jax.Array, keys: jax.Array) -> jax.Array:
+        """[G, H, W, 3] doubled, each picture under noise of its own key [G] where the config asks for noise."""
+        if not self.config.noise:
+            return self.network.apply(variables, rgb, "none")
+        return jax.vmap(lambda picture, key: self.network.apply(variables, picture[None], key)[0])(rgb, keys)
 
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
         """Held-out frames by the head protocol, doubled without noise; beside them the small picture doubled by bicubic interpolation."""

@@ -184,8 +184,6 @@ class PostNetStage:
     def _adversarial_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
         """One update of the generator, then one of the discriminator on the same generated frames."""
         rng_noise, rng_clips, *rng_dropout = jax.random.split(rng, 5)
-        # Dropout draws differ between devices: every device drops other frames' features.
-        rng_dropout = [jax.random.fold_in(key, devices.index()) for key in rng_dropout]
         corpus, person, params = batch["corpus"], batch["person"], state["params"]
         weights = self.config.loss
         together, indices, split = self._together(batch)
@@ -193,7 +191,12 @@ class PostNetStage:
         corpus_indices = devices.global_indices(corpus["mask"].shape[0])
 
         def discriminate(params, motion, key):
-            return self.discriminator.apply({"params": params}, motion, train=True, rngs={"dropout": key})
+            # What is dropped follows from an item's number in the global batch, whatever the number of devices.
+            def one(window, index):
+                rngs = {"dropout": jax.random.fold_in(key, index)}
+                return self.discriminator.apply({"params": params}, window, train=True, rngs=rngs)
+
+            return jax.vmap(one)(motion, devices.global_indices(len(motion)))
 
         def generator_loss(postnet):
             # The person first, then the corpus: the order matters for the running statistics.

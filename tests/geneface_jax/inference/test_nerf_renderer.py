@@ -129,3 +129,11 @@ def test_controls_of_the_other_renderer_are_refused(tmp_path):
 @pytest.mark.parametrize(("seconds", "total"), [(0.5, "5 s"), (30.0, "5 min"), (3600.0, "10.0 h")])
 def test_durations_are_readable(renderer, seconds, total):
     assert f", {total} for 10 frames" in slowness(seconds, 10, 512, renderer.person)
+
+
+def test_its_alpha_over_a_background_is_the_picture_before_that_background(renderer):
+    rgba, said = frames(renderer, transparent=True)
+    assert rgba.shape == (3, 32, 32, 4) and len(said) == 1
+    background = np.random.default_rng(3).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    alpha = rgba[..., 3:] / 255.0
+    np.testing.assert_allclose(rgba[..., :3] * alpha + background * (1 - alpha), frames(renderer, background=background)[0], atol=6)

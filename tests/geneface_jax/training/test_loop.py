@@ -92,13 +92,6 @@ def test_sigterm_saves_exits_143_and_resumes_to_the_same_bits(undisturbed, tmp_p
     assert_same_bits(final_state(tmp_path), final_state(undisturbed[0]))
 
 
-def test_a_loss_that_breaks_stops_the_run_and_names_the_step(tmp_path):
-    stage = ToyStage(toy_config(), nan_at=11)
-    with pytest.raises(InputError, match=r"loss is not finite at step 12: the checkpoint of step 10"):
-        train(stage.config, tmp_path, stage=stage)
-    assert checkpoints.steps(tmp_path)[-1] == 10
-
-
 def test_another_network_in_the_same_folder_is_refused(undisturbed):
     workdir, _ = undisturbed
     other = toy_config(steps=30)

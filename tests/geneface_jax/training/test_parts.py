@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from geneface_jax.errors import InputError
 from geneface_jax.training import devices
 from geneface_jax.training.interrupts import Interrupts
-from geneface_jax.training.prefetch import prefetch
+from geneface_jax.training.prefetch import Prefetch
 from geneface_jax.training.progress import Clock, Progress, duration, quantity
 from geneface_jax.training.stages import get_stage
 from geneface_jax.training.summaries import Summaries, read_metrics
@@ -29,7 +29,7 @@ def threads():
 
 def test_prefetch_keeps_the_order_and_works_ahead_but_not_far():
     made = []
-    batches = prefetch(lambda step: made.append(step) or step, 3, 40)
+    batches = Prefetch(lambda step: made.append(step) or step, 3, 40)
     assert next(batches) == 3
     time.sleep(0.3)
     assert 2 <= len(made) <= 4
@@ -43,7 +43,7 @@ def test_prefetch_raises_at_the_step_that_failed_and_leaves_no_thread():
             raise ValueError("broken frame")
         return step
 
-    batches = prefetch(make, 0, 10)
+    batches = Prefetch(make, 0, 10)
     assert [next(batches), next(batches)] == [0, 1]
     with pytest.raises(ValueError, match="broken frame"):
         next(batches)
@@ -51,7 +51,7 @@ def test_prefetch_raises_at_the_step_that_failed_and_leaves_no_thread():
 
 
 def test_closing_prefetch_stops_its_thread():
-    batches = prefetch(lambda step: step, 0, 10**9)
+    batches = Prefetch(lambda step: step, 0, 10**9)
     next(batches)
     batches.close()
     assert not threads()

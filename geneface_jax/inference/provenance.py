@@ -1,0 +1,173 @@
+"""Where a video comes from, written into the video itself: made by a trained model, by which one, and with whose consent.
+
+The statement is an XMP packet with IPTC's DigitalSourceType `trainedAlgorithmicMedia`, in a `uuid` box behind everything else in the mp4,
+where the XMP specification (part 3) puts it and where ExifTool and asset managers look. Players skip it, and no offset in the file moves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, unescape
+
+from geneface_jax.errors import InputError
+from geneface_jax.inference.subject_parts import SubjectParts
+from geneface_jax.io import checkpoints, selected
+
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+TOOL = f"geneface_jax {importlib.metadata.version('geneface_jax')}"
+
+_PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ xmlns:geneface="urn:geneface_jax:1">
+<Iptc4xmpExt:DigitalSourceType>{source_type}</Iptc4xmpExt:DigitalSourceType>
+<xmp:CreatorTool>{tool}</xmp:CreatorTool>
+<geneface:Person>{person}</geneface:Person>
+<geneface:Model>{model}</geneface:Model>
+<geneface:Consent>{consent}</geneface:Consent>
+</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
+_TAGS = {
+    "source_type": "Iptc4xmpExt:DigitalSourceType",
+    "tool": "xmp:CreatorTool",
+    "person": "geneface:Person",
+    "model": "geneface:Model",
+    "consent": "geneface:Consent",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """What a video says about its origin.
+
+    Attributes:
+      person: the dataset's name.
+      model: 16 hex digits of a sha256 over the checkpoints that drew it.
+      consent: who agreed and when; "not stated" where nobody said.
+      tool: name and version of the program.
+      source_type: IPTC's term.
+    """
+
+    person: str
+    model: str
+    consent: str
+    tool: str = TOOL
+    source_type: str = SOURCE_TYPE
+
+    def __post_init__(self) -> None:
+        # Control characters are no XML; a name must not end the packet.
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, re.sub(r"[\x00-\x1f\x7f\ufffe\uffff]+", " ", str(getattr(self, field.name))))
+
+
+def provenance_of(parts: SubjectParts, meta: Mapping[str, Any]) -> Provenance:
+    """The statement of a person's videos.
+
+    Args:
+      parts: the networks that draw them.
+      meta: the dataset's meta.json.
+    """
+    return Provenance(str(meta.get("name", "")), model_hash(parts), meta.get("consent") or "not stated")
+
+
+def model_hash(parts: SubjectParts) -> str:
+    """16 hex digits of a sha256 over the checkpoint files that inference loads: the chosen or newest step of speech, head and torso."""
+    digest = hashlib.sha256()
+    for stage in filter(None, (parts.speech, parts.head, parts.torso)):
+        steps = checkpoints.steps(parts.folder / stage)
+        if not steps:
+            continue
+        chosen = selected.read_step(parts.folder / stage)
+        folder = parts.folder / stage / "checkpoints" / str(steps[-1] if chosen is None else chosen)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                digest.update(f"{stage}/{path.relative_to(folder).as_posix()}\n".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def xmp_packet(provenance: Provenance) -> bytes:
+    """The statement as an XMP packet, UTF-8."""
+    return _PACKET.format(**{name: escape(value) for name, value in dataclasses.asdict(provenance).items()}).encode()
+
+
+def uuid_box(provenance: Provenance) -> bytes:
+    """The statement as a box that may stand at the end of any mp4, fragmented or not."""
+    packet = xmp_packet(provenance)
+    return struct.pack(">I4s", 24 + len(packet), b"uuid") + XMP_UUID + packet
+
+
+def stamp(path: str | os.PathLike, provenance: Provenance) -> None:
+    """Writes the statement into an mp4, in place of an earlier one; the file is replaced whole.
+
+    Raises:
+      InputError: the file is no mp4.
+    """
+    path = Path(path)
+    kept = [(start, end) for start, end, is_ours in _boxes(path) if not is_ours]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.stamp")
+    try:
+        with path.open("rb") as source, temporary.open("wb") as target:
+            for start, end in kept:
+                source.seek(start)
+                _copy(source, target, end - start)
+            target.write(uuid_box(provenance))
+        shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike) -> Provenance | None:
+    """The statement of an mp4; None where it has none.
+
+    Raises:
+      InputError: the file is no mp4.
+    """
+    path = Path(path)
+    ours = next(((start, end) for start, end, is_ours in _boxes(path) if is_ours), None)
+    if ours is None:
+        return None
+    with path.open("rb") as stream:
+        stream.seek(ours[0] + 24)
+        packet = stream.read(ours[1] - ours[0] - 24).decode("utf-8", "replace")
+    found = {name: re.search(f"<{tag}>([^<]*)</{tag}>", packet) for name, tag in _TAGS.items()}
+    return Provenance(**{name: unescape(match[1]) if match else "" for name, match in found.items()})
+
+
+def _boxes(path: Path) -> list[tuple[int, int, bool]]:
+    """(start, end, is the XMP box) of every top-level box."""
+    found, start, size = [], 0, path.stat().st_size
+    with path.open("rb") as stream:
+        while start < size:
+            stream.seek(start)
+            header = stream.read(24)
+            if len(header) < 8:
+                raise InputError(f"{path} is no mp4, or a damaged one; make it again")
+            length, kind = struct.unpack(">I4s", header[:8])
+            if length == 1 and len(header) >= 16:
+                length = struct.unpack(">Q", header[8:16])[0]
+            elif length == 0:
+                length = size - start
+            if length < 8 or start + length > size or (start == 0 and kind != b"ftyp"):
+                raise InputError(f"{path} is no mp4, or a damaged one; make it again")
+            found.append((start, start + length, kind == b"uuid" and header[8:24] == XMP_UUID))
+            start += length
+    return found
+
+
+def _copy(source: Any, target: Any, count: int) -> None:
+    while count > 0:
+        data = source.read(min(count, 1 << 20))
+        target.write(data)
+        count -= len(data)

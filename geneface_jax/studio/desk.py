@@ -1,0 +1,106 @@
+"""Whose turn it is: one render at a time, a few waiting, the rest refused; and the people whose networks are warm."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Iterator
+
+from geneface_jax.errors import InputError
+from geneface_jax.inference.pipeline import OpenPerson, open_person
+from geneface_jax.studio.people import Person
+
+
+class Busy(InputError):
+    """Too many are waiting already."""
+
+
+class Cancelled(Exception):
+    """The visitor does not want it any more."""
+
+
+class Ticket:
+    """One visitor's render, waiting or running; may be cancelled from anywhere."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+
+    def check(self) -> None:
+        """Raises Cancelled once it was."""
+        if self.cancelled.is_set():
+            raise Cancelled
+
+
+class Desk:
+    """A queue of tickets; the first one is being served.
+
+    Args:
+      waiting: how many may stand behind the first.
+      warm_people: how many people's networks stay in memory; the one asked for longest ago goes.
+    """
+
+    def __init__(self, waiting: int, warm_people: int):
+        self._most, self._most_warm = waiting + 1, warm_people
+        self._queue: list[Ticket] = []
+        self._warm: collections.OrderedDict[tuple, OpenPerson] = collections.OrderedDict()
+        self._changed = threading.Condition()
+
+    def enter(self) -> Ticket:
+        """Draws a ticket; `leave` must follow.
+
+        Raises:
+          Busy: too many are waiting.
+        """
+        with self._changed:
+            if len(self._queue) >= self._most:
+                raise Busy(f"{self._most - 1} renders are waiting already; try again in a minute")
+            ticket = Ticket()
+            self._queue.append(ticket)
+            return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Gives a ticket back, whatever became of it."""
+        with self._changed:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+            self._changed.notify_all()
+
+    def wait(self, ticket: Ticket, every: float = 0.5) -> Iterator[int]:
+        """Yields how many are in front, every so many seconds, until it is the ticket's turn.
+
+        Raises:
+          Cancelled: the ticket was.
+        """
+        while True:
+            ticket.check()
+            with self._changed:
+                if (ahead := self._queue.index(ticket)) == 0:
+                    return
+            yield ahead
+            with self._changed:
+                if self._queue.index(ticket):
+                    self._changed.wait(every)
+
+    def open(self, person: Person) -> OpenPerson:
+        """The person's networks; only for whoever's turn it is.
+
+        They are read again when a checkpoint was added since, as after a training.
+        """
+        key = (person.parts, tuple(_age(person.parts.folder / stage) for stage in _stages(person)))
+        if key not in self._warm:
+            for old in [known for known in self._warm if known[0].folder == person.parts.folder]:
+                del self._warm[old]
+            self._warm[key] = open_person(person.parts)
+        self._warm.move_to_end(key)
+        while len(self._warm) > self._most_warm:
+            self._warm.popitem(last=False)
+        return self._warm[key]
+
+
+def _stages(person: Person) -> list[str]:
+    return [stage for stage in (person.parts.speech, person.parts.head, person.parts.torso) if stage]
+
+
+def _age(workdir) -> int:
+    times = [path.stat().st_mtime_ns for path in (workdir / "checkpoints", workdir / "selected.json") if path.exists()]
+    return max(times, default=0)

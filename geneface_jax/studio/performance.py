@@ -1,0 +1,146 @@
+"""What the studio makes of a recording and settings: videos, previews, comparisons; each in its turn, each cancellable."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.audio.features import FPS
+from data_tools.audio.load import SAMPLE_RATE, load_audio
+from geneface_jax.inference import provenance
+from geneface_jax.inference.controls import TRANSPARENT, Controls
+from geneface_jax.inference.landmark_video import landmark_frames
+from geneface_jax.inference.pipeline import OpenPerson, Script, direct, perform
+from geneface_jax.inference.stream import stream
+from geneface_jax.inference.video import open_writer
+from geneface_jax.studio.desk import Desk, Ticket
+from geneface_jax.studio.limits import Limits
+from geneface_jax.studio.people import Person
+from geneface_jax.studio.workspace import Workspace
+
+LANDMARK_SIZE = 384
+TELL_EVERY = 0.5
+"""Seconds from one word about the progress to the next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a render is.
+
+    Attributes:
+      ahead: how many are before it in the queue.
+      done, total: frames; total is 0 while networks are read and the motion is made.
+      seconds_left: None until it can be told.
+    """
+
+    ahead: int = 0
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+
+
+class Performance:
+    """Makes things for visitors.
+
+    Args:
+      desk: whose turn it is.
+      workspace: where results go.
+      limits: `preview_seconds` is used.
+    """
+
+    def __init__(self, desk: Desk, workspace: Workspace, limits: Limits):
+        self._desk, self._workspace, self._limits = desk, workspace, limits
+
+    def video(self, ticket: Ticket, person: Person, audio: Path, controls: Controls, result: list[Path]) -> Iterator[Progress]:
+        """Renders the whole recording; the file's path is appended to `result`.
+
+        Raises:
+          InputError: as `pipeline.direct` and `pipeline.perform`.
+          Cancelled: the ticket was; nothing of the file is left.
+        """
+        transparent = controls.bg == TRANSPARENT
+        out = self._workspace.new_file("results", ".webm" if transparent else ".mp4")
+        opened = yield from self._opened(ticket, person)
+        samples = load_audio(audio)
+        script = direct(opened, samples, controls)
+        with contextlib.closing(perform(opened, script, controls)) as frames:
+            yield from self._write(ticket, frames, script.frames, out, audio, controls, transparent)
+        if not transparent:
+            provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
+        result.append(out)
+
+    def first_frame(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Iterator[Progress | np.ndarray]:
+        """Renders the first frame alone, uint8 [H, W, 3 or 4], which is yielded last."""
+        opened = yield from self._opened(ticket, person)
+        script = direct(opened, load_audio(audio), controls)
+        with contextlib.closing(perform(opened, script, controls)) as frames:
+            yield next(frames)
+
+    def landmarks(self, ticket: Ticket, person: Person, audio: Path, controls: Controls, result: list[Path]) -> Iterator[Progress]:
+        """Draws the landmarks of the first seconds, as predicted and as the controls shape them; the path is appended to `result`."""
+        opened = yield from self._opened(ticket, person)
+        script = self._beginning(opened, audio, controls)
+        pictures = landmark_frames([script.predicted, script.motion], ["network", "controls"], opened.subject.mean_face, LANDMARK_SIZE)
+        out = self._workspace.new_file("results", ".mp4")
+        yield from self._write(ticket, pictures, script.frames, out, audio, Controls(preset="veryfast"), False)
+        result.append(out)
+
+    def comparison(
+        self, ticket: Ticket, person: Person, audio: Path, pair: tuple[Controls, Controls], result: list[Path]
+    ) -> Iterator[Progress]:
+        """Renders the first seconds with two settings, side by side (A left); the path is appended to `result`."""
+        opened = yield from self._opened(ticket, person)
+        # One size and an opaque background, or the two would not fit into one picture.
+        size = pair[0].size or opened.subject.size
+        first, second = (
+            dataclasses.replace(controls, size=size, bg="original" if controls.bg == TRANSPARENT else controls.bg) for controls in pair
+        )
+        scripts = [self._beginning(opened, audio, controls) for controls in (first, second)]
+        with (
+            contextlib.closing(perform(opened, scripts[0], first)) as left,
+            contextlib.closing(perform(opened, scripts[1], second)) as right,
+        ):
+            both = (np.concatenate(halves, axis=1) for halves in zip(left, right, strict=True))
+            out = self._workspace.new_file("results", ".mp4")
+            yield from self._write(ticket, both, scripts[0].frames, out, audio, Controls(), False)
+        provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
+        result.append(out)
+
+    def streamed(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
+        """The whole recording as a fragmented mp4, while it is rendered; raises as `video`."""
+        for _ in self._desk.wait(ticket):
+            pass
+        opened = self._desk.open(person)
+        with contextlib.closing(stream(opened, load_audio(audio), controls)) as pieces:
+            for piece in pieces:
+                ticket.check()
+                yield piece
+
+    def _opened(self, ticket: Ticket, person: Person) -> Generator[Progress, None, OpenPerson]:
+        """Yields the waiting; returns the person's networks."""
+        for ahead in self._desk.wait(ticket):
+            yield Progress(ahead)
+        yield Progress()
+        return self._desk.open(person)
+
+    def _beginning(self, opened: OpenPerson, audio: Path, controls: Controls) -> Script:
+        return direct(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)
+
+    def _write(
+        self, ticket: Ticket, frames: Iterable[np.ndarray], total: int, out: Path, audio: Path, controls: Controls, alpha: bool
+    ) -> Iterator[Progress]:
+        began = told = time.monotonic()
+        with open_writer(out, audio, FPS, controls, alpha=alpha) as writer:
+            for frame in frames:
+                ticket.check()
+                writer.write(frame)
+                now = time.monotonic()
+                if now - told >= TELL_EVERY:
+                    told = now
+                    yield Progress(0, writer.count, total, (now - began) / writer.count * (total - writer.count))
+        yield Progress(0, total, total, 0.0)

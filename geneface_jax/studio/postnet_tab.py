@@ -1,0 +1,109 @@
+"""The third tab: which PostNet checkpoint of a person to use, and what each candidate does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from data_tools.audio.features import FPS
+from data_tools.audio.load import SAMPLE_RATE, load_audio
+from data_tools.face.canonical import mean_face
+from geneface_jax.cli.select_postnet import COLUMNS, charts
+from geneface_jax.errors import InputError
+from geneface_jax.inference.audio_features import audio_features
+from geneface_jax.inference.landmark_video import landmark_frames
+from geneface_jax.inference.motion import AudioToMotion
+from geneface_jax.inference.video import write_video
+from geneface_jax.io import checkpoints
+from geneface_jax.studio import progress_html
+from geneface_jax.studio.context import Context
+from geneface_jax.studio.performance import LANDMARK_SIZE, Progress
+from geneface_jax.studio.texts import LANGUAGES, Labels, text
+from geneface_jax.studio.uploads import accept_audio
+from geneface_jax.training.curve_picture import draw_curves
+from geneface_jax.training.select_postnet import select
+
+
+class PostnetTab:
+    """Builds the tab where it is called; arguments as in `SpeakTab`."""
+
+    def __init__(self, context: Context, labels: Labels, language: gr.Radio):
+        self._context = context
+        add, names = labels.add, context.people.names()
+        add(gr.Markdown(), value="postnet.intro")
+        with gr.Row():
+            self._person = add(gr.Dropdown(names, value=names[0] if names else None, elem_id="postnet-person"), label="person")
+            self._look = add(gr.Button(elem_id="postnet-look"), value="postnet.look")
+        self._message = gr.HTML(elem_id="postnet-message")
+        self._curves = add(gr.Image(interactive=False, elem_id="postnet-curves", buttons=[]), label="postnet.curves")
+        self._table = add(gr.Dataframe(headers=["rank", *COLUMNS, "reason"], interactive=False), label="postnet.table")
+        with gr.Row():
+            with gr.Column():
+                self._audio = add(gr.Audio(type="filepath", sources=["upload", "microphone"], elem_id="postnet-audio"), label="audio")
+                self._step = add(gr.Dropdown([], elem_id="postnet-step"), label="postnet.step")
+                self._draw = add(gr.Button(elem_id="postnet-draw"), value="postnet.draw")
+            self._video = add(gr.Video(interactive=False, elem_id="postnet-video"), label="postnet.video")
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        shown = [self._message, self._curves, self._table, self._step]
+        self._look.click(self._do_look, [language, self._person], shown, **quiet)
+        self._draw.click(self._do_draw, [language, self._person, self._step, self._audio], [self._message, self._video], **quiet)
+
+    @property
+    def person(self) -> gr.Dropdown:
+        """The component that holds the person's name."""
+        return self._person
+
+    def _do_look(self, language: str, name: str | None) -> tuple:
+        code = LANGUAGES[language]
+        steps: list[int] = []
+        try:
+            workdir = self._context.people.get(name).parts.folder / "postnet"
+            steps = checkpoints.steps(workdir)
+            chosen = select(workdir)
+            picture = draw_curves(charts(str(workdir)), chosen.step, f"{name}: {chosen.step}")
+            rows = [[c.rank, *(_cell(getattr(c, column)) for column in COLUMNS), c.reason] for c in chosen.candidates]
+            said = progress_html.sentence(text("postnet.recommended", code, step=chosen.step, verdict=chosen.verdict), *chosen.findings)
+            return said, picture, rows, gr.update(choices=steps, value=chosen.step)
+        except Exception as error:
+            # A released person has no curves, but what checkpoints it has can be drawn.
+            said = progress_html.failed(self._context.sentence(error, code), code)
+            return said, None, None, gr.update(choices=steps, value=steps[-1] if steps else None)
+
+    def _do_draw(self, language: str, name: str | None, step: int | None, audio: str | None) -> Iterator[tuple]:
+        code, context = LANGUAGES[language], self._context
+        ticket = None
+        try:
+            workdir = context.people.get(name).parts.folder / "postnet"
+            if step not in checkpoints.steps(workdir):
+                raise InputError("choose a candidate first")
+            wav = accept_audio(audio, context.workspace, context.limits)
+            ticket = context.desk.enter()
+            for ahead in context.desk.wait(ticket):
+                yield progress_html.moving(Progress(ahead), code), gr.skip()
+            yield progress_html.plain("status.opening", code), gr.skip()
+            out = context.workspace.new_file("results", ".mp4")
+            draw_candidate(workdir, step, wav, out, context.limits.preview_seconds)
+            yield progress_html.idle(code), str(out)
+        except Exception as error:
+            yield progress_html.failed(context.sentence(error, code), code), gr.skip()
+        finally:
+            if ticket is not None:
+                context.desk.leave(ticket)
+
+
+def draw_candidate(workdir: Path, step: int, wav: Path, out: Path, seconds: float) -> None:
+    """Draws the landmarks of the first seconds: the VAE alone left, with this PostNet right. Raises as `AudioToMotion.load`."""
+    samples = load_audio(wav)[: round(seconds * SAMPLE_RATE)]
+    motions = []
+    for stage in ("vae", "postnet"):
+        speech = AudioToMotion.load(workdir, step=step, stage=stage)
+        features, f0 = audio_features(speech.kind.audio_model).compute(samples, -(-len(samples) * FPS // SAMPLE_RATE))
+        motions.append(speech.predict(features, f0))
+    write_video(out, landmark_frames(motions, ["VAE", f"PostNet {step}"], mean_face(), LANDMARK_SIZE), samples)
+
+
+def _cell(value: float | int | None) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"

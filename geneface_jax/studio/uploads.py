@@ -1,0 +1,104 @@
+"""What visitors send: judged by content, limited in size and length, and kept only in a form that we wrote ourselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.video.ffmpeg import ffmpeg_executable, input_arguments
+from data_tools.video.probe import probe
+from geneface_jax.errors import InputError
+from geneface_jax.inference.pipeline import MIN_SECONDS
+from geneface_jax.studio.limits import MIB, Limits
+from geneface_jax.studio.workspace import Workspace
+
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+def accept_audio(source: str | os.PathLike[str] | None, workspace: Workspace, limits: Limits) -> Path:
+    """Decodes an upload to a 16 kHz wav in the private folder.
+
+    At most `audio_seconds` and a second are ever decoded: a small file can hold days of silence.
+
+    Raises:
+      InputError: none was given, it lies outside the private folder, is too large or too long, or is no sound by its content.
+    """
+    path = _ours(source, workspace, limits.audio_bytes, "a recording of speech")
+    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *input_arguments(path), "-map", "0:a:0", "-vn"]
+    command += ["-t", f"{limits.audio_seconds + 1}", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "s16le", "pipe:1"]
+    decoded = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
+    samples = np.frombuffer(decoded[: len(decoded) // 2 * 2], "<i2").astype(np.float32) / 32767.0
+    if not samples.size:
+        raise InputError("that file is no sound that can be read; send a recording as wav, mp3, ogg, m4a, flac, webm or mp4")
+    if samples.size > limits.audio_seconds * SAMPLE_RATE:
+        raise InputError(f"that recording is longer than {limits.audio_seconds:g} s; send a shorter part of it")
+    wav = workspace.new_file("uploads", ".wav")
+    save_wav(wav, samples)
+    try:
+        load_audio(wav, SAMPLE_RATE, min_seconds=MIN_SECONDS)
+    except InputError as error:
+        wav.unlink()
+        raise InputError(str(error).replace(str(wav), "that recording")) from error
+    return wav
+
+
+def accept_picture(source: str | os.PathLike[str] | None, workspace: Workspace, limits: Limits) -> Path:
+    """Writes an uploaded background picture again, as PNG in the private folder.
+
+    Raises:
+      InputError: as `accept_audio`, for pictures.
+    """
+    path = _ours(source, workspace, limits.image_bytes, "a background picture")
+    try:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
+            if image.width * image.height > limits.image_pixels:
+                raise InputError(f"that picture has more than {limits.image_pixels / 1e6:g} million pixels; send a smaller one")
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError("that file is no picture that can be read; send a PNG, JPEG or WebP") from error
+    png = workspace.new_file("uploads", ".png")
+    picture.save(png, "PNG")
+    return png
+
+
+def accept_video(source: str | os.PathLike[str] | None, target: Path, workspace: Workspace, limits: Limits) -> Path:
+    """Copies an uploaded training video to `target` (its folder is made), once its content is a video of an allowed length with sound.
+
+    Raises:
+      InputError: as `accept_audio`, for videos.
+    """
+    path = _ours(source, workspace, limits.video_bytes, "a talking video")
+    try:
+        info = probe(path)
+    except InputError as error:
+        raise InputError("that file is no video that can be read; send an mp4, mov, mkv or webm") from error
+    if info.seconds > limits.video_seconds:
+        raise InputError(f"that video lasts {info.seconds:.0f} s, more than {limits.video_seconds:g} s; send a part of it")
+    if info.audio is None:
+        raise InputError("that video has no sound, which the lips are learnt from; send one with speech")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        shutil.copyfile(path, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _ours(source: str | os.PathLike[str] | None, workspace: Workspace, most: int, what: str) -> Path:
+    """The upload's real path, when it is a plain file in the private folder and small enough."""
+    if source is None or not str(source):
+        raise InputError(f"there is nothing to work on yet; choose or record {what} first")
+    path = Path(source)
+    if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(workspace.folder.resolve()):
+        raise InputError(f"that is no upload of this page; send {what} with the upload field")
+    if path.stat().st_size > most:
+        raise InputError(f"that file is larger than {most // MIB} MiB; send a smaller one")
+    return path

@@ -1,0 +1,184 @@
+"""The controls of inference as components, made from the fields of the one dataclass: help, ranges, steps and choices are its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from geneface_jax.errors import InputError
+from geneface_jax.inference.controls import TRANSPARENT, Controls, base_type
+from geneface_jax.studio.texts import Labels
+
+MAIN = ("mouth_amp", "temperature", "blink_mode", "lle", "close_mouth", "seed")
+"""Shown at once, in this order; the others are folded away."""
+
+ENCODER = ("crf", "preset", "pix_fmt", "bitrate", "maxrate", "bufsize")
+COMPOSED = ("bg", "pose")
+"""Free text on the command line; here several components each, so that nobody types a path."""
+
+BACKGROUNDS = ("original", "colour", "picture", TRANSPARENT)
+POSES = ("video", "still", "range")
+_COLOUR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
+_RGB = re.compile(r"rgba?\(([\d.]+), *([\d.]+), *([\d.]+)(, *[\d.]+)?\)")
+
+
+def field_widget(name: str, labels: Labels) -> gr.components.Component:
+    """The component of one field: a choice, a slider, or a number or text that may be left empty."""
+    field = _FIELDS[name]
+    meta, key = field.metadata, f"control.{name}"
+    if meta["choices"]:
+        kind = gr.Radio if len(meta["choices"]) <= 4 else gr.Dropdown
+        widget = kind(choices=list(meta["choices"]), value=field.default, elem_id=f"control-{name}")
+    elif meta["low"] is None:
+        widget = gr.Textbox(value=field.default, max_length=16, max_lines=1, elem_id=f"control-{name}")
+    elif field.default is None or meta["high"] > 1e6:
+        widget = gr.Number(
+            value=field.default,
+            minimum=None if field.default is None else meta["low"],
+            precision=0 if base_type(field) is int else None,
+            elem_id=f"control-{name}",
+        )
+    else:
+        widget = gr.Slider(meta["low"], meta["high"], value=field.default, step=meta["step"], elem_id=f"control-{name}")
+    return labels.add(widget, label=f"{key}.label", info=f"{key}.info")
+
+
+@dataclasses.dataclass
+class ControlWidgets:
+    """All components that make up a `Controls`, in the order of `values`."""
+
+    widgets: dict[str, Any]
+
+    @classmethod
+    def build(cls, labels: Labels) -> ControlWidgets:
+        """Makes the components where it is called: the main ones, then folds for motion, picture and encoder."""
+        found: dict[str, Any] = {}
+        for name in MAIN:
+            found[name] = field_widget(name, labels)
+        with labels.add(gr.Accordion(open=False, elem_id="fold-picture"), label="fold.picture"):
+            found["bg_kind"] = labels.add(
+                gr.Radio(list(BACKGROUNDS), value="original", elem_id="control-bg"), label="bg.label", info="bg.info"
+            )
+            found["bg_colour"] = labels.add(gr.ColorPicker("#00b140", visible=False, elem_id="control-bg-colour"), label="bg.colour")
+            found["bg_picture"] = labels.add(
+                gr.Image(type="filepath", sources=["upload"], visible=False, elem_id="control-bg-picture"), label="bg.picture"
+            )
+            found["pose_kind"] = labels.add(
+                gr.Radio(list(POSES), value="video", elem_id="control-pose"), label="pose.label", info="pose.info"
+            )
+            with gr.Row():
+                found["pose_first"] = labels.add(gr.Number(0, precision=0, minimum=0, visible=False), label="pose.first")
+                found["pose_last"] = labels.add(gr.Number(250, precision=0, minimum=1, visible=False), label="pose.last")
+            for name in ("badge", "orbit", "end_threshold", "size", "n_samples_per_ray", "n_samples_per_ray_fine"):
+                found[name] = field_widget(name, labels)
+        with labels.add(gr.Accordion(open=False, elem_id="fold-motion"), label="fold.motion"):
+            for name in _FIELDS:
+                if name not in found and name not in ENCODER + COMPOSED:
+                    found[name] = field_widget(name, labels)
+        with labels.add(gr.Accordion(open=False, elem_id="fold-encoder"), label="fold.encoder"):
+            for name in ENCODER:
+                found[name] = field_widget(name, labels)
+        found["bg_kind"].change(
+            lambda kind: (gr.update(visible=kind == "colour"), gr.update(visible=kind == "picture")),
+            found["bg_kind"],
+            [found["bg_colour"], found["bg_picture"]],
+            queue=False,
+            api_visibility="private",
+        )
+        found["pose_kind"].change(
+            lambda kind: (gr.update(visible=kind == "range"),) * 2,
+            found["pose_kind"],
+            [found["pose_first"], found["pose_last"]],
+            queue=False,
+            api_visibility="private",
+        )
+        return cls(found)
+
+    @property
+    def components(self) -> list[gr.components.Component]:
+        """Inputs of an event that needs the controls."""
+        return list(self.widgets.values())
+
+    def named(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The values of `components` by name."""
+        return dict(zip(self.widgets, values, strict=True))
+
+
+def controls_from(values: Mapping[str, Any], picture: str | None) -> Controls:
+    """Validates what the components hold.
+
+    Args:
+      values: by the names of `ControlWidgets.build`.
+      picture: a checked background picture's path, where one was chosen.
+
+    Raises:
+      InputError: as `Controls.validate`, or a colour that is none.
+    """
+    chosen: dict[str, Any] = {}
+    for name, field in _FIELDS.items():
+        if name in COMPOSED or name not in values:
+            continue
+        value = values[name]
+        if value in (None, ""):
+            if field.default is not None:
+                raise InputError(f"{name.replace('_', ' ')} is empty; give a value")
+            continue
+        chosen[name] = _as(field, value)
+    chosen["bg"] = _background(values, picture)
+    chosen["pose"] = _pose(values)
+    return Controls(**chosen).validate()
+
+
+def _as(field: dataclasses.Field, value: Any) -> Any:
+    """JSON knows one kind of number: whole ones become integers where the field is one."""
+    if base_type(field) is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if base_type(field) is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if base_type(field) is str and not isinstance(value, str):
+        raise InputError(f"{field.name.replace('_', ' ')} is no text; choose it from the page")
+    return value
+
+
+def _background(values: Mapping[str, Any], picture: str | None) -> str:
+    kind = values.get("bg_kind", "original")
+    if kind == "colour":
+        return colour_code(values.get("bg_colour"))
+    if kind == "picture":
+        if picture is None:
+            raise InputError("there is no background picture yet; upload one, or choose another background")
+        return picture
+    if kind not in BACKGROUNDS:
+        raise InputError("there is no such background; choose one from the list")
+    return kind
+
+
+def colour_code(colour: Any) -> str:
+    """`#rrggbb` of what a colour picker gives (`#rrggbb` or `rgb(r, g, b)`).
+
+    Raises:
+      InputError: it is neither.
+    """
+    text = str(colour).strip()
+    if _COLOUR.fullmatch(text):
+        return text.lower()
+    if match := _RGB.fullmatch(text):
+        levels = [min(round(float(level)), 255) for level in match.groups()[:3]]
+        return "#" + "".join(f"{level:02x}" for level in levels)
+    raise InputError("that is no colour; choose one, or give it as #rrggbb")
+
+
+def _pose(values: Mapping[str, Any]) -> str:
+    kind = values.get("pose_kind", "video")
+    if kind == "range":
+        return f"{int(values.get('pose_first') or 0)}-{int(values.get('pose_last') or 0)}"
+    if kind not in POSES:
+        raise InputError("there is no such head pose; choose one from the list")
+    return kind
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Controls)}

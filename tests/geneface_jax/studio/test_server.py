@@ -1,0 +1,194 @@
+"""The studio over real HTTP: what it gives, and what it refuses."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from geneface_jax.inference import provenance
+from geneface_jax.inference.video import read_video
+
+pytest.importorskip("gradio")
+
+from geneface_jax.studio import server  # noqa: E402
+from geneface_jax.studio.guard import host_names  # noqa: E402
+from geneface_jax.studio.limits import MIB, Limits  # noqa: E402
+from geneface_jax.studio.people import People  # noqa: E402
+from geneface_jax.studio.training_room import TrainingRoom  # noqa: E402
+from geneface_jax.studio.workspace import Workspace  # noqa: E402
+from tests.geneface_jax.studio.served import FakeRenderer, ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
+
+LIMITS = Limits(audio_bytes=MIB, video_bytes=2 * MIB, audio_seconds=20.0, waiting=3, folder_bytes=64 * MIB)
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    """(port, workspace, folder of people) of one studio for all tests of this file."""
+    root = tmp_path_factory.mktemp("studio")
+    folder = write_people(root / "people")
+    (folder / "secret.txt").write_text("hidden")
+    with pytest.MonkeyPatch.context() as patch, Workspace(root) as workspace:
+        stand_in_networks(patch)
+        app = server.build_app(People(folder), workspace, LIMITS, host_names("127.0.0.1"), TrainingRoom(folder))
+        with running(app) as port:
+            yield port, workspace, folder
+
+
+@pytest.fixture
+def speech(tmp_path):
+    return write_speech(tmp_path / "speech.wav", 1.0).read_bytes()
+
+
+def test_serves_the_page_offline(studio):
+    port, *_ = studio
+    page = ask(port, "GET", "/")
+    assert page.status == 200 and b"geneface studio" in page.body
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    config = ask(port, "GET", "/config").json
+    assert config["analytics_enabled"] is False and not config.get("share")
+    assert {person["name"] for person in ask(port, "GET", "/api/people").json} == {"anna", "bert"}
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "169.254.169.254"])
+def test_foreign_hosts_are_refused(studio, host):
+    assert ask(studio[0], "GET", "/", host=host or " ").status in (400, 421)
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "file://"])
+def test_foreign_origins_are_refused(studio, origin):
+    port = studio[0]
+    for method, path in (("POST", "/gradio_api/queue/join"), ("POST", "/api/stream?person=anna"), ("GET", "/api/people")):
+        assert ask(port, method, path, b"{}" if method == "POST" else None, {"Origin": origin}).status == 403
+    assert ask(port, "GET", "/health", headers={"Origin": f"http://127.0.0.1:{port}"}).status == 200
+
+
+def test_no_other_file_can_be_read(studio, tmp_path):
+    port, workspace, folder = studio
+    link = workspace.results / "link.mp4"
+    link.symlink_to(folder / "secret.txt")
+    wanted = [
+        "/etc/passwd",
+        f"{folder}/secret.txt",
+        f"{folder}/anna/dataset/meta.json",
+        f"{workspace.folder}/lock",
+        f"{workspace.results}/../lock",
+        f"{workspace.results}/%2e%2e/lock",
+        f"{workspace.results}/..%2flock",
+        f"{workspace.results}/link.mp4",
+        "../../../../etc/passwd",
+        "http://169.254.169.254/latest",
+        "https:/evil.example/",
+        "%68ttp://evil.example/",
+    ]
+    for path in wanted:
+        answer = ask(port, "GET", f"/gradio_api/file={path}")
+        assert answer.status in (400, 403, 404), path
+        assert b"root:" not in answer.body and b"hidden" not in answer.body and "location" not in answer.headers
+    for path in (
+        "/static/../../../../etc/passwd",
+        "/assets/..%2f..%2fsetup.py",
+        "/assets//etc/passwd",
+        "/static/%2e%2e/%2e%2e/queueing.py",
+    ):
+        answer = ask(port, "GET", path)
+        assert answer.status >= 400 and b"root:" not in answer.body and b"import" not in answer.body, path
+    link.unlink()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/gradio_api/proxy=http://evil.example/", "/gradio_api/vibe-code/", "/monitoring", "/gradio_api/component_server", "/docs", "/login"],
+)
+def test_what_the_page_does_not_use_is_closed(studio, path):
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        assert ask(studio[0], method, path, b"" if method != "GET" else None).status == 404
+
+
+def test_no_file_is_named_by_an_address(studio):
+    message = {"data": [{"path": "http://169.254.169.254/x.wav", "meta": {"_type": "gradio.FileData"}}], "fn_index": 0, "session_hash": "a"}
+    answer = ask(studio[0], "POST", "/gradio_api/queue/join", json.dumps(message).encode(), {"Content-Type": "application/json"})
+    assert answer.status == 400 and "upload field" in answer.json["error"]
+
+
+def test_oversize_is_refused_whatever_length_is_announced(studio):
+    port, workspace, _ = studio
+    big = bytes(LIMITS.audio_bytes + 1)
+    assert ask(port, "POST", "/api/stream?person=anna", big).status == 413
+    chunk = f"{len(big):x}\r\n".encode() + big + b"\r\n0\r\n\r\n"
+    assert ask(port, "POST", "/api/stream?person=anna", chunk, {"Transfer-Encoding": "chunked"}).status == 413
+    assert ask(port, "POST", "/gradio_api/upload", None, {"Content-Length": str(LIMITS.video_bytes + 1)}).status == 413
+    assert ask(port, "POST", "/gradio_api/queue/join", bytes(LIMITS.message_bytes + 1)).status == 413
+    assert ask(port, "POST", "/api/stream?person=anna", None, {"Content-Length": "-5"}).status in (400, 413)
+    assert not list(workspace.uploads.glob("*.upload"))
+
+
+@pytest.mark.parametrize("body", [b"", b"not a sound", b"#EXTM3U\n/etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n", bytes(5000)])
+def test_what_is_no_sound_is_refused_by_its_content(studio, body):
+    answer = ask(studio[0], "POST", "/api/stream?person=anna", body)
+    assert answer.status == 400 and "/" not in answer.json["error"].replace("and/or", "")
+
+
+@pytest.mark.parametrize(
+    "query, words",
+    [
+        ("person=../anna", "no person"),
+        ("person=%2Fetc", "no person"),
+        ("person=", "no person"),
+        ("person=anna&mouth_amp=7", "mouth-amp"),
+        ("person=anna&bg=/etc/passwd", "no colour"),
+        ("person=anna&bg=transparent", "no colour"),
+        ("person=anna&nonsense=1", "no control"),
+        ("person=anna&seed=x", "number"),
+    ],
+)
+def test_bad_orders_are_refused_in_a_sentence(studio, speech, query, words):
+    answer = ask(studio[0], "POST", f"/api/stream?{query}", speech)
+    assert answer.status == 400 and words in answer.json["error"]
+
+
+def test_a_stream_is_a_whole_video_with_its_origin(studio, speech, tmp_path):
+    answer = ask(studio[0], "POST", "/api/stream?person=bert&seed=3&bg=%23204060", speech)
+    assert answer.status == 200 and answer.headers["content-type"] == "video/mp4" and answer.headers["transfer-encoding"] == "chunked"
+    path = tmp_path / "stream.mp4"
+    path.write_bytes(answer.body)
+    frames = list(read_video(path))
+    assert len(frames) == 25 and abs(frames[5][2, 2].astype(int) - [0x20, 0x40, 0x60]).max() < 16
+    assert provenance.read(path).source_type.endswith("trainedAlgorithmicMedia")
+
+
+def test_ten_at_once_are_served_or_refused_politely(studio, speech):
+    port, workspace, _ = studio
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda seed: ask(port, "POST", f"/api/stream?person=anna&seed={seed}", speech), range(10)))
+    statuses = [answer.status for answer in answers]
+    assert set(statuses) <= {200, 503} and statuses.count(200) >= LIMITS.waiting + 1
+    assert all("waiting" in answer.json["error"] and "retry-after" in answer.headers for answer in answers if answer.status == 503)
+    assert ask(port, "POST", "/api/stream?person=anna", speech).status == 200
+
+
+def test_a_viewer_who_leaves_ends_the_render(studio, tmp_path, monkeypatch):
+    import http.client
+
+    port, *_ = studio
+    speech = write_speech(tmp_path / "long.wav", 18.0).read_bytes()
+    monkeypatch.setattr(FakeRenderer, "seconds", 0.02)
+    FakeRenderer.drawn = 0
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("POST", "/api/stream?person=anna", speech)
+    connection.getresponse().read(64)
+    connection.sock.close()
+    connection.close()
+    deadline = time.monotonic() + 20
+    while threading.active_count() > 100 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    monkeypatch.setattr(FakeRenderer, "seconds", 0.0)
+    # The desk is free again: the next one is served at once, long before 450 frames would be drawn.
+    assert ask(port, "POST", "/api/stream?person=bert", speech[: 44 + 32000]).status == 200
+
+
+def test_a_full_disk_is_told(studio, speech, monkeypatch):
+    port, workspace, _ = studio
+    monkeypatch.setattr(Workspace, "size", lambda self: LIMITS.folder_bytes)
+    assert ask(port, "POST", "/api/stream?person=anna", speech).status == 507

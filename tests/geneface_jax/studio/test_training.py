@@ -1,0 +1,151 @@
+"""Training from the page: one job at a time, consent first, stopped and gone on with, also by a studio started later."""
+
+import argparse
+import json
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from geneface_jax.errors import InputError
+from geneface_jax.studio import training_room
+from geneface_jax.studio.training_room import Job, TrainingRoom, report_rows
+from geneface_jax.studio.training_view import curves, sample_pictures, stage_at_work
+from geneface_jax.training.summaries import Summaries
+
+# Stands in for the command: says something, then ends as it is told, at once or by SIGTERM.
+CHILD = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+print("step 1\\rstep 2 of /somewhere", flush=True)
+if {wait}: time.sleep(60)
+print("the video is too dark", flush=True)
+sys.exit({code})
+"""
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A room whose jobs are the child above; `room.child` says how it behaves."""
+    made = TrainingRoom(tmp_path)
+    made.child = {"wait": False, "code": 0}
+    (tmp_path / "anna").mkdir()
+    monkeypatch.setattr(TrainingRoom, "_command", lambda self, job, folder: [sys.executable, "-c", CHILD.format(**made.child)])
+    yield made
+    made.stop(5)
+
+
+def ended(room, name="anna"):
+    for _ in range(600):
+        if room.job(name).state != "running":
+            return room.job(name)
+        time.sleep(0.05)
+    raise AssertionError("the job did not end")
+
+
+PREPARE = Job("anna", "prepare", "source.mp4", 256)
+FIT = Job("anna", "fit", "source.mp4", 256, consent="Anna, today")
+
+
+def test_a_job_runs_ends_and_keeps_what_it_said(room):
+    room.start(PREPARE)
+    assert ended(room) == Job("anna", "prepare", "source.mp4", 256, "", "finished", 0)
+    assert room.log("anna").splitlines() == ["step 2 of /somewhere", "the video is too dark"]
+    room.child = {"wait": False, "code": 2}
+    room.start(PREPARE)
+    assert ended(room).state == "failed"
+
+
+def test_one_job_at_a_time_here_and_in_another_studio(room, tmp_path):
+    (tmp_path / "bert").mkdir()
+    room.child = {"wait": True, "code": 0}
+    room.start(PREPARE)
+    with pytest.raises(InputError, match="anna is being worked on"):
+        room.start(Job("bert", "prepare", "source.mp4", 256))
+    with pytest.raises(InputError, match="another studio"):
+        TrainingRoom(tmp_path).start(Job("bert", "prepare", "source.mp4", 256))
+    room.stop(10)
+    assert room.job("anna").state == "stopped"
+    other = TrainingRoom(tmp_path)
+    assert other.start(PREPARE).state == "running"
+    other.stop(10)
+
+
+def test_nothing_is_trained_without_consent(room):
+    for consent in ("", "  "):
+        with pytest.raises(InputError, match="agreed"):
+            room.start(Job("anna", "fit", "source.mp4", 256, consent=consent))
+    assert not room.jobs()
+
+
+def test_a_killed_studios_job_can_go_on(room, tmp_path):
+    room.child = {"wait": True, "code": 0}
+    room.start(FIT)
+    later = TrainingRoom(tmp_path)  # knows nothing but the folder
+    assert later.job("anna").state == "stopped" and later.job("anna").consent == "Anna, today"
+    room._process.send_signal(signal.SIGKILL)
+    room._process.wait()
+    room.child = {"wait": False, "code": 0}
+    later.start(later.job("anna"))
+    assert ended(later).state == "finished"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", ".hidden", "-rf", "a" * 41, "ä", "a b", None, "a\n"])
+def test_names_that_no_folder_may_have(room, name):
+    with pytest.raises(InputError, match="name"):
+        room.require_free(name)
+
+
+def test_somebody_elses_folder_is_not_touched(room, tmp_path):
+    with pytest.raises(InputError, match="exists already"):
+        room.require_free("anna")
+    room.start(PREPARE)
+    ended(room)
+    assert room.require_free("anna") == tmp_path / "anna"
+    (tmp_path / "anna" / "head").mkdir()
+    with pytest.raises(InputError, match="has been trained"):
+        room.forget("anna")
+
+
+def test_the_commands_are_the_ones_of_the_command_line(tmp_path):
+    room = TrainingRoom(tmp_path, ("--head-steps", "2"))
+    words = room._command(Job("anna", "fit", "../../etc/passwd", 256, consent="--size 9"), tmp_path / "anna")
+    assert words[1:5] == ["-m", "geneface_jax", "fit", str(tmp_path / "anna" / "passwd")]
+    from geneface_jax.cli import fit, prepare
+
+    for verb, module in (("fit", fit), ("prepare", prepare)):
+        parser = argparse.ArgumentParser()
+        module.add_arguments(parser)
+        words = room._command(Job("anna", verb, "source.mp4", 256, consent="--size 9"), tmp_path / "anna")
+        args = parser.parse_args(words[4:])
+        assert args.out == str(tmp_path / "anna") and args.size == 256 and getattr(args, "consent", None) in (None, "--size 9")
+    assert training_room.KINDS == ("prepare", "fit")
+
+
+def test_what_a_training_looks_like(tmp_path):
+    assert stage_at_work(tmp_path) is None
+    (tmp_path / "head").mkdir()
+    log = Summaries(tmp_path / "head", 0)
+    for step in (10, 20, 30):
+        log.scalars(step, {"val/psnr": 20.0 + step, "tr/loss": 1.0 / step, "lonely": np.nan})
+    log._board.add_image("val/picture", np.full((8, 12, 3), 200, np.uint8), 30, dataformats="HWC")
+    log.close()
+    assert stage_at_work(tmp_path) == "head"
+    assert curves(tmp_path, "head").width > 500
+    ((picture, label),) = sample_pictures(tmp_path, "head")
+    assert picture.size == (12, 8) and picture.getpixel((3, 3)) == (200, 200, 200) and label == "val/picture, step 30"
+    # A record that is being written just now is left out.
+    (events,) = (tmp_path / "head" / "tensorboard").glob("events*")
+    events.write_bytes(events.read_bytes()[:-20])
+    assert len(sample_pictures(tmp_path, "head")) <= 1
+
+
+def test_a_report_becomes_rows(tmp_path):
+    assert report_rows(tmp_path) == []
+    (tmp_path / "dataset").mkdir()
+    report = {"seconds": 61.23456, "frames": 1530, "pose": {"yaw_sd": 4.5}, "warnings": ["dark", "noisy"], "ignored": [1, 2], "none": None}
+    (tmp_path / "dataset" / "report.json").write_text(json.dumps(report))
+    rows = dict(report_rows(tmp_path))
+    assert rows == {"seconds": "61.23", "frames": "1530", "pose: yaw sd": "4.5", "warnings": "dark; noisy"}
