@@ -35,7 +35,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "face_share": 0.0,
             "lip_share": 0.0,
             "eye_share": 0.0,
-            # Share of the groups drawn from frames with shut eyes, beside those that come up anyway.
+            # Share of the groups drawn from frames with shut eyes, beside those that come up anyway (less where the video has few).
             "shut_share": 0.0,
             "eval_frames": 10,
         }

@@ -21,6 +21,10 @@ BLINKS = 0.6
 """A video shows blinks when its least openness is below this share of the usual one."""
 
 
+MOST_OFTEN = 3.0
+"""Shut frames come up at most so many times more often than in the video: a clip with two blinks would otherwise be learnt by heart."""
+
+
 def eye_boxes(landmarks_2d: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Boxes about either eye.
 
@@ -48,6 +52,11 @@ def shut_frames(eye_openness: np.ndarray, candidates: np.ndarray) -> np.ndarray:
       eye_openness: [T], of any unit that grows with the gap between the lids.
     """
     return candidates[_shut(eye_openness[candidates])]
+
+
+def shut_share(wanted: float, shut: np.ndarray, candidates: np.ndarray) -> float:
+    """The share of frames to be drawn from `shut` [m] among `candidates` [n]: `wanted`, or less where there are few of them."""
+    return min(wanted, MOST_OFTEN * len(shut) / max(len(candidates), 1))
 
 
 def count_blinks(eye_openness: np.ndarray) -> int:

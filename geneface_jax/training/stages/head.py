@@ -10,7 +10,7 @@ import numpy as np
 from geneface_kernels import occupancy_grid
 from ml_collections import ConfigDict
 
-from geneface_jax.data.eyes import eye_boxes, shut_frames
+from geneface_jax.data.eyes import eye_boxes, shut_frames, shut_share
 from geneface_jax.data.pixels import Region, draw_frames, draw_pixels, in_boxes, over
 from geneface_jax.training import devices
 from geneface_jax.training.ema import iterate
@@ -36,6 +36,7 @@ class HeadStage(HeadField):
         self._regions = [Region(data.face_share, subject.face_box), Region(data.lip_share, subject.lip_box)]
         self._regions += [Region(data.eye_share / 2, boxes) for boxes in eye_boxes(subject.landmarks_2d, subject.size)]
         self._shut = shut_frames(subject.eye_openness, self.train_frames)
+        self._shut_share = shut_share(data.shut_share, self._shut, self.train_frames)
 
     def _load_pictures(self) -> tuple[np.ndarray, np.ndarray]:
         """(frames, torso over background) of the training split, uint8 [T, H, W, 3] each, decoded once."""
@@ -58,7 +59,7 @@ class HeadStage(HeadField):
         data = self.config.data
         frames_rgb, behind = self._load_pictures()
         rng = np.random.default_rng((self.config.seed, step))
-        frames = draw_frames(rng, self.train_frames, data.groups, self._shut, data.shut_share)
+        frames = draw_frames(rng, self.train_frames, data.groups, self._shut, self._shut_share)
         pixels = draw_pixels(rng, frames, data.rays, frames_rgb.shape[1:3], self._regions)
         pixels = self.lips.replace(step, frames, pixels)
         row, column = pixels[..., 0], pixels[..., 1]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from geneface_jax.data.eyes import count_blinks, eye_boxes, shut_frames
+from geneface_jax.data.eyes import count_blinks, eye_boxes, shut_frames, shut_share
 from geneface_jax.data.pixels import Region, draw_frames, draw_pixels, in_boxes
 
 
@@ -37,6 +37,12 @@ def test_blinks_are_counted_once_each():
     openness = np.full(100, 0.3)
     openness[0] = openness[30:33] = openness[60:67] = 0.05
     assert count_blinks(openness) == 3
+
+
+def test_few_blinks_are_not_shown_over_and_over():
+    assert shut_share(0.125, np.arange(50), np.arange(1000)) == 0.125
+    assert shut_share(0.125, np.arange(6), np.arange(600)) == 0.03
+    assert shut_share(0.125, np.arange(0), np.arange(0)) == 0.0
 
 
 def test_shut_frames_and_eye_pixels_get_their_share():
