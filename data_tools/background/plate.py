@@ -28,6 +28,9 @@ class BackgroundPlate:
             distance = np.full_like(self._distance, size)
         else:
             distance = cv2.distanceTransform(free, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            # Squares of distances between pixels are whole numbers. Said so, two frames equally far from the person are a tie on every
+            # machine, whatever its square root rounds to.
+            distance = np.sqrt(np.rint(distance.astype(np.float64) ** 2)).astype(np.float32)
         self.merge(frame, distance)
 
     def merge(self, colour: np.ndarray, distance: np.ndarray) -> None:

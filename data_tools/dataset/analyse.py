@@ -59,11 +59,13 @@ def analyse_chunk(job: AnalysisJob, tick: Callable[[int], None] = lambda frames:
     waiting: list[Future] = []
 
     def look(frame: np.ndarray, number: int) -> None:
-        found = segmenter(cv2.resize(frame, (NETWORK_SIZE, NETWORK_SIZE), interpolation=cv2.INTER_AREA))
+        # The network's floats are not always the same to the last bit; what is made of them is, after they were rounded.
+        layer = layers[number - job.chunk.first]
+        layer[:] = np.round(segmenter(cv2.resize(frame, (NETWORK_SIZE, NETWORK_SIZE), interpolation=cv2.INTER_AREA)) * 255.0)
         if number % PLATE_EVERY == 0:
             picture = cv2.resize(frame, (job.size, job.size), interpolation=cv2.INTER_AREA)
-            plate.add(picture, cv2.resize(found[0], (job.size, job.size), interpolation=cv2.INTER_LINEAR))
-        layers[number - job.chunk.first] = np.round(found * 255.0)
+            person = cv2.resize(layer[0], (job.size, job.size), interpolation=cv2.INTER_LINEAR)
+            plate.add(picture, person.astype(np.float32) / 255.0)
         tick(1)
 
     # One thread segments while this one finds landmarks: both networks run outside the interpreter lock.

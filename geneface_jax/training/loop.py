@@ -62,7 +62,7 @@ def train(
     moves: Sequence[tuple[str, str]] = (),
     restore_mode: str = restore.STRICT,
     profile: int = 0,
-    remake: Callable[[ConfigDict], Stage] = get_stage,
+    remake: Callable[[ConfigDict], Stage] | None = None,
 ) -> Path:
     """Trains one stage up to `config.train.steps` updates, from the newest whole checkpoint in `workdir` if there is one.
 
@@ -75,7 +75,7 @@ def train(
       stage: the stage, when it isn't to be made from `config.stage`.
       init, codes, moves, restore_mode: see `Start`.
       profile: how many updates to record (`training.profile`).
-      remake: makes the stage from a config; again, at a lower rate, after a loss broke.
+      remake: makes the stage from a config; again, at a lower rate, after a loss broke. None is `stages.get_stage`.
 
     Returns:
       the work folder.
@@ -84,7 +84,7 @@ def train(
       InputError: bad data, a checkpoint or config that does not fit, a full disk, or a loss that breaks again and again.
       SystemExit: 143 after SIGTERM, 130 after SIGINT; a checkpoint was saved first.
     """
-    workdir, start = Path(workdir), Start(init, codes, moves, restore_mode)
+    workdir, start, remake = Path(workdir), Start(init, codes, moves, restore_mode), remake or get_stage
     if hosts.is_writer():
         disk.require_writable(workdir)
     plan = configs.train_plan(config)

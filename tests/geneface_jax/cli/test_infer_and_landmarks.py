@@ -35,7 +35,7 @@ def dataset(tmp_path):
 def test_infer_passes_its_controls_on(monkeypatch, capsys, tmp_path):
     calls = []
 
-    def infer(subject, audio, out, controls, *, progress):
+    def infer(subject, audio, out, controls, *, progress, debug=None):
         calls.append((subject, audio, out, controls))
         progress(1, 1)
         return pipeline.InferenceResult(tmp_path / "a.mp4", 0.04, 1)
