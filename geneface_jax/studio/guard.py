@@ -22,7 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 OPEN = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/(assets|static|svelte)/[\w./@-]+|/health|/stream/[0-9a-f]{32}|/api/(people|stream)"
-    r"|/gradio_api/(upload|upload_progress|queue/join|queue/data|cancel|reset/?|startup-events|info/?|theme\.css)"
+    r"|/gradio_api/(upload|upload_progress|queue/join|queue/data|run/predict|cancel|reset/?|startup-events|info/?|theme\.css)"
     r"|/gradio_api/heartbeat/\w+|/gradio_api/file=.+"
 )
 UPLOADS = {"/gradio_api/upload": "video_bytes", "/api/stream": "audio_bytes"}
