@@ -96,13 +96,6 @@ def upload(page, path):
     page.wait_for_selector("#audio .waveform-container, #audio audio, #audio [data-testid=waveform-controls]", state="attached")
 
 
-def smaller(page):
-    """64 pixels a side, a quarter of a second's work."""
-    page.click("#fold-picture >> text=/Picture|画面/")
-    page.fill("#control-size input", "64")
-    page.press("#control-size input", "Tab")
-
-
 def done(page):
     page.wait_for_selector("#status .studio-done")
 
