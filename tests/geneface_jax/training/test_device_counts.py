@@ -26,8 +26,14 @@ def folder(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("device counts"))
 
 
+EVERY = "GENEFACE_EVERY_STAGE"
+"""Set it to run the comparison for every stage (a quarter of an hour); without, for one of each kind."""
+
+KINDS = ("syncnet", "audio2motion", "head")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OVERRIDES)
+@pytest.mark.parametrize("name", OVERRIDES if EVERY in os.environ else KINDS)
 def test_a_stage_does_not_see_how_many_devices_there_are(name, folder, tmp_path):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
