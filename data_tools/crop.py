@@ -16,15 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from data_tools.command import run_step
-from data_tools.dataset.scan import LOOK_SIDE, parse_trim, scan
+from data_tools.dataset.scan import look_at_faces, parse_trim, scan
 from data_tools.dataset.workspace import file_sha256
 from data_tools.errors import InputError
 from data_tools.face.crop_path import follow_crop
 from data_tools.face.crop_record import CropRecord, record_path, save_record
-from data_tools.face.track import check_rivals, detect, fill
+from data_tools.face.track import check_rivals, fill
 from data_tools.segmentation.matte import refine
 from data_tools.segmentation.selfie import NETWORK_SIZE, SelfieSegmenter
-from data_tools.video.cuts import check_cuts, watched
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
 from data_tools.video.probe import VideoInfo, probe
 from data_tools.video.read import FPS, Box, frames
@@ -97,12 +96,7 @@ def _corners(video: Path, info: VideoInfo, span: tuple[float, float] | None, fps
     if not follow:
         found = scan(video, info, span, functools.partial(bar, desc="finding the face"))
         return np.array([[found.box.x, found.box.y]], np.float64), found.box.size
-    scale = min(LOOK_SIDE / max(info.width, info.height), 1.0)
-    look = tuple(max(round(side * scale / 2) * 2, 2) for side in (info.width, info.height))
-    thumbnails: list[np.ndarray] = []
-    looks = watched(frames(video, look, trim=span, fps=FOLLOW_LOOKS), thumbnails)
-    track = detect(bar(looks, desc="finding the face"), FOLLOW_LOOKS)
-    check_cuts(video, thumbnails, FOLLOW_LOOKS, span[0] if span else 0.0)
+    track = look_at_faces(video, info, span, FOLLOW_LOOKS, functools.partial(bar, desc="finding the face"))
     check_rivals(track)
     faces = fill(track.landmarks) * np.array([info.width, info.height, info.width], np.float32)
     path, side = follow_crop(faces, info.width, info.height, FOLLOW_LOOKS)

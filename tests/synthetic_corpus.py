@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.synthetic_subject import write_subject
+
 SPEAKERS = {"ada": "train", "ben": "train", "cleo": "val"}
 
 
@@ -24,6 +26,17 @@ def speech_and_motion(rng: np.random.Generator, frames: int) -> tuple[np.ndarray
     motion[:, [55, 56, 57, 58, 59, 65, 66, 67], 1] -= opening[:, None]
     motion[:, 5:12, 1] -= 0.6 * opening[:, None]
     return mel.astype(np.float32), f0.astype(np.float32), motion.reshape(frames, 204).astype(np.float32)
+
+
+def write_speaker(dataset: Path, frames: int = 110) -> Path:
+    """Writes a subject dataset whose motion follows its speech; returns it."""
+    write_subject(dataset, frames=frames)
+    arrays = dict(np.load(dataset / "arrays.npz"))
+    mel, f0, motion = speech_and_motion(np.random.default_rng(5), frames)
+    motion, train = motion.reshape(frames, 68, 3), slice(0, frames * 10 // 11)
+    arrays.update(audio_features=mel, f0=f0, motion=motion, motion_mean=motion[train].mean(0), motion_std=motion[train].std(0))
+    np.savez(dataset / "arrays.npz", **arrays)
+    return dataset
 
 
 def write_corpus(folder: Path, *, frames: int = 96, clips_per_speaker: int = 2, seed: int = 0) -> Path:

@@ -10,8 +10,7 @@ import numpy as np
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.stage import Stage
 from geneface_jax.training.stages import get_stage
-from tests.synthetic_corpus import speech_and_motion, write_corpus
-from tests.synthetic_subject import write_subject
+from tests.synthetic_corpus import write_corpus, write_speaker
 
 VAE = ["model.condition=8", "model.hidden=8", "model.encoder_layers=1", "model.decoder_layers=1", "model.flow_blocks=1"]
 GRID = ["levels=4", "base_resolution=4", "finest_resolution=32", "log2_table_size=8"]
@@ -53,12 +52,7 @@ NEEDS = {
 def write_data(folder: Path) -> Path:
     """Writes `folder/corpus` and `folder/dataset`, a person whose motion follows its speech; returns `folder`."""
     write_corpus(folder / "corpus")
-    dataset = write_subject(folder / "dataset", frames=110)
-    arrays = dict(np.load(dataset / "arrays.npz"))
-    mel, f0, motion = speech_and_motion(np.random.default_rng(5), 110)
-    motion = motion.reshape(110, 68, 3)
-    arrays.update(audio_features=mel, f0=f0, motion=motion, motion_mean=motion[:100].mean(0), motion_std=motion[:100].std(0))
-    np.savez(dataset / "arrays.npz", **arrays)
+    write_speaker(folder / "dataset")
     return folder
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_tools.errors import InputError
 from data_tools.face.crop import choose_crop
-from data_tools.face.track import check_rivals, detect
+from data_tools.face.track import FaceTrack, check_rivals, detect
 from data_tools.video.cuts import check_cuts, watched
 from data_tools.video.probe import VideoInfo, probe
 from data_tools.video.read import FPS, Box, frames
@@ -69,6 +69,20 @@ def check_video(path: Path, trim: tuple[float, float] | None) -> tuple[VideoInfo
     return info, trim
 
 
+def look_at_faces(path: Path, info: VideoInfo, trim: tuple[float, float] | None, rate: float, progress=iter) -> FaceTrack:
+    """The faces in `rate` small pictures of the whole frame a second; the other arguments are `scan`'s.
+
+    Raises:
+      InputError: a cut to another scene, or no face.
+    """
+    scale = min(LOOK_SIDE / max(info.width, info.height), 1.0)
+    size = (max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2))
+    thumbnails: list[np.ndarray] = []
+    track = detect(progress(watched(frames(path, size, trim=trim, fps=rate), thumbnails)), rate)
+    check_cuts(path, thumbnails, rate, trim[0] if trim else 0.0)
+    return track
+
+
 def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress=iter) -> Scan:
     """Looks at a few pictures a second of the whole frame.
 
@@ -81,11 +95,7 @@ def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress
     Raises:
       InputError: a cut to another scene, no face, or two people of similar size.
     """
-    scale = min(LOOK_SIDE / max(info.width, info.height), 1.0)
-    size = (max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2))
-    thumbnails: list[np.ndarray] = []
-    track = detect(progress(watched(frames(path, size, trim=trim, fps=LOOKS_PER_SECOND), thumbnails)), LOOKS_PER_SECOND)
-    check_cuts(path, thumbnails, LOOKS_PER_SECOND, trim[0] if trim else 0.0)
+    track = look_at_faces(path, info, trim, LOOKS_PER_SECOND, progress)
     changes = check_rivals(track)
     faces = track.landmarks[track.found] * [info.width, info.height, info.width]
     box, fraction = choose_crop(faces, info.width, info.height)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import IO
 
 from data_tools.errors import InputError
 
@@ -74,7 +75,9 @@ def require_plain_file(path: str | os.PathLike, what: str = "video") -> Path:
     return path
 
 
-def first_complaint(messages: str, otherwise: str) -> str:
-    """The first line of ffmpeg's messages (what follows is its consequence), without the component's name in front."""
+def first_complaint(log: IO[bytes], otherwise: str = "it stopped without a word") -> str:
+    """The first line of what ffmpeg wrote to a file (what follows is its consequence), without the component's name in front."""
+    log.seek(0)
+    messages = log.read().decode("utf-8", "replace")
     lines = [re.sub(r"^(\[[^\]]*\] *)+", "", line).strip() for line in messages.splitlines()]
     return next((line.rstrip(".") for line in lines if line), otherwise)

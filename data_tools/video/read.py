@@ -79,8 +79,7 @@ def frames(
             process.kill()
             process.wait()
         if failed or not count:
-            messages.seek(0)
-            reason = first_complaint(messages.read().decode("utf-8", "replace"), "no frame came out")
+            reason = first_complaint(messages, "no frame came out")
             raise InputError(f"{Path(path)} can't be decoded after frame {count} ({reason}): export the video again.")
 
 
@@ -108,9 +107,7 @@ def read_video(path: str | os.PathLike[str], fps: float | None = None) -> Genera
                 count += 1
                 yield frame
             if process.wait() != 0 or count == 0:
-                log.seek(0)
-                reason = first_complaint(log.read().decode("utf-8", "replace"), "it stopped without a word")
-                raise InputError(f"ffmpeg could not read {path} as a video: {reason}; give another file")
+                raise InputError(f"ffmpeg could not read {path} as a video: {first_complaint(log)}; give another file")
         finally:
             process.kill()
             process.stdout.close()

@@ -160,9 +160,7 @@ class VideoWriter:
         os.replace(self._muxed, self._partial)
 
     def _failure(self) -> InputError:
-        self._log.seek(0)
-        reason = first_complaint(self._log.read().decode("utf-8", "replace"), "it stopped without a word")
-        return InputError(f"ffmpeg could not write {self.path}: {reason}; check the disk space and the encoder options")
+        return InputError(f"ffmpeg could not write {self.path}: {first_complaint(self._log)}; check the disk space and the encoder options")
 
 
 class PictureFolder:

@@ -65,14 +65,13 @@ def export_subject(
     if not isinstance(renderer, SubjectRenderer):
         raise InputError(f"{subject_dir} holds {parts}: export is for the stages head and head_sr; render with `geneface infer` instead.")
     step = make_render_step(renderer, end_threshold)
-    stages = [stage for stage in (parts.speech, parts.head, parts.torso) if stage]
 
     def fill(folder: Path) -> None:
         write_safetensors(folder / WEIGHTS, step.weights)
         (folder / STEP).write_bytes(step.serialise(platforms))
         arrays = {f"dataset/{name}": np.asarray(getattr(renderer.subject, name)) for name in ARRAYS}
         records = {}
-        for stage in stages:
+        for stage in parts.stages:
             checkpoint = checkpoints.load(subject_dir / stage, selected.read_step(subject_dir / stage))
             arrays |= flat(stage, checkpoint.state)
             config = checkpoints.without_folders(configs.to_json(checkpoint.config))

@@ -21,7 +21,7 @@ from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.motion_controls import shape_motion, with_eyes
-from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH
+from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH, smooth_exponential
 from geneface_jax.inference.pipeline import OpenPerson, Script, output_cameras, perform
 from geneface_jax.inference.silence import RAMP, loudness
 from geneface_jax.inference.stream import SAMPLES_PER_FRAME, Moment
@@ -189,10 +189,9 @@ class _Director:
             weight = (np.arange(1, n + 1) / (n + 1))[:, None].astype(np.float32)
             new[:n] = (1.0 - weight) * self._fading[:n] + weight * new[:n]
         self._fading = ahead
-        previous = self._shaped[-1] if len(self._shaped) else new[0]
-        for i, frame in enumerate(new):
-            new[i] = previous = controls.smooth * previous + (1.0 - controls.smooth) * frame
-        self._shaped = np.concatenate([self._shaped, new])
+        previous = self._shaped[-1:] if len(self._shaped) else new[:1]
+        smoothed = smooth_exponential(np.concatenate([previous, new]), controls.smooth)[1:]
+        self._shaped = np.concatenate([self._shaped, smoothed])
 
     def _drop_sound(self) -> None:
         """Forgets what no window needs any more."""

@@ -83,7 +83,7 @@ def provenance_of(parts: SubjectParts, meta: Mapping[str, Any]) -> Provenance:
 def model_hash(parts: SubjectParts) -> str:
     """16 hex digits of a sha256 over the checkpoint files that inference loads: the chosen or newest step of speech, head and torso."""
     digest = hashlib.sha256()
-    for stage in filter(None, (parts.speech, parts.head, parts.torso)):
+    for stage in parts.stages:
         steps = checkpoints.steps(parts.folder / stage)
         if not steps:
             continue

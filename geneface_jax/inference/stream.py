@@ -135,9 +135,7 @@ class _Feeder:
         if self._error is not None:
             raise self._error
         if code:
-            self._log.seek(0)
-            reason = first_complaint(self._log.read().decode("utf-8", "replace"), "it stopped without a word")
-            raise InputError(f"ffmpeg could not encode the stream: {reason}; check the size of the video")
+            raise InputError(f"ffmpeg could not encode the stream: {first_complaint(self._log)}; check the size of the video")
 
     def stop(self) -> None:
         """Ends everything, wherever it is."""

@@ -31,6 +31,11 @@ class SubjectParts:
     torso: str | None
     speech: str | None
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages that are there: speech, head, torso."""
+        return [stage for stage in (self.speech, self.head, self.torso) if stage]
+
     def __str__(self) -> str:
         return f"{self.head} and {self.torso}" if self.torso else f"{self.head} without a torso"
 

@@ -86,7 +86,7 @@ class Desk:
 
         They are read again when a checkpoint was added since, as after a training.
         """
-        key = (person.parts, tuple(_age(person.parts.folder / stage) for stage in _stages(person)))
+        key = (person.parts, tuple(_age(person.parts.folder / stage) for stage in person.parts.stages))
         if key not in self._warm:
             for old in [known for known in self._warm if known[0].folder == person.parts.folder]:
                 del self._warm[old]
@@ -95,10 +95,6 @@ class Desk:
         while len(self._warm) > self._most_warm:
             self._warm.popitem(last=False)
         return self._warm[key]
-
-
-def _stages(person: Person) -> list[str]:
-    return [stage for stage in (person.parts.speech, person.parts.head, person.parts.torso) if stage]
 
 
 def _age(workdir) -> int:

@@ -14,8 +14,7 @@ from geneface_jax.inference.pipeline import infer
 from geneface_jax.inference.subject_parts import find_parts
 from geneface_jax.inference.video import read_video
 from geneface_jax.io import checkpoints, configs
-from tests.synthetic_corpus import speech_and_motion, write_corpus
-from tests.synthetic_subject import write_subject
+from tests.synthetic_corpus import write_corpus, write_speaker
 
 pytestmark = pytest.mark.slow
 
@@ -52,12 +51,7 @@ HEAD_OF = {"nerf_torso": "nerf_head", "torso_sr": "head_sr"}
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("every config")
     write_corpus(folder / "corpus")
-    dataset = write_subject(folder / "person" / "dataset", frames=110)
-    arrays = dict(np.load(dataset / "arrays.npz"))
-    mel, f0, motion = speech_and_motion(np.random.default_rng(5), 110)
-    motion = motion.reshape(110, 68, 3)
-    arrays.update(audio_features=mel, f0=f0, motion=motion, motion_mean=motion[:100].mean(0), motion_std=motion[:100].std(0))
-    np.savez(dataset / "arrays.npz", **arrays)
+    write_speaker(folder / "person" / "dataset")
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -84,16 +85,27 @@ def test_two_processes_are_one_run(tmp_path):
     assert [row["step"] for row in read_metrics(two) if "tr/loss" in row] == list(range(5, 41, 5)), "one process writes"
 
 
+@contextlib.contextmanager
+def two_at_work(workdir):
+    """Two processes of an endless run that have saved a checkpoint; killed at the end of the block."""
+    port = free_port()
+    processes = [start(workdir, process, port, steps=100_000, seconds=0.01) for process in (0, 1)]
+    try:
+        deadline = time.monotonic() + 120
+        while not checkpoints.steps(workdir):
+            assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
+            time.sleep(0.1)
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_process_ends_the_other_within_a_minute(tmp_path, lost):
-    port = free_port()
-    processes = [start(tmp_path, process, port, steps=100_000, seconds=0.01) for process in (0, 1)]
-    try:
-        deadline = time.monotonic() + 120
-        while not checkpoints.steps(tmp_path):
-            assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
-            time.sleep(0.1)
+    with two_at_work(tmp_path) as processes:
         processes[lost].kill()
         killed = time.monotonic()
         output = processes[1 - lost].communicate(timeout=90)[0]
@@ -101,26 +113,12 @@ def test_a_lost_process_ends_the_other_within_a_minute(tmp_path, lost):
         # Of a lost process 0 it is JAX that tells, and may do so first.
         said_by_us = processes[1 - lost].returncode == hosts.LOST_EXIT and "lost another one of this run" in output
         assert said_by_us or (lost == 0 and "another task died" in output), output
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_at_one_step(tmp_path):
-    port = free_port()
-    processes = [start(tmp_path, process, port, steps=100_000, seconds=0.01) for process in (0, 1)]
-    try:
-        deadline = time.monotonic() + 120
-        while not checkpoints.steps(tmp_path):
-            assert time.monotonic() < deadline and all(process.poll() is None for process in processes)
-            time.sleep(0.1)
+    with two_at_work(tmp_path) as processes:
         processes[1].terminate()
         outputs = [process.communicate(timeout=90)[0] for process in processes]
         assert [process.returncode for process in processes] == [143, 143], outputs
         assert checkpoints.steps(tmp_path)[-1] % 10 == 0 and checkpoints.damage(tmp_path, checkpoints.steps(tmp_path)[-1]) is None
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
