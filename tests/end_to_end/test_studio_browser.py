@@ -160,7 +160,9 @@ def test_a_cancelled_render_ends_and_leaves_nothing(page, clips, studio):
     page.wait_for_selector("#status .studio-bar")
     page.click("#cancel")
     page.wait_for_selector("#status >> text=Cancelled")
-    page.wait_for_timeout(5000)
+    page.click("#preview")
+    done(page)
+    page.wait_for_selector("#preview-image img")
     assert set((private / "results").iterdir()) == before
 
 
