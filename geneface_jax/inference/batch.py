@@ -58,7 +58,7 @@ def infer_folder(
     found, out_dir = recordings(folder), Path(out_dir)
     if out_dir.is_file() or out_dir.suffix.lower() in (".mp4", ".webm"):
         raise InputError(f"--out {out_dir} names a file, but {folder} is a folder of recordings; give a folder for their videos")
-    person = open_person(find_parts(subject_dir))
+    person = open_person(find_parts(subject_dir), controls.precision)
     suffix = ".webm" if controls.bg == TRANSPARENT else ".mp4"
     for path in found:
         try:

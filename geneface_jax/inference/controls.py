@@ -11,6 +11,7 @@ from data_tools.options import option as _knob
 from data_tools.video.encoder import FIELDS as ENCODER_FIELDS
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, encoder_values
 from geneface_jax.errors import InputError
+from geneface_jax.inference.precision import PRECISIONS
 
 __all__ = ["BADGES", "BLINK_MODES", "TRANSPARENT", "Controls", "add_arguments", "base_type", "flag", "frame_range", "from_args"]
 
@@ -55,6 +56,9 @@ class Controls(EncoderOptions):
     )
     badge: str = _knob("none", "a visible 'AI-generated' label in the lower left corner of every frame", choices=BADGES)
     end_threshold: float = _knob(0.01, "a ray stops below this transmittance; larger is faster and rougher", low=0.0, high=0.1, step=0.0025)
+    precision: str = _knob(
+        "fp32", "'bf16' keeps the renderer's networks in bfloat16: half their memory, colours off by a level or two", choices=PRECISIONS
+    )
     n_samples_per_ray: int | None = _knob(None, "vanilla NeRF: samples of the coarse pass; default: as trained", low=4, high=1024, step=4)
     n_samples_per_ray_fine: int | None = _knob(
         None, "vanilla NeRF: further samples of the fine pass, 0 for none; default: as trained", low=0, high=1024, step=4

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from geneface_jax.inference.precision import in_precision
 from geneface_jax.models.super_resolution import SuperResolution
 
 
@@ -22,6 +23,10 @@ class Enlarger:
     def __init__(self, network: SuperResolution, variables: Any):
         self._network, self._variables = network, variables
         self.size = network.size
+
+    def in_precision(self, precision: str) -> Enlarger:
+        """The same network kept in another dtype; see `precision.in_precision`."""
+        return Enlarger(self._network, in_precision(self._variables, precision))
 
     def __call__(self, rgb: jax.Array) -> jax.Array:
         """[size * size, 3] in [0, 1] -> [2 size, 2 size, 3], not clipped."""

@@ -16,6 +16,7 @@ from geneface_jax.data.camera_record import require_same_camera
 from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
+from geneface_jax.inference.precision import in_precision
 from geneface_jax.inference.resize import resize
 from geneface_jax.inference.transparency import straight_rgba
 from geneface_jax.io import checkpoints
@@ -85,6 +86,10 @@ class NerfRenderer:
         )
         attend = attends(head.config.model.attention_from, began, head.step)
         return cls(subject, person, head.config.model, None if body is None else body.config.model, attend)
+
+    def in_precision(self, precision: str) -> NerfRenderer:
+        """The same person with networks kept in another dtype; see `precision.in_precision`."""
+        return dataclasses.replace(self, person=dataclasses.replace(self.person, params=in_precision(self.person.params, precision)))
 
     def render(
         self,

@@ -76,7 +76,7 @@ def infer(
     parts = find_parts(subject_dir)
     sampling_options(parts, controls)
     samples = load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS)
-    return _make(open_person(parts), samples, audio, Path(out), controls, progress, debug)
+    return _make(open_person(parts, controls.precision), samples, audio, Path(out), controls, progress, debug)
 
 
 def infer_open(
@@ -129,12 +129,14 @@ class OpenPerson:
       subject: its dataset.
       speech: audio to motion.
       renderer: motion to pictures.
+      precision: how the renderer's networks are kept.
     """
 
     parts: SubjectParts
     subject: Subject
     speech: AudioToMotion
     renderer: Renderer
+    precision: str = "fp32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,11 +163,12 @@ class Script:
         return len(self.motion)
 
 
-def open_person(parts: SubjectParts) -> OpenPerson:
+def open_person(parts: SubjectParts, precision: str = "fp32") -> OpenPerson:
     """Reads the networks of a subject folder.
 
     Args:
       parts: what `subject_parts.find_parts` found.
+      precision: as the controls of what will be performed say.
 
     Raises:
       InputError: a stage is damaged, or networks and dataset do not belong together.
@@ -173,7 +176,7 @@ def open_person(parts: SubjectParts) -> OpenPerson:
     subject = Subject.load(parts.folder / "dataset")
     speech = open_speech(parts, subject)
     require_same(f"the {parts.speech} of {parts.folder}", speech.kind, "its dataset", kind_of(subject.meta))
-    return OpenPerson(parts, subject, speech, open_renderer(parts))
+    return OpenPerson(parts, subject, speech, open_renderer(parts, precision=precision), precision)
 
 
 def direct(person: OpenPerson, samples: np.ndarray, controls: Controls) -> Script:
@@ -212,9 +215,15 @@ def perform(person: OpenPerson, script: Script, controls: Controls) -> Generator
       uint8 [size, size, 3], or [size, size, 4] RGBA with `bg="transparent"`.
 
     Raises:
-      InputError: at the first frame; a control that the person's renderer does not have, or a background that is no picture.
+      InputError: at the first frame; a control that the person's renderer does not have, a precision that it was not opened with, or a
+        background that is no picture.
     """
     subject = person.subject
+    if controls.precision != person.precision:
+        raise InputError(
+            f"--precision is {controls.precision}, but the networks of {person.parts.folder} were opened in {person.precision}; "
+            "give open_person the same precision"
+        )
     sampling = sampling_options(person.parts, controls)
     transparent = controls.bg == TRANSPARENT
     background = None if transparent else load_background(controls.bg, subject.size)

@@ -21,6 +21,7 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.errors import InputError
 from geneface_jax.inference.backdrop import Backdrop
 from geneface_jax.inference.enlarger import Enlarger
+from geneface_jax.inference.precision import in_precision
 from geneface_jax.inference.resize import resize
 from geneface_jax.inference.subject_parts import TORSO_OF
 from geneface_jax.inference.transparency import straight_rgba, without_background
@@ -98,6 +99,15 @@ class SubjectRenderer:
             torso=torso_model,
             torso_params=torso_params,
             enlarger=_enlarger(name, checkpoint, subject) if stage == "head_sr" else None,
+        )
+
+    def in_precision(self, precision: str) -> SubjectRenderer:
+        """The same person with networks kept in another dtype; see `precision.in_precision`."""
+        return dataclasses.replace(
+            self,
+            head_params=in_precision(self.head_params, precision),
+            torso_params=in_precision(self.torso_params, precision),
+            enlarger=None if self.enlarger is None else self.enlarger.in_precision(precision),
         )
 
     def render(

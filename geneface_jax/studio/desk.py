@@ -81,16 +81,20 @@ class Desk:
                 if self._queue.index(ticket):
                     self._changed.wait(every)
 
-    def open(self, person: Person) -> OpenPerson:
+    def open(self, person: Person, precision: str = "fp32") -> OpenPerson:
         """The person's networks; only for whoever's turn it is.
 
-        They are read again when a checkpoint was added since, as after a training.
+        They are read again when a checkpoint was added since, as after a training, or when another precision is asked for.
+
+        Args:
+          person: whose.
+          precision: see `pipeline.open_person`.
         """
-        key = (person.parts, tuple(_age(person.parts.folder / stage) for stage in person.parts.stages))
+        key = (person.parts, precision, tuple(_age(person.parts.folder / stage) for stage in person.parts.stages))
         if key not in self._warm:
             for old in [known for known in self._warm if known[0].folder == person.parts.folder]:
                 del self._warm[old]
-            self._warm[key] = open_person(person.parts)
+            self._warm[key] = open_person(person.parts, precision)
         self._warm.move_to_end(key)
         while len(self._warm) > self._most_warm:
             self._warm.popitem(last=False)

@@ -65,7 +65,7 @@ class Performance:
         """
         transparent = controls.bg == TRANSPARENT
         out = self._workspace.new_file("results", ".webm" if transparent else ".mp4")
-        opened = yield from self._opened(ticket, person)
+        opened = yield from self._opened(ticket, person, controls.precision)
         samples = load_audio(audio)
         script = direct(opened, samples, controls)
         with contextlib.closing(perform(opened, script, controls)) as frames:
@@ -76,14 +76,14 @@ class Performance:
 
     def first_frame(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Iterator[Progress | np.ndarray]:
         """Renders the first frame alone, uint8 [H, W, 3 or 4], which is yielded last."""
-        opened = yield from self._opened(ticket, person)
+        opened = yield from self._opened(ticket, person, controls.precision)
         script = direct(opened, load_audio(audio), controls)
         with contextlib.closing(perform(opened, script, controls)) as frames:
             yield next(frames)
 
     def landmarks(self, ticket: Ticket, person: Person, audio: Path, controls: Controls, result: list[Path]) -> Iterator[Progress]:
         """Draws the landmarks of the first seconds, as predicted and as the controls shape them; the path is appended to `result`."""
-        opened = yield from self._opened(ticket, person)
+        opened = yield from self._opened(ticket, person, controls.precision)
         script = self._beginning(opened, audio, controls)
         pictures = landmark_frames([script.predicted, script.motion], ["network", "controls"], opened.subject.mean_face, LANDMARK_SIZE)
         out = self._workspace.new_file("results", ".mp4")
@@ -94,11 +94,14 @@ class Performance:
         self, ticket: Ticket, person: Person, audio: Path, pair: tuple[Controls, Controls], result: list[Path]
     ) -> Iterator[Progress]:
         """Renders the first seconds with two settings, side by side (A left); the path is appended to `result`."""
-        opened = yield from self._opened(ticket, person)
+        # One precision, or both would have to be in memory; the second setting's, which is the one being looked at.
+        precision = pair[1].precision
+        opened = yield from self._opened(ticket, person, precision)
         # One size and an opaque background, or the two would not fit into one picture.
         size = pair[0].size or opened.subject.size
         first, second = (
-            dataclasses.replace(controls, size=size, bg="original" if controls.bg == TRANSPARENT else controls.bg) for controls in pair
+            dataclasses.replace(controls, size=size, precision=precision, bg="original" if controls.bg == TRANSPARENT else controls.bg)
+            for controls in pair
         )
         scripts = [self._beginning(opened, audio, controls) for controls in (first, second)]
         with (
@@ -115,18 +118,18 @@ class Performance:
         """The whole recording as a fragmented mp4, while it is rendered; raises as `video`."""
         for _ in self._desk.wait(ticket):
             pass
-        opened = self._desk.open(person)
+        opened = self._desk.open(person, controls.precision)
         with contextlib.closing(stream(opened, load_audio(audio), controls)) as pieces:
             for piece in pieces:
                 ticket.check()
                 yield piece
 
-    def _opened(self, ticket: Ticket, person: Person) -> Generator[Progress, None, OpenPerson]:
+    def _opened(self, ticket: Ticket, person: Person, precision: str) -> Generator[Progress, None, OpenPerson]:
         """Yields the waiting; returns the person's networks."""
         for ahead in self._desk.wait(ticket):
             yield Progress(ahead)
         yield Progress()
-        return self._desk.open(person)
+        return self._desk.open(person, precision)
 
     def _beginning(self, opened: OpenPerson, audio: Path, controls: Controls) -> Script:
         return direct(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)

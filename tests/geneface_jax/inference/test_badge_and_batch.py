@@ -35,7 +35,7 @@ def person(tmp_path, monkeypatch):
     for stage in ("postnet", "head", "torso"):
         (tmp_path / "person" / stage / "checkpoints").mkdir(parents=True)
     for module in (pipeline, batch):
-        monkeypatch.setattr(module, "open_person", lambda parts: opened)
+        monkeypatch.setattr(module, "open_person", lambda parts, precision="fp32": opened)
     return tmp_path / "person"
 
 

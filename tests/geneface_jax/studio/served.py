@@ -70,7 +70,7 @@ def stand_in_networks(monkeypatch) -> None:
     from geneface_jax.inference.pipeline import OpenPerson
     from geneface_jax.studio import desk
 
-    def open_person(parts):
+    def open_person(parts, precision="fp32"):
         subject = Subject.load(parts.folder / "dataset")
         return OpenPerson(parts, subject, FakeSpeech(), FakeRenderer(subject))
 
