@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,7 +70,7 @@ class RunLog:
         items = rate * self._stage.items_per_step
         speed = {"steps_per_second": rate, f"{self._stage.unit}_per_second": items} if rate else {}
         if self._summaries is not None:
-            system = {"input_wait_share": share, "memory/host_peak_gb": _host_peak_gb(), **devices.memory()}
+            system = {"input_wait_share": share, **_host_memory(), **devices.memory()}
             self._summaries.scalars(step, {**{f"tr/{tag}": value for tag, value in means.items()}, **speed, **system})
         shown = sorted(means, key=lambda tag: tag.endswith("_norm"))  # losses first: the line has room for a few
         self._progress.update(step, {tag: means[tag] for tag in shown}, rate, items)
@@ -96,7 +95,11 @@ class RunLog:
             self._silence.close()
 
 
-def _host_peak_gb() -> float:
-    """The most memory this process has had."""
+def _host_memory() -> dict[str, float]:
+    """The most memory this process has had; nothing on Windows, where Python can't tell."""
+    try:
+        import resource
+    except ImportError:
+        return {}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
+    return {"memory/host_peak_gb": peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9}

@@ -33,6 +33,7 @@ from geneface_jax.training.landmark_clip import landmark_clip
 from geneface_jax.training.losses_motion import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse, sync_bce
 from geneface_jax.training.motion_metrics import summarise
 from geneface_jax.training.person_domain import PersonDomain
+from geneface_jax.training.speech_clip import speech_clip
 from geneface_jax.training.speech_optimizer import adam, learning_rate, rmsprop
 from geneface_jax.training.stage import Evaluation, Metrics, State
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, expert_cosines, load_expert
@@ -288,7 +289,12 @@ class PostNetStage:
         if self.expert:
             cosines = [expert_cosines(self.expert, pair.audio, motion, self.std) for pair, motion in zip(others, heard, strict=True)]
             scalars["val/sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
-        return Evaluation(scalars, videos=landmark_clip(truth[0], own[0], self.std, self.constants["motion_mean"], self.config.eval_video))
+        shown = self.config.eval_video
+        return Evaluation(
+            scalars,
+            videos=landmark_clip(truth[0], own[0], self.std, self.constants["motion_mean"], shown),
+            sounds=speech_clip(self.config.data.subject, self.person["train"][0].n_frames, min(shown.frames, person[0].n_frames)),
+        )
 
 
 def upper_face_weights(weight: float) -> np.ndarray:
