@@ -1,0 +1,113 @@
+"""Measures the studio's streams: seconds to the first bytes, cold and warm, and memory by length; writes JSON, asserts nothing.
+
+    python scripts/bench_studio.py [--subject checkpoints/demo] [--lengths 10 180] [--json docs/figures/studio.json]
+
+Starts `geneface app`, asks for one stream cold (the person's networks are read and compiled) and three warm ones, then streams a
+recording of each length in a studio of its own and takes the peak memory of that process (Linux). At about 7 frames a second on two
+cores three minutes of sound take ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
+
+from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav  # noqa: E402
+
+SPEECH = ROOT / "data_tools" / "avatar" / "speech" / "demo_unseen.ogg"
+WARM_TURNS = 3
+FIRST_SECONDS = 10.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subject", type=Path, default=ROOT / "checkpoints" / "demo")
+    parser.add_argument("--lengths", type=float, nargs="*", default=[10.0, 180.0], metavar="S", help="recordings, for memory (%(default)s)")
+    parser.add_argument("--json", type=Path, help="file to write")
+    args = parser.parse_args()
+    speech = load_audio(SPEECH)
+    result = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "load": round(os.getloadavg()[0], 1),
+        "subject": args.subject.name,
+        "first_bytes_s": first_bytes(args.subject, wav(speech, FIRST_SECONDS)),
+        "memory": [memory(args.subject, seconds, wav(speech, seconds)) for seconds in args.lengths],
+    }
+    text = json.dumps(result, indent=2)
+    print(text)
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")
+
+
+def wav(speech: np.ndarray, seconds: float) -> bytes:
+    """A recording of that length, repeated where the speech is shorter."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "speech.wav"
+        save_wav(path, np.resize(speech, round(seconds * SAMPLE_RATE)))
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def studio(subject: Path) -> Iterator[tuple[str, int]]:
+    """(address, process id) of a studio that has just started."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
+    command = [sys.executable, "-m", "geneface_jax", "app", "--port", "0", "--subject", str(subject)]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+        try:
+            yield next(line.strip() for line in process.stdout if line.startswith("http")), process.pid
+        finally:
+            process.terminate()
+            process.wait()
+            process.stdout.close()
+
+
+def ask(address: str, body: bytes, whole: bool) -> dict[str, float]:
+    """Seconds to the first bytes of a stream and, if it is read to its end, to that."""
+    with urllib.request.urlopen(f"{address}api/people") as reply:
+        name = json.load(reply)[0]["name"]
+    started = time.perf_counter()
+    request = urllib.request.Request(f"{address}api/stream?person={name}", data=body)
+    with urllib.request.urlopen(request) as reply:
+        size = len(reply.read(1))
+        first = time.perf_counter() - started
+        while whole and (piece := reply.read(1 << 16)):
+            size += len(piece)
+    return {"first_bytes_s": round(first, 2), "all_s": round(time.perf_counter() - started, 1), "bytes": size}
+
+
+def first_bytes(subject: Path, body: bytes) -> dict[str, float | list[float]]:
+    """Cold: the first request of a studio that has started. Warm: the ones after it."""
+    with studio(subject) as (address, _):
+        cold = ask(address, body, whole=True)["first_bytes_s"]
+        warm = [ask(address, body, whole=True)["first_bytes_s"] for _ in range(WARM_TURNS)]
+    return {"recording_s": FIRST_SECONDS, "cold": cold, "warm": statistics.median(warm), "warm_all": warm}
+
+
+def memory(subject: Path, seconds: float, body: bytes) -> dict[str, float]:
+    """One stream to its end, and the most memory the studio ever had."""
+    with studio(subject) as (address, pid):
+        took = ask(address, body, whole=True)
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM"))
+    return {"recording_s": seconds, "rendered_in_s": took["all_s"], "peak_gb": round(peak, 3)}
+
+
+if __name__ == "__main__":
+    main()
