@@ -24,7 +24,8 @@ def neck_mesh() -> Mesh:
 def neck_vertices(speaker: Speaker) -> tuple[np.ndarray, np.ndarray]:
     """[NECK_ROWS, NECK_COLUMNS, 3] vertices, and the share [NECK_ROWS, NECK_COLUMNS] of the head's movement that each follows."""
     down = np.linspace(0.0, 1.0, NECK_ROWS)[:, None]
-    angle = np.linspace(0.0, 2.0 * np.pi, NECK_COLUMNS, endpoint=False)[None]
+    # From the back around, so that the texture's ends meet unseen.
+    angle = np.pi + np.linspace(0.0, 2.0 * np.pi, NECK_COLUMNS, endpoint=False)[None]
     radius = speaker.jaw_width * (5.1 + 0.5 * (2.0 * down - 1.0) ** 2 + 1.2 * np.maximum(down - 0.7, 0.0) / 0.3)
     y = _NECK_TOP + down * (_NECK_BOTTOM - _NECK_TOP)
     z = -3.6 - 1.6 * down + radius * 1.05 * np.cos(angle)
@@ -34,7 +35,12 @@ def neck_vertices(speaker: Speaker) -> tuple[np.ndarray, np.ndarray]:
 
 
 def torso_mesh() -> Mesh:
-    return grid(TORSO_ROWS, TORSO_COLUMNS, closed=True, flip=True)
+    """The texture's rows follow the length of the cloth, not the mesh's rows, which crowd at the shoulders."""
+    mesh = grid(TORSO_ROWS, TORSO_COLUMNS, closed=True, flip=True)
+    length = np.cumsum(np.hypot(np.diff(_TORSO_Y, prepend=_TORSO_Y[0]), 0.5 * np.diff(_TORSO_HALF_WIDTH, prepend=_TORSO_HALF_WIDTH[0])))
+    uv = mesh.corner_uv.copy()
+    uv[..., 1] = np.interp(uv[..., 1] * (TORSO_ROWS - 1), np.arange(TORSO_ROWS), length / length[-1])
+    return Mesh(mesh.triangles, uv)
 
 
 def _section(half_width: np.ndarray, half_depth: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,5 +69,5 @@ def collar_vertices() -> np.ndarray:
     """[COLLAR_ROWS, TORSO_COLUMNS, 3]: a rolled edge where the clothes meet the neck."""
     roll = np.linspace(-0.5 * np.pi, 0.75 * np.pi, COLLAR_ROWS)[:, None]
     x, z = _section(7.0 + 0.75 * np.sin(roll), 6.6 + 0.75 * np.sin(roll), TORSO_COLUMNS)
-    y = -13.9 + 0.9 * np.cos(roll) - 1.5 * np.maximum(z, 0.0) / 12.0
+    y = -13.65 + 0.9 * np.cos(roll) - 1.5 * np.maximum(z, 0.0) / 12.0
     return np.stack(np.broadcast_arrays(x, y, z - 5.0), axis=-1)

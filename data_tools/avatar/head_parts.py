@@ -15,11 +15,11 @@ _BACK = np.array([0.0, -0.12, -1.0])
 SKULL_ROWS = 8
 HAIR_ROWS, HAIR_COLUMNS = 9, 108
 CURTAIN_ROWS, CURTAIN_COLUMNS = 8, 24
-EAR_ROWS, EAR_COLUMNS = 6, 20
+EAR_ROWS, EAR_COLUMNS = 10, 28
 
 # How far behind the face's boundary (0) and before the back of the head (1) the hair starts, from the top of the forehead down to the chin.
-_HAIRLINE_SHORT = (-0.07, -0.065, -0.06, -0.05, -0.03, 0.0, 0.03, 0.08, 0.30, 0.42, 0.5, 0.58, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95)
-_HAIRLINE_LONG = (-0.06, -0.06, -0.06, -0.055, -0.045, -0.03, -0.01, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95)
+_HAIRLINE_SHORT = (-0.035, -0.035, -0.035, -0.03, -0.02, 0.0, 0.03, 0.08, 0.30, 0.42, 0.5, 0.58, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95)
+_HAIRLINE_LONG = (-0.05, -0.055, -0.065, -0.065, -0.055, -0.03, -0.01, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95)
 LONG_HAIR = 0.5
 """Speakers with a hair length above this wear it over the ears, down to the neck."""
 
@@ -56,6 +56,12 @@ def skull_vertices(face: np.ndarray) -> np.ndarray:
     return _sweep(_around(face, np.arange(36.0)), np.repeat(t[:, None], 36, axis=1))
 
 
+def parting(speaker: Speaker) -> float:
+    """Where the hair parts: share of the way around the head, -0.5..0.5, from above the middle of the forehead to the image's right."""
+    side = 1.0 if np.random.default_rng([speaker.seed, 5]).random() < 0.4 else -1.0
+    return side * (0.012 if speaker.hair_length > LONG_HAIR else 0.05)
+
+
 def hair_meshes(vertices: np.ndarray) -> tuple[Mesh, Mesh]:
     """The half of the hair behind the ears and the half before them, from `hair_vertices`."""
     mesh = grid(HAIR_ROWS, HAIR_COLUMNS, closed=True)
@@ -69,14 +75,18 @@ def hair_vertices(face: np.ndarray, speaker: Speaker) -> np.ndarray:
     columns = np.arange(HAIR_COLUMNS) * 36.0 / HAIR_COLUMNS
     from_top = np.minimum(columns, 36.0 - columns)
     hairline = _HAIRLINE_LONG if speaker.hair_length > LONG_HAIR else _HAIRLINE_SHORT
-    first = np.interp(from_top, np.arange(19), hairline) + generator.normal(0.0, 0.006, HAIR_COLUMNS)
+    first = np.interp(from_top, np.arange(19), hairline) + generator.normal(0.0, 0.004, HAIR_COLUMNS)
     along = np.linspace(0.0, 1.0, HAIR_ROWS) ** 1.4
     t = first + along[:, None] * (0.999 - first)
     points = _sweep(_around(face, columns), t)
-    locks = 0.12 * np.convolve(generator.standard_normal(HAIR_COLUMNS), np.ones(3) / 3.0, mode="same")
-    # The locks fade towards the back of the head, where the columns crowd together.
+    locks = 0.07 * np.convolve(np.pad(generator.standard_normal(HAIR_COLUMNS), 3, mode="wrap"), np.hanning(9)[1:-1], mode="valid")
+    # Shape and locks fade towards the back of the head, where the columns crowd together.
     fading = np.clip(1.5 - 2.0 * along[:, None], 0.0, 1.0)
-    thickness = speaker.hair_volume * (0.12 + (1.0 + locks * fading) * np.minimum(along[:, None] * 5.0, 1.0) ** 0.7)
+    # Full above the forehead, with a dip at the parting; close to the skull at the temples.
+    crown = np.interp(from_top, (0.0, 4.0, 7.0, 10.0, 18.0), (0.5, 0.3, -0.1, -0.3, 0.0))
+    aside = (columns / 36.0 - parting(speaker) + 0.5) % 1.0 - 0.5
+    crown -= 0.16 * np.exp(-((aside / 0.015) ** 2))
+    thickness = speaker.hair_volume * (0.04 + (1.0 + (crown + locks) * fading) * np.minimum(along[:, None] * 4.0, 1.0) ** 0.7)
     outward = (points - SKULL_CENTRE) / SKULL_RADII**2
     return points + thickness[..., None] * outward / np.linalg.norm(outward, axis=-1, keepdims=True)
 
@@ -105,9 +115,11 @@ def ear_mesh(side: float) -> Mesh:
 
 def ear_vertices(speaker: Speaker, side: float) -> np.ndarray:
     """[EAR_ROWS, EAR_COLUMNS, 3]: side -1 is the image's left. Rows run from the hollow out to the rim and back to the head."""
-    angle = np.linspace(0.0, 2.0 * np.pi, EAR_COLUMNS, endpoint=False)
-    radius = np.array([0.02, 0.35, 0.62, 0.85, 1.0, 0.86])[:, None]
-    relief = np.array([-0.25, -0.2, 0.25, 0.5, 0.3, -0.5])[:, None]
+    # From the front around, so that the texture's ends meet behind the face.
+    angle = np.pi + np.linspace(0.0, 2.0 * np.pi, EAR_COLUMNS, endpoint=False)
+    # Hollow, inner ridge, groove, rolled rim, back.
+    radius = np.array([0.02, 0.24, 0.44, 0.58, 0.70, 0.82, 0.92, 1.0, 0.98, 0.86])[:, None]
+    relief = np.array([-0.55, -0.50, -0.20, 0.24, 0.20, 0.10, 0.42, 0.34, 0.05, -0.5])[:, None]
     # Broad and round at the top, narrow at the lobe.
     backwards = 1.75 * np.cos(angle) * (1.0 + 0.28 * np.sin(angle))
     upwards = 3.1 * np.sin(angle)

@@ -84,7 +84,7 @@ class Avatar:
         builder.add(Mesh(topo.skin_triangles(), face_uv()[topo.skin_triangles()]), 468, "face", HEAD, True, gloss=0.10)
         skull = np.concatenate([topo.FACE_OVAL, np.arange(468, 468 + (head_parts.SKULL_ROWS - 1) * 36)])
         n_skull = (head_parts.SKULL_ROWS - 1) * 36
-        builder.add(head_parts.skull_mesh(), n_skull, "skin", HEAD, True, indices=skull)
+        builder.add(head_parts.skull_mesh(), n_skull, "skull", HEAD, True, indices=skull)
         hair = np.arange(builder.n_vertices, builder.n_vertices + head_parts.HAIR_ROWS * head_parts.HAIR_COLUMNS)
         for mesh, layer in zip(head_parts.hair_meshes(self._rigid), (HAIR_BACK, HAIR), strict=True):
             builder.add(mesh, hair.size if layer == HAIR_BACK else 0, "hair", layer, True, gloss=0.07, indices=hair)
@@ -95,12 +95,11 @@ class Avatar:
                 np.concatenate([curtain.triangles, curtain.triangles[:, ::-1]]),
                 np.concatenate([curtain.corner_uv, curtain.corner_uv[:, ::-1]]),
             )
-            builder.add(both_sides, curtain_size, "hair", BEHIND, True, shade=0.6)
+            builder.add(both_sides, curtain_size, "curtain", BEHIND, True, shade=0.9)
         else:
-            builder.add(Mesh(np.zeros((0, 3), np.int32), np.zeros((0, 3, 2), np.float32)), curtain_size, "hair", BEHIND, True)
-        ear_shade = np.repeat([0.5, 0.6, 0.85, 1.0, 1.0, 0.8], head_parts.EAR_COLUMNS)
+            builder.add(Mesh(np.zeros((0, 3), np.int32), np.zeros((0, 3, 2), np.float32)), curtain_size, "curtain", BEHIND, True)
         for side in (-1.0, 1.0):
-            builder.add(head_parts.ear_mesh(side), ear_shade.size, "skin", HEAD, True, shade=ear_shade, gloss=0.05)
+            builder.add(head_parts.ear_mesh(side), head_parts.EAR_ROWS * head_parts.EAR_COLUMNS, "ear", HEAD, True, gloss=0.06)
         n_teeth = openings.TEETH_ROWS * openings.TEETH_COLUMNS
         builder.add(openings.teeth_mesh(), n_teeth, "upper_teeth", OPENING_FRONT, True, shade=0.82, gloss=0.1)
         builder.add(openings.teeth_mesh(), n_teeth, "lower_teeth", OPENING, True, shade=0.68, gloss=0.1)
@@ -114,8 +113,7 @@ class Avatar:
         builder.add(_ring_fan(mouth[::-1]), 0, "mouth", OPENING_BACK, True, indices=face)
         for upper, lower in zip(topo.UPPER_LIDS, topo.LOWER_LIDS, strict=True):
             builder.add(_ring_fan((*upper, *lower[::-1][1:-1])[::-1]), 0, "sclera", OPENING_BACK, True, indices=face)
-        neck_shade = np.repeat(0.62 + 0.38 * np.linspace(0.0, 1.0, body.NECK_ROWS) ** 0.8, body.NECK_COLUMNS)
-        builder.add(body.neck_mesh(), neck_shade.size, "skin", BODY, False, shade=neck_shade)
+        builder.add(body.neck_mesh(), body.NECK_ROWS * body.NECK_COLUMNS, "neck", BODY, False)
         builder.add(body.torso_mesh(), body.TORSO_ROWS * body.TORSO_COLUMNS, "cloth", BODY, False)
         collar = np.arange(builder.n_vertices, builder.n_vertices + body.COLLAR_ROWS * body.TORSO_COLUMNS)
         for mesh, layer in zip(body.collar_meshes(), (BEHIND, COLLAR), strict=True):
