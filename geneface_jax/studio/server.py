@@ -80,6 +80,8 @@ def free_socket(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))
+        # From here on a visitor waits for the server to come up instead of being refused.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise InputError(f"the studio can't listen on {host}, port {port} ({error.strerror}); give another --port or --host") from error
