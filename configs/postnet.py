@@ -71,7 +71,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
         config.data.update({"batch": 12, "person_batch": 12, "window": 64, "eval_clips": 8})
         config.data.augment.enabled = True
         config.model.update({"base": 32, "zero_init": True})
-        config.loss.update({"mse": 0.35, "mse_upper": 0.05, "sync": 0.5, "sync_clips": 64})
+        config.loss.update({"mse": 1.0, "sync": 0.5, "sync_clips": 64})
         config.finetune_audio2motion.steps = 400
         # Without it the expert finds other voices out of step with a VAE that has listened to one person.
         config.finetune_audio2motion.loss.sync = 0.1
