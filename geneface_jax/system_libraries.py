@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 LIBRARIES = {
     "libEGL.so.1": "libegl1",
@@ -17,7 +18,9 @@ LIBRARIES = {
 
 
 def missing() -> dict[str, str]:
-    """The entries of LIBRARIES that can't be loaded here."""
+    """The entries of LIBRARIES that can't be loaded here; none on macOS and Windows, where the wheels bring what they need."""
+    if not sys.platform.startswith("linux"):
+        return {}
     return {library: package for library, package in LIBRARIES.items() if not _loads(library)}
 
 

@@ -16,7 +16,6 @@ if [ "${1:-}" = "--all" ]; then
 fi
 
 install_clone test
-ensure_system_libraries
 export JAX_PLATFORMS=cpu
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/.jax_cache}"
 

@@ -13,6 +13,8 @@ MANIFEST = "manifest.json"
 IGNORED = frozenset({MANIFEST, "commit_success.txt"})
 """Names that say nothing about the content: this file, and orbax's note of where it wrote."""
 _CHUNK = 1 << 20
+_SYNCS = os.name == "posix"
+"""Windows syncs neither folders nor files that are open for reading."""
 
 
 def write(folder: Path) -> None:
@@ -22,7 +24,7 @@ def write(folder: Path) -> None:
         if path.is_file() and path.name not in IGNORED:
             content[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "crc32": _checksum(path, sync=True)}
     files.write_json(folder / MANIFEST, {"files": content})
-    for path in (folder / MANIFEST, folder):
+    for path in (folder / MANIFEST, folder) if _SYNCS else ():
         _sync(path)
 
 
@@ -50,7 +52,7 @@ def _checksum(path: Path, sync: bool = False) -> int:
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             value = zlib.crc32(chunk, value)
-        if sync:
+        if sync and _SYNCS:
             os.fsync(stream.fileno())
     return value
 
