@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data_tools.command import run_step
 from data_tools.dataset.scan import look_at_faces, parse_trim, scan
@@ -22,6 +21,7 @@ from data_tools.errors import InputError
 from data_tools.face.crop_path import follow_crop
 from data_tools.face.crop_record import CropRecord, record_path, save_record
 from data_tools.face.track import check_rivals, fill
+from data_tools.progress import frames_bar
 from data_tools.segmentation.matte import refine
 from data_tools.segmentation.selfie import NETWORK_SIZE, SelfieSegmenter
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
@@ -77,7 +77,7 @@ def crop(
         span = span[0], min(span[1], info.seconds)
         if span[0] >= span[1]:
             raise InputError(f"--trim begins at {span[0]:g} s but {video} ends at {info.seconds:.2f} s: choose seconds inside it.")
-    bar = functools.partial(tqdm, unit="frame", disable=None if progress else True)
+    bar = frames_bar(progress)
     corners, side = _corners(Path(video), info, span, fps, follow, bar)
     pictures = _cut(Path(video), info, corners, side, size, span, fps)
     if alpha:

@@ -33,6 +33,7 @@ from data_tools.corpus.work import Piece, pieces_of, work
 from data_tools.dataset.workspace import file_sha256, fingerprint, full_disk_told
 from data_tools.errors import InputError
 from data_tools.face.track import detect
+from data_tools.progress import bar as progress_bar
 from data_tools.video.read import FPS
 
 RECIPE_VERSION = 1
@@ -122,7 +123,7 @@ class _Build:
         chosen = self.sources[:limit]
         complete = False
         try:
-            with tqdm(total=sum(s.size for s in chosen), unit="B", unit_scale=True, desc="corpus", disable=not progress) as bar:
+            with progress_bar(total=sum(s.size for s in chosen), unit="B", unit_scale=True, desc="corpus", disable=not progress) as bar:
                 for piece, record in self._results(self._todo(chosen, bar), workers):
                     self._keep(record)
                     bar.update(piece.source.size // piece.count)

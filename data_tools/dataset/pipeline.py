@@ -15,7 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from data_tools.audio.cache import cached
 from data_tools.audio.load import SAMPLE_RATE, save_wav
@@ -34,6 +33,7 @@ from data_tools.errors import InputError
 from data_tools.face.align import align_texture, skin_brightness, skin_of
 from data_tools.face.pose import HeadPose, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
+from data_tools.progress import frames_bar
 from data_tools.video.probe import VideoInfo
 from data_tools.video.read import FPS, Box
 
@@ -137,9 +137,10 @@ class Pipeline:
         """Where to crop. Depends on the video and the trim alone."""
         key, path = self.settings.scan_key, self.work.path("scan.json")
         if not self.work.done("scan", key):
-            bar = functools.partial(tqdm, desc=_title("finding the face"), total=round(self.length * LOOKS_PER_SECOND), unit="frame")
+            total = round(self.length * LOOKS_PER_SECOND)
+            bar = functools.partial(frames_bar(self.progress), desc=_title("finding the face"), total=total)
             with self._timed("scan"), self.work.step("scan", key, ["scan.json"]):
-                found = scan(self.settings.video, self.info, self.settings.span, functools.partial(bar, disable=not self.progress))
+                found = scan(self.settings.video, self.info, self.settings.span, bar)
                 write_json(path, {**vars(found), "box": vars(found.box)})
         found = json.loads(path.read_text(encoding="utf-8"))
         return {**found, "box": Box(**found["box"])}
@@ -154,7 +155,7 @@ class Pipeline:
     def _run_jobs(self, title: str, function, jobs: list, n_frames: int) -> None:
         """Does those jobs whose results are not there yet."""
         left = [job for job in jobs if not job.result.exists()]
-        with tqdm(desc=_title(title), total=n_frames, unit="frame", disable=not self.progress) as bar:
+        with frames_bar(self.progress)(desc=_title(title), total=n_frames) as bar:
             bar.update(n_frames - sum(len(job.chunk) for job in left))
             run_jobs(function, left, self.workers, bar.update)
 

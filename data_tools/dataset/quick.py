@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis, AnalysisJob, analyse_chunk
 from data_tools.dataset.chunks import Source, plan
 from data_tools.dataset.scan import parse_trim, scan
 from data_tools.dataset.workers import run_jobs
 from data_tools.face.track import FaceTrack, check_gaps, fill
+from data_tools.progress import frames_bar
 from data_tools.segmentation.layers import SegmenterChoice
 from data_tools.video.probe import probe
 from data_tools.video.read import FPS
@@ -63,7 +63,7 @@ def looked(args: argparse.Namespace) -> Iterator[Looked]:
     segmenter = SegmenterChoice.from_file(args.segmenter_model)
     box = scan(args.video, info, span).box
     n_frames = round(((min(span[1], info.seconds) - span[0]) if span else info.seconds) * FPS)
-    with tempfile.TemporaryDirectory() as temporary, tqdm(total=n_frames, unit="frame") as bar:
+    with tempfile.TemporaryDirectory() as temporary, frames_bar()(total=n_frames) as bar:
         source = Source(args.video, box, span, ANALYSIS_SIZE)
         jobs = [AnalysisJob(source, chunk, args.size, segmenter, Path(temporary)) for chunk in plan(n_frames)]
         run_jobs(analyse_chunk, jobs, args.workers, bar.update)
