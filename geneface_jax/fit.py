@@ -31,8 +31,7 @@ def fit(
     subject: str | os.PathLike,
     *,
     size: int = 256,
-    trim: str | None = None,
-    consent: str | None = None,
+    name: str | None = None,
     audio: AudioFeatures = MEL_F0,
     variant: str = "demo",
     corpus: str | os.PathLike | None = None,
@@ -40,6 +39,7 @@ def fit(
     steps: Mapping[str, int] | None = None,
     start_from: str | os.PathLike | None = None,
     restore_mode: str = restore.STRICT,
+    **prepare_options: Any,
 ) -> Path:
     """Makes `SUBJECT/{dataset,postnet,head,torso}` and `SUBJECT/card.md`. What is whole is skipped, what was interrupted goes on.
 
@@ -47,8 +47,7 @@ def fit(
       video: the talking video.
       subject: the folder to make.
       size: height and width in pixels.
-      trim: "A-B" in seconds, or None for the whole video.
-      consent: who agreed, and when.
+      name: name of the person; the folder's without it.
       audio: audio features; those of the corpus and its models.
       variant: of every config, "demo" or "reference".
       corpus: corpus folder for the postnet; the shipped one when None.
@@ -56,6 +55,7 @@ def fit(
       steps: updates by stage, where they should differ from the config's.
       start_from: subject folder of another person (full or released) whose networks each stage begins with.
       restore_mode: "strict" refuses networks of other sizes than the config's, "lenient" begins the tensors that differ anew.
+      prepare_options: `trim`, `consent`, `audio_offset` and the other arguments of `data_tools.prepare.prepare`.
 
     Returns:
       the subject folder.
@@ -65,14 +65,15 @@ def fit(
         another person's, or a `start_from` that does not fit.
     """
     subject = Path(subject)
-    plans = plan(subject, variant=variant, corpus=corpus, corpus_models=corpus_models, steps=steps or {}, audio_model=audio.name)
+    kind = DataKind(audio_model=audio.name, face_model=prepare_options.get("face_model", "mediapipe"))
+    plans = plan(subject, variant=variant, corpus=corpus, corpus_models=corpus_models, steps=steps or {}, kind=kind)
     origins = _origins(start_from, plans)
 
     _say(f"1 of {len(STAGES) + 1}: prepare {video}")
     from data_tools.prepare import prepare
 
     started = time.perf_counter()
-    dataset = prepare(video, subject / "dataset", size=size, trim=trim, audio=audio, name=subject.resolve().name, consent=consent)
+    dataset = prepare(video, subject / "dataset", size=size, audio=audio, name=name or subject.resolve().name, **prepare_options)
     record = _open_record(subject, dataset, start_from)
     _add_minutes(subject, record, "prepare", started)
 
@@ -101,12 +102,16 @@ def plan(
     corpus: str | os.PathLike | None,
     corpus_models: str | os.PathLike | None,
     steps: Mapping[str, int],
-    audio_model: str = "mel_f0",
+    kind: DataKind | None = None,
 ) -> dict[str, ConfigDict]:
     """The resolved config of every stage; checks that what they read exists before anything slow starts.
 
+    Args:
+      subject, variant, corpus, corpus_models, steps: as `fit`.
+      kind: of the dataset to make; the default one when None.
+
     Raises:
-      InputError: the corpus or a corpus model is missing, or the corpus has other audio features.
+      InputError: the corpus or a corpus model is missing, or the corpus is of another kind.
     """
     shipped = configs.repository() / "checkpoints" / "avatar"
     corpus = Path(corpus) if corpus else shipped / "corpus"
@@ -120,8 +125,7 @@ def plan(
             raise InputError(
                 f"{models / model} holds no checkpoint: name trained ones with --corpus-models, or run ./scripts/demo.sh --train."
             )
-    kind = DataKind(audio_model=audio_model)
-    require_same("the dataset to make", kind, f"the corpus {corpus}", kind_of(files.read_json(corpus / "meta.json")))
+    require_same("the dataset to make", kind or DataKind(), f"the corpus {corpus}", kind_of(files.read_json(corpus / "meta.json")))
     sources = {
         "data.subject": subject / "dataset",
         "data.corpus": corpus,

@@ -1,4 +1,4 @@
-"""The options of `geneface prepare` and `python -m data_tools.prepare`; imports nothing heavy, so that --help answers at once."""
+"""The options of `geneface prepare`, `geneface fit` and `python -m data_tools.prepare`; light, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 FACE_MODELS = ("mediapipe", "bfm")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options; their names are the arguments of `data_tools.prepare.prepare`."""
+def add_options(parser: argparse.ArgumentParser, size: int = 512) -> None:
+    """Adds the options; their names are the arguments of `data_tools.prepare.prepare`. `size` is the default of --size."""
     add = parser.add_argument
-    add("--size", type=int, default=512, metavar="PIXELS", help="height and width of the crop (default %(default)s)")
+    add("--size", type=int, default=size, metavar="PIXELS", help="height and width of the crop (default %(default)s)")
     add("--trim", metavar="A-B", help="use only the seconds from A to B")
     add("--face-model", default="mediapipe", choices=FACE_MODELS, help="what makes landmarks of the face (default %(default)s)")
     add("--bfm-folder", type=Path, metavar="DIR", help="the Basel face model's files, for --face-model bfm")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from data_tools.dataset.options import OPTION_NAMES, add_options
 from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
 
 
@@ -12,9 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("video", metavar="VIDEO", help="a video of one talking person, 3 s or more, better a minute")
     parser.add_argument("--out", required=True, metavar="DIR", help="subject folder to make")
-    parser.add_argument("--consent", metavar='"WHO, WHEN"', help="who agreed to this use, and when; kept in the dataset and the model card")
-    parser.add_argument("--size", type=int, default=256, metavar="PIXELS", help="height and width of the pictures (default %(default)s)")
-    parser.add_argument("--trim", metavar="A-B", help="use only the seconds from A to B")
+    add_options(parser, size=256)
     add_audio_arguments(parser)
     parser.add_argument("--variant", default="demo", choices=["demo", "reference"], help="size of the networks (default %(default)s)")
     parser.add_argument("--corpus", metavar="DIR", help="corpus for the postnet (default: the shipped one)")
@@ -40,9 +39,6 @@ def run(args: argparse.Namespace) -> int:
     subject = fit(
         args.video,
         Path(args.out),
-        size=args.size,
-        trim=args.trim,
-        consent=args.consent,
         audio=chosen_audio(args),
         variant=args.variant,
         corpus=args.corpus,
@@ -50,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         steps=steps,
         start_from=args.start_from,
         restore_mode=args.restore,
+        **{name: getattr(args, name) for name in OPTION_NAMES},
     )
     print(subject)
     return 0

@@ -14,6 +14,8 @@ from toy_stage import ToyStage, toy_config
 
 from geneface_jax import fit as fit_module
 from geneface_jax import model_card
+from geneface_jax.cli.main import main
+from geneface_jax.data.data_kind import DataKind
 from geneface_jax.errors import InputError
 from geneface_jax.fit import fit, plan
 from geneface_jax.io import checkpoints, selected
@@ -123,7 +125,20 @@ def test_other_audio_features_than_the_corpus_has_are_refused_before_anything_sl
     options = {"variant": "demo", "corpus": None, "corpus_models": None, "steps": {}}
     assert list(fit_module.plan(tmp_path, **options)) == list(STAGES)
     with pytest.raises(InputError, match="dataset to make has .*hubert.*corpus .*mel_f0"):
-        fit_module.plan(tmp_path, **options, audio_model="hubert")
+        fit_module.plan(tmp_path, **options, kind=DataKind(audio_model="hubert"))
+
+
+def test_the_options_of_prepare_are_those_of_fit(road, tmp_path, monkeypatch):
+    given = {}
+    whole = sys.modules["data_tools.prepare"].prepare
+    monkeypatch.setitem(
+        sys.modules,
+        "data_tools.prepare",
+        SimpleNamespace(prepare=lambda *args, **options: given.update(options) or whole(*args, **options)),
+    )
+    arguments = ["fit", "anna.mp4", "--out", str(tmp_path / "anna"), "--audio-offset", "0.12", "--workers", "2", "--head-steps", "1"]
+    assert main(arguments) == 0
+    assert (given["audio_offset"], given["workers"], given["size"], given["name"]) == (0.12, 2, 256, "anna")
 
 
 def test_begins_with_another_persons_networks_and_keeps_to_them(road, tmp_path, capsys):
