@@ -131,11 +131,12 @@ def test_other_audio_features_than_the_corpus_has_are_refused_before_anything_sl
 def test_the_options_of_prepare_are_those_of_fit(road, tmp_path, monkeypatch):
     given = {}
     whole = sys.modules["data_tools.prepare"].prepare
-    monkeypatch.setitem(
-        sys.modules,
-        "data_tools.prepare",
-        SimpleNamespace(prepare=lambda *args, **options: given.update(options) or whole(*args, **options)),
-    )
+
+    def prepare(*args, **options):
+        given.update(options)
+        return whole(*args, **options)
+
+    monkeypatch.setitem(sys.modules, "data_tools.prepare", SimpleNamespace(prepare=prepare))
     arguments = ["fit", "anna.mp4", "--out", str(tmp_path / "anna"), "--audio-offset", "0.12", "--workers", "2", "--head-steps", "1"]
     assert main(arguments) == 0
     assert (given["audio_offset"], given["workers"], given["size"], given["name"]) == (0.12, 2, 256, "anna")
