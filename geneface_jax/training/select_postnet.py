@@ -35,7 +35,8 @@ class Rules:
       collapse_floor: as a share of the person's own variance; below it the motion has collapsed whatever the VAE does.
       winning: the discriminator has won when it gives this or more to the person and 1 - this or less to the generator.
       asleep: mean of both scores (0.5 when it has learnt anything) below which the discriminator has hardly begun.
-      falling: fall of val/mse over the last third of the adversarial updates, as a share, that says the run ended too early.
+      falling: fall of val/mse, from its lowest in the first two thirds of the adversarial updates to its last, as a share, that says
+        the run ended too early.
       moved: a generator has moved when val/mse or val/frechet fell to this share of the VAE's.
       astray: val/mse as a share of the VAE's from which it is the learning rate, not the number of steps, that is to blame.
     """
@@ -253,9 +254,11 @@ def _underfitting(evaluated: Sequence[Candidate], choice: Candidate, rules: Rule
             )
     before = [candidate for candidate in evaluated if candidate.adversarial <= last.adversarial * 2 / 3]
     if before and last.mse <= min(candidate.mse for candidate in evaluated):
-        fall = 1.0 - last.mse / before[-1].mse
+        # Against the lowest, for a GAN's curve goes up and down.
+        lowest = min(before, key=lambda candidate: candidate.mse)
+        fall = 1.0 - last.mse / lowest.mse
         if fall > rules.falling:
-            signs.append(f"Under-fitting: val/mse was still falling at the end ({fall:.0%} since step {before[-1].step}); {way_out}.")
+            signs.append(f"Under-fitting: val/mse was still falling at the end ({fall:.0%} since step {lowest.step}); {way_out}.")
     pairs = [(choice.mse, choice.vae_mse), (choice.frechet, choice.vae_frechet)]
     shares = [value / max(vae, 1e-12) for value, vae in pairs if value is not None and vae is not None]
     if shares and min(shares) > rules.moved:

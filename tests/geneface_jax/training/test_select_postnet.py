@@ -84,6 +84,11 @@ def test_underfitting_is_called_so(tmp_path, evaluations, words):
     assert found.verdict == UNDERFITTED and any(words in finding for finding in found.findings)
 
 
+def test_a_curve_that_goes_up_and_down_is_not_still_falling(tmp_path):
+    rows = {step: {"mse": mse} for step, mse in ((200, 0.030), (300, 0.025), (400, 0.031), (500, 0.0245), (600, 0.0246), (700, 0.0245))}
+    assert select(run_folder(tmp_path, rows)).verdict == SOUND
+
+
 def test_overtraining_and_missing_figures_are_said(tmp_path):
     (tmp_path / "over").mkdir()
     over = select(run_folder(tmp_path / "over", {200: {}, 300: {"mse": 0.04}}))
