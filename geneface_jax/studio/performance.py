@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -44,6 +45,11 @@ class Progress:
     seconds_left: float | None = None
 
 
+Made = TypeVar("Made")
+Making = Generator[Progress, None, Made]
+"""Yields how far it is; returns what was made."""
+
+
 class Performance:
     """Makes things for visitors.
 
@@ -56,8 +62,8 @@ class Performance:
     def __init__(self, desk: Desk, workspace: Workspace, limits: Limits):
         self._desk, self._workspace, self._limits = desk, workspace, limits
 
-    def video(self, ticket: Ticket, person: Person, audio: Path, controls: Controls, result: list[Path]) -> Iterator[Progress]:
-        """Renders the whole recording; the file's path is appended to `result`.
+    def video(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[Path]:
+        """Renders the whole recording; returns the file.
 
         Raises:
           InputError: as `pipeline.direct` and `pipeline.perform`.
@@ -72,28 +78,26 @@ class Performance:
             yield from self._write(ticket, frames, script.frames, out, audio, controls, transparent)
         if not transparent:
             provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
-        result.append(out)
+        return out
 
-    def first_frame(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Iterator[Progress | np.ndarray]:
-        """Renders the first frame alone, uint8 [H, W, 3 or 4], which is yielded last."""
+    def first_frame(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[np.ndarray]:
+        """Renders the first frame alone; returns it, uint8 [H, W, 3 or 4]."""
         opened = yield from self._opened(ticket, person, controls.precision)
         script = direct(opened, load_audio(audio), controls)
         with contextlib.closing(perform(opened, script, controls)) as frames:
-            yield next(frames)
+            return next(frames)
 
-    def landmarks(self, ticket: Ticket, person: Person, audio: Path, controls: Controls, result: list[Path]) -> Iterator[Progress]:
-        """Draws the landmarks of the first seconds, as predicted and as the controls shape them; the path is appended to `result`."""
+    def landmarks(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[Path]:
+        """Draws the landmarks of the first seconds, as predicted and as the controls shape them; returns the file."""
         opened = yield from self._opened(ticket, person, controls.precision)
         script = self._beginning(opened, audio, controls)
         pictures = landmark_frames([script.predicted, script.motion], ["network", "controls"], opened.subject.mean_face, LANDMARK_SIZE)
         out = self._workspace.new_file("results", ".mp4")
         yield from self._write(ticket, pictures, script.frames, out, audio, Controls(preset="veryfast"), False)
-        result.append(out)
+        return out
 
-    def comparison(
-        self, ticket: Ticket, person: Person, audio: Path, pair: tuple[Controls, Controls], result: list[Path]
-    ) -> Iterator[Progress]:
-        """Renders the first seconds with two settings, side by side (A left); the path is appended to `result`."""
+    def comparison(self, ticket: Ticket, person: Person, audio: Path, pair: tuple[Controls, Controls]) -> Making[Path]:
+        """Renders the first seconds with two settings, side by side (A left); returns the file."""
         # One precision, or both would have to be in memory; the second setting's, which is the one being looked at.
         precision = pair[1].precision
         opened = yield from self._opened(ticket, person, precision)
@@ -112,7 +116,7 @@ class Performance:
             out = self._workspace.new_file("results", ".mp4")
             yield from self._write(ticket, both, scripts[0].frames, out, audio, Controls(), False)
         provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
-        result.append(out)
+        return out
 
     def streamed(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
         """The whole recording as a fragmented mp4, while it is rendered; raises as `video`."""
@@ -124,7 +128,7 @@ class Performance:
                 ticket.check()
                 yield piece
 
-    def _opened(self, ticket: Ticket, person: Person, precision: str) -> Generator[Progress, None, OpenPerson]:
+    def _opened(self, ticket: Ticket, person: Person, precision: str) -> Making[OpenPerson]:
         """Yields the waiting; returns the person's networks."""
         for ahead in self._desk.wait(ticket):
             yield Progress(ahead)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import html
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from geneface_jax.inference.controls import Controls
 from geneface_jax.studio import progress_html, speech_synthesis
 from geneface_jax.studio.command_line import infer_line
 from geneface_jax.studio.context import Context
-from geneface_jax.studio.desk import Cancelled
+from geneface_jax.studio.desk import Cancelled, Ticket
 from geneface_jax.studio.people import Person
-from geneface_jax.studio.performance import Progress
+from geneface_jax.studio.performance import Making
 from geneface_jax.studio.portraits import Portraits
 from geneface_jax.studio.texts import LANGUAGES, Labels, text
 from geneface_jax.studio.uploads import accept_audio, accept_picture
@@ -137,7 +138,7 @@ class SpeakTab:
         self._show.click(self._do_show, [self._history, self._made], [self._result, self._download, self._command], **private)
         self._say.click(self._do_say, [self._words, self._language], [self._status, self._audio], **private)
 
-    def _read(self, values: tuple) -> tuple[Person, Path, Controls, str]:
+    def _read(self, values: Sequence[Any]) -> tuple[Person, Path, Controls, str]:
         """Checks everything a render needs; the last item is the command line."""
         name, audio, named = values[0], values[1], self._widgets.named(values[2:])
         context = self._context
@@ -150,71 +151,68 @@ class SpeakTab:
         shown = controls if picture is None else dataclasses.replace(controls, bg=Path(named["bg_picture"]).name)
         return person, wav, controls, infer_line(str(person.parts.folder), Path(audio).name, shown)
 
-    def _turn(self, request: gr.Request, language: str, work: Callable[..., Iterator[Any]], blank: tuple) -> Iterator[tuple]:
-        """Runs `work(ticket)` in its turn. It yields progress, or finished tuples of all outputs; errors become the error box.
+    def _turn(
+        self,
+        request: gr.Request,
+        language: str,
+        values: Sequence[Any],
+        make: Callable[[Ticket, Person, Path, Controls], Making[Any]],
+        show: Callable[[Any, Person, str], tuple],
+        outputs: int,
+    ) -> Iterator[tuple]:
+        """Makes something in its turn and shows it; errors become the error box.
 
         Args:
-          blank: what the outputs behind the status get while it runs.
+          values: of the components that `_read` reads.
+          make: begins the work.
+          show: (what was made, of whom, its command line) -> values of the outputs behind the status.
+          outputs: how many those are; they stay as they are until then.
         """
-        code = LANGUAGES[language]
-        session = request.session_hash or ""
+        code, skipped = LANGUAGES[language], (gr.skip(),) * outputs
         ticket = None
         try:
-            ticket = self._context.enter(session)
-            for said in work(ticket):
-                yield (progress_html.moving(said, code), *blank) if isinstance(said, Progress) else said
+            ticket = self._context.enter(request.session_hash or "")
+            began = time.monotonic()
+            person, wav, controls, line = self._read(values)
+            work = make(ticket, person, wav, controls)
+            while True:
+                try:
+                    said = next(work)
+                except StopIteration as end:
+                    made = end.value
+                    break
+                yield progress_html.moving(said, code), *skipped
+            yield progress_html.done(time.monotonic() - began, code), *show(made, person, line)
         except Cancelled:
-            yield (progress_html.plain("status.cancelled", code), *blank)
+            yield progress_html.plain("status.cancelled", code), *skipped
         except Exception as error:  # whatever it was, the page must say so and go on
-            yield (progress_html.failed(self._context.sentence(error, code), code), *blank)
+            yield progress_html.failed(self._context.sentence(error, code), code), *skipped
         finally:
             if ticket is not None:
                 self._context.desk.leave(ticket)
 
     def _do_preview(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
-        def work(ticket: Any) -> Iterator[Any]:
-            began = time.monotonic()
-            person, wav, controls, line = self._read(values)
-            for said in self._context.performance.first_frame(ticket, person, wav, controls):
-                if isinstance(said, Progress):
-                    yield said
-                else:
-                    yield progress_html.done(time.monotonic() - began, LANGUAGES[language]), gr.update(value=said, visible=True), line
+        def show(frame: np.ndarray, person: Person, line: str) -> tuple:
+            return gr.update(value=frame, visible=True), line
 
-        yield from self._turn(request, language, work, (gr.skip(), gr.skip()))
+        yield from self._turn(request, language, values, self._context.performance.first_frame, show, 2)
 
     def _do_landmarks(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
-        def work(ticket: Any) -> Iterator[Any]:
-            began = time.monotonic()
-            made: list[Path] = []
-            person, wav, controls, line = self._read(values)
-            yield from self._context.performance.landmarks(ticket, person, wav, controls, made)
-            yield progress_html.done(time.monotonic() - began, LANGUAGES[language]), gr.update(value=str(made[0]), visible=True), line
+        def show(path: Path, person: Person, line: str) -> tuple:
+            return gr.update(value=str(path), visible=True), line
 
-        yield from self._turn(request, language, work, (gr.skip(), gr.skip()))
+        yield from self._turn(request, language, values, self._context.performance.landmarks, show, 2)
 
     def _do_render(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         *values, history = values
 
-        def work(ticket: Any) -> Iterator[Any]:
-            began = time.monotonic()
-            made: list[Path] = []
-            person, wav, controls, line = self._read(tuple(values))
-            yield from self._context.performance.video(ticket, person, wav, controls, made)
-            path = str(made[0])
+        def show(path: Path, person: Person, line: str) -> tuple:
             title = f"{time.strftime('%H:%M:%S')} {person.name}, {Path(values[1]).name}"
-            known = [(title, path, line), *history][:HISTORY]
+            known = [(title, str(path), line), *history][:HISTORY]
             titles = [entry[0] for entry in known]
-            yield (
-                progress_html.done(time.monotonic() - began, LANGUAGES[language]),
-                path,
-                gr.update(value=path, interactive=True),
-                line,
-                gr.update(choices=titles, value=titles[0]),
-                known,
-            )
+            return str(path), gr.update(value=str(path), interactive=True), line, gr.update(choices=titles, value=titles[0]), known
 
-        yield from self._turn(request, language, work, (gr.skip(),) * 5)
+        yield from self._turn(request, language, values, self._context.performance.video, show, 5)
 
     def _do_stream(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         try:
@@ -229,14 +227,10 @@ class SpeakTab:
     def _do_compare(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         *values, first = values
 
-        def work(ticket: Any) -> Iterator[Any]:
-            began = time.monotonic()
-            made: list[Path] = []
-            person, wav, controls, _ = self._read(tuple(values))
-            yield from self._context.performance.comparison(ticket, person, wav, (first, controls), made)
-            yield progress_html.done(time.monotonic() - began, LANGUAGES[language]), str(made[0])
+        def make(ticket: Ticket, person: Person, wav: Path, controls: Controls) -> Making[Path]:
+            return self._context.performance.comparison(ticket, person, wav, (first, controls))
 
-        yield from self._turn(request, language, work, (gr.skip(),))
+        yield from self._turn(request, language, values, make, lambda path, person, line: (str(path),), 1)
 
     def _do_keep(self, language: str, *values: Any) -> tuple:
         code = LANGUAGES[language]

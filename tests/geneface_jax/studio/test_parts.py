@@ -161,16 +161,25 @@ def test_a_cancelled_render_leaves_no_file_and_ends_at_once(workspace, tmp_path,
     monkeypatch.setattr(FakeRenderer, "seconds", 0.02)
     person = People(write_people(tmp_path / "people")).get("anna")
     desk = Desk(1, 1)
-    performance, made = Performance(desk, workspace, Limits()), []
+    performance = Performance(desk, workspace, Limits())
     ticket = desk.enter()
     FakeRenderer.drawn = 0
-    render = performance.video(ticket, person, write_speech(tmp_path / "a.wav", 20.0), Controls(), made)
+    render = performance.video(ticket, person, write_speech(tmp_path / "a.wav", 20.0), Controls())
     seen = next(said for said in render if isinstance(said, Progress) and said.done)
     assert 0 < seen.done < seen.total == 500 and seen.seconds_left > 0
     ticket.cancelled.set()
     with pytest.raises(Cancelled):
         list(render)
-    assert not made and not list(workspace.results.iterdir()) and FakeRenderer.drawn < 250
+    assert not list(workspace.results.iterdir()) and FakeRenderer.drawn < 250
+
+
+def made(making):
+    """What a generator of progress returns at its end."""
+    while True:
+        try:
+            assert isinstance(next(making), Progress)
+        except StopIteration as end:
+            return end.value
 
 
 def test_previews_and_comparisons(workspace, tmp_path, monkeypatch):
@@ -180,13 +189,12 @@ def test_previews_and_comparisons(workspace, tmp_path, monkeypatch):
     person = People(write_people(tmp_path / "people")).get("anna")
     desk, speech = Desk(1, 1), write_speech(tmp_path / "a.wav", 2.0)
     performance = Performance(desk, workspace, Limits(preview_seconds=1.0))
-    ticket, made = desk.enter(), []
-    *_, frame = performance.first_frame(ticket, person, speech, Controls(bg="#00ff00", size=64))
+    ticket = desk.enter()
+    frame = made(performance.first_frame(ticket, person, speech, Controls(bg="#00ff00", size=64)))
     assert frame.shape == (64, 64, 3) and frame[1, 1].tolist() == [0, 255, 0]
-    list(performance.landmarks(ticket, person, speech, Controls(), made))
+    sketch = list(read_video(made(performance.landmarks(ticket, person, speech, Controls()))))
     pair = Controls(bg="transparent"), Controls(bg="#ff0000")
-    list(performance.comparison(ticket, person, speech, pair, made))
-    sketch, both = (list(read_video(path)) for path in made)
+    both = list(read_video(made(performance.comparison(ticket, person, speech, pair))))
     assert len(sketch) == len(both) == 25 and both[0].shape == (32, 64, 3) and sketch[0].shape[1] == 2 * sketch[0].shape[0]
     assert abs(both[3][1, 60].astype(int) - [255, 0, 0]).max() < 12 and both[3][1, 1, 0] < 180
 
