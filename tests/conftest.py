@@ -24,9 +24,9 @@ MANY_MAPS = 20_000
 """Memory maps of a process from which on compiled programs are dropped: each holds some, and Linux allows 65,530."""
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def few_memory_maps():
-    """Drops compiled programs between test files when there are very many: a process that reaches the limit is aborted."""
+    """Drops compiled programs between tests when there are very many: a process that reaches the limit is aborted."""
     yield
     maps = Path("/proc/self/maps")
     if "jax" in sys.modules and maps.is_file() and maps.read_bytes().count(b"\n") > MANY_MAPS:

@@ -19,10 +19,13 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
+import signal
 import sys
 from data_tools.dataset import chunks
 
 chunks.CHUNK_FRAMES = 25
+# A shell starts what runs in the background deaf to Ctrl-C, and the tests may run there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from data_tools.prepare import prepare
 
 if __name__ == "__main__":

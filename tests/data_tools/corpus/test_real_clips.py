@@ -22,20 +22,20 @@ DELAY = 8
 @pytest.fixture(scope="module")
 def avatars(mediapipe, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("avatars")
-    seconds = {"duncan": 7.0, "anna": 3.0}
+    seconds = {"duncan": 10.0, "anna": 3.0}
     return {name: render_clip(folder / name, speaker=name, size=256, seconds=length) for name, length in seconds.items()}
 
 
 @pytest.fixture(scope="module")
 def videos(avatars, tmp_path_factory) -> Path:
-    """An LRS3 tree: `ada`, 7 s, once as recorded and once with late sound; `ben`, 3 s, with everything wrong."""
+    """An LRS3 tree: `ada`, 10 s, once as recorded and once with late sound; `ben`, 3 s, with everything wrong."""
     folder = tmp_path_factory.mktemp("videos")
     (folder / ADA).mkdir(parents=True)
     (folder / BEN).mkdir(parents=True)
     ada, ben = avatars["duncan"] / "video.mp4", avatars["anna"] / "video.mp4"
     (folder / ADA / "good.mp4").write_bytes(ada.read_bytes())
     late = ["-itsoffset", DELAY / 25.0, "-i", ada]
-    ffmpeg("-i", ada, *late, "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac", "-t", "7", folder / ADA / "late_sound.mp4")
+    ffmpeg("-i", ada, *late, "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", "aac", "-t", "10", folder / ADA / "late_sound.mp4")
     (folder / BEN / "good.mp4").write_bytes(ben.read_bytes())
     (folder / BEN / "unreadable.mp4").write_bytes(bytes(range(256)) * 40)
 

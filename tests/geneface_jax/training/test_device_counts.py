@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 EVERY = "GENEFACE_EVERY_STAGE"
 """Set it to run the comparison for every stage (a quarter of an hour); without, for one of each kind."""
 
-KINDS = ("syncnet", "audio2motion", "head")
+KINDS = ("syncnet", "head")
 
 
 @pytest.mark.slow
