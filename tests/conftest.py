@@ -35,6 +35,19 @@ def few_memory_maps():
 
 
 @pytest.fixture(scope="session")
+def mediapipe() -> None:
+    """Skips the test where MediaPipe can't start."""
+    from data_tools.errors import InputError
+    from data_tools.segmentation.selfie import SelfieSegmenter
+
+    try:
+        with SelfieSegmenter():
+            pass
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """Golden vectors and clips that lie beside the clone and are no part of it; tests that need them are skipped where they are absent."""
     folder = ROOT.parent / "shared"

@@ -22,9 +22,4 @@ def in_precision(parameters: Any, precision: str) -> Any:
       precision: one of `PRECISIONS`.
     """
     dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16}[precision]
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) else None), parameters)
-
-
-def bytes_of(parameters: Any) -> int:
-    """Memory that a tree of arrays takes."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(parameters))
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None), parameters)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-FPS, AUDIO_FILE = 25, "audio.wav"
+from geneface_jax.training.summaries import VIDEO_FPS
+
+AUDIO_FILE = "audio.wav"
 
 
 def speech_clip(dataset: str | os.PathLike[str], first: int, frames: int) -> dict[str, tuple[np.ndarray, int]]:
@@ -29,6 +31,6 @@ def speech_clip(dataset: str | os.PathLike[str], first: int, frames: int) -> dic
 
     with soundfile.SoundFile(path) as recording:
         rate = recording.samplerate
-        recording.seek(min(round(first * rate / FPS), recording.frames))
-        samples = recording.read(round(frames * rate / FPS), dtype="float32")
+        recording.seek(min(round(first * rate / VIDEO_FPS), recording.frames))
+        samples = recording.read(round(frames * rate / VIDEO_FPS), dtype="float32")
     return {"val/speech": (samples, rate)} if len(samples) else {}

@@ -1,12 +1,10 @@
-"""Fixtures of the data tools: a machine with MediaPipe, and a short clip of the avatar."""
+"""Fixtures of the data tools: a cache of their own, and a short clip of the avatar."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-
-from data_tools.errors import InputError
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,18 +13,6 @@ def _no_cache_of_the_user(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="session")
-def mediapipe() -> None:
-    """Skips the test where MediaPipe can't start."""
-    from data_tools.segmentation.selfie import SelfieSegmenter
-
-    try:
-        with SelfieSegmenter():
-            pass
-    except InputError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

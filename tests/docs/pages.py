@@ -56,6 +56,11 @@ def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
             yield text.count("\n", 0, found.start(2)) + 2, found[2].removeprefix("\n")
 
 
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
 def commands(page: Path) -> list[Command]:
     """The command lines of a page's bash blocks, in order. Continued lines are joined, `a && b` are two commands."""
     result = []

@@ -15,7 +15,6 @@ import pytest
 import soundfile
 
 from data_tools.avatar.clip import render_clip
-from data_tools.errors import InputError
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.io import checkpoints, configs
 from tests.docs.command_table import NOT_RUN, PREPARE, RUN
@@ -41,8 +40,7 @@ def test_the_tests_that_do_it_instead_are_there():
 
 
 @pytest.mark.slow
-def test_every_line_runs(tmp_path, monkeypatch, capsys):
-    need_mediapipe()
+def test_every_line_runs(mediapipe, tmp_path, monkeypatch, capsys):
     make_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -61,17 +59,6 @@ def test_every_line_runs(tmp_path, monkeypatch, capsys):
     assert failed == [], "\n".join(failed)
     for made in MADE:
         assert (tmp_path / made).is_file(), made
-
-
-def need_mediapipe() -> None:
-    """Skips where MediaPipe can't start."""
-    from data_tools.segmentation.selfie import SelfieSegmenter
-
-    try:
-        with SelfieSegmenter():
-            pass
-    except InputError as error:
-        pytest.skip(str(error))
 
 
 def make_files(folder: Path) -> None:

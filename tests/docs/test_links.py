@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, english, translations
+from tests.docs.pages import ROOT, english, prose, translations
 
 OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "checkpoints/README.md", "checkpoints/demo/card.md")
 PAGES = [*english(), *(page for _, page in translations()), *(ROOT / name for name in OTHERS if (ROOT / name).is_file())]
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-_FENCED = re.compile(r"^```.*?^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _FOLDERS = "configs|data_tools|docs|geneface_jax|kernels|scripts|tests"
 _NAMED = re.compile(rf"(?<![\w/.-])((?:{_FOLDERS})/[\w./-]*\.(?:py|sh|md|json|png|wav|html))\b")
@@ -24,15 +23,14 @@ def named(page: Path) -> str:
 
 def anchors(page: Path) -> set[str]:
     """The names that GitHub gives a page's headings."""
-    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
-    headings = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", found) for found in _HEADING.findall(text)]
+    headings = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", found) for found in _HEADING.findall(prose(page))]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def broken(page: Path) -> list[str]:
     """The page's links to places in the repository that are not there."""
     found = []
-    for target in _LINK.findall(_FENCED.sub("", page.read_text(encoding="utf-8"))):
+    for target in _LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import translations
+from tests.docs.pages import prose, translations
 
 PAIRS = list(translations())
 GENERATED = "<!-- bad inputs"
@@ -20,8 +20,7 @@ _NUMBER = re.compile(r"(?<![A-Za-z_\d.])[-+]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 
 def text_of(page: Path) -> str:
     """A page without its fenced blocks and generated tables."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return re.sub(rf"^{GENERATED}.*?(?=\n\n|\Z)", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(rf"^{GENERATED}.*?(?=\n\n|\Z)", "", prose(page), flags=re.DOTALL | re.MULTILINE)
 
 
 def tables(page: Path) -> Iterator[list[Counter[str]]]:
