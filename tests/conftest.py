@@ -34,6 +34,16 @@ def few_memory_maps():
         gc.collect()
 
 
+@pytest.fixture(scope="module")
+def unoptimised_programs():
+    """Compiles in half the time, into slower programs: for tests of many small programs that each run a few times."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def mediapipe() -> None:
     """Skips the test where MediaPipe can't start."""

@@ -20,13 +20,10 @@ from data_tools.face.canonical import motion_from_landmarks
 from data_tools.face.crop import choose_crop
 from data_tools.face.geometry import CHIN, FOREHEAD, RIGID
 from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import solve_poses
+from data_tools.face.pose import INTERPOLATED_TRUST, solve_poses
 from data_tools.face.track import RIVAL_SIZE, FaceTrack, detect, fill, gaps_of
 from data_tools.video.probe import VideoInfo
 from data_tools.video.read import FPS, Box, frames
-
-INTERPOLATED_TRUST = 0.05
-"""Weight of a frame's landmarks in the pose estimate where they were interpolated (as in `prepare`)."""
 
 MIN_FOUND = 10
 """Frames with a face below which there is nothing to measure."""

@@ -31,7 +31,7 @@ from data_tools.dataset.workers import run_jobs
 from data_tools.dataset.workspace import Workspace, fingerprint, write_bytes, write_json, write_npz
 from data_tools.errors import InputError
 from data_tools.face.align import align_texture, skin_brightness, skin_of
-from data_tools.face.pose import HeadPose, intrinsics, solve_poses
+from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
 from data_tools.progress import frames_bar
 from data_tools.video.probe import VideoInfo
@@ -41,9 +41,6 @@ FORMAT, FORMAT_VERSION = "geneface_jax.subject", 1
 
 PICTURE_THREADS = 2
 """Threads that mask and write pictures in the single process: OpenCV works outside the interpreter lock."""
-
-INTERPOLATED_TRUST = 0.05
-"""Weight of a frame's landmarks in the pose estimate where they were interpolated."""
 
 SHORT_SECONDS = 0.5
 """A picture that ends this much before the file says so is told about."""

@@ -13,7 +13,7 @@ from data_tools.face.blinks import find_blinks
 from data_tools.face.canonical import motion_from_landmarks
 from data_tools.face.geometry import eye_openness, pick_68
 from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import camera_matrices, jitter, solve_poses
+from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, jitter, solve_poses
 from data_tools.video.read import FPS
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     args = parser.parse_args()
     with looked(args) as clip:
         found = clip.track.found
-        pose = solve_poses(clip.landmarks, args.size, np.where(found, 1.0, 0.05))
+        pose = solve_poses(clip.landmarks, args.size, np.where(found, 1.0, INTERPOLATED_TRUST))
         points = canonical_landmarks(clip.landmarks, pose, args.size)
         openness = eye_openness(points)
         blinks = find_blinks(openness, FPS)

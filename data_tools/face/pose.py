@@ -21,6 +21,9 @@ from data_tools.face.canonical import canonical_face
 from data_tools.face.geometry import RIGID
 from data_tools.face.similarity import similarity
 
+INTERPOLATED_TRUST = 0.05
+"""Weight of a frame's landmarks where they were interpolated (`trust`)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PoseSettings:
@@ -114,6 +117,36 @@ def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = Non
         vectors = Rotation.from_matrix(rotation).as_rotvec()
     vectors, translation = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings)
     rough = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, dataclasses.replace(settings, turn_sigma=0.0))
+    rotation = Rotation.from_rotvec(vectors).as_matrix()
+    error = _error(seen, shape, rotation, translation, size)
+    return HeadPose(rotation, translation, shape, weights, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)
+
+
+def poses_of_known(
+    landmarks: np.ndarray,
+    shape: np.ndarray,
+    weights: np.ndarray,
+    size: int,
+    trust: np.ndarray | None = None,
+    settings: PoseSettings | None = None,
+) -> HeadPose:
+    """Poses of a clip whose person is known from another clip, in that clip's head frame.
+
+    A short clip shows its person from few sides, so a shape of its own would be turned against the other's by a degree or two.
+
+    Args:
+      landmarks: [T, 478, 3] pixels of a size x size crop.
+      shape, weights: [P, 3] dm and [P], of the other clip's `HeadPose`.
+      size, trust, settings: as in `solve_poses`.
+    """
+    settings = settings or PoseSettings()
+    trust = np.ones(len(landmarks)) if trust is None else np.asarray(trust, np.float64)
+    seen, shape, weights = (np.asarray(x, np.float64) for x in (landmarks[:, RIGID, :2], shape, weights))
+    sigma = settings.landmark_sigma * size / 512.0
+    vectors, translation = _first_guess(seen, shape, size)
+    unsmoothed = dataclasses.replace(settings, turn_sigma=0.0)
+    rough = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, unsmoothed, steps=20)
+    vectors, translation = _fit_poses(seen, shape, weights, trust, rough[0], rough[1], size, sigma, settings)
     rotation = Rotation.from_rotvec(vectors).as_matrix()
     error = _error(seen, shape, rotation, translation, size)
     return HeadPose(rotation, translation, shape, weights, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)

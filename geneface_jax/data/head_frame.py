@@ -2,6 +2,10 @@
 
 Each dataset's canonical head frame is fitted to its own clip, so two clips of one person agree only up to a few degrees, millimetres and a
 per cent of scale. That is nothing to a model trained on one of them, but a picture rendered with the other's cameras is off by as much.
+
+Where both datasets say enough, the clip's poses are solved again with the reference's rigid shape. On a sentence of six seconds, in which
+the head looks to one side, that was worth 1.8 dB (27.56 to 29.34 dB, the avatar's head at 256x256, 146 frames); the landmarks'
+average shapes, which are used otherwise, are bent by the pose that a short clip shows most.
 """
 
 from __future__ import annotations
@@ -10,6 +14,9 @@ import dataclasses
 
 import numpy as np
 
+from data_tools.face.canonical import motion_from_landmarks
+from data_tools.face.motion import canonical_landmarks
+from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, poses_of_known
 from data_tools.face.similarity import similarity
 from geneface_jax.data.subject import Subject
 
@@ -19,6 +26,21 @@ STEADY = slice(0, 48)
 
 def in_head_frame_of(subject: Subject, reference: Subject) -> Subject:
     """`subject` with cameras and motion expressed in the head frame of `reference` (another clip of the same person)."""
+    if subject.landmarks_mediapipe is not None and reference.rigid_points is not None and subject.face_model == reference.face_model:
+        return _solved_again(subject, reference)
+    return _moved_over(subject, reference)
+
+
+def _solved_again(subject: Subject, reference: Subject) -> Subject:
+    """Poses and motion from the clip's landmarks and the reference's rigid shape."""
+    landmarks, trust = subject.landmarks_mediapipe, np.where(subject.interpolated, INTERPOLATED_TRUST, 1.0)
+    pose = poses_of_known(landmarks, reference.rigid_points, reference.rigid_weights, subject.size, trust)
+    motion = motion_from_landmarks(canonical_landmarks(landmarks, pose, subject.size))
+    return dataclasses.replace(subject, motion=motion, cameras=camera_matrices(pose.rotation, pose.translation))
+
+
+def _moved_over(subject: Subject, reference: Subject) -> Subject:
+    """Cameras and motion moved by the similarity between the clips' average landmarks."""
     landmarks = subject.mean_face + subject.motion / 10.0
     wanted = reference.mean_face + reference.motion / 10.0
     scale, rotation, shift = similarity(landmarks[:, STEADY].mean(0), wanted[:, STEADY].mean(0))

@@ -53,6 +53,8 @@ _ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
 }
 _OPTIONAL_ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
     "landmarks_mediapipe": (("T", 478, 3), np.float32),
+    "rigid_points": (("C", 3), np.float32),
+    "rigid_weights": (("C",), np.float32),
     "expression_basis": (("C", 68, 3), np.float32),
     "expression_offset": ((68, 3), np.float32),
 }
@@ -84,6 +86,8 @@ class Subject:
       face_box, lip_box: [T, 4] int32, x0 y0 x1 y1, x1 and y1 exclusive.
       interpolated: [T] bool.
       background: [H, W, 3] uint8.
+      rigid_points, rigid_weights: [R, 3] dm and [R], the person's rigid landmarks (`data_tools.face.geometry.RIGID`) in the head frame and
+        how steady each proved; None where the frame is a face model's, or the dataset is older than they are.
       expression_basis, expression_offset: [E, 68, 3] and [68, 3], of an imported person whose networks speak coefficients of a face
         model: motion = coefficients @ basis + offset; None for others.
     """
@@ -112,6 +116,8 @@ class Subject:
     interpolated: np.ndarray
     background: np.ndarray
     landmarks_mediapipe: np.ndarray | None = None
+    rigid_points: np.ndarray | None = None
+    rigid_weights: np.ndarray | None = None
     expression_basis: np.ndarray | None = None
     expression_offset: np.ndarray | None = None
 

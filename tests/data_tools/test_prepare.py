@@ -16,6 +16,7 @@ from data_tools.dataset import chunks
 from data_tools.dataset import pipeline as steps
 from data_tools.errors import InputError
 from data_tools.face.canonical import LANDMARKS_68, motion_from_landmarks
+from data_tools.face.geometry import RIGID
 from data_tools.prepare import prepare
 
 
@@ -44,6 +45,7 @@ def test_files_and_shapes_are_those_of_the_format(dataset, arrays):
     shapes = {
         "audio_features": (2 * frames, 80), "f0": (2 * frames,), "motion": (frames, 68, 3), "motion_mean": (68, 3), "motion_std": (68, 3),
         "mean_face": (68, 3), "landmarks_2d": (frames, 68, 2), "landmarks_mediapipe": (frames, 478, 3), "cameras": (frames, 4, 4),
+        "rigid_points": (len(RIGID), 3), "rigid_weights": (len(RIGID),),
         "eye_openness": (frames,), "face_box": (frames, 4), "lip_box": (frames, 4), "interpolated": (frames,),
     }  # fmt: skip
     assert {name: array.shape for name, array in arrays.items()} == shapes

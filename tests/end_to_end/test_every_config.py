@@ -16,7 +16,7 @@ from geneface_jax.inference.video import read_video
 from geneface_jax.io import checkpoints, configs
 from tests.synthetic_corpus import write_corpus, write_speaker
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimised_programs")]
 
 TRAIN = ["train.steps=2", "train.log_every=1", "train.eval_every=0", "train.save_every=0"]
 GRID = ["levels=4", "base_resolution=4", "finest_resolution=32", "log2_table_size=8"]

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 from data_tools.face.canonical import canonical_face
 from data_tools.face.geometry import RIGID
 from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import PoseSettings, camera_matrices, intrinsics, jitter, project, solve_poses
+from data_tools.face.pose import PoseSettings, camera_matrices, intrinsics, jitter, poses_of_known, project, solve_poses
 from data_tools.face.similarity import similarity
 
 SIZE = 512
@@ -84,6 +84,21 @@ def test_distrusted_frames_follow_their_neighbours():
     trust[30:34] = 0.0
     pose = solve_poses(landmarks, SIZE, trust)
     assert np.abs(pose.translation[30:34, :2] - translation[30:34, :2]).max() < 0.02
+
+
+def test_a_known_person_is_posed_in_the_frame_of_the_other_clip():
+    """The clip is short, turned to one side, and its depths are flattened: a shape of its own would be turned against the other's."""
+    rotation, translation = head_movement(120)
+    landmarks, _ = seen_landmarks(rotation, translation, person=0.03)
+    other = solve_poses(landmarks, SIZE)
+    frame = Rotation.from_matrix(other.rotation.transpose(0, 2, 1) @ rotation).mean().as_matrix()
+    aside = Rotation.from_euler("y", np.linspace(10, 14, 30)[:, None], degrees=True).as_matrix()
+    short, _ = seen_landmarks(aside, translation[:30], person=0.03)
+    short[..., 2] *= 0.6
+    pose = poses_of_known(short, other.shape, other.weights, SIZE)
+    wanted = aside @ frame.T
+    assert angle(pose.rotation, wanted).max() < 0.3
+    assert angle(solve_poses(short, SIZE).rotation, wanted).mean() > 2 * angle(pose.rotation, wanted).mean()
 
 
 def test_cameras_see_the_world_as_the_poses_do():

@@ -1,4 +1,4 @@
-"""A clip whose head frame was turned, shifted and scaled comes back."""
+"""A clip whose head frame was turned, shifted and scaled comes back; one whose person is known is posed with the known shape."""
 
 import dataclasses
 
@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from data_tools.face.canonical import canonical_face
+from data_tools.face.geometry import RIGID
+from data_tools.face.pose import intrinsics
 from geneface_jax.data.head_frame import in_head_frame_of
 from geneface_jax.data.subject import Subject
 from geneface_jax.rendering.cameras import project
 from tests.synthetic_subject import write_subject
+
+SIZE = 256
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +44,42 @@ def test_the_picture_does_not_change(subject):
     after = project((back.mean_face + back.motion / 10) / 10, back.cameras, intrinsics)
     assert np.abs(back.motion - subject.motion).max() > 0.1
     np.testing.assert_allclose(after, before, atol=1e-2)
+
+
+@pytest.fixture
+def known(subject):
+    """A person whose rigid points are the canonical face's, and a clip of eleven frames in which it looks ever further to the side."""
+    points = np.concatenate([canonical_face()["vertices"], np.zeros((10, 3))]).astype(np.float64) / 100.0  # metres
+    camera = intrinsics(SIZE)
+    cameras = np.tile(np.eye(4), (11, 1, 1))
+    cameras[:, :3, :3] = Rotation.from_euler("y", np.linspace(5, 15, 11)[:, None], degrees=True).as_matrix()
+    cameras[:, :3, 3] = cameras[:, :3, 2] * 1.8
+    pixels = project(points, cameras, np.array([camera[name] for name in ("fx", "fy", "cx", "cy")]))
+    z = np.einsum("pk,tk->tp", points, -cameras[:, :3, 2]) * camera["fx"] / 1.8
+    landmarks = np.concatenate([pixels, z[..., None]], axis=-1).astype(np.float32)
+    reference = dataclasses.replace(
+        subject, rigid_points=10.0 * points[RIGID].astype(np.float32), rigid_weights=np.ones(len(RIGID), np.float32)
+    )
+    return reference, dataclasses.replace(subject, landmarks_mediapipe=landmarks, size=SIZE), cameras
+
+
+def test_a_known_person_is_posed_again(known):
+    reference, clip, cameras = known
+    back = in_head_frame_of(clip, reference)
+    np.testing.assert_allclose(back.cameras[:, :3, :3], cameras[:, :3, :3], atol=2e-3)
+    np.testing.assert_allclose(back.cameras[:, :3, 3], cameras[:, :3, 3], atol=5e-3)
+    np.testing.assert_allclose(back.motion, 0.0, atol=0.02)  # the canonical face, which does nothing
+
+
+def test_a_frame_without_a_face_follows_its_neighbours(known):
+    reference, clip, cameras = known
+    landmarks, lost = clip.landmarks_mediapipe.copy(), np.arange(11) == 5
+    landmarks[5, :, :2] += 3.0
+    back = in_head_frame_of(dataclasses.replace(clip, landmarks_mediapipe=landmarks, interpolated=lost), reference)
+    np.testing.assert_allclose(back.cameras[:, :3, 3], cameras[:, :3, 3], atol=1e-2)
+
+
+def test_other_face_models_and_older_datasets_are_moved_over(known):
+    reference, clip, _ = known
+    for other in (dataclasses.replace(reference, rigid_points=None), dataclasses.replace(reference, face_model="bfm")):
+        np.testing.assert_allclose(in_head_frame_of(clip, other).cameras, clip.cameras, atol=1e-5)
