@@ -35,10 +35,6 @@ SIZE = 256
 SHIPPED_SENTENCES = 6
 """Of each speaker, in the corpus that is shipped: PostNet, which learns a person beside it, needs its variety and not its volume."""
 
-TURNING = 1.3
-"""Of the head in the training video, against what it does in the sentences the person is measured on: a head at the edge of the poses it
-learnt from comes out 1 to 2 dB worse (docs/tuning.md)."""
-
 UNSEEN = (
     ("A sentence it was not trained on", "heldout", None),
     ("Half a minute it was not trained on", "unseen", 30.0),
@@ -62,7 +58,7 @@ def main() -> None:
     timed("syncnet", lambda: train(configs.load("syncnet:demo", [f"data.corpus={corpus}"]), work / "syncnet"))
     sources = [f"data.corpus={corpus}", f"data.syncnet={work / 'syncnet'}"]
     timed("audio2motion", lambda: train(configs.load("audio2motion_pitch:demo", sources), work / "audio2motion"))
-    timed("demo video", lambda: unless(video / "video.mp4", lambda: render_clip(video, "demo", "train", turning=TURNING)))
+    timed("demo video", lambda: unless(video / "video.mp4", lambda: render_clip(video, "demo", "train")))
     person = {"size": SIZE, "consent": CONSENT, "corpus": small, "corpus_models": work}
     timed("demo person", lambda: fit(video / "video.mp4", subject, **person))
 

@@ -22,7 +22,6 @@ def _parser() -> argparse.ArgumentParser:
     video.add_argument("--part", default="train", choices=PARTS)
     video.add_argument("--size", type=int, default=512, help="side of the square picture in pixels")
     video.add_argument("--seconds", type=float, default=None, help="only the first so many seconds")
-    video.add_argument("--turning", type=float, default=1.0, help="factor on the head's angles, 0 to 2 (default %(default)s)")
     corpus = verbs.add_parser("corpus", help="motion and audio features of all corpus speakers, nothing rendered")
     corpus.add_argument("--sentences", type=int, default=None, help="of each speaker, the first so many (default: all)")
     for verb in (video, corpus):
@@ -46,8 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            choice = (options.speaker, options.part, options.size, options.seconds, options.seed, options.turning)
-            out = render_clip(options.out, *choice, progress)
+            out = render_clip(options.out, options.speaker, options.part, options.size, options.seconds, options.seed, progress)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

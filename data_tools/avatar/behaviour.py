@@ -36,18 +36,12 @@ class Behaviour:
     brow: np.ndarray
 
 
-def make_behaviour(n_frames: int, seed: int, turning: float = 1.0) -> Behaviour:
-    """Movement of one clip of T frames; another seed gives another one.
-
-    Args:
-      n_frames: T.
-      seed: of movement, blinks and brows.
-      turning: factor on the head's angles.
-    """
+def make_behaviour(n_frames: int, seed: int) -> Behaviour:
+    """Movement of one clip of T frames; another seed gives another one."""
     generator = np.random.default_rng([seed, 7])
     n_long = max(int(_LONG * FPS), n_frames)
     cut = slice(0, n_frames)
-    angles = np.stack([np.deg2rad(turning * sd) * _wander(generator, n_long)[cut] for sd in HEAD_SD_DEGREES.values()], axis=1)
+    angles = np.stack([np.deg2rad(sd) * _wander(generator, n_long)[cut] for sd in HEAD_SD_DEGREES.values()], axis=1)
     sway = np.stack([sd * _wander(generator, n_long)[cut] for sd in BODY_SD_CM], axis=1)
     brow = np.tanh(0.5 * _wander(generator, n_long)[cut])
     return Behaviour(angles, sway, _blinks(generator, n_frames), brow)

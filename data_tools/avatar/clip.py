@@ -36,7 +36,6 @@ def render_clip(
     size: int = 512,
     seconds: float | None = None,
     seed: int = 0,
-    turning: float = 1.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Renders a speaker's recording to `out`, a new folder.
@@ -52,19 +51,16 @@ def render_clip(
       size: pixels of the square picture's side; even, 64 to 2048.
       seconds: only the first so many seconds.
       seed: of head movement, blinks and brows.
-      turning: factor on the head's angles, 0 to 2; the recording a model learns from should turn further than the model will have to.
       progress: called with (frames done, frames in all).
 
     Returns:
       `out` as a Path.
 
     Raises:
-      InputError: unknown speaker or part, a bad size, length or turning, or `out` is not empty.
+      InputError: unknown speaker or part, a bad size or length, or `out` is not empty.
     """
     out = Path(out)
-    if not 0.0 <= turning <= 2.0:
-        raise InputError(f"The head can't turn {turning:g} times as far: choose a number from 0 to 2.")
-    performance = perform(_choose(speaker, part, seconds), seed, turning)
+    performance = perform(_choose(speaker, part, seconds), seed)
     if size % 2 or not 64 <= size <= 2048:
         raise InputError(f"The picture size {size} is not possible: choose an even number from 64 to 2048.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

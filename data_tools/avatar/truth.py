@@ -32,12 +32,12 @@ class Performance:
         return motion_from_landmarks(self.vertices[:, LANDMARKS_68] / 10.0)
 
 
-def perform(clip: SpeechClip, seed: int = 0, turning: float = 1.0) -> Performance:
-    """Lets the clip's speaker say it; `seed` changes head movement, blinks and brows, not the speech; `turning` scales the angles."""
+def perform(clip: SpeechClip, seed: int = 0) -> Performance:
+    """Lets the clip's speaker say it; `seed` changes head movement, blinks and brows, not the speech."""
     speaker = make_speaker(clip.speaker)
     n_frames = clip.n_frames
     mouth = mouth_parameters(clip.phonemes, clip.samples, n_frames, speaker.expressiveness)
-    behaviour = make_behaviour(n_frames, seed + zlib.crc32(clip.name.encode()), turning)
+    behaviour = make_behaviour(n_frames, seed + zlib.crc32(clip.name.encode()))
     vertices = face_vertices(rest_vertices(speaker), mouth, behaviour.blink, behaviour.brow)
     return Performance(clip, speaker, mouth, behaviour, vertices)
 

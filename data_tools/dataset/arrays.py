@@ -47,8 +47,6 @@ def make_arrays(
         "landmarks_2d": landmarks_2d,
         "landmarks_mediapipe": landmarks.astype(np.float32),
         "cameras": camera_matrices(pose.rotation, pose.translation),
-        "rigid_points": pose.shape.astype(np.float32),
-        "rigid_weights": pose.weights.astype(np.float32),
         "eye_openness": eye_openness(points),
         "face_box": face_box(landmarks_2d, size),
         "lip_box": lip_box(landmarks_2d, size),
@@ -75,8 +73,7 @@ def with_face_model(arrays: dict[str, np.ndarray], settings: Settings) -> dict[s
     mean = model.mean[LANDMARKS_68].astype(np.float32)
     rotation = Rotation.from_euler("xyz", fit.euler).as_matrix()
     translation = fit.translation.astype(np.float64) - [0.0, 0.0, CAMERA_DISTANCE]
-    own_frame = {name: array for name, array in arrays.items() if not name.startswith("rigid_")}
-    return own_frame | {
+    return arrays | {
         "motion": motion,
         **_statistics(motion),
         "mean_face": mean,

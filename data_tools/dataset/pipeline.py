@@ -30,7 +30,8 @@ from data_tools.dataset.sound import clip_sound
 from data_tools.dataset.workers import run_jobs
 from data_tools.dataset.workspace import Workspace, fingerprint, write_bytes, write_json, write_npz
 from data_tools.errors import InputError
-from data_tools.face.align import align_texture, skin_brightness, skin_of
+from data_tools.face.align import align_texture, mean_texture, pose_state, skin_brightness, skin_of
+from data_tools.face.known import KnownFace, known_face
 from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
 from data_tools.progress import frames_bar
@@ -92,12 +93,14 @@ class Pipeline:
         trust = np.where(seen, 1.0, INTERPOLATED_TRUST)
         with self._timed("poses"):
             pose = solve_poses(self._at_analysis_size(landmarks), ANALYSIS_SIZE, trust)
-        pose, brightness = self._pictures(box, analysis, landmarks, pose, trust)
+        pose, known, brightness = self._pictures(box, analysis, landmarks, pose, trust)
         with self._timed("arrays"):
             arrays = make_arrays(landmarks, seen, pose, samples, size, cached(self.settings.audio))
         if self.settings.face_model == "bfm":
             with self._timed("face model"):
                 arrays = with_face_model(arrays, self.settings)
+        else:
+            arrays |= vars(known)
         n_samples = n_frames * SAMPLE_RATE // FPS
         samples = np.pad(samples, (0, max(n_samples - len(samples), 0)))[:n_samples]
         with self._timed("report"):
@@ -199,8 +202,9 @@ class Pipeline:
 
     def _pictures(
         self, box: Box, analysis: Analysis, landmarks: np.ndarray, pose: HeadPose, trust: np.ndarray
-    ) -> tuple[HeadPose, np.ndarray]:
-        """Writes the pictures and, having looked at the skin on the way, returns better poses and the skin's brightness [T]."""
+    ) -> tuple[HeadPose, KnownFace, np.ndarray]:
+        """Writes the pictures and, having looked at the skin on the way, returns better poses, what to know the
+        person by in another clip, and the skin's brightness [T]."""
         settings, n_frames = self.settings, len(landmarks)
         source = Source(settings.video, box, settings.span, decode_size(settings.size))
         chunks = [Chunk(chunk.index, chunk.first, min(chunk.end, n_frames)) for chunk in analysis.chunks if chunk.first < n_frames]
@@ -218,7 +222,8 @@ class Pipeline:
         with self._timed("poses"):
             samples = [functools.partial(read_texture, job.result) for job in jobs]
             pose = align_texture(samples, small, pose, trust, ANALYSIS_SIZE, n_train_frames(n_frames))
-            return pose, np.concatenate([skin_brightness(load()) for load in samples])
+            texture = mean_texture(samples, pose_state(pose), trust, n_train_frames(n_frames))
+            return pose, known_face(pose, skin, texture), np.concatenate([skin_brightness(load()) for load in samples])
 
     def _meta(self, box: Box, n_frames: int, changes: list[str]) -> dict[str, Any]:
         settings, info = self.settings, self.info

@@ -66,9 +66,10 @@ def align_texture(
     pose: HeadPose,
     trust: np.ndarray,
     size: int,
-    n_train: int,
+    n_train: int = 0,
     settings: AlignSettings | None = None,
     pose_settings: PoseSettings | None = None,
+    known: np.ndarray | None = None,
 ) -> HeadPose:
     """Refines a clip's poses.
 
@@ -81,6 +82,7 @@ def align_texture(
       size: pixels.
       n_train: the mean texture is taken over the first n_train frames.
       settings, pose_settings: noise models; None means the defaults.
+      known: [N] grey levels, the mean texture of another clip, to be used instead of the clip's own.
 
     Returns:
       HeadPose with the same shape, refined rotation and translation, and new errors.
@@ -88,10 +90,16 @@ def align_texture(
     settings, pose_settings = settings or AlignSettings(), pose_settings or PoseSettings()
     refined = pose
     for _ in range(settings.rounds):
-        state = np.concatenate([Rotation.from_matrix(refined.rotation).as_rotvec(), refined.translation], 1)
-        extra = _texture_term(chunks, state, trust, n_train, settings)
+        state = pose_state(refined)
+        mean = mean_texture(chunks, state, trust, n_train) if known is None else known
+        extra = _texture_term(chunks, state, trust, mean, settings)
         refined = refit(refined, landmarks, size, trust, extra, pose_settings)
     return refined
+
+
+def pose_state(pose: HeadPose) -> np.ndarray:
+    """[T, 6]: rotation vectors and translations of a clip's poses."""
+    return np.concatenate([Rotation.from_matrix(pose.rotation).as_rotvec(), pose.translation], 1)
 
 
 def skin_of(landmarks: np.ndarray, pose: HeadPose, size: int, settings: AlignSettings | None = None) -> Skin:
@@ -159,8 +167,8 @@ def skin_brightness(texture: Texture) -> np.ndarray:
     return (texture.value * texture.seen).sum(1) / np.maximum(texture.seen.sum(1), 1)
 
 
-def _texture_term(chunks: Sequence[Callable[[], Texture]], state: np.ndarray, trust: np.ndarray, n_train: int, settings: AlignSettings):
-    """The texture's quadratic term at `state`: information [T, 6, 6], pull [T, 6], and the state itself."""
+def mean_texture(chunks: Sequence[Callable[[], Texture]], state: np.ndarray, trust: np.ndarray, n_train: int) -> np.ndarray:
+    """[N] grey levels: the mean over the first n_train frames, at the poses `state` [T, 6]; NaN where a point never faced the camera."""
     total, known = 0.0, 0.0
     for first, texture in _with_first_frame(chunks):
         count = min(len(texture.value), n_train - first)
@@ -168,12 +176,17 @@ def _texture_term(chunks: Sequence[Callable[[], Texture]], state: np.ndarray, tr
             weight = texture.seen[:count] * trust[first : first + count, None]
             total = total + (_moved(texture, state[first:])[:count] * weight).sum(0)
             known = known + weight.sum(0)
-    mean = total / np.maximum(known, 1e-6)
+    return np.where(known > 0, total / np.maximum(known, 1e-6), np.nan)
+
+
+def _texture_term(chunks: Sequence[Callable[[], Texture]], state: np.ndarray, trust: np.ndarray, mean: np.ndarray, settings: AlignSettings):
+    """The texture's quadratic term at `state`: information [T, 6, 6], pull [T, 6], and the state itself."""
+    known, mean = np.isfinite(mean), np.nan_to_num(mean)
     information, pull = np.zeros((len(state), 6, 6)), np.zeros((len(state), 6))
     for first, texture in _with_first_frame(chunks):
         moved = _moved(texture, state[first:])
         for t in range(len(moved)):
-            use = texture.seen[t] * (known > 0)
+            use = texture.seen[t] * known
             slope, residual = texture.slope[t].astype(np.float64), (mean - moved[t]).astype(np.float64)
             # Exposure may change: brightness and contrast of the frame are free, and taken out of residual and slope alike.
             free = np.stack([moved[t], np.ones_like(mean)], 1) * np.sqrt(use)[:, None]

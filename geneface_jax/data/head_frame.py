@@ -15,8 +15,9 @@ import dataclasses
 import numpy as np
 
 from data_tools.face.canonical import motion_from_landmarks
+from data_tools.face.known import pose_known
 from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, poses_of_known
+from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices
 from data_tools.face.similarity import similarity
 from geneface_jax.data.subject import Subject
 
@@ -26,15 +27,18 @@ STEADY = slice(0, 48)
 
 def in_head_frame_of(subject: Subject, reference: Subject) -> Subject:
     """`subject` with cameras and motion expressed in the head frame of `reference` (another clip of the same person)."""
-    if subject.landmarks_mediapipe is not None and reference.rigid_points is not None and subject.face_model == reference.face_model:
+    full = subject.landmarks_mediapipe is not None and not subject.is_light
+    if full and reference.known_face is not None and subject.face_model == reference.face_model:
         return _solved_again(subject, reference)
     return _moved_over(subject, reference)
 
 
 def _solved_again(subject: Subject, reference: Subject) -> Subject:
-    """Poses and motion from the clip's landmarks and the reference's rigid shape."""
+    """Poses and motion from the clip's landmarks and pictures, and the reference's rigid shape and skin."""
+    assert reference.known_face is not None and subject.landmarks_mediapipe is not None
     landmarks, trust = subject.landmarks_mediapipe, np.where(subject.interpolated, INTERPOLATED_TRUST, 1.0)
-    pose = poses_of_known(landmarks, reference.rigid_points, reference.rigid_weights, subject.size, trust)
+    frames = (subject.frames([i])[0] for i in range(subject.n_frames))
+    pose = pose_known(reference.known_face, landmarks, frames, subject.size, trust)
     motion = motion_from_landmarks(canonical_landmarks(landmarks, pose, subject.size))
     return dataclasses.replace(subject, motion=motion, cameras=camera_matrices(pose.rotation, pose.translation))
 

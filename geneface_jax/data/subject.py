@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from data_tools.face.known import KnownFace
 from geneface_jax.errors import InputError
 
 FORMAT = "geneface_jax.subject"
@@ -53,11 +54,17 @@ _ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
 }
 _OPTIONAL_ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
     "landmarks_mediapipe": (("T", 478, 3), np.float32),
-    "rigid_points": (("C", 3), np.float32),
-    "rigid_weights": (("C",), np.float32),
     "expression_basis": (("C", 68, 3), np.float32),
     "expression_offset": ((68, 3), np.float32),
 }
+_KNOWN_FACE: dict[str, tuple[tuple[int | str, ...], type]] = {
+    "rigid_points": (("C", 3), np.float32),
+    "rigid_weights": (("C",), np.float32),
+    "skin_points": (("C", 3), np.float32),
+    "skin_normals": (("C", 3), np.float32),
+    "skin_texture": (("C",), np.float32),
+}
+"""All of them, or none."""
 
 
 class Intrinsics(NamedTuple):
@@ -86,8 +93,7 @@ class Subject:
       face_box, lip_box: [T, 4] int32, x0 y0 x1 y1, x1 and y1 exclusive.
       interpolated: [T] bool.
       background: [H, W, 3] uint8.
-      rigid_points, rigid_weights: [R, 3] dm and [R], the person's rigid landmarks (`data_tools.face.geometry.RIGID`) in the head frame and
-        how steady each proved; None where the frame is a face model's, or the dataset is older than they are.
+      known_face: what to pose another clip of the person by; None where the head frame is a face model's, or the dataset is an old one.
       expression_basis, expression_offset: [E, 68, 3] and [68, 3], of an imported person whose networks speak coefficients of a face
         model: motion = coefficients @ basis + offset; None for others.
     """
@@ -116,8 +122,7 @@ class Subject:
     interpolated: np.ndarray
     background: np.ndarray
     landmarks_mediapipe: np.ndarray | None = None
-    rigid_points: np.ndarray | None = None
-    rigid_weights: np.ndarray | None = None
+    known_face: KnownFace | None = None
     expression_basis: np.ndarray | None = None
     expression_offset: np.ndarray | None = None
 
@@ -133,6 +138,7 @@ class Subject:
             folder = folder / "dataset"
         meta = _read_meta(folder)
         arrays = _read_arrays(folder, int(meta["n_frames"]))
+        face = {name: arrays.pop(name) for name in _KNOWN_FACE if name in arrays}
         size = int(meta["size"])
         background = _read_image(folder / "background.png", "RGB")
         if background.shape != (size, size, 3):
@@ -152,6 +158,7 @@ class Subject:
             face_model=meta["face_model"],
             audio_model=meta["audio_model"],
             background=background,
+            known_face=KnownFace(**face) if len(face) == len(_KNOWN_FACE) else None,
             **arrays,
         )
 
@@ -272,16 +279,16 @@ def _read_arrays(folder: Path, n_frames: int) -> dict[str, np.ndarray]:
     path = folder / "arrays.npz"
     try:
         with np.load(path, allow_pickle=False) as archive:
-            wanted = [name for name in {**_ARRAYS, **_OPTIONAL_ARRAYS} if name in archive.files]
+            wanted = [name for name in {**_ARRAYS, **_OPTIONAL_ARRAYS, **_KNOWN_FACE} if name in archive.files]
             arrays = {name: archive[name] for name in wanted}
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; {_REMAKE}") from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged or not a plain array file; {_REMAKE}") from error
     lengths = {"T": n_frames, "A": 2 * n_frames}
-    for name, (shape, dtype) in {**_ARRAYS, **_OPTIONAL_ARRAYS}.items():
+    for name, (shape, dtype) in {**_ARRAYS, **_OPTIONAL_ARRAYS, **_KNOWN_FACE}.items():
         if name not in arrays:
-            if name in _OPTIONAL_ARRAYS:
+            if name not in _ARRAYS:
                 continue
             raise InputError(f'the array "{name}" is missing from {path}; {_REMAKE}')
         found = arrays[name]

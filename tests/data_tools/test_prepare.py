@@ -42,10 +42,13 @@ def test_files_and_shapes_are_those_of_the_format(dataset, arrays):
     frames = meta["n_frames"]
     assert (meta["format"], meta["format_version"], meta["fps"], meta["size"]) == ("geneface_jax.subject", 1, 25, 256)
     assert frames == 100 and meta["n_train"] == 90 and meta["consent"] == "the avatar"
+    skin = len(arrays["skin_texture"])
+    assert skin > 500
     shapes = {
         "audio_features": (2 * frames, 80), "f0": (2 * frames,), "motion": (frames, 68, 3), "motion_mean": (68, 3), "motion_std": (68, 3),
         "mean_face": (68, 3), "landmarks_2d": (frames, 68, 2), "landmarks_mediapipe": (frames, 478, 3), "cameras": (frames, 4, 4),
-        "rigid_points": (len(RIGID), 3), "rigid_weights": (len(RIGID),),
+        "rigid_points": (len(RIGID), 3), "rigid_weights": (len(RIGID),), "skin_points": (skin, 3), "skin_normals": (skin, 3),
+        "skin_texture": (skin,),
         "eye_openness": (frames,), "face_box": (frames, 4), "lip_box": (frames, 4), "interpolated": (frames,),
     }  # fmt: skip
     assert {name: array.shape for name, array in arrays.items()} == shapes

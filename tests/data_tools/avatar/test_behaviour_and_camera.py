@@ -43,13 +43,6 @@ def test_the_seed_decides():
     assert np.abs(one.angles - other.angles).max() > 0.01
 
 
-def test_turning_scales_the_heads_angles_alone():
-    usual, wide = make_behaviour(100, 1), make_behaviour(100, 1, turning=1.3)
-    np.testing.assert_allclose(wide.angles, 1.3 * usual.angles)
-    for name in ("sway", "blink", "brow"):
-        np.testing.assert_array_equal(getattr(wide, name), getattr(usual, name))
-
-
 def test_a_short_clip_is_the_beginning_of_the_long_one():
     np.testing.assert_allclose(make_behaviour(60, 5).angles, make_behaviour(600, 5).angles[:60])
 

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.face.canonical import canonical_face
 from data_tools.face.geometry import RIGID
+from data_tools.face.known import KnownFace
 from data_tools.face.pose import intrinsics
 from geneface_jax.data.head_frame import in_head_frame_of
 from geneface_jax.data.subject import Subject
@@ -46,9 +47,10 @@ def test_the_picture_does_not_change(subject):
     np.testing.assert_allclose(after, before, atol=1e-2)
 
 
-@pytest.fixture
-def known(subject):
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
     """A person whose rigid points are the canonical face's, and a clip of eleven frames in which it looks ever further to the side."""
+    subject = Subject.load(write_subject(tmp_path_factory.mktemp("large") / "dataset", frames=11, size=SIZE))
     points = np.concatenate([canonical_face()["vertices"], np.zeros((10, 3))]).astype(np.float64) / 100.0  # metres
     camera = intrinsics(SIZE)
     cameras = np.tile(np.eye(4), (11, 1, 1))
@@ -57,10 +59,10 @@ def known(subject):
     pixels = project(points, cameras, np.array([camera[name] for name in ("fx", "fy", "cx", "cy")]))
     z = np.einsum("pk,tk->tp", points, -cameras[:, :3, 2]) * camera["fx"] / 1.8
     landmarks = np.concatenate([pixels, z[..., None]], axis=-1).astype(np.float32)
-    reference = dataclasses.replace(
-        subject, rigid_points=10.0 * points[RIGID].astype(np.float32), rigid_weights=np.ones(len(RIGID), np.float32)
-    )
-    return reference, dataclasses.replace(subject, landmarks_mediapipe=landmarks, size=SIZE), cameras
+    # The pictures show no skin: every point of it looks away from the camera.
+    skin = np.zeros((2, 3), np.float32), np.tile(np.float32([0, 0, -1]), (2, 1)), np.full(2, 100.0, np.float32)
+    face = KnownFace(10.0 * points[RIGID].astype(np.float32), np.ones(len(RIGID), np.float32), *skin)
+    return dataclasses.replace(subject, known_face=face), dataclasses.replace(subject, landmarks_mediapipe=landmarks), cameras
 
 
 def test_a_known_person_is_posed_again(known):
@@ -81,5 +83,5 @@ def test_a_frame_without_a_face_follows_its_neighbours(known):
 
 def test_other_face_models_and_older_datasets_are_moved_over(known):
     reference, clip, _ = known
-    for other in (dataclasses.replace(reference, rigid_points=None), dataclasses.replace(reference, face_model="bfm")):
+    for other in (dataclasses.replace(reference, known_face=None), dataclasses.replace(reference, face_model="bfm")):
         np.testing.assert_allclose(in_head_frame_of(clip, other).cameras, clip.cameras, atol=1e-5)
