@@ -14,7 +14,7 @@ _TWO_STEPS = ("train.steps=2", "train.log_every=1", "train.eval_every=0", "train
 
 def _tiny(stage: str) -> tuple[str, ...]:
     """Two updates of a stage at the size of tests/tiny_stages.py."""
-    known = configs.keys(configs.load(f"{stage}:demo"))
+    known = set(configs.keys(configs.load(f"{stage}:demo")))
     return tuple(f"--config.{text}" for text in (*OVERRIDES[stage], *_TWO_STEPS) if text.split("=")[0] in known)
 
 
