@@ -25,7 +25,7 @@ ALLOWED = {
         "geneface_jax.errors",
         "geneface_jax.models.syncnet",
         # Pure maths that preparing a dataset needs as well.
-        "data_tools.face.similarity",
+        "data_tools.face.known",
     },
     "geneface_jax/training": {
         "geneface_kernels",

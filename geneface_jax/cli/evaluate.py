@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _person(args: argparse.Namespace) -> dict[str, Any]:
-    from geneface_jax.data.head_frame import in_head_frame_of
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import heldout
+    from geneface_jax.evaluation.head_frame import in_head_frame_of
     from geneface_jax.evaluation.perceptual import Perceptual
     from geneface_jax.evaluation.pose_smoothing import smoothing_report
 
@@ -129,9 +129,9 @@ def _show_person(args: argparse.Namespace, result: dict[str, Any]) -> None:
 
 
 def _motion(args: argparse.Namespace, folder: Path, known: Any) -> dict[str, Any]:
-    from geneface_jax.data.head_frame import in_head_frame_of
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import motion, report
+    from geneface_jax.evaluation.head_frame import in_head_frame_of
 
     subject = in_head_frame_of(Subject.load(args.against), known) if args.against else known
     frames = range(subject.n_frames) if args.against else subject.heldout

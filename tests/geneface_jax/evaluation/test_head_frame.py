@@ -10,8 +10,8 @@ from data_tools.face.canonical import canonical_face
 from data_tools.face.geometry import RIGID
 from data_tools.face.known import KnownFace
 from data_tools.face.pose import intrinsics
-from geneface_jax.data.head_frame import in_head_frame_of
 from geneface_jax.data.subject import Subject
+from geneface_jax.evaluation.head_frame import in_head_frame_of
 from geneface_jax.rendering.cameras import project
 from tests.synthetic_subject import write_subject
 
