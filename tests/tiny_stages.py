@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -49,6 +50,12 @@ NEEDS = {
 }
 
 
+def known_to(config: str, texts: Iterable[str]) -> list[str]:
+    """Those of the `key=value` texts whose key `config` ("stage:variant") has."""
+    known = set(configs.keys(configs.load(config)))
+    return [text for text in texts if text.split("=")[0] in known]
+
+
 def write_data(folder: Path) -> Path:
     """Writes `folder/corpus` and `folder/dataset`, a person whose motion follows its speech; returns `folder`."""
     write_corpus(folder / "corpus")
@@ -72,6 +79,5 @@ def tiny_stage(name: str, folder: Path, *overrides: str) -> Stage:
         "data.audio2motion": folder / "audio2motion",
         "data.head": folder / {"nerf_torso": "nerf_head", "torso_sr": "head_sr"}.get(name, "head"),
     }
-    known = set(configs.keys(configs.load(f"{name}:demo")))
     wanted = [*(f"{key}={path}" for key, path in sources.items()), *OVERRIDES[name], *overrides]
-    return get_stage(configs.load(f"{name}:demo", [text for text in wanted if text.split("=")[0] in known]))
+    return get_stage(configs.load(f"{name}:demo", known_to(f"{name}:demo", wanted)))

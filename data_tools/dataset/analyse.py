@@ -13,11 +13,12 @@ import numpy as np
 from data_tools.background.plate import BackgroundPlate
 from data_tools.dataset.chunks import Chunk, Source, chunk_frames
 from data_tools.dataset.workspace import read_npz, write_npz
+from data_tools.face.known import LOOK_SIZE
 from data_tools.face.track import MAX_FACES, FaceTrack, find_faces, follow
 from data_tools.segmentation.layers import NETWORK_SIZE, SegmenterChoice, open_segmenter
 from data_tools.video.read import FPS
 
-ANALYSIS_SIZE = 512
+ANALYSIS_SIZE = LOOK_SIZE
 """Pixels of the picture the landmarker sees, whatever the dataset's size: fewer cost precision."""
 
 TRACKER_PREROLL = 10

@@ -117,9 +117,7 @@ def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = Non
         vectors = Rotation.from_matrix(rotation).as_rotvec()
     vectors, translation = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings)
     rough = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, dataclasses.replace(settings, turn_sigma=0.0))
-    rotation = Rotation.from_rotvec(vectors).as_matrix()
-    error = _error(seen, shape, rotation, translation, size)
-    return HeadPose(rotation, translation, shape, weights, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)
+    return _head_pose(seen, shape, weights, (vectors, translation), rough, size)
 
 
 def poses_of_known(
@@ -146,10 +144,8 @@ def poses_of_known(
     vectors, translation = _first_guess(seen, shape, size)
     unsmoothed = dataclasses.replace(settings, turn_sigma=0.0)
     rough = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, unsmoothed, steps=20)
-    vectors, translation = _fit_poses(seen, shape, weights, trust, rough[0], rough[1], size, sigma, settings)
-    rotation = Rotation.from_rotvec(vectors).as_matrix()
-    error = _error(seen, shape, rotation, translation, size)
-    return HeadPose(rotation, translation, shape, weights, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)
+    fitted = _fit_poses(seen, shape, weights, trust, rough[0], rough[1], size, sigma, settings)
+    return _head_pose(seen, shape, weights, fitted, rough, size)
 
 
 def refit(pose: HeadPose, landmarks: np.ndarray, size: int, trust: np.ndarray, extra, settings: PoseSettings) -> HeadPose:
@@ -161,6 +157,13 @@ def refit(pose: HeadPose, landmarks: np.ndarray, size: int, trust: np.ndarray, e
     rotation = Rotation.from_rotvec(fitted[0]).as_matrix()
     error = _error(seen, pose.shape, rotation, fitted[1], size)
     return dataclasses.replace(pose, rotation=rotation, translation=fitted[1], error=error)
+
+
+def _head_pose(seen, shape, weights, fitted, rough, size) -> HeadPose:
+    """`HeadPose` of smoothed and unsmoothed (rotation vectors [T, 3], translations [T, 3])."""
+    rotation = Rotation.from_rotvec(fitted[0]).as_matrix()
+    error = _error(seen, shape, rotation, fitted[1], size)
+    return HeadPose(rotation, fitted[1], shape, weights, Rotation.from_rotvec(rough[0]).as_matrix(), rough[1], error)
 
 
 def _error(seen, shape, rotation, translation, size) -> np.ndarray:

@@ -6,16 +6,14 @@ the files have the names that the pages use.
 
 from __future__ import annotations
 
-from geneface_jax.io import configs
-from tests.tiny_stages import OVERRIDES
+from tests.tiny_stages import OVERRIDES, known_to
 
 _TWO_STEPS = ("train.steps=2", "train.log_every=1", "train.eval_every=0", "train.save_every=0")
 
 
 def _tiny(stage: str) -> tuple[str, ...]:
     """Two updates of a stage at the size of tests/tiny_stages.py."""
-    known = set(configs.keys(configs.load(f"{stage}:demo")))
-    return tuple(f"--config.{text}" for text in (*OVERRIDES[stage], *_TWO_STEPS) if text.split("=")[0] in known)
+    return tuple(f"--config.{text}" for text in (*known_to(f"{stage}:demo", OVERRIDES[stage]), *_TWO_STEPS))
 
 
 _ON_ME = "--config.data.subject=people/me/dataset"

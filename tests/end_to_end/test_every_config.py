@@ -15,6 +15,7 @@ from geneface_jax.inference.subject_parts import find_parts
 from geneface_jax.inference.video import read_video
 from geneface_jax.io import checkpoints, configs
 from tests.synthetic_corpus import write_corpus, write_speaker
+from tests.tiny_stages import known_to
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimised_programs")]
 
@@ -63,10 +64,8 @@ def train(folder, stage, variant, workdir, vae="audio2motion"):
         "data.audio2motion": folder / "models" / variant / vae,
         "data.head": workdir.parent / HEAD_OF.get(stage, "head"),
     }
-    known = set(configs.keys(configs.load(f"{stage}:{variant}")))
-    small = [text for text in SMALL[stage] if text.split("=")[0] in known]
-    found = [f"{key}={path}" for key, path in sources.items() if key in known]
-    overrides = [f"--config.{text}" for text in [*TRAIN, *found, *small]]
+    wanted = [*(f"{key}={path}" for key, path in sources.items()), *SMALL[stage]]
+    overrides = [f"--config.{text}" for text in [*TRAIN, *known_to(f"{stage}:{variant}", wanted)]]
     assert geneface(["train", "--config", f"configs/{stage}.py:{variant}", "--workdir", str(workdir), *overrides]) == 0
     assert checkpoints.steps(workdir) == [2]
 
