@@ -77,7 +77,7 @@ def composite_lanes(
         k, live, transmittance, sums = carry
         row = offsets + k
         sample = read(row, live)
-        weight, after = _weight(sample, transmittance, live)
+        weight, after = weight_of(sample, transmittance, live)
         ambient, uncertainty = sums.ambient, sums.uncertainty
         if sample.ambient is not None:
             ambient += weight * sample.ambient if weighted_ambient else sample.ambient
@@ -93,7 +93,7 @@ def composite_lanes(
         return k + 1, live & (after >= end_threshold) & (k + 1 < counts), after, sums
 
     start = (jnp.int32(0), counts > 0, zero + 1.0, LaneSums((zero, zero, zero), zero, zero, zero, zero))
-    return _loop(visit, start, max_samples)[3]
+    return loop_while_live(visit, start, max_samples)[3]
 
 
 def gradient_lanes(
@@ -142,7 +142,7 @@ def gradient_lanes(
         k, live, transmittance, passed, filled = carry
         row = offsets + k
         sample = read(row, live)
-        weight, after = _weight(sample, transmittance, live)
+        weight, after = weight_of(sample, transmittance, live)
         value = project(sample.rgb, sample.ambient, sample.uncertainty)
         passed = passed + weight * value
         gradient = SampleGradient(
@@ -154,53 +154,15 @@ def gradient_lanes(
         filled = write(filled, row, live, gradient)
         return k + 1, live & (after >= end_threshold) & (k + 1 < counts), after, passed, filled
 
-    return _loop(visit, (jnp.int32(0), counts > 0, zero + 1.0, zero, buffers), max_samples)[4]
+    return loop_while_live(visit, (jnp.int32(0), counts > 0, zero + 1.0, zero, buffers), max_samples)[4]
 
 
-def step_lanes(
-    read: Callable[[jax.Array, jax.Array], Sample], sums: LaneSums, t: jax.Array, alive: jax.Array, *, n_step: int, end_threshold: float
-) -> tuple[LaneSums, jax.Array, jax.Array]:
-    """One round of inference: up to `n_step` more samples on top of `sums`.
-
-    The transmittance is one minus the weights so far, and it is tested as it was before a sample, so a ray takes one sample more after
-    crossing the threshold than in training. A step of length 0 marks the end of the ray's samples.
-
-    Args:
-      read: (sample number, live [n]) -> samples.
-      sums: the lanes' sums so far; ambient and uncertainty are handed through.
-      t: [n] ray parameter so far.
-      alive: [n] bool, lanes that take part.
-      n_step: samples of a lane.
-      end_threshold: transmittance below which a ray has ended.
-
-    Returns:
-      (sums; t, moved to the end of the last step where the ray goes on; [n] bool, the ray goes on).
-    """
-
-    def visit(carry):
-        k, live, end, sums = carry
-        sample = read(k, live)
-        live = live & (sample.delta != 0.0)
-        transmittance = 1.0 - sums.alpha
-        weight, _ = _weight(sample, transmittance, live)
-        end = jnp.where(live, sample.t_end, end)
-        sums = sums._replace(
-            rgb=tuple(total + weight * value for total, value in zip(sums.rgb, sample.rgb, strict=True)),
-            alpha=sums.alpha + weight,
-            depth=sums.depth + weight * sample.t_end,
-        )
-        return k + 1, live & (transmittance >= end_threshold), end, sums
-
-    _, goes_on, end, sums = _loop(visit, (jnp.int32(0), alive, t, sums), n_step)
-    return sums, jnp.where(goes_on, end, t), goes_on
-
-
-def _weight(sample: Sample, transmittance: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Array]:
+def weight_of(sample: Sample, transmittance: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Weight of a sample and transmittance behind it; 0 and unchanged where a lane is not live, whatever its density."""
     passes = jnp.where(live, jnp.exp(-sample.sigma * sample.delta), 1.0)
     return (1.0 - passes) * transmittance, transmittance * passes
 
 
-def _loop(visit: Callable[[Any], Any], start: Any, most: int) -> Any:
+def loop_while_live(visit: Callable[[Any], Any], start: Any, most: int) -> Any:
     """Repeats `visit` up to `most` times while any lane is live; the carry begins with (number, live)."""
     return jax.lax.while_loop(lambda carry: (carry[0] < most) & (jnp.max(carry[1].astype(jnp.int32)) > 0), visit, start)

@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from geneface_kernels import backend
 from geneface_kernels.compositing import lanes
 from geneface_kernels.compositing.options import TrainOptions
-from geneface_kernels.compositing.sums import Composite, StepState
+from geneface_kernels.compositing.sums import Composite
 
 LANES = 32
 """Rays of a block."""
@@ -28,16 +28,16 @@ def forward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, options: 
 
     def kernel(*refs):
         samples, (offsets_ref, counts_ref, *outputs) = refs[: len(packed)], refs[len(packed) :]
-        ray = _rays(rays)
+        ray = block_elements(rays)
         offset, count = _row_range(offsets_ref, counts_ref, ray, rows)
         sums = lanes.composite_lanes(_reader(samples), offset, count, **options.loop)
-        _store_channels(outputs[0], ray, sums.rgb)
+        store_channels(outputs[0], ray, sums.rgb)
         for ref, value in zip(outputs[1:], (sums.alpha, sums.depth, sums.ambient, sums.uncertainty)[: len(outputs) - 1], strict=True):
             backend.store(ref, (ray,), value)
 
     vectors = 3 if uncertainty is None else 4
     shapes = [jax.ShapeDtypeStruct((rays, 3), jnp.float32)] + [jax.ShapeDtypeStruct((rays,), jnp.float32)] * vectors
-    out = _call(kernel, "composite_forward", shapes, rays, [*packed, offsets, counts], options.interpret)
+    out = call_per_ray(kernel, "composite_forward", shapes, rays, [*packed, offsets, counts], options.interpret)
     return Composite(*out)
 
 
@@ -53,7 +53,7 @@ def backward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, sums: Co
         offsets_ref, counts_ref, *refs = refs
         sums_refs, upstream_refs = refs[: len(per_ray) // 2], refs[len(per_ray) // 2 : len(per_ray)]
         gradients = refs[-len(like) :]
-        ray = _rays(rays)
+        ray = block_elements(rays)
         offset, count = _row_range(offsets_ref, counts_ref, ray, rows)
 
         def write(buffers, row, live, gradient):
@@ -61,7 +61,7 @@ def backward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, sums: Co
             # undo another ray's row; there a row outside is dropped, and on a GPU the mask keeps it from being touched.
             row = jnp.where(live, row, rows)
             backend.store(gradients[0], (row,), gradient.sigma, mask=live)
-            _store_channels(gradients[1], row, gradient.rgb, mask=live)
+            store_channels(gradients[1], row, gradient.rgb, mask=live)
             for ref, value in zip(gradients[2:], (gradient.ambient, gradient.uncertainty)[: len(gradients) - 2], strict=True):
                 backend.store(ref, (row,), value, mask=live)
             return buffers
@@ -75,52 +75,15 @@ def backward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, sums: Co
     shapes = [jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in like]
     inputs = [*packed, offsets, counts, *per_ray, *zeros]
     aliases = {len(inputs) - len(like) + i: i for i in range(len(like))}
-    g_sigma, g_rgb, g_ambient, *rest = _call(kernel, "composite_backward", shapes, rays, inputs, options.interpret, aliases)
+    g_sigma, g_rgb, g_ambient, *rest = call_per_ray(kernel, "composite_backward", shapes, rays, inputs, options.interpret, aliases)
     return g_sigma, g_rgb, g_ambient, rest[0] if rest else None
-
-
-def step(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Array, end_threshold: float, interpret: bool) -> StepState:
-    """`composite_step`; arguments as there."""
-    slots, steps = sigma.shape
-    rays = state.t.shape[0]
-
-    def kernel(sigma_ref, rgb_ref, deltas_ref, *refs):
-        weights_ref, depth_ref, image_ref, t_ref, alive_ref = refs[5:]
-        slot = _rays(slots)
-        alive = backend.load(refs[4], (slot,))
-        taking_part = alive >= 0
-        ray = jnp.where(taking_part, alive, 0)
-
-        def read(k, live):
-            def load(ref, *column):
-                return backend.load(ref, (slot, k, *column), mask=live, other=0.0)
-
-            colours = load(rgb_ref, 0), load(rgb_ref, 1), load(rgb_ref, 2)
-            return lanes.Sample(load(sigma_ref), colours, load(deltas_ref, 0), load(deltas_ref, 1))
-
-        def of_ray(ref):
-            return backend.load(ref, (ray,), mask=taking_part, other=0.0)
-
-        zero = jnp.zeros((LANES,), jnp.float32)
-        colour = tuple(backend.load(refs[2], (ray, c), mask=taking_part, other=0.0) for c in range(3))
-        sums = lanes.LaneSums(colour, of_ray(refs[0]), of_ray(refs[1]), zero, zero)
-        sums, t, goes_on = lanes.step_lanes(read, sums, of_ray(refs[3]), taking_part, n_step=steps, end_threshold=end_threshold)
-        back = jnp.where(taking_part, alive, rays)
-        _store_channels(image_ref, back, sums.rgb, mask=taking_part)
-        for ref, value in ((weights_ref, sums.alpha), (depth_ref, sums.depth), (t_ref, t)):
-            backend.store(ref, (back,), value, mask=taking_part)
-        backend.store(alive_ref, (slot,), jnp.where(goes_on, alive, -1))
-
-    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
-    aliases = {3 + i: i for i in range(len(state))}
-    return StepState(*_call(kernel, "composite_step", shapes, slots, [sigma, rgb, deltas, *state], interpret, aliases))
 
 
 def _present(*arrays: jax.Array | None) -> list[jax.Array]:
     return [a for a in arrays if a is not None]
 
 
-def _rays(count: int) -> jax.Array:
+def block_elements(count: int) -> jax.Array:
     """[LANES] int32 element of each lane of this block."""
     return jnp.minimum(pl.program_id(0) * LANES + jnp.arange(LANES), count - 1)
 
@@ -156,12 +119,12 @@ def _load_sums(refs, ray: jax.Array) -> lanes.LaneSums:
     return lanes.LaneSums(colour, alpha, depth, ambient, rest[0] if rest else jnp.zeros_like(alpha))
 
 
-def _store_channels(ref, row: jax.Array, values: lanes.Channels, mask: jax.Array | None = None) -> None:
+def store_channels(ref, row: jax.Array, values: lanes.Channels, mask: jax.Array | None = None) -> None:
     for c, value in enumerate(values):
         backend.store(ref, (row, c), value, mask=mask)
 
 
-def _call(kernel, name: str, shapes: list, count: int, inputs: list, interpret: bool, aliases: dict[int, int] | None = None):
+def call_per_ray(kernel, name: str, shapes: list, count: int, inputs: list, interpret: bool, aliases: dict[int, int] | None = None):
     return backend.kernel_call(
         kernel,
         name=name,

@@ -1,15 +1,34 @@
-"""One round of inference compositing."""
+"""One round of inference compositing, as the original renders: an op that parity alone needs (frames are rendered without rounds)."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from geneface_kernels import backend
 from geneface_kernels.backend import Implementation
-from geneface_kernels.compositing import pallas, xla
-from geneface_kernels.compositing.sums import StepState
+from geneface_kernels.compositing import lanes, pallas, xla
 from geneface_kernels.compositing.train import OP, check_threshold
+
+
+class StepState(NamedTuple):
+    """Where N rays stand between two rounds of inference, and which of them the next round visits.
+
+    Attributes:
+      weights_sum: [N] sum of the weights so far.
+      depth: [N] sum of weight * t.
+      image: [N, 3] colour so far.
+      t: [N] ray parameter where the next round starts.
+      alive: [n] int32 ray of each slot, no ray twice; negative for a slot whose ray has ended.
+    """
+
+    weights_sum: jax.Array
+    depth: jax.Array
+    image: jax.Array
+    t: jax.Array
+    alive: jax.Array
 
 
 def composite_step(
@@ -66,5 +85,108 @@ def composite_step(
     state = jax.tree.map(lambda a: a.astype(jnp.float32), state)._replace(alive=state.alive.astype(jnp.int32))
     sigma, rgb, deltas = (a.astype(jnp.float32) for a in (sigma, rgb, deltas))
     if use_pallas:
-        return pallas.step(state, sigma, rgb, deltas, float(end_threshold), interpret)
-    return xla.step(state, sigma, rgb, deltas, float(end_threshold))
+        return _step_pallas(state, sigma, rgb, deltas, float(end_threshold), interpret)
+    return _step_xla(state, sigma, rgb, deltas, float(end_threshold))
+
+
+def step_lanes(
+    read: lanes.Read, sums: lanes.LaneSums, t: jax.Array, alive: jax.Array, *, n_step: int, end_threshold: float
+) -> tuple[lanes.LaneSums, jax.Array, jax.Array]:
+    """One round of inference: up to `n_step` more samples on top of `sums`.
+
+    The transmittance is one minus the weights so far, and it is tested as it was before a sample, so a ray takes one sample more after
+    crossing the threshold than in training. A step of length 0 marks the end of the ray's samples.
+
+    Args:
+      read: (sample number, live [n]) -> samples.
+      sums: the lanes' sums so far; ambient and uncertainty are handed through.
+      t: [n] ray parameter so far.
+      alive: [n] bool, lanes that take part.
+      n_step: samples of a lane.
+      end_threshold: transmittance below which a ray has ended.
+
+    Returns:
+      (sums; t, moved to the end of the last step where the ray goes on; [n] bool, the ray goes on).
+    """
+
+    def visit(carry):
+        k, live, end, sums = carry
+        sample = read(k, live)
+        live = live & (sample.delta != 0.0)
+        transmittance = 1.0 - sums.alpha
+        weight, _ = lanes.weight_of(sample, transmittance, live)
+        end = jnp.where(live, sample.t_end, end)
+        sums = sums._replace(
+            rgb=tuple(total + weight * value for total, value in zip(sums.rgb, sample.rgb, strict=True)),
+            alpha=sums.alpha + weight,
+            depth=sums.depth + weight * sample.t_end,
+        )
+        return k + 1, live & (transmittance >= end_threshold), end, sums
+
+    _, goes_on, end, sums = lanes.loop_while_live(visit, (jnp.int32(0), alive, t, sums), n_step)
+    return sums, jnp.where(goes_on, end, t), goes_on
+
+
+def _step_xla(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Array, end_threshold: float) -> StepState:
+    """`composite_step`; arguments as there."""
+    taking_part = state.alive >= 0
+    ray = jnp.maximum(state.alive, 0)
+
+    def read(k, live):
+        def column(values):
+            return values[:, k]
+
+        return lanes.Sample(column(sigma), xla.channels(rgb[:, k]), column(deltas[..., 0]), column(deltas[..., 1]))
+
+    zero = jnp.zeros(ray.shape, jnp.float32)
+    sums = lanes.LaneSums(xla.channels(state.image[ray]), state.weights_sum[ray], state.depth[ray], zero, zero)
+    sums, t, goes_on = step_lanes(read, sums, state.t[ray], taking_part, n_step=sigma.shape[1], end_threshold=end_threshold)
+    back = jnp.where(taking_part, ray, state.t.shape[0])
+
+    def put(values, new):
+        return values.at[back].set(new, mode="drop")
+
+    return StepState(
+        weights_sum=put(state.weights_sum, sums.alpha),
+        depth=put(state.depth, sums.depth),
+        image=put(state.image, jnp.stack(sums.rgb, axis=1)),
+        t=put(state.t, t),
+        alive=jnp.where(goes_on, state.alive, -1),
+    )
+
+
+def _step_pallas(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Array, end_threshold: float, interpret: bool) -> StepState:
+    """`composite_step`; arguments as there."""
+    slots, steps = sigma.shape
+    rays = state.t.shape[0]
+
+    def kernel(sigma_ref, rgb_ref, deltas_ref, *refs):
+        weights_ref, depth_ref, image_ref, t_ref, alive_ref = refs[5:]
+        slot = pallas.block_elements(slots)
+        alive = backend.load(refs[4], (slot,))
+        taking_part = alive >= 0
+        ray = jnp.where(taking_part, alive, 0)
+
+        def read(k, live):
+            def load(ref, *column):
+                return backend.load(ref, (slot, k, *column), mask=live, other=0.0)
+
+            colours = load(rgb_ref, 0), load(rgb_ref, 1), load(rgb_ref, 2)
+            return lanes.Sample(load(sigma_ref), colours, load(deltas_ref, 0), load(deltas_ref, 1))
+
+        def of_ray(ref):
+            return backend.load(ref, (ray,), mask=taking_part, other=0.0)
+
+        zero = jnp.zeros((pallas.LANES,), jnp.float32)
+        colour = tuple(backend.load(refs[2], (ray, c), mask=taking_part, other=0.0) for c in range(3))
+        sums = lanes.LaneSums(colour, of_ray(refs[0]), of_ray(refs[1]), zero, zero)
+        sums, t, goes_on = step_lanes(read, sums, of_ray(refs[3]), taking_part, n_step=steps, end_threshold=end_threshold)
+        back = jnp.where(taking_part, alive, rays)
+        pallas.store_channels(image_ref, back, sums.rgb, mask=taking_part)
+        for ref, value in ((weights_ref, sums.alpha), (depth_ref, sums.depth), (t_ref, t)):
+            backend.store(ref, (back,), value, mask=taking_part)
+        backend.store(alive_ref, (slot,), jnp.where(goes_on, alive, -1))
+
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
+    aliases = {3 + i: i for i in range(len(state))}
+    return StepState(*pallas.call_per_ray(kernel, "composite_step", shapes, slots, [sigma, rgb, deltas, *state], interpret, aliases))

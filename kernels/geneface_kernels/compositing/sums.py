@@ -23,21 +23,3 @@ class Composite(NamedTuple):
     depth: jax.Array
     ambient: jax.Array
     uncertainty: jax.Array | None = None
-
-
-class StepState(NamedTuple):
-    """Where N rays stand between two rounds of inference, and which of them the next round visits.
-
-    Attributes:
-      weights_sum: [N] sum of the weights so far.
-      depth: [N] sum of weight * t.
-      image: [N, 3] colour so far.
-      t: [N] ray parameter where the next round starts.
-      alive: [n] int32 ray of each slot, no ray twice; negative for a slot whose ray has ended.
-    """
-
-    weights_sum: jax.Array
-    depth: jax.Array
-    image: jax.Array
-    t: jax.Array
-    alive: jax.Array

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from geneface_kernels.compositing import lanes
 from geneface_kernels.compositing.options import TrainOptions
-from geneface_kernels.compositing.sums import Composite, StepState
+from geneface_kernels.compositing.sums import Composite
 
 
 def forward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, options: TrainOptions) -> Composite:
@@ -43,34 +43,6 @@ def backward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, sums: Co
         **options.loop,
     )
     return buffer[:, 0], buffer[:, 1:4], buffer[:, 4], None if uncertainty is None else buffer[:, 5]
-
-
-def step(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Array, end_threshold: float) -> StepState:
-    """`composite_step`; arguments as there."""
-    taking_part = state.alive >= 0
-    ray = jnp.maximum(state.alive, 0)
-
-    def read(k, live):
-        def column(values):
-            return values[:, k]
-
-        return lanes.Sample(column(sigma), channels(rgb[:, k]), column(deltas[..., 0]), column(deltas[..., 1]))
-
-    zero = jnp.zeros(ray.shape, jnp.float32)
-    sums = lanes.LaneSums(channels(state.image[ray]), state.weights_sum[ray], state.depth[ray], zero, zero)
-    sums, t, goes_on = lanes.step_lanes(read, sums, state.t[ray], taking_part, n_step=sigma.shape[1], end_threshold=end_threshold)
-    back = jnp.where(taking_part, ray, state.t.shape[0])
-
-    def put(values, new):
-        return values.at[back].set(new, mode="drop")
-
-    return StepState(
-        weights_sum=put(state.weights_sum, sums.alpha),
-        depth=put(state.depth, sums.depth),
-        image=put(state.image, jnp.stack(sums.rgb, axis=1)),
-        t=put(state.t, t),
-        alive=jnp.where(goes_on, state.alive, -1),
-    )
 
 
 def channels(rgb: jax.Array) -> lanes.Channels:

@@ -5,7 +5,8 @@ from geneface_kernels.ray_marching.march import march
 from geneface_kernels.ray_marching.marching import Marching, step_length
 from geneface_kernels.ray_marching.packing import MarchedSamples, pack
 from geneface_kernels.ray_marching.step import NextSamples, march_step
-from geneface_kernels.ray_marching.train import march_gradient, march_train
+from geneface_kernels.ray_marching.gradient import march_gradient
+from geneface_kernels.ray_marching.train import march_train
 
 __all__ = [
     "Lattice",

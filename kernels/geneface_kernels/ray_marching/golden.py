@@ -14,7 +14,8 @@ from geneface_kernels.golden import Check, GoldenFile, compare
 from geneface_kernels.ray_marching.marching import Marching
 from geneface_kernels.ray_marching.packing import MarchedSamples
 from geneface_kernels.ray_marching.step import march_step
-from geneface_kernels.ray_marching.train import march_gradient, march_train
+from geneface_kernels.ray_marching.gradient import march_gradient
+from geneface_kernels.ray_marching.train import march_train
 
 _march_train = jax.jit(march_train, static_argnames=("marching", "budget", "implementation"))
 _march_step = jax.jit(march_step, static_argnames=("marching", "n_steps", "implementation"))
