@@ -1,4 +1,4 @@
-"""Finding the occupied samples of rays: for training into one flat buffer, for inference a few at a time."""
+"""Marching rays through an occupancy grid (RAD-NeRF, instant-ngp): the sample parameters of each ray, packed into flat buffers."""
 
 from geneface_kernels.ray_marching.lattice import Lattice
 from geneface_kernels.ray_marching.march import march
@@ -7,16 +7,3 @@ from geneface_kernels.ray_marching.packing import MarchedSamples, pack
 from geneface_kernels.ray_marching.step import NextSamples, march_step
 from geneface_kernels.ray_marching.gradient import march_gradient
 from geneface_kernels.ray_marching.train import march_train
-
-__all__ = [
-    "Lattice",
-    "MarchedSamples",
-    "Marching",
-    "NextSamples",
-    "march",
-    "march_gradient",
-    "march_step",
-    "march_train",
-    "pack",
-    "step_length",
-]
