@@ -10,10 +10,9 @@ another speaker's sound gave none in 2,262 pieces. The avatar, whose mouth follo
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
-
-from data_tools.corpus.settings import MeasureSettings
 
 SPEECH_BANDS = slice(5, 55)
 """Mel bands of about 300 to 3000 Hz, where opening the mouth makes speech louder: below lies the voice's pitch, above the hiss of teeth."""
@@ -26,6 +25,13 @@ PEAK_WIDTH = 3
 
 TREND_FRAMES = 13
 """Slower changes than half a second's are taken out: what stays are syllables, which is where sync can be seen."""
+
+
+class OffsetThresholds(Protocol):
+    """When an estimate is believed; the settings of a corpus have both (configs/corpus.py)."""
+
+    offset_min_score: float
+    offset_min_margin: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +48,9 @@ class Offset:
     score: float
     margin: float
 
-    def confident(self, settings: MeasureSettings) -> bool:
+    def confident(self, thresholds: OffsetThresholds) -> bool:
         """Whether the estimate can be acted on."""
-        return self.score >= settings.offset_min_score and self.margin >= settings.offset_min_margin
+        return self.score >= thresholds.offset_min_score and self.margin >= thresholds.offset_min_margin
 
 
 def loudness(audio_features: np.ndarray) -> np.ndarray:

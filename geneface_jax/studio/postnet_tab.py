@@ -11,7 +11,6 @@ import gradio as gr
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE, load_audio
 from data_tools.face.canonical import mean_face
-from geneface_jax.cli.select_postnet import COLUMNS, charts
 from geneface_jax.errors import InputError
 from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.inference.landmark_video import landmark_frames
@@ -24,7 +23,7 @@ from geneface_jax.studio.performance import LANDMARK_SIZE, Progress
 from geneface_jax.studio.texts import LANGUAGES, Labels, text
 from geneface_jax.studio.uploads import accept_audio
 from geneface_jax.training.curve_picture import draw_curves
-from geneface_jax.training.select_postnet import select
+from geneface_jax.training.select_postnet import COLUMNS, charts, select
 
 
 class PostnetTab:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, configs
+from geneface_jax.training.curve_picture import Chart
 from geneface_jax.training.summaries import read_metrics
 
 SOUND, COLLAPSED, UNDERFITTED = "sound", "collapsed", "under-fitted"
@@ -113,6 +114,10 @@ class Selection:
     def record(self) -> dict:
         """What is worth keeping, as plain JSON."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "step"}
+
+
+COLUMNS = ("step", "sync", "mse", "disc_pos_conf", "disc_neg_conf", "adv", "diversity", "frechet", "cost")
+"""What `table` shows of each candidate."""
 
 
 def select(workdir: str | os.PathLike, rules: Rules | None = None) -> Selection:
@@ -276,3 +281,32 @@ def _excess(value: float | None, best: float | None, floor: float) -> float:
     if value is None or not math.isfinite(value):
         return math.inf
     return max(value, floor) / max(best, floor) - 1.0
+
+
+def table(selection: Selection) -> str:
+    """The candidates, best first, as aligned text."""
+    rows = [["rank", *COLUMNS, "reason"]]
+    for candidate in selection.candidates:
+        numbers = [getattr(candidate, name) for name in COLUMNS]
+        cells = ["-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}" for value in numbers]
+        rows.append([str(candidate.rank), *cells, candidate.reason])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return "\n".join("  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows)
+
+
+def charts(workdir: str) -> list[Chart]:
+    """The curves that the choice rests on; the updates before the adversarial ones are left out."""
+    first = adversarial_start(workdir)
+    rows = [row for row in read_metrics(workdir) if row["step"] > first]
+
+    def chart(title: str, tags: dict[str, str], *guides: float) -> Chart:
+        return Chart(title, {name: [(int(row["step"]), row[tag]) for row in rows if tag in row] for name, tag in tags.items()}, guides)
+
+    return [
+        chart("val/sync (lower is better)", {"PostNet": "val/sync"}),
+        chart("val/mse (lower is better)", {"PostNet": "val/mse", "VAE alone": "val_vae/mse"}),
+        chart("discriminator (0.5: undecided)", {"the person": "tr/disc_pos_conf", "generated": "tr/disc_neg_conf"}, 0.5),
+        chart("adversarial loss of the generator (0.25: undecided)", {"tr/adv": "tr/adv"}, 0.25),
+        chart("diversity (0: the same face for any speech)", {"PostNet": "val/diversity", "VAE alone": "val_vae/diversity"}, 0.0),
+        chart("Frechet distance to the person (lower is better)", {"PostNet": "val/frechet", "VAE alone": "val_vae/frechet"}),
+    ]

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from geneface_kernels.backend import Implementation
-from geneface_kernels.compositing.step import composite_step
-from geneface_kernels.compositing.step import StepState
+from geneface_kernels.compositing.step import StepState, composite_step
 from geneface_kernels.compositing.sums import Composite
 from geneface_kernels.compositing.train import composite_train
 from geneface_kernels.golden import Check, GoldenFile, compare

@@ -11,10 +11,10 @@ import numpy as np
 from geneface_kernels.backend import Implementation
 from geneface_kernels.bit_grid import from_morton_order, unpack_bits
 from geneface_kernels.golden import Check, GoldenFile, compare
+from geneface_kernels.ray_marching.gradient import march_gradient
 from geneface_kernels.ray_marching.marching import Marching
 from geneface_kernels.ray_marching.packing import MarchedSamples
 from geneface_kernels.ray_marching.step import march_step
-from geneface_kernels.ray_marching.gradient import march_gradient
 from geneface_kernels.ray_marching.train import march_train
 
 _march_train = jax.jit(march_train, static_argnames=("marching", "budget", "implementation"))
