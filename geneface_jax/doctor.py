@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_tools.errors import InputError
 from geneface_jax import system_libraries
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, configs
 
 EXTRAS = {

@@ -18,8 +18,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.audio.features import MEL_F0, AudioFeatures
+from data_tools.errors import InputError
 from geneface_jax.data.data_kind import DataKind, kind_of, require_same
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, configs, files, restore, selected
 from geneface_jax.model_card import STAGES, write_card
 

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
-from geneface_jax.errors import InputError  # noqa: E402
+from data_tools.errors import InputError  # noqa: E402
 from geneface_jax.io import configs  # noqa: E402
 from geneface_jax.training import sweep  # noqa: E402
 

@@ -26,9 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-from geneface_kernels import ceilings  # noqa: E402
 from geneface_kernels.frame_rendering import count_samples, sufficient_budget  # noqa: E402
-from geneface_kernels.frame_rendering.bench import MARCH, ellipsoid, frame_rays  # noqa: E402
 
 from configs.head import get_config  # noqa: E402
 from geneface_jax.models.build import build_head  # noqa: E402
@@ -36,6 +34,8 @@ from geneface_jax.models.head import Head  # noqa: E402
 from geneface_jax.models.super_resolution import SuperResolution  # noqa: E402
 from geneface_jax.rendering.frame import render_rays  # noqa: E402
 from geneface_jax.rendering.settings import MarchSettings  # noqa: E402
+from scripts.bench.kernels import ceilings  # noqa: E402
+from scripts.bench.kernels.cases import MARCH, ellipsoid, frame_rays  # noqa: E402
 
 END_THRESHOLD = 1e-2
 """`geneface infer`'s default."""

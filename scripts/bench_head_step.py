@@ -26,7 +26,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
-from geneface_kernels import occupancy_grid  # noqa: E402
+from geneface_kernels.occupancy import cell_centres  # noqa: E402
 
 from geneface_jax.models.build import build_head  # noqa: E402
 from geneface_jax.models.head import Head  # noqa: E402
@@ -155,7 +155,7 @@ class jax_steps:
 
     def _density_of_all_cells(self, params):
         condition = self.model.apply({"params": params}, self.batch["window"][:1], self.batch["eyes"][:1], method=Head.condition)
-        centres = occupancy_grid.cell_centres(self.config.march.grid_resolution, self.config.model.bound)
+        centres = cell_centres(self.config.march.grid_resolution, self.config.model.bound)
         blocks = centres.reshape(-1, 4 * self.config.march.grid_resolution**2, 3)
         return jax.lax.map(lambda x: self.model.apply({"params": params}, x, condition, method=Head.density)[0], blocks)
 

@@ -22,8 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 import jax  # noqa: E402
-from geneface_kernels import backend, ceilings  # noqa: E402
-from geneface_kernels.bench import Case  # noqa: E402
+from geneface_kernels import backend  # noqa: E402
+
+from scripts.bench.kernels import cases, ceilings  # noqa: E402
+from scripts.bench.kernels.cases import Case  # noqa: E402
 
 OPS = ("grid_encoding", "ray_marching", "compositing", "frame_rendering")
 
@@ -46,7 +48,7 @@ def main() -> None:
     print(f"{result['device']}, jax {result['jax']}, torch {result['torch'] or 'not installed'}")
     print(", ".join(f"{name} {value:.3g}" for name, value in ceiling.items()), flush=True)
     for op in args.only or OPS:
-        for case in importlib.import_module(f"geneface_kernels.{op}.bench").cases():
+        for case in getattr(cases, f"{op}_cases")():
             result["cases"].append(row := measure(case, ceiling, args.repeats))
             print(json.dumps(row), flush=True)
     if args.json:

@@ -38,7 +38,7 @@ def main() -> int:
 
 def kernels(folder: Path, implementations: list[str] | None, verbose: bool) -> int:
     """Prints the table of kernel vectors; returns the exit code."""
-    from geneface_kernels.catalog import check_folder
+    from geneface_jax.convert.parity.catalog import check_folder
 
     missed = rows = 0
     print(f"{'op':<20} {'file':<38} {'implementation':<17} {'error / tolerance':>17}  worst array")

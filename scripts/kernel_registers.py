@@ -73,9 +73,10 @@ def compile_all(dump: Path, assembler: str) -> dict:
     """Compiles every example of the catalogue; returns the table."""
     import jax
     from geneface_kernels import backend
-    from geneface_kernels.examples import examples
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
+
+    from scripts.bench.kernels.examples import examples
 
     topology = topologies.get_topology_desc("", platform="cuda", target_config=H100, topology="1x1x1")
     on_h100 = SingleDeviceSharding(topology.devices[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from geneface_jax.inference.video import read_video
+from data_tools.video.read import read_video
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
+from geneface_kernels import occupancy
 from PIL import Image
 
 from geneface_jax.data.pixels import over
@@ -85,7 +85,7 @@ def pictures(
 ) -> Iterator[np.ndarray]:
     """Yields uint8 [size, size, 3], one for each of the target's frames."""
     params, grid = head
-    occupied = occupancy_grid.occupied(jnp.asarray(grid), stage.config.march.density_threshold)
+    occupied = occupancy.occupied(jnp.asarray(grid), stage.config.march.density_threshold)
     for frame in target.frames:
         behind = over(stage.subject.torso([frame]), stage.subject.background)
         behind = (halved(behind) if small else behind)[0].astype(np.float32) / 255.0

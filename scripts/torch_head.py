@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from geneface_kernels.grid_encoding.bench import torch_encode
 
 from geneface_jax.models.build import grid_spec
 from geneface_jax.models.condition import SLOPE
 from geneface_jax.rendering.settings import MarchSettings
+from scripts.bench.kernels.cases import torch_encode
 
 
 def steps(config, batch: dict[str, np.ndarray], params) -> Iterator[float]:

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_tools.audio.features import MEL_F0, SAMPLE_RATE, AudioFeatures, mel_f0
+from data_tools.audio.features import MEL_F0, AudioFeatures, mel_f0
+from data_tools.audio.load import SAMPLE_RATE
 from data_tools.corpus.clip_file import clip_path, read_clip
 from data_tools.corpus.journal import FILE, Journal
 from data_tools.corpus.publish import FORMAT, FORMAT_VERSION, histogram, publish

@@ -15,7 +15,8 @@ from data_tools.dataset.chunks import Chunk, Source, chunk_frames
 from data_tools.dataset.workspace import read_npz, write_npz
 from data_tools.face.known import LOOK_SIZE
 from data_tools.face.track import MAX_FACES, FaceTrack, find_faces, follow
-from data_tools.segmentation.layers import NETWORK_SIZE, SegmenterChoice, open_segmenter
+from data_tools.segmentation.layers import SegmenterChoice, open_segmenter
+from data_tools.segmentation.selfie import NETWORK_SIZE
 from data_tools.video.read import FPS
 
 ANALYSIS_SIZE = LOOK_SIZE

@@ -8,7 +8,7 @@ import ipaddress
 import sys
 from pathlib import Path
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 DEFAULT_PORT = 7860
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 if TYPE_CHECKING:
     from data_tools.audio.features import AudioFeatures

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,9 +149,9 @@ def _film(out: Path, target: Any, images: Any, faces: bool, perceptual: Any) -> 
     import numpy as np
     from tqdm import tqdm
 
+    from data_tools.video.write import VideoWriter
     from geneface_jax.evaluation import heldout
     from geneface_jax.evaluation.pixels import difference
-    from geneface_jax.inference.video import VideoWriter
 
     with VideoWriter(out, heldout.sound(target)) as writer:
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the folder last."""
-    from geneface_jax.errors import InputError
+    from data_tools.errors import InputError
 
     if not 0.0 <= args.end_threshold <= 0.1:
         raise InputError(f"--end-threshold is {args.end_threshold}; give a number from 0 to 0.1")

@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the folder made last."""
+    from data_tools.errors import InputError
     from geneface_jax.convert import processed_folder, release
-    from geneface_jax.errors import InputError
 
     source = Path(args.source)
     if release.checkpoint_folders(source):
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _release(source: Path, args: argparse.Namespace) -> list[str]:
+    from data_tools.errors import InputError
     from geneface_jax.convert import processed_folder, release, subject_dataset
-    from geneface_jax.errors import InputError
 
     npy = processed_folder.find_dataset(Path(args.dataset or source))
     if args.dataset and npy is None:

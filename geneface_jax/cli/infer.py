@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference import controls
 
 if TYPE_CHECKING:

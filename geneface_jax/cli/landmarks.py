@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the video's path last."""
     from data_tools.face.canonical import mean_face
+    from data_tools.video.write import write_video
     from geneface_jax.inference.landmark_video import landmark_frames
-    from geneface_jax.inference.video import write_video
 
     if args.size < 64 or args.size > 2048 or args.size % 2:
         raise InputError(f"--size is {args.size}; give an even number from 64 to 2048")

@@ -15,9 +15,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from data_tools.errors import InputError
 from geneface_jax import __version__
 from geneface_jax.cli import huge_pages
-from geneface_jax.errors import InputError
 
 VERBS = {
     "prepare": "turn a talking video into a subject dataset",

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from data_tools.corpus.build import Scorer, build_corpus
     from data_tools.corpus.publish import histogram
     from data_tools.corpus.settings import CorpusSettings
-    from geneface_jax.errors import InputError
+    from data_tools.errors import InputError
     from geneface_jax.io import configs
 
     for name, value in (("--limit", args.limit), ("--workers", args.workers)):

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the chosen step's file last."""
-    from geneface_jax.errors import InputError
+    from data_tools.errors import InputError
     from geneface_jax.io import selected
     from geneface_jax.training.curve_picture import draw_curves, save_png
     from geneface_jax.training.select_postnet import Rules, charts, select, table

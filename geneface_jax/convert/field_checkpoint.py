@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
-from geneface_kernels.bit_grid import from_morton_order, unpack_bits
+from geneface_kernels.occupancy import from_morton_order, occupied, unpack_bits
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.convert import hparams, radnerf
 from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.match import match
@@ -20,7 +20,6 @@ from geneface_jax.convert.speech_checkpoint import KIND
 from geneface_jax.convert.super_resolution import super_resolution, super_resolution_sizes
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.data_kind import record_kind
-from geneface_jax.errors import InputError
 from geneface_jax.io import configs
 from geneface_jax.io.fingerprint import head_fingerprint
 from geneface_jax.models.build import build_head, build_torso
@@ -182,7 +181,7 @@ def _occupancy(weights: Mapping[str, np.ndarray], limit: float) -> dict[str, np.
         raise InputError(f"the bit field has {bits.size} cells and the density grid {morton.size}: the checkpoint is damaged.")
     grid, visited = from_morton_order(morton)[0], from_morton_order(bits)[0]
     occupancy = {"grid": np.asarray(grid)}
-    if (occupancy_grid.occupied(grid, limit) != visited).any():
+    if (occupied(grid, limit) != visited).any():
         occupancy["occupied"] = np.asarray(visited)
     return occupancy
 

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.convert import torch_checkpoint
 from geneface_jax.convert.layers import Rule, check_shapes, convert
 from geneface_jax.convert.safetensors import read_safetensors
-from geneface_jax.errors import InputError
 from geneface_jax.io import files
 from geneface_jax.models.hubert import Hubert
 from geneface_jax.models.hubert_frontend import receptive_field

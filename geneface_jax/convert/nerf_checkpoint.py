@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.convert import hparams, nerf
 from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.match import match
 from geneface_jax.convert.speech_checkpoint import KIND
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.data_kind import record_kind
-from geneface_jax.errors import InputError
 from geneface_jax.io import configs
 from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
 

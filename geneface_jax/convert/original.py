@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from data_tools.errors import InputError
 from geneface_jax.convert import field_checkpoint, nerf_checkpoint, speech_checkpoint
 from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
-from geneface_jax.errors import InputError
 from geneface_jax.io.checkpoints import Checkpoint
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_tools.errors import InputError
 from geneface_jax.convert.trainval import FILE, Trainval
-from geneface_jax.errors import InputError
 
 JPEG = {"quality": 98, "subsampling": 0}
 SOUND = "aud.wav"

@@ -10,12 +10,12 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+from data_tools.errors import InputError
 from geneface_jax.convert import field_checkpoint, imported, original, speech_checkpoint, subject_dataset, torch_checkpoint
 from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.subject_dataset import ImportedDataset
 from geneface_jax.convert.torch_checkpoint import BEST_FILE, STEP_FILE, TorchCheckpoint
 from geneface_jax.data.camera_record import record_camera
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, files
 from geneface_jax.io.fingerprint import head_fingerprint
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 _TRUST = "use a file you made yourself or trust"
 _KINDS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 LARGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""

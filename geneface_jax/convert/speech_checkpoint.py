@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.convert import hparams, sizes, speech
 from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.match import Converter, match
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
 from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.audio2motion import STRIDE
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator

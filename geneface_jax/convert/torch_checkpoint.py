@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 STEP_FILE = re.compile(r"model_ckpt_steps_(\d+)\.ckpt")
 BEST_FILE = "model_ckpt_best.pt"

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.convert import restricted_unpickle
-from geneface_jax.errors import InputError
 
 FILE = "trainval_dataset.npy"
 SLACK = 25

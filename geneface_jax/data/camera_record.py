@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 
 TOLERANCE = 1e-3
 """Relative difference of intrinsics that no pixel shows."""

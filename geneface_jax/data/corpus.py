@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.data.bounded_cache import BoundedCache
-from geneface_jax.errors import InputError
 
 FORMAT = "geneface_jax.corpus"
 FORMAT_VERSIONS = (1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 N_MELS = 80
 """Channels of `mel_f0` features. Features of any other width are a speech network's own (HuBERT's 1024) and are taken as they come."""

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.data.behaviour import Behaviour, behaviour
 from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus, StoredClip
 from geneface_jax.data.model_audio import model_audio
 from geneface_jax.data.subject_motion import SubjectMotion
-from geneface_jax.errors import InputError
 
 MOUTH = slice(144, 204)
 """The mouth points 48-67 in a flattened motion."""

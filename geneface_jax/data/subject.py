@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from data_tools.errors import InputError
 from data_tools.face.known import KnownFace
-from geneface_jax.errors import InputError
 
 FORMAT = "geneface_jax.subject"
 FORMAT_VERSION = 1

@@ -7,10 +7,10 @@ import os
 
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.data.corpus import MOTION_DIM, Clip
 from geneface_jax.data.data_kind import DataKind, kind_of
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 
 MIN_TRAIN_FRAMES = 64
 

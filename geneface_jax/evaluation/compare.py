@@ -12,15 +12,15 @@ import numpy as np
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import load_audio
+from data_tools.errors import InputError
+from data_tools.video.read import read_video
 from geneface_jax.data.motion_measures import mouth_opening
-from geneface_jax.errors import InputError
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation import masks
 from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary
 from geneface_jax.evaluation.sync import envelope_correlation
 from geneface_jax.inference.resize import resize
-from geneface_jax.inference.video import read_video
 
 MIN_FRAMES = 5
 

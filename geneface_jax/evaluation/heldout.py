@@ -11,8 +11,8 @@ import numpy as np
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE, load_audio
+from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.evaluation import masks
 from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
 from geneface_jax.evaluation.detector import landmark_tracks

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.export.readme import readme
 from geneface_jax.export.render_step import PLATFORMS, RenderStep, flat, make_render_step
 from geneface_jax.export.safetensors_file import write_safetensors

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from data_tools.audio.features import MEL_F0, AudioFeatures, features_for_frames
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 AUDIO_MODELS = ("mel_f0", "hubert")
 HUBERT_VARIABLE = "GENEFACE_HUBERT"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 
 def load_background(bg: str, size: int) -> np.ndarray | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.pipeline import InferenceResult, Progress, infer_open, open_person
 from geneface_jax.inference.subject_parts import find_parts

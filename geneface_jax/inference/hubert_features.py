@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.models.hubert import Hubert
 from geneface_jax.models.hubert_frontend import hop, receptive_field
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion

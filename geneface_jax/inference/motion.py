@@ -11,10 +11,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.corpus import MOTION_DIM
 from geneface_jax.data.data_kind import DataKind, kind_of
 from geneface_jax.data.model_audio import model_audio, silence
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, selected
 from geneface_jax.models.audio2motion import Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.regions import BROWS, EYES, JAW, MOUTH
 
 UNCHANGED_MOUTH = 0.4

@@ -11,10 +11,11 @@ import numpy as np
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE, load_audio
+from data_tools.errors import InputError
 from data_tools.video.encoder import check_output
+from data_tools.video.write import write_video
 from geneface_jax.data.data_kind import kind_of, require_same
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.background import load_background
 from geneface_jax.inference.badge import with_badge
@@ -29,7 +30,6 @@ from geneface_jax.inference.resize import resize
 from geneface_jax.inference.sampling_controls import sampling_options
 from geneface_jax.inference.silence import loudness
 from geneface_jax.inference.subject_parts import SubjectParts, find_parts
-from geneface_jax.inference.video import write_video
 
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""

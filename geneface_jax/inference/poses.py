@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.controls import frame_range
 
 

@@ -11,14 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
+from geneface_kernels import occupancy as occupancy_grid
 from geneface_kernels.frame_rendering import FrameRender, sufficient_budget
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.camera_record import require_same_camera, require_same_frames
 from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.inference.backdrop import Backdrop
 from geneface_jax.inference.enlarger import Enlarger
 from geneface_jax.inference.precision import in_precision

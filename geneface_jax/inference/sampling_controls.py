@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from geneface_jax.errors import InputError
-from geneface_jax.inference.controls import Controls, flag
+from data_tools.errors import InputError
+from data_tools.options import flag
+from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.subject_parts import SubjectParts
 
 VANILLA = {"n_samples_per_ray": "samples", "n_samples_per_ray_fine": "fine_samples"}

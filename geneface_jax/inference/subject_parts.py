@@ -6,7 +6,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 TORSO_OF = {"head_sr": "torso_sr", "head": "torso", "nerf_head": "nerf_torso"}
 """Head stage -> its torso stage, the preferred family first: super-resolution is trained on top of what `head` does."""

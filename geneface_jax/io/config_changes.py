@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import configs
 
 REFUSE, WARN = "refuse", "warn"

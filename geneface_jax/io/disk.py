@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 SPARE = 64 << 20
 """Bytes that must stay free beside what is about to be written: logs, curves, the file system's own tables."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:

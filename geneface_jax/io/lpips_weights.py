@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 NETS = ("alex", "vgg")
 _FETCH = "get the weights with `python scripts/fetch_lpips.py`"

@@ -6,7 +6,7 @@ import os
 import zlib
 from pathlib import Path
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import files
 
 MANIFEST = "manifest.json"

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, selected
 
 STRICT, LENIENT = "strict", "lenient"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, files
 
 SELECTED_FILE = "selected.json"

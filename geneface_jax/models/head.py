@@ -10,8 +10,8 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from geneface_kernels.encodings import spherical_harmonics
 from geneface_kernels.grid_encoding import GridSpec
-from geneface_kernels.spherical_harmonics import spherical_harmonics
 
 from geneface_jax.models.activations import trunc_exp
 from geneface_jax.models.condition import ConditionEncoder

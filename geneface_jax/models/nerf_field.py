@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from geneface_kernels.frequency_encoding import frequency_encode
+from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.models.joint_dense import JointDense
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from geneface_kernels.frequency_encoding import frequency_encode
+from geneface_kernels.encodings import frequency_encode
 from geneface_kernels.grid_encoding import GridSpec
 
 from geneface_jax.models.condition import SLOPE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from geneface_kernels.ray_marching import Lattice, Marching
+from geneface_kernels.ray_marching import Lattice, MarchConfig
 from ml_collections import ConfigDict
 
 
@@ -26,9 +26,9 @@ class MarchSettings:
     max_samples: int
     budget: float
 
-    def marching(self, resolution: int) -> Marching:
+    def marching(self, resolution: int) -> MarchConfig:
         """The same for the kernels, with an occupancy grid of `resolution` cells per side."""
-        return Marching(
+        return MarchConfig(
             bound=self.lattice.bound, resolution=resolution, max_steps=self.max_samples, dt_gamma=0.0, fixed_step=self.lattice.step
         )
 

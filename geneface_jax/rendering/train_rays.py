@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from geneface_kernels.compositing import Composite, composite_train
-from geneface_kernels.ray_box import near_far_from_aabb
-from geneface_kernels.ray_marching import march, pack
+from geneface_kernels.ray_marching import march_rays, pack
+from geneface_kernels.ray_marching.geometry import near_far_from_aabb
 
 from geneface_jax.models.head import FieldSample
 from geneface_jax.rendering.settings import MarchSettings
@@ -44,7 +44,7 @@ def render_groups(
     marching = settings.marching(occupied.shape[0])
     o, d = rays_o.reshape(-1, 3), rays_d.reshape(-1, 3)
     near, far = near_far_from_aabb(o, d, jnp.asarray(settings.aabb, jnp.float32), settings.min_near)
-    t, counts = march(o, d, near, far, noise.reshape(-1), occupied, marching, settings.max_samples)
+    t, counts = march_rays(o, d, near, far, noise.reshape(-1), occupied, marching, settings.max_samples)
     pack_group = jax.vmap(lambda o, d, t, counts: pack(o, d, t, counts, marching, budget))
     packed = pack_group(rays_o, rays_d, t.reshape(groups, rays, -1), counts.reshape(groups, rays))
     group = jnp.broadcast_to(jnp.arange(groups)[:, None], packed.ray.shape)

@@ -14,8 +14,9 @@ import fastapi
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from geneface_jax.errors import InputError
-from geneface_jax.inference.controls import Controls, base_type
+from data_tools.errors import InputError
+from data_tools.options import base_type
+from geneface_jax.inference.controls import Controls
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.desk import Busy, Cancelled, Ticket
 from geneface_jax.studio.people import Person

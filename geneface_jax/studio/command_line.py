@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import shlex
 
-from geneface_jax.inference.controls import TRANSPARENT, Controls, flag
+from data_tools.options import flag
+from geneface_jax.inference.controls import TRANSPARENT, Controls
 
 
 def infer_line(subject: str, audio: str, controls: Controls, out: str = "video.mp4") -> str:

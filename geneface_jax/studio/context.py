@@ -9,7 +9,7 @@ import traceback
 import uuid
 from pathlib import Path
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
 from geneface_jax.studio.desk import Desk, Ticket
 from geneface_jax.studio.limits import Limits

@@ -6,7 +6,7 @@ import collections
 import threading
 from collections.abc import Iterator
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.pipeline import OpenPerson, open_person
 from geneface_jax.studio.people import Person
 

@@ -10,12 +10,12 @@ import gradio as gr
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE, load_audio
+from data_tools.errors import InputError
 from data_tools.face.canonical import mean_face
-from geneface_jax.errors import InputError
+from data_tools.video.write import write_video
 from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.inference.landmark_video import landmark_frames
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.inference.video import write_video
 from geneface_jax.io import checkpoints
 from geneface_jax.studio import progress_html
 from geneface_jax.studio.context import Context

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Collection
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.studio.limits import Limits
 from geneface_jax.studio.people import People
 from geneface_jax.studio.training_room import TrainingRoom

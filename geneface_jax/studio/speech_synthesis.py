@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.studio.workspace import Workspace
 
 PROGRAM = "espeak-ng"

@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from geneface_jax.inference.controls import Controls, flag
+from data_tools.options import flag
+from geneface_jax.inference.controls import Controls
 from geneface_jax.studio.words import CONTROLS_ZH, WORDS
 
 LANGUAGES = {"English": "en", "中文": "zh"}

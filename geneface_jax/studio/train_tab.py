@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.studio import progress_html
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.texts import LANGUAGES, Labels, text

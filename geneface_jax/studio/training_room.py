@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import configs, files
 
 RECORD_FILE, LOG_FILE, LOCK_FILE = "studio.json", "studio.log", ".studio-training.lock"

@@ -9,8 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from geneface_jax.errors import InputError
-from geneface_jax.inference.controls import TRANSPARENT, Controls, base_type
+from data_tools.errors import InputError
+from data_tools.options import base_type
+from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.studio.texts import Labels
 
 MAIN = ("mouth_amp", "temperature", "blink_mode", "lle", "close_mouth", "seed")

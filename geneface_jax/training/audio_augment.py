@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.data.model_audio import DEPTH, HEADROOM, MEL_OFFSET, MEL_SCALE, MODEL_CHANNELS, N_MELS
-from geneface_jax.errors import InputError
 
 MEL_LOW_HZ, MEL_HIGH_HZ = 80.0, 7600.0
 

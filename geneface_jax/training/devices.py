@@ -16,7 +16,7 @@ import numpy as np
 from flax import jax_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 AXIS = "devices"
 """Name of the mapped axis inside a training step."""

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.io import lpips_weights
 from geneface_jax.models.lpips import lpips
 from geneface_jax.models.super_resolution import SuperResolution

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
 
 

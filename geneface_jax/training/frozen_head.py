@@ -9,13 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
+from geneface_kernels import occupancy as occupancy_grid
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.camera_record import require_same_camera, require_same_frames
 from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import head_fingerprint
 from geneface_jax.models.build import build_head

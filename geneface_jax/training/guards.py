@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs, files
 
 RETURNS_FILE = "returns.json"

@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.camera_record import record_camera
 from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, scene_pose

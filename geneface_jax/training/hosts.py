@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 
 HEARTBEAT_SECONDS = 30
 """A process that was not heard of for so long is lost, and the others end."""

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.pixels import patch_pixels
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.io import lpips_weights
 from geneface_jax.models.lpips import lpips
 from geneface_jax.training.perceptual import guarded, no_term, ramp

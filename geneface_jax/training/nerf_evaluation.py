@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.training.stage import Evaluation
 from geneface_jax.training.validation_grid import heldout_frames
 

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
+from geneface_kernels.occupancy import cell_points, update_density
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import to_scene
 from geneface_jax.rendering.silhouette import carve, in_front_of_face
@@ -59,7 +59,7 @@ def refreshed_grid(
     """
     resolution = grid.shape[0]
     condition = model.apply({"params": params}, window, eye_openness, method=Head.condition)
-    points = occupancy_grid.cell_points(jax.random.uniform(rng, (1, *grid.shape, 3)), model.bound)
+    points = cell_points(jax.random.uniform(rng, (1, *grid.shape, 3)), model.bound)
     # In slabs, so that the slabs without a living cell cost nothing and memory stays small.
     block = 4 * resolution * resolution
     live = (grid >= 0).reshape(-1, block)
@@ -70,4 +70,4 @@ def refreshed_grid(
         return jax.lax.cond(any_live, asked, lambda: jnp.zeros(block))
 
     fresh = jax.lax.map(density, (points.reshape(-1, block, 3), live.any(axis=1)))
-    return occupancy_grid.update(grid, fresh.reshape(grid.shape), decay)
+    return update_density(grid, fresh.reshape(grid.shape), decay)

@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.curve_picture import Chart
 from geneface_jax.training.summaries import read_metrics

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs, files
 from geneface_jax.training.summaries import read_metrics
 

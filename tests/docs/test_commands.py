@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from tests.docs.pages import ROOT, Command, blocks, commands, english, translations
 from tests.docs.parsing import check
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from data_tools.video.read import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.motion import evaluate_motion
@@ -12,7 +13,6 @@ from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.pipeline import infer
 from geneface_jax.inference.subject_parts import find_parts
-from geneface_jax.inference.video import read_video
 from geneface_jax.io import checkpoints, configs
 from tests.synthetic_corpus import write_corpus, write_speaker
 from tests.tiny_stages import known_to

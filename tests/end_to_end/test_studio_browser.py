@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from data_tools.audio.load import load_audio, save_wav
+from data_tools.video.read import read_video
 from geneface_jax.inference import provenance
-from geneface_jax.inference.video import read_video
 
 pytestmark = pytest.mark.slow
 

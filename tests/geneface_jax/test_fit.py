@@ -12,11 +12,11 @@ import pytest
 from ml_collections import ConfigDict
 from toy_stage import ToyStage, toy_config
 
+from data_tools.errors import InputError
 from geneface_jax import fit as fit_module
 from geneface_jax import model_card
 from geneface_jax.cli.main import main
 from geneface_jax.data.data_kind import DataKind
-from geneface_jax.errors import InputError
 from geneface_jax.fit import fit, plan
 from geneface_jax.io import checkpoints, selected
 from geneface_jax.model_card import STAGES

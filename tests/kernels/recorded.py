@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from geneface_kernels.golden import Check, GoldenFile
+
+from tests.parity.kernels.comparison import Check, GoldenFile
 
 
 class ReadLog(dict[str, np.ndarray]):
@@ -24,7 +25,7 @@ class ReadLog(dict[str, np.ndarray]):
 
 
 def golden_module(op: str) -> ModuleType:
-    return importlib.import_module(f"geneface_kernels.{op}.golden")
+    return importlib.import_module(f"tests.parity.kernels.golden_{op}")
 
 
 @functools.cache

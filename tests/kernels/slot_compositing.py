@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from geneface_kernels.compositing.sums import Composite
+from geneface_kernels.compositing.lanes import Composite
 
 
 def composite(sigma: jax.Array, rgb: jax.Array, t: jax.Array, step: float, ambient: jax.Array, end_threshold: float = 1e-4) -> Composite:

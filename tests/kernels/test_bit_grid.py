@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geneface_kernels.bit_grid import (
+from geneface_kernels.occupancy import (
     MAX_COORDINATE,
     from_morton_order,
     morton_decode,

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geneface_kernels import backend, golden
+from geneface_kernels import backend
 from geneface_kernels.compositing import composite_train
-from geneface_kernels.compositing import golden as recorded
 
 from tests.kernels.slot_compositing import composite
+from tests.parity.kernels import golden_compositing as recorded
+from tests.parity.kernels.comparison import GoldenFile
+from tests.parity.kernels.golden_compositing import PREFIXES
 
 STEP = 0.1
 ROWS = 400
@@ -340,10 +342,10 @@ def test_lowers_for_cuda_without_a_gpu(with_uncertainty):
 @each_implementation
 def test_equals_the_original_kernels(shared, implementation):
     folder = shared / "parity" / "kernels"
-    paths = [path for prefix in recorded.PREFIXES for path in sorted(folder.glob(f"{prefix}*.npz"))]
+    paths = [path for prefix in PREFIXES for path in sorted(folder.glob(f"{prefix}*.npz"))]
     if not paths:
         pytest.skip(f"no recorded compositing results in {folder}")
     assert len(paths) >= 5
-    checks = [(path.name, check) for path in paths for check in recorded.check(golden.GoldenFile.read(path), implementation)]
+    checks = [(path.name, check) for path in paths for check in recorded.check(GoldenFile.read(path), implementation)]
     assert len(checks) > 40
     assert [f"{name}: {check.key} is off by {check.worst} tolerances" for name, check in checks if not check.passed] == []

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from geneface_kernels import backend
-from geneface_kernels.compositing import StepState, composite_step
 
 from tests.kernels.slot_compositing import composite
+from tests.parity.kernels.inference_step import StepState, composite_step
 
 STEP = 0.1
 

@@ -6,13 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geneface_kernels.frame_rendering import FrameMarch, count_samples, golden, render_per_ray, render_single_pass, sufficient_budget
-from geneface_kernels.frame_rendering.bench import cases
-from geneface_kernels.frame_rendering.march import march_bits, next_samples, sample_counts
-from geneface_kernels.frame_rendering.reference import over_background, render_reference
-from geneface_kernels.golden import GoldenFile
-from geneface_kernels.ray_box import near_far_from_aabb
-from geneface_kernels.ray_marching import Lattice, Marching
+from geneface_kernels.frame_rendering import (
+    FrameMarch,
+    count_samples,
+    march_bits,
+    next_samples,
+    render_per_ray,
+    render_single_pass,
+    sample_counts,
+    sufficient_budget,
+)
+from geneface_kernels.ray_marching import Lattice, MarchConfig
+from geneface_kernels.ray_marching.geometry import near_far_from_aabb
+
+from scripts.bench.kernels.cases import frame_rendering_cases
+from tests.parity.kernels.comparison import GoldenFile
+from tests.parity.kernels.golden_frame_rendering import PREFIXES, check
+from tests.parity.kernels.reference_schedule import over_background, render_reference
 
 # Depth 0.47: a box face on a cell face would leave the first sample of a ray to rounding.
 AABB = (-1.0, -0.47, -1.0, 1.0, 0.47, 1.0)
@@ -270,7 +280,7 @@ def test_the_reference_schedule_gives_more_samples_as_rays_die(scene):
     """Its picture is ours where no cap cuts it, and its rounds follow the number of living rays."""
     o, d, occupied = scene[0][0], scene[1][0], scene[2]
     near, far = near_far_from_aabb(o, d, jnp.asarray(AABB), 0.05)
-    marching = Marching(bound=1.0, resolution=16, cascades=1, dt_gamma=0.0, max_steps=200)
+    marching = MarchConfig(bound=1.0, resolution=16, cascades=1, dt_gamma=0.0, max_steps=200)
     out = render_reference(field, o, d, near, far, jnp.zeros(RAYS), occupied[None], marching, END, "xla")
     before, steps, after = out.trace.T
     np.testing.assert_array_equal(before[1:], after[:-1])
@@ -287,7 +297,7 @@ def test_the_reference_schedule_gives_more_samples_as_rays_die(scene):
 def test_the_reference_picture_over_a_background(scene):
     o, d, occupied = scene[0][0], scene[1][0], scene[2]
     near, far = near_far_from_aabb(o, d, jnp.asarray(AABB), 0.05)
-    marching = Marching(bound=1.0, resolution=16, cascades=1, dt_gamma=0.0, max_steps=16)
+    marching = MarchConfig(bound=1.0, resolution=16, cascades=1, dt_gamma=0.0, max_steps=16)
     out = render_reference(field, o, d, near, far, jnp.zeros(RAYS), jnp.zeros_like(occupied)[None], marching, END, "xla")
     image, depth = over_background(out, near, far, jnp.asarray([0.2, 0.5, 0.8]))
     np.testing.assert_allclose(image, np.tile(np.float32([0.2, 0.5, 0.8]), (RAYS, 1)))
@@ -295,17 +305,17 @@ def test_the_reference_picture_over_a_background(scene):
 
 
 def test_recorded_loops(shared):
-    paths = sorted(p for p in (shared / "parity" / "kernels").glob("*.npz") if p.name.startswith(golden.PREFIXES))
+    paths = sorted(p for p in (shared / "parity" / "kernels").glob("*.npz") if p.name.startswith(PREFIXES))
     seen, missed = 0, []
     for path in paths:
-        checks = list(golden.check(GoldenFile.read(path), "xla"))
+        checks = list(check(GoldenFile.read(path), "xla"))
         seen += bool(checks)
         missed += [f"{path.name}: {check.key} {check.worst:.2f}" for check in checks if not check.passed]
     assert not missed, "\n".join(missed)
     assert seen == len(paths) >= 4
 
 
-@pytest.mark.parametrize("case", cases(small=True), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", frame_rendering_cases(small=True), ids=lambda case: case.name)
 def test_bench_cases_run(case):
     for implementation in case.implementations:
         rgb = jax.block_until_ready(case.run(implementation)())

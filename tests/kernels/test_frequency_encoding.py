@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geneface_kernels.frequency_encoding import frequency_encode
+from geneface_kernels.encodings import frequency_encode
 
 from tests.kernels.recorded import assert_equals_recorded
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from geneface_kernels import backend
-from geneface_kernels.fused_field import FieldWeights, render_field
 from geneface_kernels.grid_encoding import GridSpec
+
+from scripts.bench.kernels.fused_field import FieldWeights, render_field
 
 SPEC = GridSpec(levels=3, base_resolution=4, finest_resolution=24, log2_table_size=10, kind="hash")
 SETTINGS = {"step": 0.2, "end_threshold": 0.02}

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from geneface_kernels import backend
-from geneface_kernels.golden import GoldenFile
-from geneface_kernels.grid_encoding import GridSpec, golden, grid_encode, input_jacobian, total_variation_gradient
-from geneface_kernels.grid_encoding.bench import cases
+from geneface_kernels.grid_encoding import GridSpec, grid_encode, input_jacobian
 from geneface_kernels.grid_encoding.spec import PRIMES
+
+from scripts.bench.kernels.cases import grid_encoding_cases
+from tests.parity.kernels.comparison import GoldenFile
+from tests.parity.kernels.golden_grid_encoding import PREFIXES, check
+from tests.parity.kernels.total_variation import total_variation_gradient
 
 # Every D, C, kind, interpolation and alignment; levels that fit, that wrap and (the last) that wrap at no power of two.
 SPECS = [
@@ -329,7 +332,7 @@ def test_an_implementation_that_cannot_run_says_so():
 
 
 def test_bench_cases_are_named_once_and_count_their_work():
-    found = cases()
+    found = grid_encoding_cases()
     assert len({case.name for case in found}) == len(found)
     # 65,536 points, 16 levels, 8 corners of two float32, and the points and results once.
     forward = next(case for case in found if case.name == "forward, hash 3D")
@@ -338,9 +341,9 @@ def test_bench_cases_are_named_once_and_count_their_work():
 
 @each_implementation
 def test_equals_the_original_kernels(shared, implementation):
-    paths = sorted(path for path in (shared / "parity" / "kernels").glob("*.npz") if path.name.startswith(golden.PREFIXES))
+    paths = sorted(path for path in (shared / "parity" / "kernels").glob("*.npz") if path.name.startswith(PREFIXES))
     assert len(paths) >= 14
     for path in paths:
-        checks = {check.key: check for check in golden.check(GoldenFile.read(path), implementation)}
+        checks = {check.key: check for check in check(GoldenFile.read(path), implementation)}
         assert {"offsets", "scales", "resolutions", "out", "grad_x", "grad_emb_vals", "grad_emb_rows", "dy_dx"} <= checks.keys()
         assert not [(path.name, check) for check in checks.values() if not check.passed]

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geneface_kernels import occupancy_grid
-from geneface_kernels.occupancy_grid import UNSEEN
+from geneface_kernels.occupancy import cascade_extent, cell_centres, cell_points, dilate, mean_density, occupied, update_density
 
 from tests.kernels.recorded import assert_equals_recorded
+from tests.parity.kernels import visibility
+from tests.parity.kernels.visibility import UNSEEN
 
 INTRINSICS = (100.0, 100.0, 20.0, 20.0)
-count_views = jax.jit(occupancy_grid.count_views, static_argnums=(1, 2, 3, 4))
+count_views = jax.jit(visibility.count_views, static_argnums=(1, 2, 3, 4))
 
 
 def random_grid(*shape, seed=0):
@@ -18,9 +19,9 @@ def random_grid(*shape, seed=0):
 
 
 def test_cell_centres_cover_the_cube():
-    centres = np.asarray(occupancy_grid.cell_centres(4, 1.0)).reshape(4, 4, 4, 3)
+    centres = np.asarray(cell_centres(4, 1.0)).reshape(4, 4, 4, 3)
     np.testing.assert_allclose(centres[0, 1, 3], [-0.75, -0.25, 0.75])
-    np.testing.assert_allclose(occupancy_grid.cell_centres(6, 1.5).mean(axis=0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(cell_centres(6, 1.5).mean(axis=0), 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("bound", [1.0, 3.0])
@@ -28,53 +29,53 @@ def test_points_stay_in_their_cells(bound):
     cascades, side = 3, 6
     noise = np.random.default_rng(0).random((cascades, side, side, side, 3)).astype(np.float32)
     noise[0, 0, 0, 0], noise[0, 0, 0, 1] = 0.0, 1.0 - 2.0**-24
-    points = np.asarray(occupancy_grid.cell_points(jnp.asarray(noise), bound), np.float64)
+    points = np.asarray(cell_points(jnp.asarray(noise), bound), np.float64)
     cells = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1)
     for cascade in range(cascades):
         extent = min(2.0**cascade, bound)
-        assert occupancy_grid.cascade_extent(cascade, bound) == extent
+        assert cascade_extent(cascade, bound) == extent
         place = (points[cascade] / extent + 1.0) * side / 2.0
         np.testing.assert_allclose(place - cells, noise[cascade], atol=2e-6)
 
 
 def test_dilation_reaches_face_neighbours_only():
     grid = jnp.zeros((5, 5, 5)).at[2, 2, 2].set(1.0).at[0, 0, 0].set(2.0)
-    out = np.asarray(occupancy_grid.dilate(grid))
+    out = np.asarray(dilate(grid))
     assert out.sum() == 7 * 1.0 + 4 * 2.0
     assert out[2, 2, 3] == 1.0 and out[2, 3, 3] == 0.0 and out[0, 0, 1] == 2.0 and out[4, 0, 0] == 0.0
 
 
 def test_cascades_do_not_touch_each_other():
     grid = random_grid(3, 6, 6, 6)
-    np.testing.assert_array_equal(occupancy_grid.dilate(grid), jnp.stack([occupancy_grid.dilate(cube) for cube in grid]))
+    np.testing.assert_array_equal(dilate(grid), jnp.stack([dilate(cube) for cube in grid]))
 
 
 def test_update_keeps_unseen_cells_and_decays_the_rest():
     grid = jnp.full((4, 4, 4), UNSEEN).at[0].set(10.0)
-    out = occupancy_grid.update(grid, jnp.zeros((4, 4, 4)), decay=0.5)
+    out = update_density(grid, jnp.zeros((4, 4, 4)), decay=0.5)
     np.testing.assert_array_equal(out[1:], UNSEEN)
     np.testing.assert_array_equal(out[0], 5.0)
-    risen = occupancy_grid.update(grid, jnp.full((4, 4, 4), 7.0), decay=0.5)
+    risen = update_density(grid, jnp.full((4, 4, 4), 7.0), decay=0.5)
     np.testing.assert_array_equal(risen[0], 7.0)
 
 
 def test_update_skips_cells_whose_density_is_negative_or_nan():
     grid = jnp.full((5, 5, 5), 10.0)
-    out = occupancy_grid.update(grid, jnp.full((5, 5, 5), -1.0).at[2, 2, 2].set(jnp.nan), decay=0.5)
+    out = update_density(grid, jnp.full((5, 5, 5), -1.0).at[2, 2, 2].set(jnp.nan), decay=0.5)
     np.testing.assert_array_equal(out, grid)
 
 
 def test_a_cell_must_be_denser_than_the_threshold():
-    assert not bool(occupancy_grid.occupied(jnp.full((2, 2, 2), 5.0), limit=5.0).any())
-    assert bool(occupancy_grid.occupied(jnp.full((2, 2, 2), 5.0), limit=4.9).all())
+    assert not bool(occupied(jnp.full((2, 2, 2), 5.0), limit=5.0).any())
+    assert bool(occupied(jnp.full((2, 2, 2), 5.0), limit=4.9).all())
 
 
 def test_the_threshold_is_the_mean_of_all_cascades_up_to_a_limit():
     grid = random_grid(2, 8, 8, 8).at[0, 0].set(UNSEEN)
     mean = np.maximum(np.asarray(grid, np.float64), 0.0).mean()
-    np.testing.assert_allclose(occupancy_grid.mean_density(grid), mean, rtol=1e-6)
-    np.testing.assert_array_equal(occupancy_grid.occupied(grid, limit=100.0), np.asarray(grid) > np.float32(mean))
-    np.testing.assert_array_equal(occupancy_grid.occupied(grid, limit=0.5), np.asarray(grid) > 0.5)
+    np.testing.assert_allclose(mean_density(grid), mean, rtol=1e-6)
+    np.testing.assert_array_equal(occupied(grid, limit=100.0), np.asarray(grid) > np.float32(mean))
+    np.testing.assert_array_equal(occupied(grid, limit=0.5), np.asarray(grid) > 0.5)
 
 
 def cameras():
@@ -114,25 +115,25 @@ def test_a_camera_beyond_a_cascade_sees_it_only_when_it_looks_there():
 
 def test_unseen_cells_stay_empty_whatever_the_field_says():
     views = jnp.asarray(np.random.default_rng(3).integers(0, 3, (1, 6, 6, 6)))
-    grid = occupancy_grid.mark_untrained(jnp.zeros(views.shape), views)
-    step = jax.jit(occupancy_grid.update)
+    grid = visibility.mark_untrained(jnp.zeros(views.shape), views)
+    step = jax.jit(update_density)
     for turn in range(3):
         grid = step(grid, random_grid(1, 6, 6, 6, seed=turn) + 1.0)
     np.testing.assert_array_equal(grid == UNSEEN, views == 0)
-    assert not bool(jnp.any(occupancy_grid.occupied(grid, 0.0) & (views == 0)))
-    assert bool(jnp.all(occupancy_grid.occupied(grid, 0.0) | (views == 0)))
+    assert not bool(jnp.any(occupied(grid, 0.0) & (views == 0)))
+    assert bool(jnp.all(occupied(grid, 0.0) | (views == 0)))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: occupancy_grid.dilate(jnp.zeros((4, 4))), r"grid must be \[..., R, R, R\]"),
-        (lambda: occupancy_grid.update(jnp.zeros((4, 4, 4)), jnp.zeros((1, 4, 4, 4))), "density must have the shape of grid"),
-        (lambda: occupancy_grid.cell_points(jnp.zeros((4, 4, 4, 3)), 1.0), r"noise must be \[C, R, R, R, 3\]"),
-        (lambda: occupancy_grid.cell_points(jnp.zeros((1, 4, 5, 4, 3)), 1.0), r"noise must be \[C, R, R, R, 3\]"),
-        (lambda: occupancy_grid.count_views(jnp.zeros((4, 4)), (1.0, 1.0, 1.0, 1.0), 4, 1, 1.0), r"poses must be \[P, 4, 4\]"),
-        (lambda: occupancy_grid.count_views(jnp.zeros((1, 4, 4)), (1.0, 1.0), 4, 1, 1.0), "intrinsics must be fx, fy, cx and cy"),
-        (lambda: occupancy_grid.mark_untrained(jnp.zeros((4, 4, 4)), jnp.zeros((1, 4, 4, 4))), "views must have the shape of grid"),
+        (lambda: dilate(jnp.zeros((4, 4))), r"grid must be \[..., R, R, R\]"),
+        (lambda: update_density(jnp.zeros((4, 4, 4)), jnp.zeros((1, 4, 4, 4))), "density must have the shape of grid"),
+        (lambda: cell_points(jnp.zeros((4, 4, 4, 3)), 1.0), r"noise must be \[C, R, R, R, 3\]"),
+        (lambda: cell_points(jnp.zeros((1, 4, 5, 4, 3)), 1.0), r"noise must be \[C, R, R, R, 3\]"),
+        (lambda: visibility.count_views(jnp.zeros((4, 4)), (1.0, 1.0, 1.0, 1.0), 4, 1, 1.0), r"poses must be \[P, 4, 4\]"),
+        (lambda: visibility.count_views(jnp.zeros((1, 4, 4)), (1.0, 1.0), 4, 1, 1.0), "intrinsics must be fx, fy, cx and cy"),
+        (lambda: visibility.mark_untrained(jnp.zeros((4, 4, 4)), jnp.zeros((1, 4, 4, 4))), "views must have the shape of grid"),
     ],
 )
 def test_bad_input_is_named(call, message):

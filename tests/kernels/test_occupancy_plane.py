@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
-from geneface_kernels import occupancy_grid
 
-lookup = jax.jit(occupancy_grid.plane_lookup)
-occupied = jax.jit(occupancy_grid.plane_occupied)
+from tests.parity.kernels.torso_plane import plane_cell_points, plane_lookup, plane_occupied, plane_update
+
+lookup = jax.jit(plane_lookup)
+occupied = jax.jit(plane_occupied)
 
 
 def random_plane(side=7, seed=0):
@@ -18,22 +19,22 @@ def random_plane(side=7, seed=0):
 def test_points_stay_in_their_cells():
     side = 6
     noise = np.random.default_rng(0).random((side, side, 2)).astype(np.float32)
-    points = np.asarray(occupancy_grid.plane_cell_points(jnp.asarray(noise)), np.float64)
+    points = np.asarray(plane_cell_points(jnp.asarray(noise)), np.float64)
     cells = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), axis=-1)
     np.testing.assert_allclose((points + 1.0) * side / 2.0 - cells, noise, atol=2e-6)
 
 
 def test_one_opaque_cell_opens_five_by_five():
-    grid = occupancy_grid.plane_update(jnp.zeros((12, 12)), jnp.zeros((12, 12)).at[6, 3].set(1.0).at[0, 11].set(0.5))
+    grid = plane_update(jnp.zeros((12, 12)), jnp.zeros((12, 12)).at[6, 3].set(1.0).at[0, 11].set(0.5))
     expected = np.zeros((12, 12))
     expected[4:9, 1:6], expected[0:3, 9:12] = 1.0, 0.5
     np.testing.assert_array_equal(grid, expected)
 
 
 def test_update_decays_and_the_border_never_wins():
-    grid = occupancy_grid.plane_update(jnp.full((6, 6), 0.5), jnp.full((6, 6), -3.0), decay=0.5)
+    grid = plane_update(jnp.full((6, 6), 0.5), jnp.full((6, 6), -3.0), decay=0.5)
     np.testing.assert_array_equal(grid, 0.25)
-    np.testing.assert_array_equal(occupancy_grid.plane_update(jnp.full((6, 6), -9.0), jnp.full((6, 6), -3.0), decay=1.0), -3.0)
+    np.testing.assert_array_equal(plane_update(jnp.full((6, 6), -9.0), jnp.full((6, 6), -3.0), decay=1.0), -3.0)
 
 
 def test_lookup_is_bilinear_with_aligned_corners_and_zero_outside():
@@ -66,10 +67,10 @@ def test_the_threshold_is_the_mean_up_to_a_limit():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: occupancy_grid.plane_cell_points(jnp.zeros((4, 5, 2))), r"noise must be \[R, R, 2\]"),
-        (lambda: occupancy_grid.plane_update(jnp.zeros((4, 4)), jnp.zeros(16)), r"grid and alpha must both be \[R, R\]"),
-        (lambda: occupancy_grid.plane_lookup(jnp.zeros(16), jnp.zeros((3, 2))), r"grid must be \[R, R\]"),
-        (lambda: occupancy_grid.plane_lookup(jnp.zeros((4, 4)), jnp.zeros((3, 3))), r"points must be \[N, 2\]"),
+        (lambda: plane_cell_points(jnp.zeros((4, 5, 2))), r"noise must be \[R, R, 2\]"),
+        (lambda: plane_update(jnp.zeros((4, 4)), jnp.zeros(16)), r"grid and alpha must both be \[R, R\]"),
+        (lambda: plane_lookup(jnp.zeros(16), jnp.zeros((3, 2))), r"grid must be \[R, R\]"),
+        (lambda: plane_lookup(jnp.zeros((4, 4)), jnp.zeros((3, 3))), r"points must be \[N, 2\]"),
     ],
 )
 def test_bad_input_is_named(call, message):

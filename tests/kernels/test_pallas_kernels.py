@@ -9,7 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 from geneface_kernels import backend
-from geneface_kernels.examples import examples
+
+from scripts.bench.kernels.examples import examples
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "figures" / "kernel_registers.json"

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geneface_kernels.ray_box import FAR_AWAY, near_far_from_aabb, sphere_coordinates
+from geneface_kernels.ray_marching.geometry import FAR_AWAY, near_far_from_aabb
 
 from tests.kernels.recorded import assert_equals_recorded
+from tests.parity.kernels.sphere import sphere_coordinates
 
 AABB = np.array([-1.0, -0.5, -1.0, 1.0, 0.5, 1.0])
 

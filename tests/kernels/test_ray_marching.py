@@ -7,22 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from geneface_kernels import backend
-from geneface_kernels.golden import GoldenFile
-from geneface_kernels.ray_box import near_far_from_aabb
-from geneface_kernels.ray_marching import Lattice, Marching, golden, march_gradient, march_step, march_train
-from geneface_kernels.ray_marching.marching import Rays, cell_at
+from geneface_kernels.ray_marching import Lattice, MarchConfig, march_train
+from geneface_kernels.ray_marching.geometry import Rays, cell_at, near_far_from_aabb
 
 from tests.kernels.recorded import unread_arrays
+from tests.parity.kernels.comparison import GoldenFile
+from tests.parity.kernels.golden_ray_marching import PREFIXES, check
+from tests.parity.kernels.inference_step import march_step
+from tests.parity.kernels.march_gradient import march_gradient
 
 IMPLEMENTATIONS = ["xla", "pallas_interpret"]
 CASES = {
-    "constant step": Marching(resolution=16, max_steps=6),
-    "fixed step": Marching(resolution=8, max_steps=40, fixed_step=0.05),
-    "cone": Marching(resolution=16, max_steps=64, dt_gamma=1 / 32),
-    "two cascades": Marching(bound=2.0, cascades=2, resolution=8, max_steps=24),
-    "two cascades, cone": Marching(bound=2.0, cascades=2, resolution=16, max_steps=64, dt_gamma=1 / 16),
-    "three cascades, cone": Marching(bound=4.0, cascades=3, resolution=16, max_steps=48, dt_gamma=1 / 16),
-    "bound is no power of two": Marching(bound=1.7, cascades=2, resolution=8, max_steps=32, dt_gamma=1 / 64),
+    "constant step": MarchConfig(resolution=16, max_steps=6),
+    "fixed step": MarchConfig(resolution=8, max_steps=40, fixed_step=0.05),
+    "cone": MarchConfig(resolution=16, max_steps=64, dt_gamma=1 / 32),
+    "two cascades": MarchConfig(bound=2.0, cascades=2, resolution=8, max_steps=24),
+    "two cascades, cone": MarchConfig(bound=2.0, cascades=2, resolution=16, max_steps=64, dt_gamma=1 / 16),
+    "three cascades, cone": MarchConfig(bound=4.0, cascades=3, resolution=16, max_steps=48, dt_gamma=1 / 16),
+    "bound is no power of two": MarchConfig(bound=1.7, cascades=2, resolution=8, max_steps=32, dt_gamma=1 / 64),
 }
 F = np.float32
 _train = jax.jit(march_train, static_argnames=("marching", "budget", "implementation"))
@@ -183,7 +185,7 @@ def test_rays_that_miss_or_make_no_sense_have_no_samples_and_stay_inside_the_gri
 
 
 def test_jitter_moves_the_first_sample_by_a_part_of_a_step():
-    marching = Marching(resolution=16, max_steps=400, fixed_step=0.01)
+    marching = MarchConfig(resolution=16, max_steps=400, fixed_step=0.01)
     o, d, near, far, noise, occupied = scene(marching, jitter=False)
     still, moved = (
         train(o, d, near, far, u, jnp.ones_like(occupied), marching=marching, budget=60 * 400) for u in (noise, jnp.full_like(noise, 0.5))
@@ -239,17 +241,17 @@ def test_a_ray_inside_the_plane_of_a_face_skips_to_the_face_ahead(zero):
     direction = tuple(jnp.asarray([v], jnp.float32) for v in (zero, 1.0, 0.0))
     origin = tuple(jnp.asarray([v], jnp.float32) for v in (0.0, 0.05, 0.1))
     rays = Rays(origin, direction, tuple(1.0 / d for d in direction))
-    index, exit_at = cell_at(rays, jnp.zeros(1), Marching(resolution=8))
+    index, exit_at = cell_at(rays, jnp.zeros(1), MarchConfig(resolution=8))
     assert int(index[0]) == (4 * 8 + 4) * 8 + 4
     np.testing.assert_allclose(exit_at, 0.2, atol=1e-6)
 
 
 def test_step_lengths():
-    default = Marching(resolution=128, max_steps=16, dt_gamma=1 / 256)
+    default = MarchConfig(resolution=128, max_steps=16, dt_gamma=1 / 256)
     assert default.constant_step and default.dt_min == default.dt_max == pytest.approx(0.0270633, rel=1e-5)
-    fine = Marching(bound=2.0, cascades=2, resolution=64, max_steps=256, dt_gamma=1 / 256)
+    fine = MarchConfig(bound=2.0, cascades=2, resolution=64, max_steps=256, dt_gamma=1 / 256)
     assert not fine.constant_step and fine.dt_max == pytest.approx(4 * 3**0.5 / 64) and fine.dt_min == pytest.approx(2 * 3**0.5 / 256)
-    assert Marching(max_steps=4096, fixed_step=0.02).dt_min == pytest.approx(0.02)
+    assert MarchConfig(max_steps=4096, fixed_step=0.02).dt_min == pytest.approx(0.02)
     assert Lattice.points_for((-1, -0.5, -1, 1, 0.5, 1), 0.1, 0.0) == 11
 
 
@@ -274,7 +276,7 @@ def test_bad_arguments_are_named(change, message):
         "far": jnp.ones(4),
         "noise": jnp.zeros(4),
         "occupied": jnp.zeros((8, 8, 8), bool),
-        "marching": Marching(resolution=8),
+        "marching": MarchConfig(resolution=8),
         "budget": 10,
     }
     assert int(march_train(**arguments).total) == 0
@@ -295,7 +297,7 @@ def test_bad_arguments_are_named(change, message):
 )
 def test_bad_settings_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
-        Marching(**fields)
+        MarchConfig(**fields)
 
 
 def test_bad_gradient_arguments_are_named():
@@ -318,13 +320,13 @@ def test_both_marches_lower_for_cuda(case):
 
 
 def test_equals_the_original_kernels(shared):
-    files = [path for path in sorted((shared / "parity" / "kernels").glob("*.npz")) if path.name.startswith(golden.PREFIXES)]
+    files = [path for path in sorted((shared / "parity" / "kernels").glob("*.npz")) if path.name.startswith(PREFIXES)]
     assert len(files) >= 10
     misses = []
     for path in files:
         file = GoldenFile.read(path)
         for implementation in IMPLEMENTATIONS:
-            checks = list(golden.check(file, implementation))
+            checks = list(check(file, implementation))
             assert len(checks) >= 8
             misses += [f"{file.name}, {implementation}: {check}" for check in checks if not check.passed]
     assert not misses, "\n".join(misses)
@@ -342,5 +344,5 @@ def test_the_comparison_with_the_original_can_fail(shared):
     file = GoldenFile.read(path)
     file.arrays["xyzs"] = file["xyzs"] + np.float32(1e-4)
     file.arrays["rays"] = file["rays"] + np.int32([0, 0, 1])
-    missed = {check.key for check in golden.check(file, "xla") if not check.passed}
+    missed = {check.key for check in check(file, "xla") if not check.passed}
     assert any(key.startswith("rays: count") for key in missed)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from geneface_kernels.spherical_harmonics import MAX_DEGREE, spherical_harmonics
+from geneface_kernels.encodings import MAX_DEGREE, spherical_harmonics
 from numpy.polynomial import legendre
 
 from tests.kernels.recorded import assert_equals_recorded

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from data_tools.audio.load import save_wav
+from data_tools.video.read import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.inference.audio_features import HUBERT_VARIABLE
-from geneface_jax.inference.video import read_video
 from geneface_jax.io import checkpoints
 from tests.geneface_jax.convert.person_files import write_person
 from tests.geneface_jax.convert.releases import settings, weights, write_checkpoint, write_large_hubert

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.golden import Check
 
 from geneface_jax.convert.parity.audio2motion import ATOL, RTOL
 from geneface_jax.convert.parity.vectors import Network, Vectors
@@ -18,6 +17,7 @@ from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.models.speech_condition import Voice, pitch_bins
 from geneface_jax.training.losses_motion import kl_single_sample
 from geneface_jax.training.vae_step import build_network
+from tests.parity.kernels.comparison import Check
 
 
 def check(vectors: Vectors) -> Iterator[Check]:

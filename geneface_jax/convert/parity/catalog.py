@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-from geneface_kernels.golden import Check
 
 from geneface_jax.convert.parity import (
     audio2motion,
@@ -24,6 +23,7 @@ from geneface_jax.convert.parity import (
     syncnet,
 )
 from geneface_jax.convert.parity.vectors import Reader, Vectors
+from tests.parity.kernels.comparison import Check
 
 READERS: dict[str, Reader] = {
     "cond_encoders": condition_encoders.check,

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.golden import Check
 
 from geneface_jax.convert import radnerf
 from geneface_jax.convert.layers import convert
@@ -15,6 +14,7 @@ from geneface_jax.convert.parity.fields import CONDITION_ATOL, CONDITION_RTOL
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.data.conditions import windows
 from geneface_jax.models.condition import ConditionEncoder, FrameEncoder, WindowAttention
+from tests.parity.kernels.comparison import Check
 
 
 def check(vectors: Vectors) -> Iterator[Check]:

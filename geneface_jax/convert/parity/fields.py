@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.bit_grid import from_morton_order, unpack_bits
-from geneface_kernels.golden import Check, compare
 from geneface_kernels.grid_encoding import GridSpec
+from geneface_kernels.occupancy import from_morton_order, unpack_bits
 from ml_collections import ConfigDict
 
 from geneface_jax.convert import radnerf
@@ -20,6 +19,7 @@ from geneface_jax.convert.speech_checkpoint import Family
 from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
 from geneface_jax.models.torso import Torso
+from tests.parity.kernels.comparison import Check, compare
 
 SIGMA_RTOL, RGB_ATOL, AMBIENT_ATOL = 1e-3, 5e-4, 1e-4
 SIGMA_MEDIAN, ATOL_MEDIAN = 5e-5, 2e-5

@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.frequency_encoding import frequency_encode
-from geneface_kernels.golden import Check
+from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.convert import nerf
 from geneface_jax.convert.match import Converter, match
@@ -19,6 +18,7 @@ from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.hierarchical import Composite, Noise, Rendered, composite, render_rays, sample_pdf
 from geneface_jax.rendering.pinhole import camera_rays
+from tests.parity.kernels.comparison import Check
 
 ATOL, RTOL = 2e-4, 1e-4
 LAST_WEIGHT_ATOL = 5e-4

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.golden import Check
 
 from geneface_jax.convert.parity import syncnet
 from geneface_jax.convert.parity.vectors import Network, Vectors
@@ -17,6 +16,7 @@ from geneface_jax.models.audio2motion import Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.training.losses_motion import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse
 from geneface_jax.training.vae_step import build_network
+from tests.parity.kernels.comparison import Check
 
 ATOL, RTOL = 5e-5, 1e-4
 LOSS_ATOL, LOSS_RTOL = 1e-4, 2e-4

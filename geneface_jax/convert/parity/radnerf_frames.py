@@ -11,10 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.frame_rendering import FrameMarch, FrameRender
-from geneface_kernels.frame_rendering.reference import over_background, render_reference
-from geneface_kernels.golden import Check, compare
-from geneface_kernels.ray_box import near_far_from_aabb
-from geneface_kernels.ray_marching import Lattice, Marching
+from geneface_kernels.ray_marching import Lattice, MarchConfig
+from geneface_kernels.ray_marching.geometry import near_far_from_aabb
 
 from geneface_jax.convert.parity.fields import check_typical, occupied_cells
 from geneface_jax.convert.parity.vectors import Vectors
@@ -22,6 +20,8 @@ from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
 from geneface_jax.rendering.frame import Field, render_rays
 from geneface_jax.rendering.settings import MarchSettings
+from tests.parity.kernels.comparison import Check, compare
+from tests.parity.kernels.reference_schedule import over_background, render_reference
 
 RAY_ATOL, PICTURE_ATOL, PICTURE_MEDIAN = 2e-6, 1e-3, 1e-4
 DEPTH_ATOL = 5e-3
@@ -119,7 +119,7 @@ def _by_schedule(
 
     stable = _stable(vectors, name)
     near, far = near_far_from_aabb(*rays, _aabb(vectors), vectors.meta["min_near"])
-    marching = Marching(vectors.meta["bound"], GRID_RESOLUTION, dt_gamma=vectors.meta["dt_gamma"], max_steps=max_steps)
+    marching = MarchConfig(vectors.meta["bound"], GRID_RESOLUTION, dt_gamma=vectors.meta["dt_gamma"], max_steps=max_steps)
     jitter = jnp.asarray(entry_jitter(vectors, rays, near))
     out = render_reference(sigma_rgb, *rays, near, far, jitter, occupied[None], marching, END_THRESHOLD)
     rgb, depth = over_background(out, near, far, jnp.asarray(vectors["in_bg_color"][0]))

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from geneface_kernels.golden import Check
-from geneface_kernels.spherical_harmonics import spherical_harmonics
+from geneface_kernels.encodings import spherical_harmonics
 
 from geneface_jax.convert.parity import radnerf_frames, radnerf_training
 from geneface_jax.convert.parity.fields import (
@@ -22,6 +21,7 @@ from geneface_jax.convert.parity.fields import (
 )
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.head import Head
+from tests.parity.kernels.comparison import Check
 
 
 def check(vectors: Vectors) -> Iterator[Check]:

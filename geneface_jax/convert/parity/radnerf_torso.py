@@ -9,9 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
-from geneface_kernels.frequency_encoding import frequency_encode
-from geneface_kernels.golden import Check, compare
+from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.convert import radnerf
 from geneface_jax.convert.parity import radnerf_frames
@@ -21,6 +19,8 @@ from geneface_jax.convert.parity.vectors import GRADIENT_SHARE, Vectors
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.frame import render_rays
 from geneface_jax.training.field_losses import opacity_entropy
+from tests.parity.kernels.comparison import Check, compare
+from tests.parity.kernels.torso_plane import plane_cell_points, plane_lookup, plane_update
 
 ATOL = 3e-4
 """The highest octave multiplies a rounding of the coordinates by 512."""
@@ -80,7 +80,7 @@ def _points(vectors: Vectors, torso: Torso, variables: Any) -> Iterator[Check]:
 
 def _pictures(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
     coords, behind = vectors["bg_coords"][0], vectors["in_bg_color"][0]
-    occupancy = np.asarray(occupancy_grid.plane_lookup(plane, jnp.asarray(coords)))
+    occupancy = np.asarray(plane_lookup(plane, jnp.asarray(coords)))
     sample = ask(torso, variables, coords, vectors["pose6"], 0)
     front = _head_picture(vectors)
     for name, mean in (("render", 0.0), ("render_meandens", LEARNT_MEAN)):
@@ -117,7 +117,7 @@ def _head_picture(vectors: Vectors) -> tuple[np.ndarray, np.ndarray] | None:
 def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
     coords, behind = jnp.asarray(vectors["bg_coords"][0]), jnp.asarray(vectors["in_bg_color"][0])
     target = jnp.asarray(vectors["in_train_target"][0])
-    looked = occupancy_grid.plane_lookup(plane, coords) > 0.0
+    looked = plane_lookup(plane, coords) > 0.0
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         sample = ask(torso, {"params": params}, coords, vectors["pose6"], TRAINED_CODE)
@@ -144,8 +144,8 @@ def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Ar
 def _plane_update(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
     side = len(plane)
     noise = jnp.asarray(vectors["in_update_noise_u8"].reshape(side, side, 2), jnp.float32) / 256.0
-    points = occupancy_grid.plane_cell_points(noise).reshape(-1, 2)
+    points = plane_cell_points(noise).reshape(-1, 2)
     sample = ask(torso, variables, points, vectors["pose6"], UPDATED_CODE)
-    updated = occupancy_grid.plane_update(plane, sample.alpha.reshape(side, side))
+    updated = plane_update(plane, sample.alpha.reshape(side, side))
     yield from vectors.compare({"update_density_grid_torso": updated.T.reshape(-1)}, ATOL)
     yield from vectors.compare({"update_mean_density_torso": jnp.mean(updated)}, 1e-4)

@@ -9,9 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
-from geneface_kernels.frequency_encoding import frequency_encode
-from geneface_kernels.golden import Check
+from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.convert.parity import radnerf_frames, super_resolution
 from geneface_jax.convert.parity.fields import CONDITION_ATOL, CONDITION_RTOL, condition, load_head, load_torso, occupied_cells
@@ -21,6 +19,8 @@ from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
 from geneface_jax.rendering.frame import render_rays
 from geneface_jax.rendering.torso import JAW
+from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.torso_plane import plane_lookup
 
 PICTURE_ATOL, PICTURE_MEDIAN = 1e-3, 1e-4
 SHARES = {"full_sr_": 0.95}
@@ -82,7 +82,7 @@ def _frame(
     front = jnp.concatenate([out.rgb, out.alpha[:, None]], axis=-1)
     sample = ask(torso, variables, image_coords(size, size), jaw, 0, front)
     # They look at the torso where their occupancy plane is not empty, we everywhere.
-    occupied = occupancy_grid.plane_lookup(occupancy_plane(weights), jnp.asarray(image_coords(size, size))) > 0.0
+    occupied = plane_lookup(occupancy_plane(weights), jnp.asarray(image_coords(size, size))) > 0.0
     alpha = jnp.where(occupied, sample.alpha, 0.0)[:, None]
     painted = sample.rgb * alpha + behind * (1.0 - alpha)
     whole = jnp.clip(out.rgb + (1.0 - out.alpha)[:, None] * painted, 0.0, 1.0).reshape(1, size, size, 3)

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.compositing import Composite, composite_train
-from geneface_kernels.golden import Check, compare
-from geneface_kernels.ray_marching import Marching, march_train
+from geneface_kernels.ray_marching import MarchConfig, march_train
 
 from geneface_jax.convert import radnerf
 from geneface_jax.convert.parity.fields import check_table_gradients, check_typical, leaf, occupied_cells
@@ -18,6 +17,7 @@ from geneface_jax.convert.parity.radnerf_frames import GRID_RESOLUTION, PICTURE_
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.head import Head
 from geneface_jax.training.field_losses import ambient_outside_face, opacity_entropy
+from tests.parity.kernels.comparison import Check, compare
 
 CODE = 3
 """Appearance code that the step ran with."""
@@ -82,7 +82,9 @@ def _march_and_composite(
 ) -> tuple[Composite, jax.Array, jax.Array]:
     """(sums per ray, picture [N, 3] over the recorded background, number of samples [])."""
     rays_o, rays_d = jnp.asarray(vectors["rays_o"][0]), jnp.asarray(vectors["rays_d"][0])
-    marching = Marching(vectors.meta["bound"], GRID_RESOLUTION, dt_gamma=vectors.meta["dt_gamma"], max_steps=int(vectors.meta["max_steps"]))
+    marching = MarchConfig(
+        vectors.meta["bound"], GRID_RESOLUTION, dt_gamma=vectors.meta["dt_gamma"], max_steps=int(vectors.meta["max_steps"])
+    )
     marched = march_train(rays_o, rays_d, near, far, noise, occupied, marching, len(near) * marching.max_steps)
     sample = head.apply({"params": params}, marched.points, marched.directions, feature, code)
     out = composite_train(

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.golden import Check
 
 from geneface_jax.convert.match import match
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.convert.super_resolution import super_resolution, super_resolution_sizes
 from geneface_jax.models.super_resolution import SuperResolution
+from tests.parity.kernels.comparison import Check
 
 ATOL, MEAN_ATOL = 2e-4, 1e-5
 MODES = {"none": "none", "const": "constant", "random": "constant"}

@@ -11,13 +11,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from geneface_kernels.golden import Check, compare
 
+from data_tools.errors import InputError
 from geneface_jax.convert.layers import flat_leaves
 from geneface_jax.convert.match import Converter, match
 from geneface_jax.convert.speech_checkpoint import Family
-from geneface_jax.errors import InputError
 from geneface_jax.io import configs
+from tests.parity.kernels.comparison import Check, compare
 
 GRADIENT_RTOL, GRADIENT_SHARE = 2e-3, 1e-3
 """Gradients: relative tolerance, and absolute tolerance as a share of the largest entry."""

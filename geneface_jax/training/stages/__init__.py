@@ -8,7 +8,7 @@ import pkgutil
 
 from ml_collections import ConfigDict
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.training.stage import Stage
 
 

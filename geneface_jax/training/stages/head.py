@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
+from geneface_kernels import occupancy
 from ml_collections import ConfigDict
 
 from geneface_jax.data.eyes import eye_boxes, shut_frames, shut_share
@@ -76,7 +76,7 @@ class HeadStage(HeadField):
         grid_rng, noise_rng = jax.random.split(rng)
         learnt = iterate(learnt_part(state), state["opt_state"])
         grid = self.followed_grid(learnt["params"], state["occupancy"]["grid"], data, grid_rng, step, self.lips.phase(step))
-        occupied = occupancy_grid.occupied(grid, self.config.march.density_threshold)
+        occupied = occupancy.occupied(grid, self.config.march.density_threshold)
         noise = noise_per_group(noise_rng, batch["pixels"].shape[:2])
         target = batch["target"].astype(jnp.float32) / 255.0
         behind = batch["behind"].astype(jnp.float32) / 255.0
@@ -118,7 +118,7 @@ class HeadStage(HeadField):
         chosen = heldout_frames(subject, self.config.data.eval_frames)
         truth = subject.frames(chosen).astype(np.float32) / 255.0
         behind = over(subject.torso(chosen), subject.background).astype(np.float32) / 255.0
-        occupied = occupancy_grid.occupied(state["occupancy"]["grid"], self.config.march.density_threshold)
+        occupied = occupancy.occupied(state["occupancy"]["grid"], self.config.march.density_threshold)
         face, lips, rows = [], [], []
         for i, frame in enumerate(chosen):
             ours, depth, alpha = self.heldout_picture(state["params"], occupied, frame, behind[i])

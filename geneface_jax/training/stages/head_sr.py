@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import occupancy_grid
+from geneface_kernels import occupancy
 from ml_collections import ConfigDict
 from PIL import Image
 
+from data_tools.errors import InputError
 from geneface_jax.data.pixels import draw_frames, in_boxes, over, patch_pixels
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices, enlarging
 from geneface_jax.training.ema import iterate
@@ -107,7 +107,7 @@ class HeadSrStage(HeadField):
         learnt = iterate(learnt_part(state), state["opt_state"])
         started = self.perceptual.started(step)
         grid = self.followed_grid(learnt["params"]["head"], state["occupancy"]["grid"], data, grid_rng, step, started)
-        occupied = occupancy_grid.occupied(grid, self.config.march.density_threshold)
+        occupied = occupancy.occupied(grid, self.config.march.density_threshold)
         frame, small, large = batch["frame"], batch["small"].astype(jnp.float32) / 255.0, batch["large"].astype(jnp.float32) / 255.0
         behind = batch["behind"].astype(jnp.float32) / 255.0
         pixels = jnp.asarray(self._pixels(len(frame)))
@@ -166,7 +166,7 @@ class HeadSrStage(HeadField):
         chosen = heldout_frames(subject, self.config.data.eval_frames)
         truth = subject.frames(chosen).astype(np.float32) / 255.0
         behind = enlarging.halved(over(subject.torso(chosen), subject.background)).astype(np.float32) / 255.0
-        occupied = occupancy_grid.occupied(state["occupancy"]["grid"], self.config.march.density_threshold)
+        occupied = occupancy.occupied(state["occupancy"]["grid"], self.config.march.density_threshold)
         variables = {"params": state["params"]["super_resolution"], "constants": state["constants"]}
         enlarge = jax.jit(self.network.apply)
         scores: dict[str, list[float]] = {"val/psnr_face_box": [], "val/psnr_lip_box": [], "val/psnr_face_box_bicubic": []}

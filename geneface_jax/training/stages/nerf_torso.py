@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.camera_record import require_same_camera
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import fingerprint
 from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso

@@ -14,10 +14,10 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.camera_record import record_camera
 from geneface_jax.data.pixels import draw_frames, over
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.models.build import build_torso
 from geneface_jax.models.super_resolution import SuperResolution

@@ -1,16 +1,66 @@
-"""The loops of compositing, for a block of rays at once and without a word about memory.
-
-Every function works on vectors of one element a ray ("lane") and gets its samples from a `read` that is passed in, so that the XLA path and
-the Pallas kernels run the same lines: `xla.py` reads and writes arrays, `pallas.py` reads and writes references.
-"""
+"""What compositing gives for each ray."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+
+class Composite(NamedTuple):
+    """Per-ray sums.
+
+    Attributes:
+      rgb: [N, 3] colour, not yet over a background.
+      alpha: [N] sum of the weights.
+      depth: [N] sum of weight * t.
+      ambient: [N] sum of the per-sample ambient values up to the stop, unweighted unless weights were asked for.
+      uncertainty: [N] sum of weight * uncertainty; None where no uncertainty was given.
+    """
+
+    rgb: jax.Array
+    alpha: jax.Array
+    depth: jax.Array
+    ambient: jax.Array
+    uncertainty: jax.Array | None = None
+
+
+# ----------------------------------------------------------------------------------------------------
+# Static settings of training compositing.
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Hashable, so that it can be a static argument of the differentiated function.
+
+    Attributes:
+      max_samples: no ray visits more samples.
+      end_threshold: transmittance below which a ray has ended.
+      weighted_ambient: ambient values are weighted like the colours.
+      pallas: run the Pallas kernels.
+      interpret: run them in interpret mode.
+    """
+
+    max_samples: int
+    end_threshold: float
+    weighted_ambient: bool
+    pallas: bool
+    interpret: bool
+
+    @property
+    def loop(self) -> dict[str, Any]:
+        """The part of it that the loops take."""
+        return {"max_samples": self.max_samples, "end_threshold": self.end_threshold, "weighted_ambient": self.weighted_ambient}
+
+
+# ----------------------------------------------------------------------------------------------------
+# The loops of compositing, for a block of rays at once and without a word about memory.
+#
+# Every function works on vectors of one element a ray ("lane") and gets its samples from a `read` that is passed in, so that the XLA path
+# and the Pallas kernels run the same lines: `xla.py` reads and writes arrays, `pallas.py` reads and writes references.
 
 Channels = tuple[jax.Array, jax.Array, jax.Array]
 

@@ -13,8 +13,7 @@ from jax.experimental import pallas as pl
 
 from geneface_kernels import backend
 from geneface_kernels.compositing import lanes
-from geneface_kernels.compositing.options import TrainOptions
-from geneface_kernels.compositing.sums import Composite
+from geneface_kernels.compositing.lanes import Composite, TrainOptions
 
 LANES = 32
 """Rays of a block."""

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from geneface_kernels.compositing import lanes
-from geneface_kernels.compositing.options import TrainOptions
-from geneface_kernels.compositing.sums import Composite
+from geneface_kernels.compositing.lanes import Composite, TrainOptions
 
 
 def forward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, options: TrainOptions) -> Composite:

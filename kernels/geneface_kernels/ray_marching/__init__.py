@@ -1,9 +1,16 @@
 """Marching rays through an occupancy grid (RAD-NeRF, instant-ngp): the sample parameters of each ray, packed into flat buffers."""
 
-from geneface_kernels.ray_marching.gradient import march_gradient
-from geneface_kernels.ray_marching.lattice import Lattice
-from geneface_kernels.ray_marching.march import march
-from geneface_kernels.ray_marching.marching import Marching, step_length
-from geneface_kernels.ray_marching.packing import MarchedSamples, pack
-from geneface_kernels.ray_marching.step import NextSamples, march_step
-from geneface_kernels.ray_marching.train import march_train
+from geneface_kernels.ray_marching.api import MarchedSamples, march_rays, march_train, pack
+from geneface_kernels.ray_marching.geometry import FAR_AWAY, Lattice, MarchConfig, near_far_from_aabb, step_length
+
+__all__ = [
+    "FAR_AWAY",
+    "Lattice",
+    "MarchConfig",
+    "MarchedSamples",
+    "march_rays",
+    "march_train",
+    "near_far_from_aabb",
+    "pack",
+    "step_length",
+]

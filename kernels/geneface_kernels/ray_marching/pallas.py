@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from geneface_kernels import backend
-from geneface_kernels.ray_marching.marching import Marching, Rays, cell_at, step_length
+from geneface_kernels.ray_marching.geometry import MarchConfig, Rays, cell_at, step_length
 
 BLOCK = 128
 """Rays of a program: small, because all of them wait for the longest."""
@@ -21,7 +21,7 @@ def sample_parameters(
     start: jax.Array,
     far: jax.Array,
     occupied: jax.Array,
-    marching: Marching,
+    marching: MarchConfig,
     slots: int,
     *,
     interpret: bool,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from geneface_kernels.ray_marching.marching import Marching, Rays, cell_at, step_length
+from geneface_kernels.ray_marching.geometry import MarchConfig, Rays, cell_at, step_length
 
 
 def sample_parameters(
-    rays_o: jax.Array, rays_d: jax.Array, start: jax.Array, far: jax.Array, occupied: jax.Array, marching: Marching, slots: int
+    rays_o: jax.Array, rays_d: jax.Array, start: jax.Array, far: jax.Array, occupied: jax.Array, marching: MarchConfig, slots: int
 ) -> tuple[jax.Array, jax.Array]:
     """Parameters of the first samples of each ray.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools.corpus import build as module
+from data_tools.corpus import publish, work
 from data_tools.corpus import work as work_module
 from data_tools.corpus.build import Scorer, build_corpus
 from data_tools.corpus.clip_file import clip_path, read_clip
@@ -148,13 +149,13 @@ def test_what_cannot_be_used_is_dropped_with_its_reason_and_stops_nothing(tmp_pa
     }  # fmt: skip
     assert report["examples"]["failed"] == [{"clip": "ben/1", "sentence": "LinAlgError: Singular matrix"}]
     assert names(tmp_path / "out") == ["ben/2", "cleo/2"]
-    text = module.histogram(report)
+    text = publish.histogram(report)
     assert "2 clips of 2 speakers kept" in text and all(reason in text for reason in report["dropped"])
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
 def test_a_killed_run_leaves_what_it_had_and_the_next_goes_on(videos, tmp_path, measured, monkeypatch, stop_after):
-    real = module.work
+    real = work.work
 
     def stopping(*arguments):
         if len(measured) == stop_after:
@@ -186,7 +187,7 @@ def test_a_file_without_its_line_in_the_journal_is_made_again(videos, tmp_path, 
 
 def test_meta_names_only_whole_clips_each_time_it_is_written(videos, tmp_path, measured, monkeypatch):
     seen = []
-    real = module.publish
+    real = publish.publish
 
     def watching(out, *arguments):
         report = real(out, *arguments)

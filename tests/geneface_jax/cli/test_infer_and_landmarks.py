@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from data_tools.audio.load import save_wav
+from data_tools.video.read import read_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.data_kind import DataKind
 from geneface_jax.inference import motion, pipeline
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.video import read_video
 from tests.synthetic_subject import write_subject
 
 

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from data_tools.errors import InputError
 from geneface_jax.cli import main as cli
-from geneface_jax.errors import InputError
 from geneface_jax.io import configs
 
 

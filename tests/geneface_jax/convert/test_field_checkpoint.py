@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from geneface_jax.convert import field_checkpoint, nerf_checkpoint, original
 from geneface_jax.convert.imported import write
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import head_fingerprint
 from tests.geneface_jax.convert import original_fields as fields

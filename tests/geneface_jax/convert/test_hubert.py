@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hubert_folder import VARIANTS, recorded, write_hubert
 
+from data_tools.errors import InputError
 from geneface_jax.convert.hubert import hubert, hubert_from_config, load_hubert
-from geneface_jax.errors import InputError
 
 POSITION = "encoder.pos_conv_embed.conv."
 

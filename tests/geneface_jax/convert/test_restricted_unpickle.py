@@ -8,8 +8,8 @@ import pickle
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from geneface_jax.convert import restricted_unpickle
-from geneface_jax.errors import InputError
 from tests.geneface_jax.convert.person_files import save
 
 VALUES = {

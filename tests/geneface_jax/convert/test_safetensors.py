@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hubert_folder import write_safetensors
 
+from data_tools.errors import InputError
 from geneface_jax.convert.safetensors import read_safetensors
-from geneface_jax.errors import InputError
 
 
 def raw_file(path, header, data=b"", header_size=None):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.errors import InputError
 from geneface_jax.cli.main import main
 from geneface_jax.convert import processed_folder, subject_dataset, trainval
 from geneface_jax.convert.face_geometry import expression_basis, fit_mean_face
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from tests.geneface_jax.convert.person_files import save, write_person
 
 FRAMES = {False: 22, True: 88}

@@ -3,8 +3,8 @@
 import pytest
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
-from geneface_jax.errors import InputError
 
 
 def test_a_kind_is_read_from_metadata_and_survives_a_config():

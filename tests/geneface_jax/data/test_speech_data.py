@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from geneface_jax.data.audio_batches import cut, sample_windows
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.model_audio import LOWEST_LEVEL, SILENCE, clip_level, model_audio, silence
 from geneface_jax.data.network_space import MOUTH, Pair, corpus_pairs, subject_pairs
 from geneface_jax.data.subject_motion import SubjectMotion
 from geneface_jax.data.sync_clips import draw_sync_pairs, positive_clips
-from geneface_jax.errors import InputError
 from tests.synthetic_corpus import speech_and_motion, write_corpus
 from tests.synthetic_subject import write_subject
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from data_tools.corpus.clip_file import clip_path, write_clip
+from data_tools.errors import InputError
 from geneface_jax.data.audio_batches import sample_windows
 from geneface_jax.data.bounded_cache import BoundedCache
 from geneface_jax.data.corpus import Clip, Corpus, StoredClip
 from geneface_jax.data.network_space import StoredPair, corpus_pairs
 from geneface_jax.data.sync_clips import draw_sync_pairs
-from geneface_jax.errors import InputError
 from tests.synthetic_corpus import write_corpus
 
 

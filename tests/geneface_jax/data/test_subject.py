@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from tests.synthetic_subject import write_subject
 
 

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from data_tools.face.canonical import mean_face
 from geneface_jax.cli import main as cli
 from geneface_jax.data.data_kind import DataKind
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.evaluation import motion as evaluation
 from tests.synthetic_subject import write_subject
 

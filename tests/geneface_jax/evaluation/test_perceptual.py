@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.evaluation.perceptual import NET, Perceptual, crop_around
 from geneface_jax.evaluation.scores import PixelScores
 from geneface_jax.models.lpips import Lpips

@@ -6,16 +6,17 @@ import shutil
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from data_tools.face.canonical import canonical_face
+from data_tools.video.read import read_video
+from data_tools.video.write import write_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.evaluation import compare, heldout
 from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.evaluation.report import to_json
 from geneface_jax.inference import open_renderer as renderer_module
-from geneface_jax.inference.video import read_video, write_video
 from geneface_jax.io import lpips_weights
 from tests.synthetic_subject import write_subject
 

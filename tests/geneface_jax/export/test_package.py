@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.errors import InputError
 from geneface_jax.cli import main as cli
 from geneface_jax.convert.safetensors import read_safetensors
-from geneface_jax.errors import InputError
 from geneface_jax.export.package import export_subject
 from geneface_jax.export.render_step import flat, make_render_step, nested
 from geneface_jax.inference.renderer import SubjectRenderer

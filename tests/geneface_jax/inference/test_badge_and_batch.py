@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from data_tools.audio.load import save_wav
+from data_tools.errors import InputError
+from data_tools.video.read import read_video
 from geneface_jax.cli import infer as infer_verb
 from geneface_jax.cli import main
-from geneface_jax.errors import InputError
 from geneface_jax.inference import batch, pipeline, provenance
 from geneface_jax.inference.badge import with_badge
 from geneface_jax.inference.batch import infer_folder, recordings
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.video import read_video
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 

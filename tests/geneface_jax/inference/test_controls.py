@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
+from data_tools.options import base_type, flag
 from geneface_jax.inference import controls
 from geneface_jax.inference.controls import Controls
 
@@ -26,17 +27,17 @@ def test_every_field_has_a_flag_with_help():
     parser = argparse.ArgumentParser()
     controls.add_arguments(parser)
     text = parser.format_help()
-    assert all(controls.flag(name) in text and field.metadata["help"] for name, field in FIELDS.items())
+    assert all(flag(name) in text and field.metadata["help"] for name, field in FIELDS.items())
 
 
 @pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.metadata["low"] is not None])
 def test_both_ends_of_a_range_are_allowed_and_nothing_beyond(name):
     meta = FIELDS[name].metadata
     for value in (meta["low"], meta["high"]):
-        value = int(value) if controls.base_type(FIELDS[name]) is int else float(value)
-        assert getattr(parse(f"{controls.flag(name)}={value}"), name) == value
+        value = int(value) if base_type(FIELDS[name]) is int else float(value)
+        assert getattr(parse(f"{flag(name)}={value}"), name) == value
     for value in (meta["low"] - 1, meta["high"] + 1, float("nan")):
-        with pytest.raises(InputError, match=f"{controls.flag(name)} is .*{meta['low']} to {meta['high']}"):
+        with pytest.raises(InputError, match=f"{flag(name)} is .*{meta['low']} to {meta['high']}"):
             dataclasses.replace(Controls(), **{name: value}).validate()
 
 

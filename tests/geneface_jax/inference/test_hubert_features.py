@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hubert_folder import recorded
 
+from data_tools.errors import InputError
 from geneface_jax.convert.hubert import hubert, hubert_from_config
-from geneface_jax.errors import InputError
 from geneface_jax.inference import hubert_features
 from geneface_jax.inference.hubert_features import extract, extract_for_frames, normalise, weights_fingerprint
 

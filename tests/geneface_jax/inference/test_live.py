@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference import live as live_module
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.live import delay_frames, live, look_ahead

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from data_tools.face.canonical import mean_face
-from geneface_jax.errors import InputError
 from geneface_jax.inference import motion_filters as filters
+from geneface_jax.inference.regions import BROWS, EYES, MOUTH
 
 
 @pytest.fixture
@@ -14,8 +15,8 @@ def motion():
 def test_clamp_limits_every_group(motion):
     mean, std = np.full(204, 0.5, np.float32), np.full((68, 3), 0.1, np.float32)
     clamped = (filters.clamp(100 * motion, mean, std, 2.0) - mean).reshape(-1, 68, 3)
-    np.testing.assert_allclose(np.abs(clamped[:, filters.MOUTH]).max(), 0.2, rtol=1e-5)
-    for group in (filters.BROWS, filters.EYES):
+    np.testing.assert_allclose(np.abs(clamped[:, MOUTH]).max(), 0.2, rtol=1e-5)
+    for group in (BROWS, EYES):
         np.testing.assert_allclose(np.abs(clamped[:, group, :2]).max(), 0.1, rtol=1e-4)
         np.testing.assert_allclose(np.abs(clamped[:, group, 2]).max(), 0.2, rtol=1e-5)
     np.testing.assert_array_equal(filters.clamp(motion, mean, 1e3 * np.ones(204), 1.0), motion)
@@ -44,10 +45,10 @@ def test_mouth_amplitude_scales_only_the_lower_face(motion):
     np.testing.assert_allclose(filters.mouth_amplitude(motion, mean, 0.4), motion, atol=1e-6)
     doubled = filters.mouth_amplitude(motion, mean, 0.8).reshape(-1, 68, 3)
     deviation = (motion - mean).reshape(-1, 68, 3)
-    np.testing.assert_allclose(doubled[:, filters.MOUTH] - mean.reshape(68, 3)[filters.MOUTH], 2 * deviation[:, filters.MOUTH], atol=1e-5)
+    np.testing.assert_allclose(doubled[:, MOUTH] - mean.reshape(68, 3)[MOUTH], 2 * deviation[:, MOUTH], atol=1e-5)
     np.testing.assert_allclose(doubled[:, 17:48], motion.reshape(-1, 68, 3)[:, 17:48], atol=1e-6)
     still = filters.mouth_amplitude(motion, mean, 0.0).reshape(-1, 68, 3)
-    np.testing.assert_allclose(still[:, filters.MOUTH].std(0), 0, atol=1e-6)
+    np.testing.assert_allclose(still[:, MOUTH].std(0), 0, atol=1e-6)
 
 
 def test_lle_leaves_what_the_database_spans(motion):

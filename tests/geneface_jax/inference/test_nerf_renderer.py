@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.nerf_renderer import NerfRenderer, slowness
 from geneface_jax.inference.open_renderer import open_renderer

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from geneface_jax.convert import original
 from geneface_jax.convert.imported import write
 from geneface_jax.data.camera_record import record_camera
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.inference.subject_parts import find_parts

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.errors import InputError
 from data_tools.face.canonical import mean_face
-from geneface_jax.errors import InputError
 from geneface_jax.inference.background import load_background
 from geneface_jax.inference.landmark_video import draw_face, landmark_frames, project
 from geneface_jax.inference.resize import resize

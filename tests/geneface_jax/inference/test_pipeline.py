@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from data_tools.audio.load import load_audio, save_wav
+from data_tools.errors import InputError
+from data_tools.video.read import read_video
 from geneface_jax.data.data_kind import DataKind
 from geneface_jax.data.subject import Subject
-from geneface_jax.errors import InputError
 from geneface_jax.inference import pipeline
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.pipeline import infer
-from geneface_jax.inference.video import read_video
 from tests.synthetic_subject import write_subject
 
 

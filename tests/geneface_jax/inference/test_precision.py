@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.pipeline import direct, perform

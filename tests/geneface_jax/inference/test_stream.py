@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from data_tools.audio.load import load_audio
+from data_tools.errors import InputError
 from data_tools.video.ffmpeg import ffmpeg_executable
-from geneface_jax.errors import InputError
+from data_tools.video.read import read_video
+from data_tools.video.write import write_video
 from geneface_jax.inference import provenance
 from geneface_jax.inference.provenance import Provenance
 from geneface_jax.inference.stream import encode
-from geneface_jax.inference.video import read_video, write_video
 
 ORIGIN = Provenance("Anna <&> \x07 </rdf:RDF>", "0123456789abcdef", "Anna, 2026-11-21")
 

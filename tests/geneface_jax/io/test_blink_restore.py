@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from configs.head import get_config
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion_controls import shape_motion
 from geneface_jax.inference.renderer import SubjectRenderer

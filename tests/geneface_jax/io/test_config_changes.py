@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 from toy_stage import toy_config
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import config_changes, configs
 
 

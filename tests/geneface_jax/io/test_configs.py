@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ml_collections import ConfigDict
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import configs
 
 FILE = """

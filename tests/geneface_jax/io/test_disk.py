@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from toy_stage import ToyStage, toy_config
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, disk
 from geneface_jax.io.checkpoint_writer import CheckpointWriter
 from geneface_jax.training.loop import train

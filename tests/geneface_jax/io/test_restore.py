@@ -9,7 +9,7 @@ import optax
 import pytest
 from toy_stage import ToyStage, toy_config
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, restore
 from geneface_jax.training.loop import train
 

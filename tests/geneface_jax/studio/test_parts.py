@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from data_tools.audio.load import save_wav
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
+from data_tools.video.write import write_video
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.video import write_video
 
 pytest.importorskip("gradio")
 
@@ -183,7 +183,7 @@ def made(making):
 
 
 def test_previews_and_comparisons(workspace, tmp_path, monkeypatch):
-    from geneface_jax.inference.video import read_video
+    from data_tools.video.read import read_video
 
     stand_in_networks(monkeypatch)
     person = People(write_people(tmp_path / "people")).get("anna")

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from data_tools.video.read import read_video
 from geneface_jax.inference import provenance
-from geneface_jax.inference.video import read_video
 
 pytest.importorskip("gradio")
 

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.studio import training_room
 from geneface_jax.studio.training_room import Job, TrainingRoom, report_rows
 from geneface_jax.studio.training_view import curves, sample_pictures, stage_at_work

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import configs
 from geneface_jax.training import devices
 from geneface_jax.training.field_losses import masked_mean

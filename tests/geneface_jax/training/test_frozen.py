@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, restore
 from geneface_jax.training.ema import averaged, iterate
 from geneface_jax.training.frozen import with_frozen

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from toy_stage import ToyStage, toy_config
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.guards import rate_keys, with_rates
 from geneface_jax.training.loop import train

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.training import hosts
 from geneface_jax.training.hosts import Cluster

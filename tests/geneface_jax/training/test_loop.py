@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from toy_stage import ToyStage, toy_config
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.training.loop import train
 from geneface_jax.training.summaries import read_metrics

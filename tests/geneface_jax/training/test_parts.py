@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.training import devices
 from geneface_jax.training.interrupts import Interrupts
 from geneface_jax.training.prefetch import Prefetch

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.errors import InputError
 from geneface_jax.cli.main import main
-from geneface_jax.errors import InputError
 from geneface_jax.io import checkpoints, configs, selected
 from geneface_jax.training.curve_picture import Chart, _ticks, draw_curves
 from geneface_jax.training.person_domain import PersonDomain, frechet_distance

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training import sweep
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from configs.head import get_config as head_config
 from configs.torso import get_config as torso_config
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.training import devices
 from geneface_jax.training.loop import train
 from geneface_jax.training.stages import head, torso

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.head import get_config
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, lpips_weights
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.training import devices

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices
 from geneface_jax.training.loop import train

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs, selected
 from geneface_jax.training import devices

@@ -7,7 +7,7 @@ import pytest
 
 from configs.head_sr import get_config as head_config
 from configs.torso_sr import get_config
-from geneface_jax.errors import InputError
+from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices
 from geneface_jax.training.stages import head_sr, torso_sr
