@@ -14,18 +14,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.command import run_step
+from data_tools.command_line import frames_bar, run_step
 from data_tools.dataset.scan import look_at_faces, parse_trim, scan
-from data_tools.dataset.workspace import file_sha256
 from data_tools.errors import InputError
-from data_tools.face.crop_path import follow_crop
-from data_tools.face.crop_record import CropRecord, record_path, save_record
+from data_tools.face.crop import CropRecord, follow_crop, record_path, save_record
 from data_tools.face.track import check_rivals, fill
-from data_tools.progress import frames_bar
-from data_tools.segmentation.matte import refine
-from data_tools.segmentation.selfie import NETWORK_SIZE, SelfieSegmenter
+from data_tools.ffmpeg import VideoInfo, probe
+from data_tools.io import file_sha256
+from data_tools.masks.segmenters import NETWORK_SIZE, SelfieSegmenter, refine
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
-from data_tools.video.probe import VideoInfo, probe
 from data_tools.video.read import FPS, Box, frames
 from data_tools.video.write import write_video
 

@@ -7,9 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-from data_tools.command import run_step
-from data_tools.dataset.workspace import read_npz, remove, write_npz
+from data_tools.command_line import run_step
 from data_tools.errors import InputError
+from data_tools.io import read_npz, remove, write_npz
 
 
 def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Path:

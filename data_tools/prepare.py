@@ -11,14 +11,12 @@ import os
 from pathlib import Path
 
 from data_tools.audio.features import MEL_F0, AudioFeatures
-from data_tools.command import run_step
-from data_tools.dataset.options import add_options
+from data_tools.command_line import add_prepare_options, jax_device, run_step
 from data_tools.dataset.pipeline import Pipeline
 from data_tools.dataset.scan import check_video, parse_trim
 from data_tools.dataset.settings import Settings, check_options
-from data_tools.dataset.workspace import file_sha256, full_disk_told, write_json
-from data_tools.device import jax_device
-from data_tools.segmentation.layers import SegmenterChoice
+from data_tools.io import file_sha256, full_disk_told, write_json
+from data_tools.masks.segmenters import SegmenterChoice
 
 
 def prepare(
@@ -100,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m data_tools.prepare", description="Makes a subject dataset from a talking video.")
     parser.add_argument("video", type=Path)
     parser.add_argument("out_dir", type=Path, help="the dataset folder to make, for example SUBJECT/dataset")
-    add_options(parser)
+    add_prepare_options(parser)
     args = vars(parser.parse_args())
     print(prepare(args.pop("video"), args.pop("out_dir"), **args))
 

@@ -117,7 +117,7 @@ def _libraries() -> Iterator[Check]:
 
 
 def _ffmpeg() -> Iterator[Check]:
-    from data_tools.video.ffmpeg import ffmpeg_executable
+    from data_tools.ffmpeg import ffmpeg_executable
 
     try:
         executable = ffmpeg_executable()

@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 
 from data_tools.audio.features import MEL_F0, AudioFeatures
 from data_tools.errors import InputError
+from data_tools.io import read_json, write_json
 from geneface_jax.data.data_kind import DataKind, kind_of, require_same
-from geneface_jax.io import checkpoints, configs, files, restore, selected
+from geneface_jax.io import checkpoints, configs, restore, selected
 from geneface_jax.model_card import STAGES, write_card
 
 RECORD_FILE = "fit.json"
@@ -125,7 +126,7 @@ def plan(
             raise InputError(
                 f"{models / model} holds no checkpoint: name trained ones with --corpus-models, or run ./scripts/demo.sh --train."
             )
-    require_same("the dataset to make", kind or DataKind(), f"the corpus {corpus}", kind_of(files.read_json(corpus / "meta.json")))
+    require_same("the dataset to make", kind or DataKind(), f"the corpus {corpus}", kind_of(read_json(corpus / "meta.json")))
     sources = {
         "data.subject": subject / "dataset",
         "data.corpus": corpus,
@@ -194,7 +195,7 @@ def _open_record(subject: Path, dataset: Path, start_from: str | os.PathLike | N
     origin = None if start_from is None else str(Path(start_from).resolve())
     fresh: dict[str, Any] = {"dataset": fingerprint, "from": origin, "minutes": {}}
     path = subject / RECORD_FILE
-    record = files.read_json(path) if path.is_file() else fresh
+    record = read_json(path) if path.is_file() else fresh
     trained = [stage for stage in STAGES if checkpoints.steps(subject / stage)]
     if trained and record["dataset"] != fingerprint:
         raise InputError(
@@ -215,7 +216,7 @@ def _card_notes(start_from: str | os.PathLike | None, origins: Mapping[str, Path
 
 def _add_minutes(subject: Path, record: dict, part: str, started: float) -> None:
     record["minutes"][part] = record["minutes"].get(part, 0.0) + (time.perf_counter() - started) / 60
-    files.write_json(subject / RECORD_FILE, record)
+    write_json(subject / RECORD_FILE, record)
 
 
 def _say(text: str) -> None:

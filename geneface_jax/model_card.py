@@ -9,7 +9,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from geneface_jax.io import checkpoints, files, selected
+from data_tools.io import read_json, write_text
+from geneface_jax.io import checkpoints, selected
 
 STAGES = ("postnet", "head", "torso")
 PACKAGES = ("jax", "flax", "optax", "mediapipe", "numpy")
@@ -27,7 +28,7 @@ def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: 
       the card's path.
     """
     subject = Path(subject)
-    meta = files.read_json(subject / "dataset" / "meta.json")
+    meta = read_json(subject / "dataset" / "meta.json")
     source = meta["source"]
     seconds = meta["n_frames"] / meta["fps"]
     heldout = meta["n_frames"] - meta["n_train"]
@@ -58,7 +59,7 @@ def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: 
         "- `geneface evaluate --subject DIR` measures it on the held-out frames.",
         "",
     ]
-    return files.write_text(subject / "card.md", "\n".join(lines))
+    return write_text(subject / "card.md", "\n".join(lines))
 
 
 def _row(subject: Path, stage: str, minutes: Mapping[str, float]) -> str:

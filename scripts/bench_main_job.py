@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from data_tools.video.probe import probe
+from data_tools.ffmpeg import probe
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -22,9 +22,8 @@ from pathlib import Path
 
 import psutil
 
-from data_tools.dataset.accuracy import measure_accuracy
-from data_tools.video.ffmpeg import ffmpeg_executable
-from data_tools.video.probe import probe
+from data_tools.ffmpeg import ffmpeg_executable, probe
+from scripts.bench.prepare_accuracy import measure_accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("square", "portrait", "long", "clips")

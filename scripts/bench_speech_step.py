@@ -29,8 +29,9 @@ import torch  # noqa: E402
 import torch_speech  # noqa: E402
 from torch.nn.utils import clip_grad_norm_  # noqa: E402
 
+from data_tools.io import read_json, write_json  # noqa: E402
 from geneface_jax.convert import speech  # noqa: E402
-from geneface_jax.io import checkpoints, configs, files  # noqa: E402
+from geneface_jax.io import checkpoints, configs  # noqa: E402
 from geneface_jax.training import devices  # noqa: E402
 from geneface_jax.training.stages import get_stage  # noqa: E402
 from tests.synthetic_corpus import speech_and_motion  # noqa: E402
@@ -60,7 +61,7 @@ def main() -> None:
         "stages": rows,
     }
     if args.json:
-        files.write_json(args.json, result)
+        write_json(args.json, result)
 
 
 def compare(stage: str, sources: list[str], turns: int) -> dict:
@@ -102,14 +103,14 @@ def write_sources(folder: Path, batch: int) -> list[str]:
     corpus.mkdir()
     np.savez(corpus / "clips.npz", **arrays)
     kind = {"face_model": "mediapipe", "audio_model": "hubert"}
-    files.write_json(corpus / "meta.json", {"format": "geneface_jax.corpus", "format_version": 1, **kind, "clips": clips})
+    write_json(corpus / "meta.json", {"format": "geneface_jax.corpus", "format_version": 1, **kind, "clips": clips})
 
     write_subject(subject, frames=260)
     with np.load(subject / "arrays.npz", allow_pickle=False) as archive:
         person = dict(archive)
     person["audio_features"] = rng.normal(size=(len(person["f0"]), CHANNELS)).astype(np.float32)
     np.savez(subject / "arrays.npz", **person)
-    files.write_json(subject / "meta.json", files.read_json(subject / "meta.json") | kind)
+    write_json(subject / "meta.json", read_json(subject / "meta.json") | kind)
 
     sources = [f"data.corpus={corpus}", f"data.subject={subject}"]
     for name in ("syncnet", "audio2motion"):

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.io import write_json
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import Target, heldout_target, render_target, score_render
 from geneface_jax.evaluation.perceptual import Perceptual
-from geneface_jax.io import checkpoints, files
+from geneface_jax.io import checkpoints
 
 REGIONS = ("face hull", "head", "mouth", "frame")
 
@@ -44,7 +45,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     config = checkpoints.without_folders(checkpoints.read_meta(args.subject / "head", steps[-1])["config"])
     frames = {"held_out_frames": len(target.frames), "size": target.size, "protocol": "head"}
-    files.write_json(args.out, {**frames, "rate": round(rate, 2), "curve": rows, "config": config})
+    write_json(args.out, {**frames, "rate": round(rate, 2), "curve": rows, "config": config})
 
 
 def training_time(log: Path, steps: list[int]) -> tuple[dict[int, float], float]:

@@ -19,10 +19,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_tools.io import read_json, write_json
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import Target, heldout_target, render_target, score_render
 from geneface_jax.inference.renderer import SubjectRenderer  # noqa: F401  (imported before a long run, not after it)
-from geneface_jax.io import checkpoints, configs, files, lpips_weights
+from geneface_jax.io import checkpoints, configs, lpips_weights
 from geneface_jax.models.lpips import lpips
 from geneface_jax.training.loop import train
 
@@ -44,11 +45,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=SETTINGS, default=list(SETTINGS))
     args = parser.parse_args()
     target = heldout_target(Subject.load(args.subject))
-    figures = files.read_json(args.out) if args.out.is_file() else {"subject": args.subject.name, "settings": {}}
+    figures = read_json(args.out) if args.out.is_file() else {"subject": args.subject.name, "settings": {}}
     for name in args.only:
         with tempfile.TemporaryDirectory() as folder:
             figures["settings"][name] = trial(args.subject, Path(folder), SETTINGS[name], args.steps, target)
-        files.write_json(args.out, figures)
+        write_json(args.out, figures)
         print(name, figures["settings"][name], flush=True)
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_tools.avatar.clip import render_clip
+from data_tools.io import write_json
 from data_tools.prepare import prepare
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.head_frame import in_head_frame_of
@@ -29,7 +30,7 @@ from geneface_jax.data.model_audio import model_audio, silence
 from geneface_jax.data.network_space import Pair, corpus_pairs
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.io import checkpoints, files
+from geneface_jax.io import checkpoints
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training.losses_motion import sync_bce
 from geneface_jax.training.person_domain import PersonDomain
@@ -48,7 +49,7 @@ def main() -> None:
     table = {run.name: figures(run, unseen) for run in args.runs}
     for name, row in table.items():
         print(name, row)
-    files.write_json(args.json, table)
+    write_json(args.json, table)
 
 
 def unseen_sentences(folder: Path) -> Subject:

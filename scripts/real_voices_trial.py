@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.audio.load import load_audio
+from data_tools.io import read_json, write_json
 from data_tools.prepare import prepare
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.motion import evaluate_motion, find_expert, motion_report
@@ -27,7 +28,7 @@ from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.motion_controls import shape_motion
 from geneface_jax.inference.silence import loudness
-from geneface_jax.io import checkpoints, configs, files
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.loop import train
 
 SETTINGS = {"both": (True, True), "augmentation": (True, False), "fine-tuning": (False, True), "neither": (False, False)}
@@ -51,7 +52,7 @@ def main() -> None:
     videos = [p for p in sorted(args.dir.iterdir()) if p.suffix in SUFFIXES and (not args.clips or p.stem in args.clips)]
     if not videos:
         raise SystemExit(f"no videos {args.clips or ''} in {args.dir}")
-    report = files.read_json(args.json) if args.json.is_file() else {"clips": {}}
+    report = read_json(args.json) if args.json.is_file() else {"clips": {}}
     report["machine"] = {"processor": processor(), "cores": os.cpu_count()}
     report["config"] = {"name": "postnet:demo", "weights": "checkpoints/avatar", **described()}
     for video in videos:
@@ -62,7 +63,7 @@ def main() -> None:
         for setting in args.settings:
             rows[setting] = trial(folder, setting)
             print(video.stem, setting, {key: round(rows[setting][key], 3) for key in SHOWN}, flush=True)
-            files.write_json(args.json, to_json(report))
+            write_json(args.json, to_json(report))
     print(args.json)
 
 
@@ -81,9 +82,9 @@ def trial(folder: Path, setting: str) -> dict[str, Any]:
     if not checkpoints.steps(work / "postnet") or checkpoints.steps(work / "postnet")[-1] < config.train.steps:
         started = time.perf_counter()
         train(config, work / "postnet")
-        files.write_json(record, {"minutes": round((time.perf_counter() - started) / 60, 2)})
+        write_json(record, {"minutes": round((time.perf_counter() - started) / 60, 2)})
     figures = evaluate_motion(work, subject, subject.heldout, expert=find_expert(work))
-    minutes = files.read_json(record)["minutes"] if record.is_file() else None
+    minutes = read_json(record)["minutes"] if record.is_file() else None
     drawn = {f"drawn_{name}": drawn_correlation(work, subject, close) for name, close in DRAWN.items()}
     return {
         "seconds": subject.n_frames / subject.fps,

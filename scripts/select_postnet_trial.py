@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.io import read_json, write_json
 from data_tools.light import light_copy
 from geneface_jax.data.head_frame import in_head_frame_of
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.io import checkpoints, configs, files
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.loop import train
 from geneface_jax.training.select_postnet import select
 
@@ -58,7 +59,7 @@ def main() -> None:
     folders = {"corpus": "corpus_small", "syncnet": "syncnet", "audio2motion": "audio2motion", "subject": "subject/dataset"}
     sources = [f"data.{name}={args.work / folder}" for name, folder in folders.items()]
 
-    table = files.read_json(args.json) if args.json.is_file() else {}
+    table = read_json(args.json) if args.json.is_file() else {}
     for name in args.only:
         overrides, expected = RUNS[name]
         if name == "collapsed":
@@ -66,7 +67,7 @@ def main() -> None:
         train(configs.load("postnet:demo", [*sources, *overrides]), args.out / name)
         table[name] = {"overrides": overrides, **figures(args.out / name, args.work, expected)}
         print(name, {key: value for key, value in table[name].items() if key != "overrides"}, flush=True)
-        files.write_json(args.json, table)
+        write_json(args.json, table)
 
 
 def scrambled(dataset: Path, out: Path) -> Path:

@@ -23,10 +23,11 @@ import numpy as np
 from geneface_kernels import occupancy
 from PIL import Image
 
+from data_tools.io import write_json
 from geneface_jax.data.pixels import over
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import Target, heldout_target, score_render
-from geneface_jax.io import checkpoints, configs, files
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.enlarging import halved
 from geneface_jax.training.loop import train
 from geneface_jax.training.stages.head_sr import HeadSrStage, doubled, make
@@ -52,7 +53,7 @@ def main() -> None:
     before = checkpoints.load(head).state
     rows = compare(stage, state, before, target)
     figures = {"subject": args.subject.name, "steps": args.steps, "minutes": round(minutes, 2), "size": target.size, "rows": rows}
-    files.write_json(args.out, figures)
+    write_json(args.out, figures)
     for name, row in rows.items():
         print(f"{name:32s} {row}")
 

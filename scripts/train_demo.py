@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from data_tools.avatar.clip import render_clip
-from data_tools.avatar.corpus import make_corpus
+from data_tools.avatar.clip import make_corpus, render_clip
+from data_tools.io import read_json, write_folder, write_text
 from data_tools.light import light_copy
 from data_tools.prepare import prepare
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.fit import fit
-from geneface_jax.io import checkpoints, configs, files
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.model_card import STAGES
 from geneface_jax.training.loop import train
 
@@ -62,7 +62,7 @@ def main() -> None:
     person = {"size": SIZE, "consent": CONSENT, "corpus": small, "corpus_models": work}
     timed("demo person", lambda: fit(video / "video.mp4", subject, **person))
 
-    files.write_folder(shipped / "avatar" / "corpus", lambda folder: shutil.copytree(small, folder, dirs_exist_ok=True))
+    write_folder(shipped / "avatar" / "corpus", lambda folder: shutil.copytree(small, folder, dirs_exist_ok=True))
     for model in ("syncnet", "audio2motion"):
         checkpoints.release(work / model, shipped / "avatar" / model, half=HALF[model])
     for stage in STAGES:
@@ -77,7 +77,7 @@ def measure(subject: Path, shipped: Path, work: Path) -> None:
     """Writes the shipped card: the fit's, and how sentences the person never said in training compare with the truth."""
     sections = [section(title, compare(shipped, work / part, part, seconds)) for title, part, seconds in UNSEEN]
     card = (subject / "card.md").read_text(encoding="utf-8").replace(f"# {subject.name}:", "# The avatar's demo person:")
-    files.write_text(shipped / "card.md", card.replace("## Use and limits", "\n".join(sections) + "\n## Use and limits"))
+    write_text(shipped / "card.md", card.replace("## Use and limits", "\n".join(sections) + "\n## Use and limits"))
 
 
 def compare(shipped: Path, work: Path, part: str, seconds: float | None) -> dict:
@@ -88,7 +88,7 @@ def compare(shipped: Path, work: Path, part: str, seconds: float | None) -> dict
     command = ["evaluate", "--subject", str(shipped), "--against", str(truth), "--protocol", "audio"]
     if geneface([*command, "--out", str(work / "beside_truth.mp4"), "--json", str(figures)]):
         raise SystemExit(2)
-    return files.read_json(figures)
+    return read_json(figures)
 
 
 def section(title: str, found: dict) -> str:

@@ -48,7 +48,7 @@ def unoptimised_programs():
 def mediapipe() -> None:
     """Skips the test where MediaPipe can't start."""
     from data_tools.errors import InputError
-    from data_tools.segmentation.selfie import SelfieSegmenter
+    from data_tools.masks.segmenters import SelfieSegmenter
 
     try:
         with SelfieSegmenter():

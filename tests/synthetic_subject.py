@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 
 
 def write_subject(dataset: Path, *, frames: int = 22, size: int = 32, seed: int = 0) -> Path:

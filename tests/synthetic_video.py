@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from data_tools.video.ffmpeg import ffmpeg_executable
+from data_tools.ffmpeg import ffmpeg_executable
 
 
 def ffmpeg(*arguments: str | Path) -> None:

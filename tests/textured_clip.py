@@ -6,8 +6,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from data_tools.face.canonical import canonical_face
 from data_tools.face.pose import intrinsics, project
+from data_tools.landmarks68 import canonical_face
 
 SIZE = 256
 

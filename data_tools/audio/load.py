@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.errors import InputError
-from data_tools.video.ffmpeg import ffmpeg_executable, input_arguments
+from data_tools.ffmpeg import ffmpeg_executable, input_arguments
 
 SAMPLE_RATE = 16000
 """Hz; everything after decoding works at this rate."""

@@ -12,16 +12,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.audio.features import FPS
+from data_tools.audio.features import FPS, features_for_frames
 from data_tools.audio.load import save_wav
-from data_tools.avatar.camera import camera_matrices, head_to_camera, intrinsics, project
-from data_tools.avatar.render import Renderer
-from data_tools.avatar.speech import excerpt, recording
-from data_tools.avatar.truth import Performance, eye_openness, mouth_opening, perform
-from data_tools.avatar.whole_folder import whole_folder
+from data_tools.avatar.performance import Performance, eye_openness, mouth_opening, perform
+from data_tools.avatar.render import Renderer, camera_matrices, head_to_camera, intrinsics, project
+from data_tools.avatar.speech import excerpt, recording, sentence_clips, voices
 from data_tools.errors import InputError
-from data_tools.face.canonical import LANDMARKS_68
-from data_tools.video.ffmpeg import ffmpeg_executable, file_argument
+from data_tools.ffmpeg import ffmpeg_executable, file_argument
+from data_tools.io import whole_folder
+from data_tools.landmarks68 import LANDMARKS_68
 
 CRF, AUDIO_BITRATE = 12, "160k"
 """Nearly lossless: what is lost later is then the model's."""
@@ -148,3 +147,42 @@ def _encode(path: Path, pictures: Iterable[np.ndarray], wav: Path, size: int) ->
         if process.wait() != 0:
             messages.seek(0)
             raise RuntimeError(f"ffmpeg could not write {path.name}: {messages.read().decode('utf-8', 'replace').strip()}")
+
+
+# ----------------------------------------------------------------------------------------------------
+# The avatar corpus: true motion and audio features of many speakers, in the format of docs/file-formats.md.
+
+
+def make_corpus(out: str | os.PathLike, seed: int = 0, sentences: int | None = None) -> dict:
+    """Writes the corpus folder: one clip per sentence, two speakers wholly in "val"; nothing is rendered.
+
+    Args:
+      out: folder to make; it must not exist or be empty.
+      seed: of head movement, blinks and brows.
+      sentences: of each speaker, the first so many; all of them when None. PostNet needs variety, not volume.
+
+    Returns:
+      The content of `meta.json`.
+
+    Raises:
+      InputError: `out` exists and holds something.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty: remove it or name another folder.")
+    arrays: dict[str, np.ndarray] = {}
+    clips = []
+    for speaker, split in voices().items():
+        if split not in ("train", "val"):
+            continue
+        for clip in sentence_clips(speaker)[:sentences]:
+            mel, f0 = features_for_frames(clip.samples, clip.n_frames)
+            arrays[f"{clip.name}/audio_features"] = mel.astype(np.float16)
+            arrays[f"{clip.name}/f0"] = f0.astype(np.float16)
+            arrays[f"{clip.name}/motion"] = perform(clip, seed).motion.reshape(-1, 204).astype(np.float16)
+            clips.append({"name": clip.name, "speaker": speaker, "n_frames": clip.n_frames, "split": split})
+    meta = {"format": "geneface_jax.corpus", "format_version": 1, "face_model": "mediapipe", "audio_model": "mel_f0", "clips": clips}
+    with whole_folder(out) as temporary:
+        np.savez_compressed(temporary / "clips.npz", **arrays)
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
+    return meta

@@ -6,11 +6,50 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from data_tools.avatar import body, head_parts, openings
-from data_tools.avatar import topology as topo
-from data_tools.avatar.identity import rest_vertices
-from data_tools.avatar.meshes import Mesh, fan
-from data_tools.avatar.speakers import Speaker
+from data_tools.avatar.mesh import FACE_OVAL, INNER_LOWER_LIP, INNER_UPPER_LIP, LOWER_LIDS, UPPER_LIDS, Mesh, fan, skin_triangles
+from data_tools.avatar.parts import (
+    BALL_COLUMNS,
+    BALL_ROWS,
+    COLLAR_ROWS,
+    CURTAIN_COLUMNS,
+    CURTAIN_ROWS,
+    EAR_COLUMNS,
+    EAR_ROWS,
+    HAIR_COLUMNS,
+    HAIR_ROWS,
+    LONG_HAIR,
+    NECK_COLUMNS,
+    NECK_ROWS,
+    SKULL_ROWS,
+    TEETH_COLUMNS,
+    TEETH_ROWS,
+    TONGUE_COLUMNS,
+    TONGUE_ROWS,
+    TORSO_COLUMNS,
+    TORSO_ROWS,
+    ball_mesh,
+    ball_vertices,
+    collar_meshes,
+    collar_vertices,
+    curtain_mesh,
+    curtain_vertices,
+    ear_mesh,
+    ear_vertices,
+    hair_meshes,
+    hair_vertices,
+    lower_teeth,
+    neck_mesh,
+    neck_vertices,
+    skull_mesh,
+    skull_vertices,
+    teeth_mesh,
+    tongue_mesh,
+    tongue_vertices,
+    torso_mesh,
+    torso_vertices,
+    upper_teeth,
+)
+from data_tools.avatar.speakers import Speaker, rest_vertices
 from data_tools.avatar.texture import face_uv, tile_uv
 
 BEHIND, BODY, COLLAR, OPENING_BACK, OPENING, OPENING_FRONT, HAIR_BACK, HEAD, HAIR = range(9)
@@ -69,28 +108,28 @@ class Avatar:
     def __init__(self, speaker: Speaker):
         self.speaker = speaker
         self.rest = rest_vertices(speaker)
-        self._neck, self._neck_share = body.neck_vertices(speaker)
-        self._torso = np.concatenate([body.torso_vertices().reshape(-1, 3), body.collar_vertices().reshape(-1, 3)])
+        self._neck, self._neck_share = neck_vertices(speaker)
+        self._torso = np.concatenate([torso_vertices().reshape(-1, 3), collar_vertices().reshape(-1, 3)])
         # Rigid parts of the head hang on the face at rest.
-        self._rigid = [head_parts.hair_vertices(self.rest, speaker), head_parts.curtain_vertices(speaker)]
-        self._rigid += [head_parts.ear_vertices(speaker, side) for side in (-1.0, 1.0)]
-        self._rigid += [openings.upper_teeth(self.rest)]
+        self._rigid = [hair_vertices(self.rest, speaker), curtain_vertices(speaker)]
+        self._rigid += [ear_vertices(speaker, side) for side in (-1.0, 1.0)]
+        self._rigid += [upper_teeth(self.rest)]
         self._rigid = np.concatenate([part.reshape(-1, 3) for part in self._rigid])
-        self._skull_rest = head_parts.skull_vertices(self.rest)
+        self._skull_rest = skull_vertices(self.rest)
         self.figure = self._build()
 
     def _build(self) -> Figure:
         builder = _Builder()
-        builder.add(Mesh(topo.skin_triangles(), face_uv()[topo.skin_triangles()]), 468, "face", HEAD, True, gloss=0.10)
-        skull = np.concatenate([topo.FACE_OVAL, np.arange(468, 468 + (head_parts.SKULL_ROWS - 1) * 36)])
-        n_skull = (head_parts.SKULL_ROWS - 1) * 36
-        builder.add(head_parts.skull_mesh(), n_skull, "skull", HEAD, True, indices=skull)
-        hair = np.arange(builder.n_vertices, builder.n_vertices + head_parts.HAIR_ROWS * head_parts.HAIR_COLUMNS)
-        for mesh, layer in zip(head_parts.hair_meshes(self._rigid), (HAIR_BACK, HAIR), strict=True):
+        builder.add(Mesh(skin_triangles(), face_uv()[skin_triangles()]), 468, "face", HEAD, True, gloss=0.10)
+        skull = np.concatenate([FACE_OVAL, np.arange(468, 468 + (SKULL_ROWS - 1) * 36)])
+        n_skull = (SKULL_ROWS - 1) * 36
+        builder.add(skull_mesh(), n_skull, "skull", HEAD, True, indices=skull)
+        hair = np.arange(builder.n_vertices, builder.n_vertices + HAIR_ROWS * HAIR_COLUMNS)
+        for mesh, layer in zip(hair_meshes(self._rigid), (HAIR_BACK, HAIR), strict=True):
             builder.add(mesh, hair.size if layer == HAIR_BACK else 0, "hair", layer, True, gloss=0.07, indices=hair)
-        curtain_size = head_parts.CURTAIN_ROWS * head_parts.CURTAIN_COLUMNS
-        if self.speaker.hair_length > head_parts.LONG_HAIR:
-            curtain = head_parts.curtain_mesh()
+        curtain_size = CURTAIN_ROWS * CURTAIN_COLUMNS
+        if self.speaker.hair_length > LONG_HAIR:
+            curtain = curtain_mesh()
             both_sides = Mesh(
                 np.concatenate([curtain.triangles, curtain.triangles[:, ::-1]]),
                 np.concatenate([curtain.corner_uv, curtain.corner_uv[:, ::-1]]),
@@ -99,24 +138,24 @@ class Avatar:
         else:
             builder.add(Mesh(np.zeros((0, 3), np.int32), np.zeros((0, 3, 2), np.float32)), curtain_size, "curtain", BEHIND, True)
         for side in (-1.0, 1.0):
-            builder.add(head_parts.ear_mesh(side), head_parts.EAR_ROWS * head_parts.EAR_COLUMNS, "ear", HEAD, True, gloss=0.06)
-        n_teeth = openings.TEETH_ROWS * openings.TEETH_COLUMNS
-        builder.add(openings.teeth_mesh(), n_teeth, "upper_teeth", OPENING_FRONT, True, shade=0.82, gloss=0.1)
-        builder.add(openings.teeth_mesh(), n_teeth, "lower_teeth", OPENING, True, shade=0.68, gloss=0.1)
-        builder.add(openings.tongue_mesh(), openings.TONGUE_ROWS * openings.TONGUE_COLUMNS, "tongue", OPENING, True, shade=0.75, gloss=0.1)
-        ball_shade = np.broadcast_to(1.0, (openings.BALL_ROWS, openings.BALL_COLUMNS)).reshape(-1)
+            builder.add(ear_mesh(side), EAR_ROWS * EAR_COLUMNS, "ear", HEAD, True, gloss=0.06)
+        n_teeth = TEETH_ROWS * TEETH_COLUMNS
+        builder.add(teeth_mesh(), n_teeth, "upper_teeth", OPENING_FRONT, True, shade=0.82, gloss=0.1)
+        builder.add(teeth_mesh(), n_teeth, "lower_teeth", OPENING, True, shade=0.68, gloss=0.1)
+        builder.add(tongue_mesh(), TONGUE_ROWS * TONGUE_COLUMNS, "tongue", OPENING, True, shade=0.75, gloss=0.1)
+        ball_shade = np.broadcast_to(1.0, (BALL_ROWS, BALL_COLUMNS)).reshape(-1)
         for _ in (0, 1):
-            builder.add(openings.ball_mesh(), ball_shade.size, "eye", OPENING, True, shade=ball_shade, gloss=0.1)
+            builder.add(ball_mesh(), ball_shade.size, "eye", OPENING, True, shade=ball_shade, gloss=0.1)
         # Backs of the openings share the face's vertices.
         face = np.arange(468)
-        mouth = (*topo.INNER_UPPER_LIP, *topo.INNER_LOWER_LIP[::-1][1:-1])
+        mouth = (*INNER_UPPER_LIP, *INNER_LOWER_LIP[::-1][1:-1])
         builder.add(_ring_fan(mouth[::-1]), 0, "mouth", OPENING_BACK, True, indices=face)
-        for upper, lower in zip(topo.UPPER_LIDS, topo.LOWER_LIDS, strict=True):
+        for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True):
             builder.add(_ring_fan((*upper, *lower[::-1][1:-1])[::-1]), 0, "sclera", OPENING_BACK, True, indices=face)
-        builder.add(body.neck_mesh(), body.NECK_ROWS * body.NECK_COLUMNS, "neck", BODY, False)
-        builder.add(body.torso_mesh(), body.TORSO_ROWS * body.TORSO_COLUMNS, "cloth", BODY, False)
-        collar = np.arange(builder.n_vertices, builder.n_vertices + body.COLLAR_ROWS * body.TORSO_COLUMNS)
-        for mesh, layer in zip(body.collar_meshes(), (BEHIND, COLLAR), strict=True):
+        builder.add(neck_mesh(), NECK_ROWS * NECK_COLUMNS, "neck", BODY, False)
+        builder.add(torso_mesh(), TORSO_ROWS * TORSO_COLUMNS, "cloth", BODY, False)
+        collar = np.arange(builder.n_vertices, builder.n_vertices + COLLAR_ROWS * TORSO_COLUMNS)
+        for mesh, layer in zip(collar_meshes(), (BEHIND, COLLAR), strict=True):
             builder.add(mesh, collar.size if layer == BEHIND else 0, "collar", layer, False, indices=collar)
         return builder.figure()
 
@@ -142,11 +181,11 @@ class Avatar:
           body_at: [3] translation of the body frame to the camera, cm.
         """
         # The skin under the chin follows the jaw less and less towards the neck.
-        fading = (1.0 - np.linspace(0.0, 1.0, head_parts.SKULL_ROWS)[1:, None, None]) ** 2
-        skull = self._skull_rest + fading * (face - self.rest)[list(topo.FACE_OVAL)]
-        head = [face, skull.reshape(-1, 3), self._rigid, openings.lower_teeth(self.rest, jaw).reshape(-1, 3)]
-        head += [openings.tongue_vertices(self.rest, jaw, tongue).reshape(-1, 3)]
-        head += [openings.ball_vertices(self.rest, eye, gaze).reshape(-1, 3) for eye in (0, 1)]
+        fading = (1.0 - np.linspace(0.0, 1.0, SKULL_ROWS)[1:, None, None]) ** 2
+        skull = self._skull_rest + fading * (face - self.rest)[list(FACE_OVAL)]
+        head = [face, skull.reshape(-1, 3), self._rigid, lower_teeth(self.rest, jaw).reshape(-1, 3)]
+        head += [tongue_vertices(self.rest, jaw, tongue).reshape(-1, 3)]
+        head += [ball_vertices(self.rest, eye, gaze).reshape(-1, 3) for eye in (0, 1)]
         head_camera = np.concatenate(head) @ rotation.T + translation
         neck_still = self._neck + body_at
         neck_turned = self._neck @ rotation.T + translation

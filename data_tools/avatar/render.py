@@ -1,4 +1,8 @@
-"""Rendering a performance: light, texture, background, and the true head mask of every frame."""
+"""Head pose and camera of the avatar: where the head is in front of a fixed camera, and the truth in the file format's convention.
+
+Camera axes are OpenGL's (x right, y up, looking along -z), in cm. A head point p in the canonical head frame is seen at
+x = R (p - PIVOT) + PIVOT + sway + OFFSET; the file format's camera-to-world matrix is the inverse of that, in metres.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,201 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from data_tools.avatar.camera import OFFSET, head_to_camera, project
-from data_tools.avatar.meshes import vertex_normals
+from data_tools.avatar.mesh import vertex_normals
 from data_tools.avatar.model import Avatar
-from data_tools.avatar.raster import SAMPLES, interpolate, triangle_buffer, visible_order
-from data_tools.avatar.room import make_background
+from data_tools.avatar.performance import Behaviour, Performance
 from data_tools.avatar.speakers import Speaker
+from data_tools.avatar.speech import PARAMETERS
 from data_tools.avatar.texture import make_atlas
-from data_tools.avatar.truth import Performance
-from data_tools.avatar.visemes import PARAMETERS
+
+FOCAL = 1015.0 / 112.0 / 2.0
+"""Focal length in picture widths: 1015 px for the 224 px pictures of the 3D face models that GeneFace uses."""
+
+PIVOT = np.array([0.0, -7.5, -5.5])
+"""The head turns about the top of the neck."""
+
+OFFSET = np.array([0.0, 1.2, -182.0])
+"""Head and hair are 56 % of the picture's height at this distance."""
+
+
+def intrinsics(size: int) -> dict[str, float]:
+    """fx, fy, cx, cy in pixels of a picture of `size` x `size`."""
+    return {"fx": FOCAL * size, "fy": FOCAL * size, "cx": size / 2.0, "cy": size / 2.0}
+
+
+def head_rotations(angles: np.ndarray) -> np.ndarray:
+    """[T, 3] (yaw, pitch, roll) radians -> [T, 3, 3]: yaw > 0 turns the face to the image's right, pitch > 0 down."""
+    (sy, sp, sr), (cy, cp, cr) = np.sin(angles).T, np.cos(angles).T
+    zero, one = np.zeros_like(sy), np.ones_like(sy)
+
+    def stack(*rows: list) -> np.ndarray:
+        return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+    yaw = stack([cy, zero, sy], [zero, one, zero], [-sy, zero, cy])
+    pitch = stack([one, zero, zero], [zero, cp, -sp], [zero, sp, cp])
+    roll = stack([cr, -sr, zero], [sr, cr, zero], [zero, zero, one])
+    return yaw @ pitch @ roll
+
+
+def head_to_camera(behaviour: Behaviour) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations [T, 3, 3] and translations [T, 3] cm of the head."""
+    rotations = head_rotations(behaviour.angles)
+    return rotations, PIVOT - rotations @ PIVOT + behaviour.sway + OFFSET
+
+
+def camera_matrices(behaviour: Behaviour) -> np.ndarray:
+    """[T, 4, 4] float32 camera to world (= canonical head frame), metres, as docs/file-formats.md defines."""
+    rotations, translations = head_to_camera(behaviour)
+    matrices = np.zeros((len(rotations), 4, 4))
+    inverse = rotations.transpose(0, 2, 1)
+    matrices[:, :3, :3] = inverse
+    matrices[:, :3, 3] = -np.einsum("tij,tj->ti", inverse, translations) / 100.0
+    matrices[:, 3, 3] = 1.0
+    return matrices.astype(np.float32)
+
+
+def project(points: np.ndarray, size: int) -> np.ndarray:
+    """Camera-frame points [..., 3] cm -> pixels [..., 2] (x right, y down; the first pixel's centre is at 0.5)."""
+    depth = -points[..., 2]
+    x = FOCAL * size * points[..., 0] / depth + size / 2.0
+    y = size / 2.0 - FOCAL * size * points[..., 1] / depth
+    return np.stack([x, y], axis=-1)
+
+
+# ----------------------------------------------------------------------------------------------------
+# A small triangle renderer: painter's order for what is seen, then texture and light per sub-pixel, then averaging.
+#
+# Triangles are drawn by OpenCV into a picture of triangle numbers, far ones first, at `SAMPLES` x `SAMPLES` sub-pixels. Every covered
+# sub-pixel then takes texture coordinates and light from its triangle's three corners, linearly in the picture (the lens is long, so
+# perspective inside a triangle does not matter). NumPy and OpenCV alone: no z-buffer loop in Python.
+
+SAMPLES = 2
+_SHIFT = 4
+"""Fractional bits of OpenCV's polygon corners."""
+
+_SLIVER = 0.05
+"""Sub-pixels squared; triangles below it cover nothing."""
+
+
+def triangle_buffer(points: np.ndarray, triangles: np.ndarray, order: np.ndarray, size: int) -> np.ndarray:
+    """[size * SAMPLES] squared int32: index of the triangle seen in each sub-pixel, -1 for none.
+
+    Args:
+      points: [V, 2] pixels in a picture of `size`.
+      triangles: [M, 3].
+      order: triangle indices in drawing order, far to near, without those that face away.
+      size: pixels of the picture's side.
+    """
+    buffer = np.full((size * SAMPLES, size * SAMPLES), -1, np.int32)
+    # OpenCV's integer coordinates are pixel centres, ours are pixel edges.
+    corners = np.round((points * SAMPLES - 0.5) * (1 << _SHIFT)).astype(np.int32)[triangles[order]]
+    draw = cv2.fillConvexPoly
+    for index, corner in zip(order.tolist(), corners, strict=True):
+        draw(buffer, corner, index, cv2.LINE_8, _SHIFT)
+    return buffer
+
+
+def visible_order(points: np.ndarray, depth: np.ndarray, triangles: np.ndarray, layer: np.ndarray) -> np.ndarray:
+    """Indices of the triangles that face the camera, by layer, then from far to near.
+
+    Args:
+      points: [V, 2] pixels, y down.
+      depth: [V] distance from the camera.
+      triangles: [M, 3], counter-clockwise from outside.
+      layer: [M] integers; a higher layer hides a lower one whatever the depth.
+    """
+    a, b, c = (points[triangles[:, i]] for i in range(3))
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    facing = np.flatnonzero(area < -_SLIVER)
+    mean_depth = depth[triangles[facing]].mean(axis=1)
+    return facing[np.lexsort((-mean_depth, layer[facing]))]
+
+
+def interpolate(buffer: np.ndarray, points: np.ndarray, triangles: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Attributes at the covered sub-pixels.
+
+    Args:
+      buffer: from `triangle_buffer`.
+      points: [V, 2] pixels.
+      triangles: [M, 3].
+      corners: [M, 3, C] attributes at the triangles' corners.
+
+    Returns:
+      [N] flat indices of the covered sub-pixels, and [C, N] float32 attributes, kept within the range of the triangle's corners.
+    """
+    covered = np.flatnonzero(buffer.ravel() >= 0)
+    seen = np.take(buffer.ravel(), covered)
+    plane = _planes(points[triangles] * SAMPLES, corners)
+    row, column = np.divmod(covered.astype(np.int32), np.int32(buffer.shape[1]))
+    x, y = column.astype(np.float32) + np.float32(0.5), row.astype(np.float32) + np.float32(0.5)
+    values = np.empty((corners.shape[2], len(covered)), np.float32)
+    for channel in range(corners.shape[2]):
+        slope_x, slope_y, offset = (np.take(plane[channel, i], seen) for i in range(3))
+        slope_x *= x
+        slope_y *= y
+        offset += slope_x
+        offset += slope_y
+        values[channel] = offset
+    return covered, values
+
+
+def _planes(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """[C, 3, M] float32 coefficients (x, y, 1) of each attribute over each triangle: points [M, 3, 2], corners [M, 3, C]."""
+    edge1, edge2 = points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]
+    area = edge1[:, 0] * edge2[:, 1] - edge1[:, 1] * edge2[:, 0]
+    # A sliver seen edge-on has a steep plane that its drawn border would leave; flatten it to its mean.
+    steep = np.abs(area) < 2.0
+    area = np.where(steep, 1.0, area)
+    delta1, delta2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    slope_x = (delta1 * edge2[:, 1:2] - delta2 * edge1[:, 1:2]) / area[:, None]
+    slope_y = (delta2 * edge1[:, 0:1] - delta1 * edge2[:, 0:1]) / area[:, None]
+    slope_x[steep], slope_y[steep] = 0.0, 0.0
+    centre = points.mean(axis=1)
+    offset = corners.mean(axis=1) - slope_x * centre[:, :1] - slope_y * centre[:, 1:]
+    return np.ascontiguousarray(np.stack([slope_x, slope_y, offset]).transpose(2, 0, 1), np.float32)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The room behind a speaker, out of focus.
+
+_BLUR = 1.0 / 70.0
+"""Standard deviation of the lens blur in picture widths: the wall is far behind the face."""
+
+
+def make_background(speaker: Speaker, size: int) -> np.ndarray:
+    """[size, size, 3] uint8: a wall lit from a window, with a shelf of books, blurred, darker towards the corners."""
+    generator = np.random.default_rng([speaker.seed, 4])
+    y, x = np.mgrid[:size, :size].astype(np.float32) / size
+    wall = np.array(speaker.wall, np.float32)
+    image = wall * (1.0 - 0.20 * x - 0.10 * y)[..., None]
+
+    def box(x0: float, y0: float, x1: float, y1: float, colour: np.ndarray) -> None:
+        image[int(y0 * size) : int(y1 * size), int(x0 * size) : int(x1 * size)] = colour
+
+    frame = 0.5 * wall + 0.5 * np.array([214, 208, 200])
+    box(0.02, 0.04, 0.25, 0.47, frame)
+    box(0.04, 0.06, 0.23, 0.45, np.array([214, 224, 230]))
+    box(0.128, 0.04, 0.142, 0.47, frame)
+    box(0.02, 0.245, 0.25, 0.262, frame)
+    box(0.0, 0.47, 0.27, 0.49, 0.85 * frame)
+    box(0.74, 0.335, 1.0, 0.36, np.array([92, 72, 54]))
+    box(0.74, 0.36, 1.0, 0.40, image[int(0.38 * size), int(0.9 * size)] * 0.82)
+    left = 0.765
+    while left < 0.99:
+        width, height = generator.uniform(0.016, 0.034), generator.uniform(0.11, 0.17)
+        # Faded covers: most of the way to a warm grey.
+        box(left, 0.335 - height, left + width, 0.335, 0.3 * generator.uniform(40, 190, 3) + 0.7 * np.array([104, 94, 82]))
+        left += width + 0.003
+    image = cv2.GaussianBlur(image, (0, 0), _BLUR * size, borderType=cv2.BORDER_REPLICATE)
+    glow = np.exp(-(((x - 0.13) / 0.30) ** 2) - ((y - 0.27) / 0.38) ** 2)
+    corners = 1.0 - 0.34 * np.clip(np.hypot(x - 0.42, 0.85 * (y - 0.42)) - 0.18, 0.0, None)
+    image = image * corners[..., None] + 14.0 * glow[..., None] * np.array([1.0, 0.98, 0.92], np.float32)
+    image += generator.normal(0.0, 1.2, (size, size, 1))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Rendering a performance: light, texture, background, and the true head mask of every frame.
 
 AMBIENT, KEY, FILL, RIM = 0.40, 0.60, 0.14, 0.16
 KEY_DIRECTION = np.array([-0.42, 0.52, 0.74])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,3 +102,151 @@ def excerpt(clip: SpeechClip, start: float, end: float) -> SpeechClip:
     inside = (p for p in clip.phonemes if p.end > offset and p.start < last / FPS)
     phonemes = tuple(Phoneme(p.start - offset, p.end - offset, p.ipa) for p in inside)
     return SpeechClip(clip.name, clip.speaker, samples, phonemes, clip.text)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Speech to mouth: phonemes with times -> mouth parameters per video frame, with co-articulation.
+#
+# Each phoneme pulls every parameter towards a target with a strength that fades with the distance in time (dominance functions; Cohen and
+# Massaro, "Modeling coarticulation in synthetic visual speech", 1993): value(t) = sum_p D_p(t) target_p / sum_p D_p(t) with
+# D_p(t) = strength_p exp(-|t - p| / FADE), |t - p| the distance to the middle half of the phoneme. A weak phoneme (k, h) takes the shape
+# of its neighbours, a strong one (the rounding of w) imposes its own. Two gestures must happen whatever the neighbours want, lips shut for
+# p, b, m and lower lip to the teeth for f, v; they are pulses that override the blend.
+
+PARAMETERS = ("jaw", "wide", "protrude", "upper", "lower", "tongue", "close", "tuck")
+"""jaw: 0 shut to 1 wide open. wide: -1 narrow to 1 spread. protrude, upper (raised), lower (pulled down), tongue (tip raised): 0 to 1.
+close: 1 = lips pressed together. tuck: 1 = lower lip against the upper teeth."""
+
+FADE = 0.05
+"""Seconds in which a phoneme's pull falls to 1/e."""
+
+PULSE_RAMP = 0.045
+"""Seconds a closing gesture takes on either side of its plateau."""
+
+PULSE_PLATEAU = 0.044
+"""Shortest plateau in seconds: longer than a video frame, so that at least one frame shows the lips shut."""
+
+REST_GAP = 0.06
+"""Seconds between two phonemes from which on the mouth starts to rest."""
+
+LOUDNESS_RANGE = (0.72, 1.15)
+"""Factor on jaw opening from the quiet to the loud end of a recording."""
+
+
+@dataclass(frozen=True)
+class Viseme:
+    """Targets of one class of sounds, and how strongly it imposes its mouth opening and its lip shape."""
+
+    jaw: float
+    wide: float = 0.0
+    protrude: float = 0.0
+    upper: float = 0.0
+    lower: float = 0.0
+    tongue: float = 0.0
+    pulse: str = ""
+    open_strength: float = 1.0
+    lip_strength: float = 1.0
+
+
+REST = Viseme(jaw=0.0, open_strength=1.2, lip_strength=0.8)
+
+_CLASSES = {
+    "pbm": Viseme(jaw=0.06, pulse="close", open_strength=0.9, lip_strength=0.2),
+    "fv": Viseme(jaw=0.12, upper=0.35, pulse="tuck", open_strength=1.0, lip_strength=0.5),
+    "β": Viseme(jaw=0.08, lower=0.05, open_strength=1.0, lip_strength=0.5),
+    "θð": Viseme(jaw=0.22, wide=0.1, lower=0.3, tongue=1.0, open_strength=0.7, lip_strength=0.4),
+    "tdnlɾɲʎ": Viseme(jaw=0.2, wide=0.1, upper=0.1, lower=0.25, tongue=0.75, open_strength=0.6, lip_strength=0.25),
+    "szcɕ": Viseme(jaw=0.1, wide=0.35, upper=0.3, lower=0.45, tongue=0.3, open_strength=1.0, lip_strength=0.6),
+    "ʃʒʐʂ": Viseme(jaw=0.14, wide=-0.45, protrude=0.65, upper=0.4, lower=0.5, open_strength=1.0, lip_strength=1.3),
+    "kɡgŋxχqhçʔɣʁ": Viseme(jaw=0.26, lower=0.1, open_strength=0.35, lip_strength=0.1),
+    "ɹr": Viseme(jaw=0.2, wide=-0.4, protrude=0.45, lower=0.2, open_strength=0.7, lip_strength=0.8),
+    "wʍɥ": Viseme(jaw=0.1, wide=-0.95, protrude=0.95, open_strength=1.0, lip_strength=1.8),
+    "jʝ": Viseme(jaw=0.16, wide=0.45, upper=0.1, lower=0.25, open_strength=0.7, lip_strength=0.6),
+    "i": Viseme(jaw=0.2, wide=0.8, upper=0.2, lower=0.35),
+    "ɪeᵻ": Viseme(jaw=0.34, wide=0.5, upper=0.15, lower=0.25),
+    "ɛæ": Viseme(jaw=0.62, wide=0.45, upper=0.2, lower=0.2),
+    "aɑʌɐ": Viseme(jaw=0.78, wide=0.05, upper=0.15, lower=0.1, open_strength=1.2),
+    "ə": Viseme(jaw=0.36, open_strength=0.7, lip_strength=0.4),
+    "ɜɚ": Viseme(jaw=0.36, wide=-0.25, protrude=0.25, lip_strength=0.7),
+    "ɔɒ": Viseme(jaw=0.62, wide=-0.5, protrude=0.45, lip_strength=1.2),
+    "o": Viseme(jaw=0.42, wide=-0.75, protrude=0.7, lip_strength=1.3),
+    "uʊʉ": Viseme(jaw=0.22, wide=-0.9, protrude=0.9, lip_strength=1.4),
+    "yʏøœ": Viseme(jaw=0.24, wide=-0.8, protrude=0.85, lip_strength=1.4),
+}
+VISEMES = {symbol: viseme for symbols, viseme in _CLASSES.items() for symbol in symbols}
+"""IPA letter -> viseme. Diphthongs and affricates are read letter by letter; marks (stress, length, tone, aspiration) have no entry."""
+
+_BLENDED = ("jaw", "wide", "protrude", "upper", "lower", "tongue")
+_OPENING = np.array([name in ("jaw", "tongue") for name in _BLENDED])
+
+
+def segments(phonemes: Sequence[Phoneme], duration: float) -> list[tuple[float, float, Viseme]]:
+    """(start, end, viseme) in seconds, rests filled in before, between and after the sounds; a sound of k letters is split into k parts."""
+    result: list[tuple[float, float, Viseme]] = []
+    position = -1.0
+    for phoneme in phonemes:
+        letters = [VISEMES[symbol] for symbol in phoneme.ipa if symbol in VISEMES]
+        if not letters:
+            continue
+        if phoneme.start - position >= REST_GAP:
+            result.append((position, phoneme.start, REST))
+        edges = np.linspace(phoneme.start, phoneme.end, len(letters) + 1)
+        result += [(float(a), float(b), viseme) for a, b, viseme in zip(edges[:-1], edges[1:], letters, strict=True)]
+        position = phoneme.end
+    result.append((position, max(duration, position) + 1.0, REST))
+    return result
+
+
+def frame_times(n_frames: int) -> np.ndarray:
+    """[T] seconds: the middle of each video frame's interval, which is also the middle of its two audio frames."""
+    return (np.arange(n_frames) + 0.5) / FPS
+
+
+def mouth_parameters(phonemes: Sequence[Phoneme], samples: np.ndarray, n_frames: int, expressiveness: float = 1.0) -> np.ndarray:
+    """Mouth parameters of a clip.
+
+    Args:
+      phonemes: sounds with times in seconds from the clip's start.
+      samples: [n] the clip's sound at 16 kHz; louder speech opens the jaw a little more.
+      n_frames: T.
+      expressiveness: speaker's factor on all opening and shaping, about 0.8 to 1.2.
+
+    Returns:
+      [T, 8] float32 in the order of `PARAMETERS`.
+    """
+    times = frame_times(n_frames)
+    spans = segments(phonemes, n_frames / FPS)
+    start, end = (np.array([span[i] for span in spans]) for i in (0, 1))
+    target = np.array([[getattr(span[2], name) for name in _BLENDED] for span in spans])
+    strength = np.array([np.where(_OPENING, span[2].open_strength, span[2].lip_strength) for span in spans])
+    inner = 0.25 * (end - start)
+    distance = np.maximum(np.maximum(start + inner - times[:, None], times[:, None] - (end - inner)), 0.0)  # [T, P]
+    fade = np.exp(-np.minimum(distance / FADE, 60.0))
+    blended = expressiveness * (fade @ (strength * target)) / (fade @ strength)
+    blended[:, 0] *= _loudness_factor(samples, n_frames)
+    pulses = np.stack([_pulse(times, spans, name) for name in ("close", "tuck")], axis=1)
+    low = np.where([name == "wide" for name in _BLENDED], -1.0, 0.0)
+    return np.concatenate([np.clip(blended, low, 1.0), pulses], axis=1).astype(np.float32)
+
+
+def _pulse(times: np.ndarray, spans: list[tuple[float, float, Viseme]], name: str) -> np.ndarray:
+    """[T] 0..1: trapezoids with smooth flanks around every span whose viseme asks for the gesture."""
+    value = np.zeros(len(times))
+    for start, end, viseme in spans:
+        if viseme.pulse == name:
+            half = max(end - start, PULSE_PLATEAU) / 2.0
+            outside = np.maximum(np.abs(times - (start + end) / 2.0) - half, 0.0)
+            ramp = np.clip(1.0 - outside / PULSE_RAMP, 0.0, 1.0)
+            value = np.maximum(value, ramp * ramp * (3.0 - 2.0 * ramp))
+    return value
+
+
+def _loudness_factor(samples: np.ndarray, n_frames: int) -> np.ndarray:
+    """[T] factor on the jaw: the frame's level between the recording's quiet and loud speech, smoothed over 5 frames."""
+    hop = SAMPLE_RATE // FPS
+    padded = np.pad(np.asarray(samples, np.float64)[: n_frames * hop], (0, max(n_frames * hop - len(samples), 0)))
+    level = 20.0 * np.log10(np.sqrt(np.mean(padded.reshape(n_frames, hop) ** 2, axis=1)) + 1e-5)
+    loud = np.percentile(level, 95)
+    relative = np.clip((level - (loud - 25.0)) / 25.0, 0.0, 1.0)
+    smooth = np.convolve(np.pad(relative, 2, mode="edge"), np.array([1, 2, 3, 2, 1]) / 9.0, mode="valid")
+    return LOUDNESS_RANGE[0] + (LOUDNESS_RANGE[1] - LOUDNESS_RANGE[0]) * smooth

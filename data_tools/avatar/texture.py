@@ -1,17 +1,326 @@
-"""The texture atlas of a speaker: one picture with a tile per material, painted once by rule."""
+"""Brushes that the tiles of the texture atlas share: smooth noise, soft spots and soft lines (pixels, float32)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 
-from data_tools.avatar.head_parts import parting
-from data_tools.avatar.paint import mottle, noise, smoothstep
-from data_tools.avatar.paint_face import paint_face
-from data_tools.avatar.paint_hair import paint_curtain, paint_hair
-from data_tools.avatar.paint_skin import paint_ear, paint_neck, paint_skull
+from data_tools.avatar.mesh import (
+    BROWS,
+    FACE_OVAL,
+    INNER_LOWER_LIP,
+    INNER_UPPER_LIP,
+    LOWER_LIDS,
+    OUTER_LOWER_LIP,
+    OUTER_UPPER_LIP,
+    UPPER_CREASES,
+    UPPER_LIDS,
+)
+from data_tools.avatar.parts import parting
 from data_tools.avatar.speakers import Speaker
-from data_tools.face.canonical import canonical_face
+from data_tools.landmarks68 import canonical_face
+
+
+def noise(shape: tuple[int, int], sigma: float, generator: np.random.Generator) -> np.ndarray:
+    """[H, W] smooth noise with standard deviation 1 and features of about `sigma` pixels."""
+    value = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), sigma)
+    return value / value.std()
+
+
+def mottle(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+    """[H, W, 3] factor around 1: skin is a little uneven, redder in some places."""
+    coarse, middle, fine = (noise(shape, sigma, generator) for sigma in (24.0, 6.0, 1.4))
+    value = 1.0 + 0.012 * coarse + 0.010 * middle + 0.014 * fine
+    red = 0.012 * noise(shape, 18.0, generator)
+    return np.stack([value + red, value - 0.5 * red, value - 0.5 * red], axis=-1)
+
+
+def around(shape: tuple[int, int], painter: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
+    """A tile whose last column continues in its first: the middle of `painter`'s picture cross-faded with itself shifted half way."""
+    height, width = shape
+    picture = painter(shape)
+    shifted = np.roll(picture, width // 2, axis=1)
+    weight = 0.5 - 0.5 * np.cos(2.0 * np.pi * (np.arange(width) + 0.5) / width)
+    weight = weight.reshape(1, width, *[1] * (picture.ndim - 2))
+    return picture * weight + shifted * (1.0 - weight)
+
+
+def blob(shape: tuple[int, int], centre: np.ndarray, radius: tuple[float, float]) -> np.ndarray:
+    """[H, W, 1] Gaussian spot, 1 at its `centre` (x, y)."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    return np.exp(-(((x - centre[0]) / radius[0]) ** 2) - ((y - centre[1]) / radius[1]) ** 2)[..., None]
+
+
+def stroke(shape: tuple[int, int], points: np.ndarray, thickness: int, blur: float, closed: bool = False) -> np.ndarray:
+    """[H, W, 1] line through `points` [N, 2], blurred by `blur` pixels."""
+    canvas = np.zeros(shape, np.float32)
+    cv2.polylines(canvas, [np.round(points * 16).astype(np.int32)], closed, 1.0, thickness, cv2.LINE_AA, shift=4)
+    return cv2.GaussianBlur(canvas, (0, 0), blur)[..., None]
+
+
+def smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between; `low` > `high` falls instead."""
+    t = np.clip((value - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Skin tiles other than the face: neck, ears and the skull, with the shadows that rest on them.
+
+
+def _uv(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return (x + 0.5) / shape[1], (y + 0.5) / shape[0]
+
+
+def paint_skull(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """[H, W, 3] sRGB: skin behind the face's boundary, darker where hair, ears and jaw keep the light off."""
+    u, _ = _uv(shape)
+    # It goes on as the face's tile ends (`paint_face`): in the hair's shadow above, in the jaw's below.
+    shade = 0.16 + 0.18 * smoothstep(np.abs((u + 0.5) % 1.0 - 0.5), 0.32, 0.24)
+    return skin * around(shape, lambda s: mottle(s, generator)) * (1.0 - shade[..., None] * np.array([0.85, 1.0, 1.05]))
+
+
+def paint_neck(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """[H, W, 3] sRGB: u around the neck from the back, v down; the head's soft shadow under the chin, the tendons, the collar's shade."""
+    u, v = _uv(shape)
+    side = (u - 0.5) * 2.0 * np.pi  # 0 at the front, > 0 on the image's right
+    # The shadow's lower edge hangs lowest under the chin, on the side away from the key light.
+    edge = 0.70 + 0.10 * np.exp(-(((side - 0.25) / 0.75) ** 2))
+    shadow = 0.42 * smoothstep(v, edge + 0.16, edge - 0.12)
+    tendons = sum(np.exp(-(((side - s * (0.95 - 0.75 * v)) / 0.16) ** 2)) for s in (-1.0, 1.0)) * smoothstep(v, 0.5, 0.9)
+    notch = np.exp(-((side / 0.16) ** 2) - ((v - 1.0) / 0.09) ** 2)
+    factor = (1.0 - shadow) * (1.0 + 0.045 * tendons) * (1.0 - 0.10 * notch) * (1.0 - 0.30 * smoothstep(v, 0.90, 1.0))
+    warm = np.stack([np.ones(shape), 1.0 - 0.10 * shadow, 1.0 - 0.14 * shadow], axis=-1)
+    return skin * around(shape, lambda s: mottle(s, generator)) * factor[..., None] * warm
+
+
+def paint_ear(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """[H, W, 3] sRGB: u turns from the front of the ear below its lobe, v runs from the hollow over the rim to the head."""
+    u, v = _uv(shape)
+    angle = (2.0 * np.pi * u + np.pi) % (2.0 * np.pi)
+    lobe = np.exp(-(((angle - 1.5 * np.pi) / 0.55) ** 2))
+    front = np.exp(-(((angle - np.pi) / 0.6) ** 2))
+    hollow = 0.60 * smoothstep(v, 0.36, 0.12) * (1.0 - 0.5 * lobe)
+    groove = 0.36 * np.exp(-(((v - 0.56) / 0.07) ** 2)) * (1.0 - lobe) * (1.0 - front)
+    behind = 0.28 * smoothstep(v, 0.84, 1.0)
+    ridge = 0.07 * np.exp(-(((v - 0.40) / 0.06) ** 2)) + 0.08 * np.exp(-(((v - 0.72) / 0.07) ** 2))
+    factor = (1.0 - hollow) * (1.0 - groove) * (1.0 - behind) * (1.0 + ridge)
+    # Thin skin: the darker, the redder.
+    dark = 1.0 - factor
+    tint = np.stack([1.03 + 0.08 * dark, 0.95 - 0.14 * dark, 0.94 - 0.16 * dark], axis=-1)
+    return skin * around(shape, lambda s: mottle(s, generator)) * factor[..., None] * tint
+
+
+# ----------------------------------------------------------------------------------------------------
+# The face's tile: skin, shadows that rest on it, brows, lids and lips, placed by the mesh's vertices.
+
+
+def paint_face(shape: tuple[int, int], points: np.ndarray, speaker: Speaker, generator: np.random.Generator) -> np.ndarray:
+    """[H, W, 3] sRGB of the face's tile.
+
+    The tile shows the face upside down: what is higher on the face has a larger y.
+
+    Args:
+      shape: of the tile.
+      points: [468, 2] the mesh's vertices in pixels of the tile.
+      speaker: colours and brows.
+      generator: of everything that is uneven.
+    """
+    skin = np.array(speaker.skin, np.float32)
+    image = skin * mottle(shape, generator)
+    for vertex in (50, 280):  # cheeks
+        image *= 1.0 + blob(shape, points[vertex], (85, 75)) * np.array([0.03, -0.06, -0.05])
+    image *= 1.0 + blob(shape, points[4], (55, 45)) * np.array([0.02, -0.05, -0.05])
+    _freckles(image, points, speaker, generator)
+    for eye in (0, 1):
+        _paint_eye_surround(image, points, eye)
+        _paint_brow(image, points, eye, speaker, generator)
+    _paint_shadows(image, points)
+    for crease in ((98, 206, 216, 212), (327, 426, 436, 432)):  # from the nostril down beside the mouth
+        image *= 1.0 - 0.13 * stroke(shape, points[list(crease)], 6, 7.0)
+    for nostril in (79, 309):  # a vertex under each wing of the nose
+        image *= 1.0 - 0.55 * blob(shape, points[nostril], (12, 7))
+    image *= 1.0 - 0.22 * blob(shape, 0.5 * points[17] + 0.5 * points[18], (52, 15))
+    _paint_lips(image, points, speaker, generator)
+    return image
+
+
+def _paint_shadows(image: np.ndarray, points: np.ndarray) -> None:
+    """Where little of the room's light arrives: under the hair, beside and below the nose, along the jaw; and where much does."""
+    shape = image.shape[:2]
+    warm = np.array([0.85, 1.0, 1.05])
+    oval = points[list(FACE_OVAL)]
+    hair = np.concatenate([oval[-9:], oval[:10]])
+    image *= 1.0 - 0.34 * np.minimum(1.6 * stroke(shape, hair, 46, 20.0), 1.0) * warm
+    image *= 1.0 - 0.16 * np.minimum(1.4 * stroke(shape, oval[9:28], 40, 24.0), 1.0) * warm
+    image *= 1.0 - 0.24 * blob(shape, points[2] - (0, 10), (46, 17)) * warm
+    for bridge, wing in ((193, 129), (417, 358)):
+        image *= 1.0 - 0.13 * blob(shape, points[bridge], (20, 30)) * warm
+        image *= 1.0 - 0.15 * blob(shape, points[wing], (14, 22)) * warm
+    for vertex, gain, radius in ((4, 0.07, (15, 13)), (6, 0.05, (12, 46)), (151, 0.05, (110, 45)), (175, 0.03, (50, 26))):
+        image *= 1.0 + gain * blob(shape, points[vertex], radius)
+    for cheek in (117, 346):
+        image *= 1.0 + 0.05 * blob(shape, points[cheek], (60, 26))
+
+
+def _freckles(image: np.ndarray, points: np.ndarray, speaker: Speaker, generator: np.random.Generator) -> None:
+    """A mole and, for fair people, freckles: marks that a model can be seen to reproduce."""
+    n_freckles = int(generator.integers(20, 120)) if sum(speaker.skin) > 560 else 6
+    canvas = np.zeros(image.shape[:2], np.float32)
+    middle, spread = points[[50, 280]].mean(axis=0), np.array([150.0, 60.0])
+    for x, y in generator.normal(middle, spread, (n_freckles, 2)):
+        cv2.circle(
+            canvas,
+            (int(x * 16), int(y * 16)),
+            int(generator.uniform(1.0, 2.4) * 16),
+            float(generator.uniform(0.08, 0.26)),
+            -1,
+            cv2.LINE_AA,
+            4,
+        )
+    # One mole, on a cheek or the chin: near an eye or the nose it would read as dirt.
+    at = points[(205, 425, 214, 434)[generator.integers(4)]] + generator.uniform(-18, 18, 2)
+    cv2.circle(canvas, (int(at[0]), int(at[1])), 3, 0.5, -1, cv2.LINE_AA)
+    image *= 1.0 - cv2.GaussianBlur(canvas, (0, 0), 1.1)[..., None] * np.array([0.45, 0.6, 0.65])
+
+
+def _paint_eye_surround(image: np.ndarray, points: np.ndarray, eye: int) -> None:
+    shape = image.shape[:2]
+    upper, lower = points[list(UPPER_LIDS[eye])], points[list(LOWER_LIDS[eye])]
+    image *= 1.0 - 0.24 * blob(shape, upper.mean(axis=0) + (0, 16), (62, 32)) * np.array([0.85, 1.0, 1.0])
+    image *= 1.0 - 0.08 * blob(shape, lower.mean(axis=0) - (0, 22), (55, 20))
+    image *= 1.0 - 0.30 * stroke(shape, points[list(UPPER_CREASES[eye])], 3, 2.0)
+    image *= 1.0 - 0.80 * np.minimum(1.5 * stroke(shape, upper - (0, 2), 6, 1.2), 1.0)  # lashes and the lid's edge
+    image *= 1.0 - 0.35 * stroke(shape, lower + (0, 1), 3, 1.2)
+
+
+def _paint_brow(image: np.ndarray, points: np.ndarray, eye: int, speaker: Speaker, generator: np.random.Generator) -> None:
+    """Hairs that lean outwards, in a band between the brow's upper and lower edge."""
+    top, bottom = (points[list(edge)] for edge in BROWS[eye])
+    canvas = np.zeros(image.shape[:2], np.float32)
+    along = 4.0 * generator.beta(1.15, 1.15, 560)
+    across = np.clip(generator.normal(0.5, 0.19 * speaker.brow_weight, 560), 0.0, 1.0)
+    knots = np.arange(5)
+    outward = -1.0 if eye == 0 else 1.0
+    for a, b in zip(along, across, strict=True):
+        edge = [np.array([np.interp(a, knots, side[:, 0]), np.interp(a, knots, side[:, 1])]) for side in (top, bottom)]
+        root = edge[0] * (1 - b) + edge[1] * b
+        # Near the nose the hairs stand up, towards the temple they lie flat.
+        tip = root + generator.uniform(10, 17) * np.array([outward * (1.0 - 0.14 * a), -0.25 - 0.16 * a])
+        ends = [tuple(int(v * 16) for v in end) for end in (root, tip)]
+        cv2.line(canvas, *ends, float(generator.uniform(0.35, 0.75)), 2, cv2.LINE_AA, 4)
+    soft = cv2.GaussianBlur(canvas, (0, 0), 6.0)
+    alpha = np.clip(0.8 * cv2.GaussianBlur(canvas, (0, 0), 1.0) + 0.25 * soft, 0.0, 0.9)[..., None]
+    image[:] = image * (1 - alpha) + 0.58 * np.array(speaker.hair, np.float32) * alpha
+
+
+def _paint_lips(image: np.ndarray, points: np.ndarray, speaker: Speaker, generator: np.random.Generator) -> None:
+    shape = image.shape[:2]
+    outer = points[[*OUTER_UPPER_LIP, *OUTER_LOWER_LIP[::-1][1:-1]]]
+    mask = np.zeros(shape, np.float32)
+    cv2.fillPoly(mask, [np.round(outer * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    mask = 0.92 * cv2.GaussianBlur(mask, (0, 0), 3.6)[..., None]
+    folds = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), sigmaX=1.8, sigmaY=12.0)
+    lips = np.array(speaker.lips, np.float32) * (1.0 + 0.035 * folds / folds.std())[..., None]
+    # Fuller in the middle: the edges go over into the skin.
+    lips *= 1.0 - 0.10 * stroke(shape, outer, 10, 6.0, closed=True)
+    upper = points[[*OUTER_UPPER_LIP, *INNER_UPPER_LIP[::-1]]]
+    shade = np.zeros(shape, np.float32)
+    cv2.fillPoly(shade, [np.round(upper).astype(np.int32)], 1.0)
+    lips *= 1.0 - 0.12 * cv2.GaussianBlur(shade, (0, 0), 3.0)[..., None]
+    # The lower lip catches the key light, the bow of the upper one a little of it.
+    middle = 0.5 * (points[14] + points[17])
+    lips += (34.0 * blob(shape, middle - (8, 2), (30, 7)) + 16.0 * blob(shape, middle - (10, 3), (12, 4))) * np.array([1.0, 0.9, 0.88])
+    lips += 12.0 * blob(shape, 0.55 * points[0] + 0.45 * points[13], (24, 5))
+    image[:] = image * (1 - mask) + lips * mask
+    for loop in (INNER_UPPER_LIP, INNER_LOWER_LIP):
+        image *= 1.0 - 0.50 * stroke(shape, points[list(loop)], 4, 2.0)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Hair tiles: single strands drawn along a direction field, thinning out over the skin at the hairline.
+
+_N_LOCKS, _N_STRANDS, _N_EDGE = 420, 4200, 3000
+_STATIONS = 8
+_HAIRLINE = 0.15
+"""Share of the cap's depth within which the hair closes over the skin."""
+
+
+def paint_hair(
+    shape: tuple[int, int], hair: np.ndarray, skin: np.ndarray, part: float, margin: float, generator: np.random.Generator
+) -> np.ndarray:
+    """[H, W, 3] sRGB of the cap: u runs around the head from the top, v from the hairline backwards.
+
+    Args:
+      shape: of the tile.
+      hair: [3] sRGB.
+      skin: [3] sRGB, seen between the strands at the hairline.
+      part: u of the parting, -0.5..0.5, 0 over the middle of the forehead.
+      margin: pixels outside u = 0 and u = 1, which show the same place.
+      generator: of the strands.
+    """
+    tone = np.full(shape, 0.62, np.float32)
+    cover = np.zeros(shape, np.float32)
+    locks = generator.normal(0.0, 1.0, 65)
+
+    def lock_of(u: np.ndarray) -> np.ndarray:
+        return np.interp(u, np.linspace(-0.5, 0.5, 65), locks)
+
+    for n, thickness, spread in ((_N_LOCKS, 13, 0.06), (_N_STRANDS, 2, 0.12), (_N_EDGE, 1, 0.12)):
+        u = generator.uniform(-0.5, 0.5, n)
+        if thickness == 1:
+            v = np.abs(generator.normal(0.0, 0.06, n)) + 0.03 * np.maximum(lock_of(u), -0.8)
+        else:
+            v = generator.uniform(0.05, 1.0, n)
+        lengths = generator.uniform(0.18, 0.42, n)
+        tones = 0.90 + 0.05 * lock_of(u) + generator.normal(0.0, spread, n)
+        for path, value in zip(_paths(u, v, lengths, part, generator), tones.tolist(), strict=True):
+            for shift in (-1.0, 0.0, 1.0):  # around the back, where the tile begins again
+                points = np.round(((path + (shift, 0.0)) * (shape[1] - 1 - 2 * margin, shape[0]) + (margin, 0.0)) * 16).astype(np.int32)
+                if points[:, 0].max() < 0 or points[:, 0].min() > shape[1] * 16:
+                    continue
+                cv2.polylines(tone, [points], False, max(value, 0.35), thickness, cv2.LINE_AA, 4)
+                if thickness < 13:
+                    cv2.polylines(cover, [points], False, 1.0, thickness, cv2.LINE_AA, 4)
+    x, y = np.meshgrid((np.arange(shape[1]) - margin) / (shape[1] - 1 - 2 * margin), np.arange(shape[0]) / shape[0])
+    tone = cv2.GaussianBlur(tone, (0, 0), sigmaX=0.9, sigmaY=2.0)
+    cover = np.maximum(cv2.GaussianBlur(cover, (0, 0), 0.7), smoothstep(y, 0.4 * _HAIRLINE, 1.2 * _HAIRLINE))
+    # A broken band of shine where the cap turns over.
+    ragged = 0.035 * np.interp(x[0] % 1.0 * 180.0, np.arange(180), generator.normal(0.0, 1.0, 180))
+    shine = np.exp(-(((y - 0.27 - ragged) / 0.09) ** 2))
+    side = (x - part + 0.5) % 1.0 - 0.5
+    parting = np.exp(-((side / 0.0035) ** 2)) * smoothstep(y, 0.45, 0.30)
+    value = tone * (1.0 + 0.20 * shine) * (1.0 - 0.35 * parting) * (0.80 + 0.20 * smoothstep(y, 0.02, 0.22))
+    colour = hair * value[..., None] + 16.0 * (shine * (tone - 0.5))[..., None]
+    alpha = cover[..., None]
+    return skin * np.array([0.74, 0.68, 0.66]) * (1.0 - alpha) + colour * alpha
+
+
+def _paths(u: np.ndarray, v: np.ndarray, lengths: np.ndarray, part: float, generator: np.random.Generator) -> np.ndarray:
+    """[N, _STATIONS, 2] (u, v) of each strand: swept towards the parting near the hairline, straight back behind."""
+    bend = generator.normal(0.0, 0.02, len(u))
+    at = [np.stack([u % 1.0, v], axis=1)]
+    step = lengths / (_STATIONS - 1)
+    for _ in range(_STATIONS - 1):
+        here = at[-1]
+        side = (here[:, 0] - part + 0.5) % 1.0 - 0.5
+        lean = -0.34 * side / (np.abs(side) + 0.03) * np.exp(-((here[:, 1] / 0.3) ** 2)) * np.exp(-((side / 0.3) ** 2))
+        at.append(here + np.stack([(lean + bend) * step, step], axis=1))
+    return np.stack(at, axis=1)
+
+
+def paint_curtain(shape: tuple[int, int], hair: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """[H, W, 3] sRGB of long hair that hangs down: strands along v, in locks, darker towards the neck's middle."""
+    fine = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), sigmaX=0.8, sigmaY=40.0)
+    value = 0.92 + 0.12 * fine / fine.std() + 0.05 * noise((1, shape[1]), 6.0, generator)
+    return hair * np.clip(value, 0.4, 1.6)[..., None]
+
+
+# ----------------------------------------------------------------------------------------------------
+# The texture atlas of a speaker: one picture with a tile per material, painted once by rule.
 
 FACE_SIZE = 1024
 TILES = {

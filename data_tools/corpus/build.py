@@ -1,9 +1,4 @@
-"""From a folder of videos to a corpus: resumable, one clip in memory at a time, readable while it grows.
-
-The state lies in three places, written in this order: a clip's file (renamed when whole), its line in the journal, and now and then
-meta.json, which names only clips that have both. So a run may be killed anywhere; the next one takes a video's records as they stand when
-the video's sha256, the settings they were measured with, and the sha256 of their files are still the same.
-"""
+"""A clip's file: `clips/NAME.npz`, the arrays of docs/file-formats.md and the moments that readers need before they read any frame."""
 
 from __future__ import annotations
 
@@ -11,6 +6,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import json
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -25,17 +21,165 @@ from tqdm import tqdm
 
 from data_tools.audio.features import MEL_F0, AudioFeatures, mel_f0
 from data_tools.audio.load import SAMPLE_RATE
-from data_tools.corpus.clip_file import clip_path, read_clip
-from data_tools.corpus.journal import FILE, Journal
+from data_tools.command_line import bar as progress_bar
+from data_tools.corpus.measure import Span, UnusableError, measure_clip
 from data_tools.corpus.publish import FORMAT, FORMAT_VERSION, histogram, publish
-from data_tools.corpus.settings import CorpusSettings
-from data_tools.corpus.sources import Source, find_sources
-from data_tools.corpus.work import Piece, pieces_of, work
-from data_tools.dataset.workspace import file_sha256, fingerprint, full_disk_told
+from data_tools.corpus.sources import CorpusSettings, MeasureSettings, Source, find_sources
 from data_tools.errors import InputError
 from data_tools.face.track import detect
-from data_tools.progress import bar as progress_bar
+from data_tools.ffmpeg import VideoInfo, probe
+from data_tools.io import file_sha256, fingerprint, full_disk_told
 from data_tools.video.read import FPS
+
+FOLDER = "clips"
+
+
+def clip_path(corpus: Path, name: str) -> Path:
+    """Where the clip of that name lies."""
+    return corpus / FOLDER / f"{name}.npz"
+
+
+def write_clip(corpus: Path, name: str, arrays: dict[str, np.ndarray]) -> Path:
+    """Writes a clip under a temporary name and renames it.
+
+    Args:
+      corpus: the corpus folder.
+      name: the clip's name, which may have folders in it.
+      arrays: audio_features [2T, C], f0 [2T], motion [T, 204], float; stored as float16, uncompressed (float16 noise hardly compresses, and
+        reading is what training does all day), with motion_mean and motion_mean_square [204] float32 over what is stored.
+    """
+    path = clip_path(corpus, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored = {key: np.asarray(arrays[key], np.float16) for key in ("audio_features", "f0", "motion")}
+    motion = stored["motion"].astype(np.float64)
+    moments = {"motion_mean": motion.mean(0).astype(np.float32), "motion_mean_square": np.square(motion).mean(0).astype(np.float32)}
+    # The same name every time: what a killed run left is overwritten when the clip is made again.
+    temporary = path.with_name(f".{path.name}.tmp.npz")
+    try:
+        np.savez(temporary, **stored, **moments)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_clip(path: Path) -> dict[str, np.ndarray]:
+    """audio_features, f0 and motion of a clip's file, float32."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {key: archive[key].astype(np.float32) for key in ("audio_features", "f0", "motion")}
+
+
+# ----------------------------------------------------------------------------------------------------
+# What is known of every clip so far: one JSON line each, appended when the clip's file stands.
+#
+# A run that was killed in the middle of a line loses that clip's line alone; later lines about a clip replace earlier ones.
+
+FILE = "journal.jsonl"
+
+
+class Journal:
+    """The records of a corpus folder, by clip name; see `build.record_of` for a record's fields."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self.records: dict[str, dict[str, Any]] = {}
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                record = json.loads(line)
+                self.records[record["name"]] = record
+            except (ValueError, KeyError, TypeError):
+                continue
+        if lines and not lines[-1].endswith(b"\n"):
+            # The next record must not be glued to a torn one.
+            with open(self.path, "ab") as stream:
+                stream.write(b"\n")
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Keeps a record, on disk before in memory."""
+        line = json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"
+        with open(self.path, "ab") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.records[record["name"]] = record
+
+
+# ----------------------------------------------------------------------------------------------------
+# One piece of a video -> its file and its record. Runs in the main process or in a worker; touches nothing but the piece's own file.
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A stretch of a source: number `index` of `count`, seconds `span` (None: all of it). `info` is None where it can't be read."""
+
+    source: Source
+    sha256: str
+    index: int
+    count: int
+    span: Span
+    info: VideoInfo | None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The clip's name."""
+        return self.source.name if self.count == 1 else f"{self.source.name}@{self.index:04d}"
+
+
+def pieces_of(source: Source, sha256: str, piece_seconds: float) -> list[Piece]:
+    """Cuts a source into equal pieces of at most `piece_seconds`, on frame borders; one that can't be read is one piece without facts."""
+    try:
+        info = probe(source.path)
+    except InputError as error:
+        return [Piece(source, sha256, 0, 1, None, None, str(error))]
+    count = max(math.ceil(info.seconds / piece_seconds - 1e-6), 1)
+    if count == 1:
+        return [Piece(source, sha256, 0, 1, None, info)]
+    borders = [round(info.seconds * FPS * i / count) / FPS for i in range(count + 1)]
+    return [Piece(source, sha256, i, count, (borders[i], borders[i + 1]), info) for i in range(count)]
+
+
+def work(piece: Piece, corpus: Path, settings: MeasureSettings, audio: AudioFeatures, key: str) -> dict[str, Any]:
+    """Measures a piece and writes its file.
+
+    Returns:
+      The record of the journal: `name`, `source`, `sha256` (of the video), `piece` [index, count], `key` (of settings and code), then
+      either `measured` (fields of `Measurements`), `n_frames` and `file_sha256`, or `dropped` (a key of `filters.REASONS`) and `sentence`.
+    """
+    record: dict[str, Any] = {
+        "name": piece.name,
+        "source": piece.source.name,
+        "sha256": piece.sha256,
+        "piece": [piece.index, piece.count],
+        "key": key,
+    }
+    try:
+        if piece.info is None:
+            raise UnusableError("unreadable", piece.problem)
+        arrays, measured = measure_clip(piece.source.path, piece.info, piece.span, settings, audio)
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise UnusableError("failed", "landmarks or sound became values that are not finite")
+    except UnusableError as error:
+        clip_path(corpus, piece.name).unlink(missing_ok=True)
+        return {**record, "dropped": error.reason, "sentence": str(error)}
+    except (ArithmeticError, ValueError, RuntimeError) as error:
+        # One odd clip among a hundred thousand must not end days of work; it stands in the journal with its message.
+        clip_path(corpus, piece.name).unlink(missing_ok=True)
+        return {**record, "dropped": "failed", "sentence": f"{type(error).__name__}: {error}"}
+    path = write_clip(corpus, piece.name, arrays)
+    return {**record, "measured": dataclasses.asdict(measured), "n_frames": len(arrays["motion"]), "file_sha256": file_sha256(path)}
+
+
+# ----------------------------------------------------------------------------------------------------
+# From a folder of videos to a corpus: resumable, one clip in memory at a time, readable while it grows.
+#
+# The state lies in three places, written in this order: a clip's file (renamed when whole), its line in the journal, and now and then
+# meta.json, which names only clips that have both. So a run may be killed anywhere; the next one takes a video's records as they stand when
+# the video's sha256, the settings they were measured with, and the sha256 of their files are still the same.
 
 RECIPE_VERSION = 1
 """Raised when clips should be measured again although no setting has changed."""

@@ -1,4 +1,4 @@
-"""Finding the videos of a corpus, and who speaks in each."""
+"""The settings of a corpus as dataclasses; their values and what they mean stand in configs/corpus.py."""
 
 from __future__ import annotations
 
@@ -6,9 +6,88 @@ import dataclasses
 import hashlib
 import os
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from data_tools.errors import InputError
+
+SPEAKER_RULES = ("folder", "top", "file")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasureSettings:
+    """What a clip's arrays and measurements depend on."""
+
+    piece_seconds: float
+    offset_reach: int
+    offset_min_score: float
+    offset_min_margin: float
+    offset_tolerance: int
+    offset_max_corrected: int
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterSettings:
+    """Thresholds on measurements (`data_tools.corpus.filters`)."""
+
+    min_seconds: float
+    min_face_pixels: float
+    max_gap_seconds: float
+    max_rival_share: float
+    max_cut_levels: float
+    max_jump: float
+    min_sharpness: float
+    min_voiced_share: float
+    min_sync_score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSettings:
+    """Which speakers are held out."""
+
+    val_share: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusSettings:
+    """Everything that decides what a corpus holds."""
+
+    speaker: str
+    measure: MeasureSettings
+    filters: FilterSettings
+    split: SplitSettings
+
+    @classmethod
+    def from_mapping(cls, config: Mapping[str, Any]) -> CorpusSettings:
+        """Reads `configs/corpus.py`'s config (or any mapping of the same keys).
+
+        Raises:
+          InputError: a value is out of its range.
+        """
+        groups = {"measure": MeasureSettings, "filters": FilterSettings, "split": SplitSettings}
+        settings = cls(config["speaker"], **{name: kind(**dict(config[name])) for name, kind in groups.items()})
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raises InputError when a value is out of its range."""
+        measure, split = self.measure, self.split
+        wrong = [
+            (self.speaker not in SPEAKER_RULES, f"speaker is {self.speaker!r}", f"one of {', '.join(SPEAKER_RULES)}"),
+            (not 2.0 <= measure.piece_seconds <= 600.0, f"measure.piece_seconds is {measure.piece_seconds:g}", "2 to 600"),
+            (not 0 <= measure.offset_reach <= 50, f"measure.offset_reach is {measure.offset_reach}", "0 to 50 frames"),
+            (not 0.0 < split.val_share < 1.0, f"split.val_share is {split.val_share:g}", "a share between 0 and 1"),
+            (not self.filters.min_seconds >= 0.4, f"filters.min_seconds is {self.filters.min_seconds:g}", "0.4 or more"),
+        ]
+        for bad, what, allowed in wrong:
+            if bad:
+                raise InputError(f"config.{what}: write {allowed}.")
+
+
+# ----------------------------------------------------------------------------------------------------
+# Finding the videos of a corpus, and who speaks in each.
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
 
@@ -93,3 +172,28 @@ def _spread(sources: list[Source]) -> list[Source]:
         keys[source.name] = (turn[source.speaker], rank(source.speaker))
         turn[source.speaker] += 1
     return sorted(sources, key=lambda source: keys[source.name])
+
+
+# ----------------------------------------------------------------------------------------------------
+# Held-out speakers: all clips of a speaker are on one side.
+
+
+def held_out(speakers: Iterable[str], kept: Iterable[str], settings: SplitSettings) -> set[str]:
+    """The speakers of "val".
+
+    Speakers are put in an order that depends on their names and the seed alone, and the first share of it is held out: the same ones
+    however far the corpus has got. Only where that leaves one side without a speaker who has clips, the nearest in the order changes sides.
+
+    Args:
+      speakers: all speakers of the folder.
+      kept: those who have a clip in the corpus, at least two.
+      settings: share and seed.
+    """
+    order = sorted(set(speakers), key=lambda name: rank(name, settings.seed))
+    chosen = set(order[: max(round(settings.val_share * len(order)), 1)])
+    present = [name for name in order if name in set(kept)]
+    if not chosen & set(present):
+        chosen.add(present[0])
+    if chosen >= set(present):
+        chosen.discard(present[-1])
+    return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_tools.command import run_step
+from data_tools.command_line import run_step
 from data_tools.dataset.report import write_again
 
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from data_tools.audio.features import AudioFeatures
+from data_tools.audio.load import SAMPLE_RATE, SILENCE_PEAK
 from data_tools.dataset.settings import Settings
-from data_tools.face.bfm_fit import CAMERA_DISTANCE, fit_face_model
-from data_tools.face.bfm_model import load_face_model
-from data_tools.face.canonical import LANDMARKS_68, mean_face, motion_from_landmarks
-from data_tools.face.geometry import eye_openness, face_box, lip_box, pick_68
+from data_tools.errors import InputError
+from data_tools.face.bfm import CAMERA_DISTANCE, fit_face_model, load_face_model
 from data_tools.face.motion import canonical_landmarks
 from data_tools.face.pose import HeadPose, camera_matrices
+from data_tools.ffmpeg import ffmpeg_executable, input_arguments
+from data_tools.landmarks68 import (
+    CHIN,
+    FOREHEAD,
+    LANDMARKS_68,
+    RIGID,
+    eye_openness,
+    face_box,
+    lip_box,
+    mean_face,
+    motion_from_landmarks,
+    pick_68,
+)
 
 
 def n_train_frames(n_frames: int) -> int:
@@ -88,3 +103,70 @@ def _statistics(motion: np.ndarray) -> dict[str, np.ndarray]:
     """Mean and standard deviation over the training frames."""
     train = motion[: n_train_frames(len(motion))]
     return {"motion_mean": train.mean(0).astype(np.float32), "motion_std": train.std(0).astype(np.float32)}
+
+
+# ----------------------------------------------------------------------------------------------------
+# The clip's sound, cut to the picture and aligned with it.
+
+
+def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
+    """Decodes the sound of a video so that sample 0 belongs to picture 0 and gaps in the stream stay gaps.
+
+    Args:
+      path: the video.
+      trim: seconds [a, b).
+
+    Returns:
+      [n] float32, 16 kHz, mono.
+
+    Raises:
+      InputError: nothing could be decoded, or the sound is silent.
+    """
+    seek = ["-ss", f"{trim[0]:.3f}", "-t", f"{trim[1] - trim[0]:.3f}"] if trim else []
+    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *seek, *input_arguments(path), "-map", "0:a:0", "-vn"]
+    # first_pts=0 puts silence where the sound starts later than the picture; async=1 where packets are missing.
+    command += ["-af", f"aresample={SAMPLE_RATE}:async=1:first_pts=0", "-ac", "1", "-f", "f32le", "pipe:1"]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    samples = np.frombuffer(result.stdout[: len(result.stdout) // 4 * 4], np.float32).copy()
+    if not samples.size or not np.isfinite(samples).all():
+        raise InputError(f"the sound of {path} can't be decoded: export the video again with AAC sound.")
+    if np.abs(samples).max() < SILENCE_PEAK:
+        where = f" between {trim[0]:g} and {trim[1]:g} s" if trim else ""
+        raise InputError(f"the sound of {path} is silent{where}: use a video in which speech can be heard.")
+    return samples
+
+
+# ----------------------------------------------------------------------------------------------------
+# Jumps of the head: a piece cut out of the middle of one scene. (Cuts to another scene are found by `data_tools.video.cuts`.)
+
+JUMP = 0.1
+"""Face heights by which the head moves in one frame, above its neighbours: a piece was cut out of the middle."""
+
+NEIGHBOURHOOD = 6
+"""Frames to each side that a movement is compared with: a head that turns moves in every frame, a cut moves it in one."""
+
+
+def isolated(change: np.ndarray, threshold: float) -> np.ndarray:
+    """[T - 1] change from each frame to the next -> the frames (second of the pair) whose change stands out by `threshold`."""
+    if len(change) == 0:
+        return np.zeros(0, int)
+    padded = np.pad(np.asarray(change, np.float64), NEIGHBOURHOOD, mode="reflect" if len(change) > NEIGHBOURHOOD else "edge")
+    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURHOOD + 1), axis=1)
+    return np.flatnonzero(change - around > threshold) + 1
+
+
+def told_jumps(landmarks: np.ndarray, fps: float, start: float = 0.0) -> list[str]:
+    """A sentence when the head jumps, as where a piece was cut out.
+
+    Args:
+      landmarks: [T, 478, 2+] pixels.
+      fps: frames per second.
+      start: seconds of the source where it begins.
+    """
+    height = float(np.median(np.linalg.norm(landmarks[:, FOREHEAD, :2] - landmarks[:, CHIN, :2], axis=-1)))
+    centre = landmarks[:, RIGID, :2].mean(1)
+    jumps = isolated(np.linalg.norm(np.diff(centre, axis=0), axis=-1) / max(height, 1e-6), JUMP)
+    if not len(jumps):
+        return []
+    times = ", ".join(f"{start + jump / fps:.2f} s" for jump in jumps[:5]) + (" and more" if len(jumps) > 5 else "")
+    return [f"the head jumps at {times}, as if a piece had been cut out there"]

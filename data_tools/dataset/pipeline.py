@@ -16,26 +16,22 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_tools.audio.cache import cached
+from data_tools.audio.features import cached
 from data_tools.audio.load import SAMPLE_RATE, save_wav
+from data_tools.command_line import frames_bar
 from data_tools.dataset import report
 from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis, AnalysisJob, analyse_chunk
-from data_tools.dataset.arrays import make_arrays, n_train_frames, with_face_model
-from data_tools.dataset.chunks import Chunk, Source, plan
-from data_tools.dataset.jumps import told_jumps
+from data_tools.dataset.arrays import clip_sound, make_arrays, n_train_frames, told_jumps, with_face_model
 from data_tools.dataset.pictures import KINDS, TEXTURE, TRACK, PicturesJob, decode_size, make_chunk, read_texture
-from data_tools.dataset.scan import LOOKS_PER_SECOND, MIN_SECONDS, format_changes, scan
+from data_tools.dataset.scan import LOOKS_PER_SECOND, MIN_SECONDS, Chunk, Source, format_changes, plan, scan
 from data_tools.dataset.settings import Settings
-from data_tools.dataset.sound import clip_sound
-from data_tools.dataset.workers import run_jobs
-from data_tools.dataset.workspace import Workspace, fingerprint, write_bytes, write_json, write_npz
 from data_tools.errors import InputError
-from data_tools.face.align import align_texture, mean_texture, pose_state, skin_brightness, skin_of
-from data_tools.face.known import KnownFace, known_face
+from data_tools.face.align import KnownFace, align_texture, known_face, mean_texture, pose_state, skin_brightness, skin_of
 from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
-from data_tools.progress import frames_bar
-from data_tools.video.probe import VideoInfo
+from data_tools.ffmpeg import VideoInfo
+from data_tools.io import Workspace, fingerprint, write_bytes, write_json, write_npz
+from data_tools.jobs import run_jobs
 from data_tools.video.read import FPS, Box
 
 FORMAT, FORMAT_VERSION = "geneface_jax.subject", 1

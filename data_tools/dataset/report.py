@@ -1,9 +1,11 @@
-"""The data report: what was measured, whether it is good enough, and pictures to look at."""
+"""What the report judges: every figure's name, the range in which it is good or usable, and what to do otherwise."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,142 @@ import numpy as np
 
 from data_tools.audio.level import measure_level
 from data_tools.audio.load import SAMPLE_RATE
-from data_tools.corpus.offset import Offset, estimate_offset, loudness, opening
+from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
 from data_tools.dataset.analyse import ANALYSIS_SIZE
-from data_tools.dataset.checks import CHECKS, LIGHT_COLOURS, light
-from data_tools.dataset.sheet import contact_sheet, parts_sheet
-from data_tools.dataset.workspace import write_bytes, write_json
 from data_tools.errors import InputError
-from data_tools.face.blinks import find_blinks
-from data_tools.face.geometry import RIGID
+from data_tools.face.motion import find_blinks
 from data_tools.face.pose import HeadPose, jitter
 from data_tools.face.track import FaceTrack
-from data_tools.video.probe import VideoInfo
+from data_tools.ffmpeg import VideoInfo
+from data_tools.io import write_bytes, write_json
+from data_tools.landmarks68 import RIGID
+from data_tools.masks.regions import colour_parts, label_parts
 from data_tools.video.read import FPS
+
+ANY = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A figure of the report: `good` and `usable` are closed ranges; `advice` is shown outside `good`."""
+
+    title: str
+    unit: str
+    good: tuple[float, float]
+    usable: tuple[float, float]
+    advice: str
+
+
+CHECKS = {
+    "seconds": Check("length", "s", (60.0, ANY), (15.0, ANY), "use a longer video: one minute or more"),
+    "source_fps": Check("source frame rate", "fps", (24.0, 61.0), (14.9, 241.0), "film at 25 to 60 frames a second"),
+    "source_squareness": Check("squareness of the source", "", (0.55, 1.0), (0.3, 1.0), "crop the video nearer to head and shoulders"),
+    "crop_pixels_per_pixel": Check(
+        "source pixels per dataset pixel", "", (0.95, ANY), (0.5, ANY), "film closer, or choose a smaller --size"
+    ),
+    "head_fraction": Check(
+        "head height / picture height", "", (0.45, 0.72), (0.3, 0.85), "film with head and shoulders filling the picture"
+    ),
+    "frames_without_face": Check("frames without a face", "%", (0.0, 0.5), (0.0, 5.0), "trim the parts where the face is hidden"),
+    "faces_per_frame": Check("faces per frame", "", (0.99, 1.01), (0.95, 2.0), "film the person alone; the largest face was used"),
+    "reprojection_error_px": Check("pose fit error, at 512", "px", (0.0, 2.0), (0.0, 4.0), "film sharper, with even light"),
+    "landmark_jitter_px": Check("landmark jitter, at 512", "px", (0.0, 1.0), (0.0, 2.5), "film sharper, with more light"),
+    "pose_jitter_px": Check("pose jitter after smoothing, at 512", "px", (0.0, 0.6), (0.0, 1.5), "film sharper, from a tripod"),
+    "yaw_range_deg": Check("head turn, sd", "deg", (1.5, 25.0), (0.5, 35.0), "let the person move the head a little, facing the camera"),
+    "blinks_per_minute": Check("blinks per minute", "", (5.0, 40.0), (0.0, 90.0), "blinks can't be learnt from eyes that never close"),
+    "light_change": Check("change of light on the skin", "%", (0.0, 12.0), (0.0, 30.0), "use constant light and fixed exposure"),
+    "loudness_lufs": Check("loudness", "LUFS", (-30.0, -12.0), (-45.0, -6.0), "record at a normal level"),
+    "sound_clipping": Check("clipped samples", "%", (0.0, 0.01), (0.0, 0.5), "record quieter"),
+    "noise_db": Check("noise in pauses", "dBFS", (-200.0, -45.0), (-200.0, -30.0), "record in a quiet room, near the microphone"),
+    "silence": Check("silence", "%", (0.0, 40.0), (0.0, 70.0), "cut long pauses"),
+    "mouth_offset_ms": Check("mouth late against the sound", "ms", (-120.0, 120.0), (-200.0, 200.0), "correct it with --audio-offset"),
+}
+"""In the order of the report. A figure that could not be measured has no light."""
+
+LIGHT_COLOURS = {"good": "#2e9d5b", "usable": "#d99a1c", "poor": "#c8402f", "unknown": "#9a9a9a"}
+
+
+def light(name: str, value: float | None) -> str:
+    """ "good", "usable", "poor", or "unknown" where nothing was measured."""
+    check = CHECKS[name]
+    if value is None:
+        return "unknown"
+    return "good" if check.good[0] <= value <= check.good[1] else "usable" if check.usable[0] <= value <= check.usable[1] else "poor"
+
+
+# ----------------------------------------------------------------------------------------------------
+# Pictures of a dataset for its report.
+
+
+def contact_sheet(folder: Path, landmarks: np.ndarray, columns: int = 6, cell: int = 256) -> np.ndarray:
+    """Rows of evenly spaced frames: with landmarks, with the head mask's outline, and the torso image on grey.
+
+    Args:
+      folder: dataset with `frames/`, `head/`, `torso/`.
+      landmarks: [T, 68, 2] pixels.
+      columns: frames shown.
+      cell: pixels of one picture.
+
+    Returns:
+      uint8 [3 * cell, columns * cell, 3] BGR.
+    """
+    rows: list[list[np.ndarray]] = [[], [], []]
+    for index in _shown(len(landmarks), columns):
+        frame, head, torso = read_pictures(folder, index)
+        small = cv2.resize(frame, (cell, cell), interpolation=cv2.INTER_AREA)
+        dotted, outlined = small.copy(), small.copy()
+        for x, y in landmarks[index] * (cell / frame.shape[0]):
+            cv2.circle(dotted, (round(float(x) * 8), round(float(y) * 8)), 10, (80, 255, 80), -1, cv2.LINE_AA, 3)
+        solid = (cv2.resize(head, (cell, cell), interpolation=cv2.INTER_AREA) > 127).astype(np.uint8)
+        cv2.drawContours(outlined, cv2.findContours(solid, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0], -1, (60, 220, 255), 1, cv2.LINE_AA)
+        alpha = torso[..., 3:] / 255.0
+        body = cv2.resize((torso[..., :3] * alpha + 128.0 * (1.0 - alpha)).astype(np.uint8), (cell, cell), interpolation=cv2.INTER_AREA)
+        for row, picture in zip(rows, (dotted, outlined, body), strict=True):
+            row.append(picture)
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def parts_sheet(folder: Path, mesh: np.ndarray, columns: int = 5, cell: int = 256) -> np.ndarray:
+    """The background, and evenly spaced frames tinted by their parts (face, hair, neck, clothes).
+
+    Args:
+      folder: dataset with pictures.
+      mesh: [T, 478, 3] pixels.
+      columns: frames shown.
+      cell: pixels of one picture.
+
+    Returns:
+      uint8 [cell, (columns + 1) * cell, 3] BGR.
+    """
+    pictures = [cv2.imread(str(folder / "background.png"))]
+    for index in _shown(len(mesh), columns):
+        frame, head, torso = read_pictures(folder, index)
+        rgb = np.ascontiguousarray(frame[..., ::-1])
+        labels = label_parts(rgb, mesh[index], head / 255.0, torso[..., 3] / 255.0)
+        pictures.append(colour_parts(rgb, labels)[..., ::-1])
+    return np.hstack([cv2.resize(picture, (cell, cell), interpolation=cv2.INTER_AREA) for picture in pictures])
+
+
+def read_pictures(folder: Path, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frame uint8 [H, W, 3] BGR, head mask uint8 [H, W] and torso uint8 [H, W, 4] BGRA of a dataset.
+
+    Raises:
+      OSError: a picture is missing or damaged.
+    """
+    names = (f"frames/{index:06d}.jpg", f"head/{index:06d}.png", f"torso/{index:06d}.png")
+    modes = (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE, cv2.IMREAD_UNCHANGED)
+    pictures = [cv2.imread(str(folder / name), mode) for name, mode in zip(names, modes, strict=True)]
+    if any(picture is None for picture in pictures):
+        raise OSError(f"a picture of frame {index} in {folder} is missing or damaged")
+    return pictures[0], pictures[1], pictures[2]
+
+
+def _shown(n_frames: int, columns: int) -> list[int]:
+    return [int(index) for index in np.linspace(0, n_frames - 1, columns).round()]
+
+
+# ----------------------------------------------------------------------------------------------------
+# The data report: what was measured, whether it is good enough, and pictures to look at.
 
 OFFSET_REACH = 15
 """Frames searched to each side for the offset between mouth and sound."""

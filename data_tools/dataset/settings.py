@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 
 from data_tools.audio.features import MEL_F0, AudioFeatures
-from data_tools.dataset.options import FACE_MODELS
-from data_tools.dataset.workspace import file_sha256, fingerprint
+from data_tools.command_line import FACE_MODELS
 from data_tools.errors import InputError
-from data_tools.face.bfm_model import model_key
-from data_tools.segmentation.layers import SegmenterChoice
+from data_tools.face.bfm import model_key
+from data_tools.io import file_sha256, fingerprint
+from data_tools.masks.segmenters import SegmenterChoice
 
 RECIPE_VERSION = 4
 """Raised when the steps change so that datasets should be made again."""

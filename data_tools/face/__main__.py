@@ -6,14 +6,12 @@ import argparse
 
 import numpy as np
 
-from data_tools.command import run_step
-from data_tools.dataset.quick import add_video_arguments, looked
-from data_tools.dataset.workspace import write_npz
-from data_tools.face.blinks import find_blinks
-from data_tools.face.canonical import motion_from_landmarks
-from data_tools.face.geometry import eye_openness, pick_68
-from data_tools.face.motion import canonical_landmarks
+from data_tools.command_line import run_step
+from data_tools.dataset.analyse import add_video_arguments, looked
+from data_tools.face.motion import canonical_landmarks, find_blinks
 from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, jitter, solve_poses
+from data_tools.io import write_npz
+from data_tools.landmarks68 import eye_openness, motion_from_landmarks, pick_68
 from data_tools.video.read import FPS
 
 

@@ -1,13 +1,4 @@
-"""Head pose of every frame and the person's own rigid shape, from 2D landmarks: a small bundle adjustment.
-
-Conventions: the world is the canonical head frame in decimetres (x to the image's right, y up, z to the camera); a pose (rotation R,
-translation t) takes a world point p to the OpenGL camera frame, R p + t, which looks along -z. Pixels: u = cx - f X / Z, v = cy + f Y / Z.
-
-All frames are solved together. Landmark noise is shared by all points of a frame (the network sees one slightly shifted crop), so it does
-not average out over points, and what a single frame says about pose is worth a few independent points only; a prior on the pose's
-acceleration takes the rest. The estimate is a maximum a posteriori smoother over the whole clip: it looks both ways in time and so has no
-lag, and directions that the picture shows poorly (distance) are smoothed more than those it shows well.
-"""
+"""The similarity between two point sets: scale, rotation and shift."""
 
 from __future__ import annotations
 
@@ -17,9 +8,40 @@ import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 
-from data_tools.face.canonical import canonical_face
-from data_tools.face.geometry import RIGID
-from data_tools.face.similarity import similarity
+from data_tools.landmarks68 import RIGID, canonical_face
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scale, rotation and shift that move points onto others with the least squared error (Umeyama 1991).
+
+    Args:
+      source, target: [..., P, 3], P >= 3 points that don't lie on a line.
+
+    Returns:
+      s [...], R [..., 3, 3], d [..., 3] that minimise |s R source + d - target|^2; R is a rotation, never a reflection.
+    """
+    centre_s, centre_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
+    a, b = source - centre_s, target - centre_t
+    u, values, vt = np.linalg.svd(np.swapaxes(b, -1, -2) @ a)
+    flip = np.ones_like(values)
+    flip[..., -1] = np.sign(np.linalg.det(u @ vt))
+    rotation = (u * flip[..., None, :]) @ vt
+    scale = (values * flip).sum(-1) / (a**2).sum((-1, -2))
+    shift = centre_t[..., 0, :] - scale[..., None] * np.einsum("...ij,...j->...i", rotation, centre_s[..., 0, :])
+    return scale, rotation, shift
+
+
+# ----------------------------------------------------------------------------------------------------
+# Head pose of every frame and the person's own rigid shape, from 2D landmarks: a small bundle adjustment.
+#
+# Conventions: the world is the canonical head frame in decimetres (x to the image's right, y up, z to the camera); a pose (rotation R,
+# translation t) takes a world point p to the OpenGL camera frame, R p + t, which looks along -z. Pixels: u = cx - f X / Z, v = cy + f Y /
+# Z.
+#
+# All frames are solved together. Landmark noise is shared by all points of a frame (the network sees one slightly shifted crop), so it
+# does not average out over points, and what a single frame says about pose is worth a few independent points only; a prior on the pose's
+# acceleration takes the rest. The estimate is a maximum a posteriori smoother over the whole clip: it looks both ways in time and so has
+# no lag, and directions that the picture shows poorly (distance) are smoothed more than those it shows well.
 
 INTERPOLATED_TRUST = 0.05
 """Weight of a frame's landmarks where they were interpolated (`trust`)."""

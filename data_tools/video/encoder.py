@@ -13,8 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from data_tools.command_line import add_options, check_ranges, flag, given, option
 from data_tools.errors import InputError
-from data_tools.options import add_options, check_ranges, flag, given, option
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 PIX_FMTS = ("yuv420p", "yuv422p", "yuv444p", "rgb24", "rgba")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.errors import InputError
-from data_tools.video.ffmpeg import ffmpeg_executable, first_complaint, input_arguments, require_plain_file
+from data_tools.ffmpeg import ffmpeg_executable, first_complaint, input_arguments, require_plain_file
 
 FPS = 25
 """Every dataset's frame rate."""

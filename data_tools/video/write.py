@@ -21,8 +21,8 @@ import numpy as np
 
 from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
+from data_tools.ffmpeg import ffmpeg_executable, file_argument, first_complaint, input_arguments
 from data_tools.video.encoder import EncoderOptions, check_output, codec_arguments
-from data_tools.video.ffmpeg import ffmpeg_executable, file_argument, first_complaint, input_arguments
 
 Sound = str | os.PathLike[str] | np.ndarray | None
 """A media file whose first audio stream is taken, samples [n] in -1 .. 1 at 16 kHz, or None for no sound track."""

@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--size is {args.size}; give a number of pixels from 32 to 2048")
     report = _person(args) if args.subject else _video(args)
     if args.json:
+        from data_tools.io import write_json
         from geneface_jax.evaluation.report import to_json
-        from geneface_jax.io.files import write_json
 
         print(write_json(args.json, to_json(report)))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_tools.dataset.options import OPTION_NAMES, add_options
+from data_tools.command_line import OPTION_NAMES, add_prepare_options
 from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
 
 
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("video", metavar="VIDEO", help="a video of one talking person, 3 s or more, better a minute")
     parser.add_argument("--out", required=True, metavar="DIR", help="subject folder to make")
-    add_options(parser, size=256)
+    add_prepare_options(parser, size=256)
     add_audio_arguments(parser)
     parser.add_argument("--variant", default="demo", choices=["demo", "reference"], help="size of the networks (default %(default)s)")
     parser.add_argument("--corpus", metavar="DIR", help="corpus for the postnet (default: the shipped one)")

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the video's path last."""
-    from data_tools.face.canonical import mean_face
+    from data_tools.landmarks68 import mean_face
     from data_tools.video.write import write_video
     from geneface_jax.inference.landmark_video import landmark_frames
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from data_tools.dataset.options import OPTION_NAMES, add_options
+from data_tools.command_line import OPTION_NAMES, add_prepare_options
 from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
 
 
@@ -13,13 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("video", metavar="VIDEO", help="a video of one talking person, 3 s or more, better a minute")
     parser.add_argument("--out", required=True, metavar="DIR", help="subject folder; the dataset goes to DIR/dataset")
-    add_options(parser)
+    add_prepare_options(parser)
     add_audio_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the dataset's folder last."""
-    from data_tools.device import jax_device
+    from data_tools.command_line import jax_device
     from data_tools.prepare import prepare
 
     options = {name: value for name, value in vars(args).items() if name in OPTION_NAMES}

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints what was dropped and why, and the corpus folder last."""
     from data_tools.corpus.build import Scorer, build_corpus
     from data_tools.corpus.publish import histogram
-    from data_tools.corpus.settings import CorpusSettings
+    from data_tools.corpus.sources import CorpusSettings
     from data_tools.errors import InputError
     from geneface_jax.io import configs
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_tools.errors import InputError
+from data_tools.io import read_json
 from geneface_jax.convert import torch_checkpoint
 from geneface_jax.convert.layers import Rule, check_shapes, convert
 from geneface_jax.convert.safetensors import read_safetensors
-from geneface_jax.io import files
 from geneface_jax.models.hubert import Hubert
 from geneface_jax.models.hubert_frontend import receptive_field
 
@@ -67,7 +67,7 @@ def load_hubert(folder: str | os.PathLike) -> tuple[Hubert, dict[str, Any]]:
     """
     folder = Path(folder)
     config_file = folder / "config.json"
-    module = hubert_from_config(files.read_json(config_file), config_file)
+    module = hubert_from_config(read_json(config_file), config_file)
     path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if path is None:
         raise InputError(f"{folder} holds no weights ({' or '.join(WEIGHT_FILES)}): download the whole model folder.")

@@ -10,7 +10,8 @@ import jax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, configs, files
+from data_tools.io import write_folder
+from geneface_jax.io import checkpoints, configs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ def write(imported: Imported, folder: str | Path) -> Path:
     Raises:
       InputError: the folder is there and not empty.
     """
-    return files.write_folder(require_new(folder), lambda target: fill(imported, target))
+    return write_folder(require_new(folder), lambda target: fill(imported, target))
 
 
 def fill(imported: Imported, target: Path) -> None:

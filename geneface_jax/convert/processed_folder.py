@@ -47,7 +47,7 @@ class ProcessedFolder:
         Raises:
           InputError: a file is missing or damaged.
         """
-        from data_tools.face.geometry import pick_68
+        from data_tools.landmarks68 import pick_68
 
         size, n_frames = self.data.size, self.data.n_frames
         whole = self.folder / "lms_2d.npy"

@@ -11,12 +11,13 @@ import shutil
 from pathlib import Path
 
 from data_tools.errors import InputError
+from data_tools.io import write_folder
 from geneface_jax.convert import field_checkpoint, imported, original, speech_checkpoint, subject_dataset, torch_checkpoint
 from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.subject_dataset import ImportedDataset
 from geneface_jax.convert.torch_checkpoint import BEST_FILE, STEP_FILE, TorchCheckpoint
 from geneface_jax.data.camera_record import record_camera
-from geneface_jax.io import checkpoints, files
+from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import head_fingerprint
 
 
@@ -106,7 +107,7 @@ def write(release: Release, folder: str | Path) -> list[str]:
         if release.speech is not None:
             shutil.copytree(release.speech, target / "audio2motion")
 
-    files.write_folder(imported.require_new(folder), fill)
+    write_folder(imported.require_new(folder), fill)
     return notes
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data_tools.face import geometry
-from data_tools.face.canonical import mean_face as canonical_mean_face
+from data_tools.io import write_folder, write_json
+from data_tools.landmarks68 import eye_openness, lip_box
+from data_tools.landmarks68 import mean_face as canonical_mean_face
 from geneface_jax.convert import processed_folder, trainval
 from geneface_jax.convert.face_geometry import expression_basis, fit_mean_face
 from geneface_jax.convert.imported import require_new
@@ -19,7 +20,6 @@ from geneface_jax.convert.processed_folder import ProcessedFolder
 from geneface_jax.convert.trainval import Trainval
 from geneface_jax.data.conditions import STD_FLOOR
 from geneface_jax.data.subject import FORMAT, FORMAT_VERSION
-from geneface_jax.io import files
 from geneface_jax.rendering.cameras import project
 
 MAX_RESIDUAL = 0.05
@@ -74,9 +74,9 @@ def import_dataset(path: str | Path, frames: str | Path | None = None) -> Import
         "mean_face": face,
         "landmarks_2d": landmarks_2d,
         "cameras": data.cameras,
-        "eye_openness": geometry.eye_openness(landmarks_2d) if data.eye_area is None else data.eye_area,
+        "eye_openness": eye_openness(landmarks_2d) if data.eye_area is None else data.eye_area,
         "face_box": data.face_box,
-        "lip_box": geometry.lip_box(landmarks_2d, data.size) if data.lip_box is None else data.lip_box,
+        "lip_box": lip_box(landmarks_2d, data.size) if data.lip_box is None else data.lip_box,
         "interpolated": np.zeros(data.n_frames, bool),
     }
     if data.expression is not None:
@@ -98,7 +98,7 @@ def import_dataset(path: str | Path, frames: str | Path | None = None) -> Import
 def write(dataset: ImportedDataset, folder: str | Path) -> list[str]:
     """Writes the dataset folder, whole or not at all. Returns and raises as `fill`, and as `imported.require_new`."""
     notes: list[str] = []
-    files.write_folder(require_new(folder), lambda target: notes.extend(fill(dataset, target)))
+    write_folder(require_new(folder), lambda target: notes.extend(fill(dataset, target)))
     return notes
 
 
@@ -112,7 +112,7 @@ def fill(dataset: ImportedDataset, target: Path) -> list[str]:
     with (target / "arrays.npz").open("wb") as file:
         np.savez(file, **dataset.arrays)
     Image.fromarray(dataset.data.background).save(target / "background.png")
-    files.write_json(target / "meta.json", _meta(dataset.data))
+    write_json(target / "meta.json", _meta(dataset.data))
     return notes
 
 

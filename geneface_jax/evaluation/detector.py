@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.face.mediapipe_tasks import FACE_LANDMARKER, checked, open_task, picture
+from data_tools.face.track import FACE_LANDMARKER, checked, open_task, picture
 from geneface_jax.evaluation.landmarks import from_mediapipe
 
 N_POINTS = 478

@@ -14,11 +14,10 @@ import dataclasses
 
 import numpy as np
 
-from data_tools.face.canonical import motion_from_landmarks
-from data_tools.face.known import pose_known
+from data_tools.face.align import pose_known
 from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices
-from data_tools.face.similarity import similarity
+from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, similarity
+from data_tools.landmarks68 import motion_from_landmarks
 from geneface_jax.data.subject import Subject
 
 STEADY = slice(0, 48)

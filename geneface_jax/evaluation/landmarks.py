@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_tools.face.canonical import LANDMARKS_68
+from data_tools.landmarks68 import LANDMARKS_68
 from geneface_jax.data.motion_measures import MOUTH
 
 NOSE = slice(27, 36)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.io import read_json
 from geneface_jax.data.corpus import MOTION_DIM, Clip
 from geneface_jax.data.data_kind import kind_of, require_same
 from geneface_jax.data.model_audio import model_audio
@@ -15,7 +16,7 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.landmarks import jitter
 from geneface_jax.evaluation.sync import best_lag
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.io import checkpoints, configs, files
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.sync_auc import windows_auc
 from geneface_jax.training.sync_expert import SyncExpert
 
@@ -121,7 +122,7 @@ def find_expert(subject_dir: Path, syncnet: Path | None = None) -> SyncExpert | 
     if syncnet is not None:
         return SyncExpert.load(syncnet)
     config = subject_dir / "postnet" / "config.json"
-    trained_with = files.read_json(config)["data"].get("syncnet") if config.is_file() else None
+    trained_with = read_json(config)["data"].get("syncnet") if config.is_file() else None
     for folder in filter(None, (trained_with, configs.repository() / "checkpoints" / "avatar" / "syncnet")):
         if checkpoints.steps(folder):
             return SyncExpert.load(folder)

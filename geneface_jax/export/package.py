@@ -14,13 +14,14 @@ import jax
 import numpy as np
 
 from data_tools.errors import InputError
+from data_tools.io import write_folder, write_text
 from geneface_jax.export.readme import readme
 from geneface_jax.export.render_step import PLATFORMS, RenderStep, flat, make_render_step
 from geneface_jax.export.safetensors_file import write_safetensors
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.inference.subject_parts import find_parts
-from geneface_jax.io import checkpoints, configs, files, selected
+from geneface_jax.io import checkpoints, configs, selected
 
 FORMAT, FORMAT_VERSION = "geneface_jax.export", 1
 WEIGHTS, STEP, STAGES = "render.safetensors", "render.jaxexport", "stages.safetensors"
@@ -80,13 +81,13 @@ def export_subject(
         shutil.copyfile(renderer.subject.folder / "background.png", folder / "background.png")
         card = subject_dir / "card.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else f"# {renderer.subject.name}\n\nThe subject folder holds no card.\n"
-        files.write_text(folder / "card.md", text)
+        write_text(folder / "card.md", text)
         record = _record(renderer, step, platforms, end_threshold, records)
         record["files"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-        files.write_text(folder / "README.md", readme(record))
-        files.write_text(folder / "config.json", json.dumps(record, indent=1) + "\n")
+        write_text(folder / "README.md", readme(record))
+        write_text(folder / "config.json", json.dumps(record, indent=1) + "\n")
 
-    return files.write_folder(out, fill)
+    return write_folder(out, fill)
 
 
 def _record(renderer: SubjectRenderer, step: RenderStep, platforms: Sequence[str], end_threshold: float, stages: dict) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 import re
 
+from data_tools.command_line import add_options, base_type, check_ranges, flag, given
+from data_tools.command_line import option as _knob
 from data_tools.errors import InputError
-from data_tools.options import add_options, base_type, check_ranges, flag, given
-from data_tools.options import option as _knob
 from data_tools.video.encoder import FIELDS as ENCODER_FIELDS
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, encoder_values
 from geneface_jax.inference.precision import PRECISIONS

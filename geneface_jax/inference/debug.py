@@ -10,6 +10,7 @@ import numpy as np
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import save_wav
+from data_tools.io import write_folder, write_json
 from data_tools.video.write import write_video
 from geneface_jax.inference import provenance
 from geneface_jax.inference.audio_features import audio_features_of
@@ -17,7 +18,6 @@ from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.landmark_video import landmark_frames
 from geneface_jax.inference.pipeline import OpenPerson, Script
 from geneface_jax.inference.silence import loudness, silence_weight
-from geneface_jax.io import files
 
 ARRAYS, LANDMARKS, SOUND, SETTINGS = "script.npz", "landmarks.mp4", "audio.wav", "settings.json"
 
@@ -59,8 +59,8 @@ def write_intermediates(
         panels = landmark_frames([script.predicted, script.motion, own], ["network", "drawn", "training video"], subject.mean_face)
         write_video(temporary / LANDMARKS, panels, samples, FPS)
         networks = f"{person.parts.speech}, {person.parts}"
-        files.write_json(
+        write_json(
             temporary / SETTINGS, {"controls": dataclasses.asdict(controls), "networks": networks, "provenance": dataclasses.asdict(origin)}
         )
 
-    return files.write_folder(folder, fill)
+    return write_folder(folder, fill)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from data_tools.command_line import flag
 from data_tools.errors import InputError
-from data_tools.options import flag
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.subject_parts import SubjectParts
 

@@ -22,8 +22,8 @@ import numpy as np
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE
 from data_tools.errors import InputError
+from data_tools.ffmpeg import ffmpeg_executable, first_complaint
 from data_tools.video.encoder import EncoderOptions, codec_arguments
-from data_tools.video.ffmpeg import ffmpeg_executable, first_complaint
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.pipeline import OpenPerson, direct, perform
 from geneface_jax.inference.provenance import Provenance, provenance_of, uuid_box

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from geneface_jax.io import checkpoints, disk
+from data_tools.io import disk_errors_as_input_errors, require_space
+from geneface_jax.io import checkpoints
 
 
 class CheckpointWriter:
@@ -48,7 +49,7 @@ class CheckpointWriter:
         # A copy: what jax hands out may be a view of the buffer that the next update is written into.
         copied = jax.tree.map(np.array, jax.device_get(dict(state)))
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(copied))
-        disk.require_space(self._workdir, size, f"the checkpoint of step {step}")
+        require_space(self._workdir, size, f"the checkpoint of step {step}")
         self._thread = threading.Thread(target=self._write, args=(step, copied, dict(meta)), name="save")
         self._thread.start()
 
@@ -63,7 +64,7 @@ class CheckpointWriter:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            with disk.explained(self._workdir):
+            with disk_errors_as_input_errors(self._workdir):
                 raise error
 
     def close(self) -> None:

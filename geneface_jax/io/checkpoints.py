@@ -21,7 +21,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.io import configs, files, manifest
+from data_tools.io import MANIFEST, manifest_damage, read_json, write_folder, write_manifest
+from geneface_jax.io import configs
 
 FOLDER = "checkpoints"
 
@@ -58,8 +59,8 @@ def damage(workdir: str | os.PathLike, step: int) -> str | None:
     A step with a manifest is compared with it byte for byte; one from before there were manifests is read as a trial.
     """
     path = _step_path(workdir, step)
-    if (path / manifest.MANIFEST).is_file():
-        return manifest.damage(path)
+    if (path / MANIFEST).is_file():
+        return manifest_damage(path)
     try:
         read_meta(workdir, step)
         _read(path, _tree_on_disk(path))
@@ -147,9 +148,9 @@ def save(
         with _open() as checkpointer:
             items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(record))
             checkpointer.save(partial, items, force=True)
-        manifest.write(partial)
+        write_manifest(partial)
 
-    files.write_folder(folder, fill)
+    write_folder(folder, fill)
     if keep is not None:
         _drop_old(workdir, keep, best, milestones_every)
     return folder
@@ -157,7 +158,7 @@ def save(
 
 def read_meta(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
     """The `meta` item of a step: `step`, `metrics`, `config` as plain JSON."""
-    return files.read_json(Path(workdir) / FOLDER / str(step) / "meta" / "metadata")
+    return read_json(Path(workdir) / FOLDER / str(step) / "meta" / "metadata")
 
 
 def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str] = ("opt_state",)) -> Checkpoint:
@@ -243,7 +244,7 @@ def release(
         for note in (folder / FOLDER).rglob("commit_success.txt"):
             note.unlink()  # it names a path of this machine, and nothing reads it
 
-    return files.write_folder(out, fill)
+    return write_folder(out, fill)
 
 
 def _which(workdir: str | os.PathLike, step: int | None) -> int:
@@ -258,7 +259,7 @@ def _which(workdir: str | os.PathLike, step: int | None) -> int:
 
 
 def _require_whole(workdir: str | os.PathLike, step: int) -> None:
-    wrong = manifest.damage(_step_path(workdir, step))
+    wrong = manifest_damage(_step_path(workdir, step))
     if wrong is not None:
         others = [str(other) for other in steps(workdir) if other != step]
         way_out = f"delete that folder to use step {others[-1]}" if others else "train again, or copy it anew from where it came"

@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.io import files
+from data_tools.io import read_json, write_json
 
 CONFIG_FILE = "config.json"
 
@@ -131,7 +131,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 def save(config: ConfigDict, folder: str | os.PathLike) -> Path:
     """Writes the resolved config as `folder/config.json`."""
-    return files.write_json(Path(folder) / CONFIG_FILE, to_json(config))
+    return write_json(Path(folder) / CONFIG_FILE, to_json(config))
 
 
 def load_saved(folder: str | os.PathLike) -> ConfigDict:
@@ -140,7 +140,7 @@ def load_saved(folder: str | os.PathLike) -> ConfigDict:
     Raises:
       InputError: the folder has none.
     """
-    return from_json(files.read_json(Path(folder) / CONFIG_FILE))
+    return from_json(read_json(Path(folder) / CONFIG_FILE))
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, files
+from data_tools.io import read_json, write_json
+from geneface_jax.io import checkpoints
 
 SELECTED_FILE = "selected.json"
 FORMAT = "geneface_jax.selected"
@@ -21,7 +22,7 @@ def write(workdir: str | os.PathLike, step: int, record: dict[str, Any]) -> Path
       step: the chosen checkpoint.
       record: anything JSON can hold, for people; `format` and `step` are added.
     """
-    return files.write_json(Path(workdir) / SELECTED_FILE, {"format": FORMAT, "step": int(step), **record})
+    return write_json(Path(workdir) / SELECTED_FILE, {"format": FORMAT, "step": int(step), **record})
 
 
 def read_step(workdir: str | os.PathLike) -> int | None:
@@ -33,7 +34,7 @@ def read_step(workdir: str | os.PathLike) -> int | None:
     path = Path(workdir) / SELECTED_FILE
     if not path.is_file():
         return None
-    record = files.read_json(path)
+    record = read_json(path)
     step = record.get("step") if isinstance(record, dict) and record.get("format") == FORMAT else None
     if not isinstance(step, int):
         raise InputError(f"{path} names no step: delete it, or choose again with `geneface select-postnet {workdir}`.")

@@ -14,8 +14,8 @@ import fastapi
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from data_tools.command_line import base_type
 from data_tools.errors import InputError
-from data_tools.options import base_type
 from geneface_jax.inference.controls import Controls
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.desk import Busy, Cancelled, Ticket

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 
-from data_tools.options import flag
+from data_tools.command_line import flag
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 
 

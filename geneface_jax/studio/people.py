@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from data_tools.errors import InputError
+from data_tools.io import read_json
 from geneface_jax.inference.subject_parts import SubjectParts, find_parts
-from geneface_jax.io import files
 
 THUMBNAIL_SIZE = 192
 
@@ -75,7 +75,7 @@ class People:
             if not folder.is_dir() or (folder.is_symlink() and not self.alone):
                 continue
             try:
-                parts, meta = find_parts(folder), files.read_json(folder / "dataset" / "meta.json")
+                parts, meta = find_parts(folder), read_json(folder / "dataset" / "meta.json")
             except InputError:
                 continue  # a corpus, or a person that is still being trained
             found.append(Person(folder.resolve().name, parts, meta.get("consent") or "", meta["size"], meta["n_frames"]))

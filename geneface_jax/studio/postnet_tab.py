@@ -11,7 +11,7 @@ import gradio as gr
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 from data_tools.video.write import write_video
 from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.inference.landmark_video import landmark_frames

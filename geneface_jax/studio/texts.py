@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from data_tools.options import flag
+from data_tools.command_line import flag
 from geneface_jax.inference.controls import Controls
 from geneface_jax.studio.words import CONTROLS_ZH, WORDS
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from data_tools.errors import InputError
-from geneface_jax.io import configs, files
+from data_tools.io import read_json, write_json
+from geneface_jax.io import configs
 
 RECORD_FILE, LOG_FILE, LOCK_FILE = "studio.json", "studio.log", ".studio-training.lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -94,7 +95,7 @@ class TrainingRoom:
         found = []
         for path in sorted(self.folder.glob(f"*/{RECORD_FILE}")):
             with contextlib.suppress(InputError, TypeError):
-                job = Job(**files.read_json(path))
+                job = Job(**read_json(path))
                 # A studio that was killed left "running" behind.
                 alive = self._running is not None and self._running.name == job.name
                 found.append(job if alive or job.state != "running" else dataclasses.replace(job, state="stopped"))
@@ -194,7 +195,7 @@ class TrainingRoom:
         self._process = self._running = None
 
     def _record(self, job: Job) -> None:
-        files.write_json(self.person_folder(job.name) / RECORD_FILE, dataclasses.asdict(job))
+        write_json(self.person_folder(job.name) / RECORD_FILE, dataclasses.asdict(job))
 
 
 def report_rows(folder: Path) -> list[tuple[str, str]]:
@@ -204,7 +205,7 @@ def report_rows(folder: Path) -> list[tuple[str, str]]:
       folder: the person's.
     """
     path = folder / "dataset" / "report.json"
-    return _flat(files.read_json(path)) if path.is_file() else []
+    return _flat(read_json(path)) if path.is_file() else []
 
 
 def _flat(report: Mapping | Sequence, prefix: str = "") -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
+from data_tools.command_line import base_type
 from data_tools.errors import InputError
-from data_tools.options import base_type
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.studio.texts import Labels
 

@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, configs, files
+from data_tools.io import read_json, write_json
+from geneface_jax.io import checkpoints, configs
 
 RETURNS_FILE = "returns.json"
 RATE_KEY = "lr"
@@ -60,7 +61,7 @@ class Returns:
     def __init__(self, workdir: str | os.PathLike, most: int, factor: float):
         self._workdir, self._most, self._factor = Path(workdir), most, factor
         path = self._workdir / RETURNS_FILE
-        self._noted: list[dict] = files.read_json(path)["returns"] if path.is_file() else []
+        self._noted: list[dict] = read_json(path)["returns"] if path.is_file() else []
 
     @property
     def rate(self) -> float:
@@ -88,7 +89,7 @@ class Returns:
             raise InputError(f"{broken}{so_far}: {sound} with a smaller learning rate or other data.")
         self._noted.append({"step": broken.step, "metrics": broken.tags, "back_to": saved[-1] if saved else 0})
         if write:
-            files.write_json(self._workdir / RETURNS_FILE, {"returns": self._noted})
+            write_json(self._workdir / RETURNS_FILE, {"returns": self._noted})
         back = f"step {saved[-1]}" if saved else "the start"
         return f"{broken}: back to {back} at {self.rate:g} of the learning rate (return {len(self._noted)} of at most {self._most})"
 

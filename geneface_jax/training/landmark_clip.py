@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 from geneface_jax.inference.landmark_video import landmark_frames
 
 

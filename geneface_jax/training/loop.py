@@ -17,7 +17,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from geneface_jax.io import checkpoints, config_changes, configs, disk, restore
+from data_tools.io import require_writable
+from geneface_jax.io import checkpoints, config_changes, configs, restore
 from geneface_jax.io.checkpoint_writer import CheckpointWriter
 from geneface_jax.training import devices, hosts
 from geneface_jax.training.frozen import with_frozen
@@ -86,7 +87,7 @@ def train(
     """
     workdir, start, remake = Path(workdir), Start(init, codes, moves, restore_mode), remake or get_stage
     if hosts.is_writer():
-        disk.require_writable(workdir)
+        require_writable(workdir)
     plan = configs.train_plan(config)
     returns = Returns(workdir, plan.returns, plan.return_rate)
     stage = remake(with_rates(config, config, returns.rate)) if stage is None or returns.rate != 1.0 else stage

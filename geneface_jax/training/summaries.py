@@ -12,7 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from geneface_jax.io import configs, files
+from data_tools.io import write_text
+from geneface_jax.io import configs
 from geneface_jax.training.stage import Evaluation
 
 METRICS_FILE = "metrics.jsonl"
@@ -104,4 +105,4 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
 def _drop_after(path: Path, step: int) -> None:
     if path.is_file():
         kept = [row for row in read_metrics(path.parent) if row["step"] <= step]
-        files.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))

@@ -29,7 +29,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, configs, files
+from data_tools.io import write_text
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.summaries import read_metrics
 
 LOG_FILE = "output.txt"
@@ -136,7 +137,7 @@ def summarise(sweep: ConfigDict, out: str | os.PathLike, more: Sequence[str] = (
     lines = [["variant", "seeds", *sweep.metrics], ["---"] * (2 + len(sweep.metrics))]
     lines += [[row[0], str(row[1]), *(_plus_minus(*row[i : i + 2]) for i in range(2, len(row), 2))] for row in table]
     text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    return files.write_text(Path(out) / "summary.csv", stream.getvalue()), files.write_text(Path(out) / "summary.md", text)
+    return write_text(Path(out) / "summary.csv", stream.getvalue()), write_text(Path(out) / "summary.md", text)
 
 
 def _train(base: str, trial: Trial, workdir: Path, slot: str) -> int:

@@ -12,12 +12,10 @@ from synthetic_video import ffmpeg
 from data_tools import crop as module
 from data_tools.crop import crop, main
 from data_tools.errors import InputError
-from data_tools.face.crop import HEAD_FRACTION, head_extent
-from data_tools.face.crop_path import follow_crop
-from data_tools.face.crop_record import load_record, record_path
+from data_tools.face.crop import HEAD_FRACTION, follow_crop, head_extent, load_record, record_path
+from data_tools.ffmpeg import probe
 from data_tools.video import read
 from data_tools.video.encoder import EncoderOptions
-from data_tools.video.probe import probe
 from data_tools.video.read import frames, read_video
 
 WIDTH, HEIGHT = 480, 320

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from data_tools import progress
+from data_tools import command_line
 
 
 class Terminal(io.StringIO):
@@ -16,8 +16,8 @@ class Terminal(io.StringIO):
 def drawn(stream, monkeypatch, show=True):
     """Times that a bar of a thousand fast frames was drawn."""
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(progress, "TERMINAL_SECONDS", 0.0)
-    with progress.frames_bar(show)(total=1000, desc="looking", miniters=1) as bar:
+    monkeypatch.setattr(command_line, "TERMINAL_SECONDS", 0.0)
+    with command_line.frames_bar(show)(total=1000, desc="looking", miniters=1) as bar:
         for _ in range(1000):
             bar.update()
     return stream.getvalue().count("\r")

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 
+from data_tools import io
 from geneface_jax import system_libraries
-from geneface_jax.io import manifest
 
 POSIX_ONLY = ("fcntl", "grp", "pty", "pwd", "resource", "termios")
 PARTS = (
@@ -39,10 +39,10 @@ def test_a_manifest_is_written_where_nothing_can_be_synced(tmp_path, monkeypatch
     def refuse(descriptor):
         raise OSError("not open for writing")
 
-    monkeypatch.setattr(manifest, "_SYNCS", False)
+    monkeypatch.setattr(io, "_SYNCS", False)
     monkeypatch.setattr(os, "fsync", refuse)
     (tmp_path / "weights").write_bytes(b"learnt")
-    manifest.write(tmp_path)
-    assert manifest.damage(tmp_path) is None
+    io.write_manifest(tmp_path)
+    assert io.manifest_damage(tmp_path) is None
     (tmp_path / "weights").write_bytes(b"learnT")
-    assert manifest.damage(tmp_path)
+    assert io.manifest_damage(tmp_path)

@@ -10,7 +10,7 @@ import soundfile
 
 from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
-from data_tools.video.ffmpeg import ffmpeg_executable, file_argument
+from data_tools.ffmpeg import ffmpeg_executable, file_argument
 
 
 def tone(seconds: float = 1.0, rate: int = SAMPLE_RATE, hertz: float = 440.0) -> np.ndarray:

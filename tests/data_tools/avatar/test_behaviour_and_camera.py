@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_tools.avatar.behaviour import make_behaviour
-from data_tools.avatar.camera import camera_matrices, intrinsics
 from data_tools.avatar.clip import truth_arrays
+from data_tools.avatar.performance import make_behaviour, perform
+from data_tools.avatar.render import camera_matrices, intrinsics
 from data_tools.avatar.speech import excerpt, recording
-from data_tools.avatar.truth import perform
-from data_tools.face.canonical import landmarks_from_motion
+from data_tools.landmarks68 import landmarks_from_motion
 
 
 def test_head_movement_is_lively_and_smooth():

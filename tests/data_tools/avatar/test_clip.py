@@ -13,15 +13,13 @@ import pytest
 from data_tools.audio.features import features_for_frames
 from data_tools.audio.load import load_audio
 from data_tools.avatar.__main__ import main
-from data_tools.avatar.clip import render_clip, truth_arrays
-from data_tools.avatar.corpus import make_corpus
+from data_tools.avatar.clip import make_corpus, render_clip, truth_arrays
+from data_tools.avatar.performance import Performance, perform
 from data_tools.avatar.render import Renderer
-from data_tools.avatar.speech import recording, sentence_clips, voices
-from data_tools.avatar.truth import Performance, perform
-from data_tools.avatar.visemes import PARAMETERS
+from data_tools.avatar.speech import PARAMETERS, recording, sentence_clips, voices
 from data_tools.errors import InputError
-from data_tools.face import canonical
-from data_tools.video.ffmpeg import ffmpeg_executable
+from data_tools.face.track import FACE_LANDMARKER
+from data_tools.ffmpeg import ffmpeg_executable
 
 SIZE, SECONDS = 256, 1.2
 
@@ -103,7 +101,7 @@ def test_mediapipe_finds_the_face_where_it_is(clip, frames):
         import mediapipe as mp
         from mediapipe.tasks.python import BaseOptions, vision
 
-        model = str(canonical.Path(canonical.__file__).with_name("models") / "face_landmarker.task")
+        model = str(FACE_LANDMARKER)
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=model), running_mode=vision.RunningMode.VIDEO, num_faces=1
         )

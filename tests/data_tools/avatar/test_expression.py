@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_tools.avatar import topology as topo
-from data_tools.avatar.expression import face_vertices
-from data_tools.avatar.identity import rest_vertices
-from data_tools.avatar.speakers import make_speaker
-from data_tools.avatar.truth import eye_openness, mouth_opening
-from data_tools.avatar.visemes import PARAMETERS
-from data_tools.face.canonical import LANDMARKS_68, canonical_face
+from data_tools.avatar.mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, skin_triangles
+from data_tools.avatar.performance import eye_openness, face_vertices, mouth_opening
+from data_tools.avatar.speakers import make_speaker, rest_vertices
+from data_tools.avatar.speech import PARAMETERS
+from data_tools.landmarks68 import LANDMARKS_68, canonical_face
 
 NAMES = ("demo", "bruno", "hao")
 
@@ -46,7 +44,7 @@ def test_lips_never_cross(seed):
     generator = np.random.default_rng(seed)
     mouth = {name: generator.uniform(-1.0 if name == "wide" else 0.0, 1.0) for name in PARAMETERS}
     vertices = pose(**mouth)
-    gap = vertices[list(topo.INNER_UPPER_LIP), 1] - vertices[list(topo.INNER_LOWER_LIP), 1]
+    gap = vertices[list(INNER_UPPER_LIP), 1] - vertices[list(INNER_LOWER_LIP), 1]
     assert gap.min() > -1e-4
 
 
@@ -78,7 +76,7 @@ def test_movement_is_symmetric():
 
 
 def test_no_skin_triangle_turns_over_in_speech():
-    triangles = topo.skin_triangles()
+    triangles = skin_triangles()
 
     def front(vertices: np.ndarray) -> np.ndarray:
         a, b, c = (vertices[triangles[:, i]] for i in range(3))

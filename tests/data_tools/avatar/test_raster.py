@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_tools.avatar.meshes import fan, grid, vertex_normals
-from data_tools.avatar.raster import SAMPLES, interpolate, triangle_buffer, visible_order
+from data_tools.avatar.mesh import fan, grid, vertex_normals
+from data_tools.avatar.render import SAMPLES, interpolate, triangle_buffer, visible_order
 
 # Counter-clockwise seen from the camera, in pixels with y down.
 POINTS = np.array([[2.0, 14.0], [14.0, 14.0], [2.0, 2.0], [14.0, 2.0]])

@@ -7,9 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from data_tools.avatar.paint import around, mottle
 from data_tools.avatar.speakers import make_speaker
-from data_tools.avatar.texture import ATLAS_SHAPE, TILES, make_atlas, tile_uv
+from data_tools.avatar.texture import ATLAS_SHAPE, TILES, around, make_atlas, mottle, tile_uv
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from data_tools.background.plate import BackgroundPlate
+from data_tools.masks.background import BackgroundPlate
 
 
 def test_a_person_who_walks_through_leaves_a_clean_background():

@@ -8,10 +8,9 @@ import pytest
 from synthetic_video import ffmpeg
 
 from data_tools.audio.load import load_audio
-from data_tools.compose.compose import compose
-from data_tools.compose.playback import played
+from data_tools.compose import compose, played
 from data_tools.errors import InputError
-from data_tools.face.crop_record import CropRecord, load_record, record_path, save_record
+from data_tools.face.crop import CropRecord, load_record, record_path, save_record
 from data_tools.video.encoder import EncoderOptions
 from data_tools.video.read import read_video
 from data_tools.video.write import write_video

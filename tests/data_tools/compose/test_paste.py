@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.compose.paste import fade, paste
+from data_tools.compose import fade, paste
 
 RNG = np.random.default_rng(0)
 PICTURE = cv2.GaussianBlur(RNG.integers(0, 256, (90, 120, 3), dtype=np.uint8), (0, 0), 3)

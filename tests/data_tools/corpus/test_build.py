@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from data_tools.corpus import build as module
-from data_tools.corpus import publish, work
-from data_tools.corpus import work as work_module
-from data_tools.corpus.build import Scorer, build_corpus
-from data_tools.corpus.clip_file import clip_path, read_clip
+from data_tools.corpus import build as work
+from data_tools.corpus import build as work_module
+from data_tools.corpus import publish
+from data_tools.corpus.build import Scorer, build_corpus, clip_path, read_clip
 from data_tools.corpus.measure import Measurements, UnusableError
-from data_tools.corpus.settings import CorpusSettings
+from data_tools.corpus.sources import CorpusSettings
 from data_tools.errors import InputError
-from data_tools.video.probe import VideoInfo
+from data_tools.ffmpeg import VideoInfo
 from geneface_jax.io import configs
 
 GOOD = Measurements(

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from data_tools.corpus.filters import REASONS, judge
-from data_tools.corpus.settings import CorpusSettings
+from data_tools.corpus.publish import REASONS, judge
+from data_tools.corpus.sources import CorpusSettings
 from data_tools.errors import InputError
 from geneface_jax.io import configs
 

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
+from data_tools.audio.offset import SPEECH_BANDS, Offset, estimate_offset, loudness, opening
+from data_tools.avatar.performance import perform
 from data_tools.avatar.speech import excerpt, recording
-from data_tools.avatar.truth import perform
-from data_tools.corpus import offset as module
-from data_tools.corpus.offset import Offset, estimate_offset, loudness, opening
-from data_tools.corpus.settings import CorpusSettings
-from data_tools.face.canonical import landmarks_from_motion
+from data_tools.corpus.sources import CorpusSettings
+from data_tools.landmarks68 import landmarks_from_motion
 from geneface_jax.io import configs
 
 REACH = 15
@@ -58,7 +57,7 @@ def test_a_longer_clip_is_surer_at_the_same_correlation():
 def test_loudness_hears_the_speech_band_alone():
     quiet = np.full((20, 80), -4.0)
     speech, hiss = quiet.copy(), quiet.copy()
-    speech[:, module.SPEECH_BANDS], hiss[:, 70:] = -1.0, -1.0
+    speech[:, SPEECH_BANDS], hiss[:, 70:] = -1.0, -1.0
     assert loudness(speech).shape == (10,)
     np.testing.assert_array_equal(loudness(hiss), loudness(quiet))
     assert np.all(loudness(speech) > 10 * loudness(quiet))

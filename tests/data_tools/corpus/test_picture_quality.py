@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.corpus.picture_quality import cut_levels, head_jump, isolated_change, sharpness, thumbnail
+from data_tools.corpus.measure import cut_levels, head_jump, isolated_change, sharpness, thumbnail
 
 
 def texture(size: int, seed: int = 0) -> np.ndarray:

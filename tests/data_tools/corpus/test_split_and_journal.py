@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from data_tools.corpus.journal import FILE, Journal
-from data_tools.corpus.settings import SplitSettings
-from data_tools.corpus.split import held_out
+from data_tools.corpus.build import FILE, Journal
+from data_tools.corpus.sources import SplitSettings, held_out
 
 SPEAKERS = [f"speaker {i}" for i in range(40)]
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from data_tools.dataset.jumps import told_jumps
-from data_tools.face.geometry import CHIN, FOREHEAD
+from data_tools.dataset.arrays import told_jumps
+from data_tools.landmarks68 import CHIN, FOREHEAD
 
 
 def test_a_jump_of_the_head_is_told():

@@ -3,9 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from data_tools.corpus.offset import Offset
-from data_tools.dataset.checks import CHECKS, light
-from data_tools.dataset.report import light_change, page, suggested_correction
+from data_tools.audio.offset import Offset
+from data_tools.dataset.report import CHECKS, light, light_change, page, suggested_correction
 
 
 def facts(value=1.0, suggested=None):

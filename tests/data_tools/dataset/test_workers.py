@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.dataset.workers import MAX_TRIES, run_jobs
 from data_tools.errors import InputError
+from data_tools.jobs import MAX_TRIES, run_jobs
 
 
 def write(job, tick):

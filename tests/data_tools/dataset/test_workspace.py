@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from data_tools.dataset.workspace import Workspace, fingerprint, full_disk_told, read_npz, write_bytes, write_npz
 from data_tools.errors import InputError
+from data_tools.io import Workspace, fingerprint, full_disk_told, read_npz, write_bytes, write_npz
 
 
 def test_a_finished_step_is_done_under_its_key_only(tmp_path):

@@ -9,10 +9,9 @@ from scipy.spatial.transform import Rotation
 from data_tools.dataset.arrays import with_face_model
 from data_tools.dataset.settings import Settings
 from data_tools.errors import InputError
-from data_tools.face.bfm_fit import CAMERA_DISTANCE, FitSettings, fit_face_model
-from data_tools.face.bfm_model import INDEX_FILE, MODEL_FILE, load_face_model
-from data_tools.face.canonical import LANDMARKS_68, canonical_face
+from data_tools.face.bfm import CAMERA_DISTANCE, INDEX_FILE, MODEL_FILE, FitSettings, fit_face_model, load_face_model
 from data_tools.face.pose import intrinsics, project
+from data_tools.landmarks68 import LANDMARKS_68, canonical_face
 
 SIZE, N_FRAMES = 512, 24
 N_VERTICES = 600

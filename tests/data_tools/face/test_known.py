@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from data_tools.dataset.analyse import ANALYSIS_SIZE
-from data_tools.face.align import mean_texture, pose_state, sample_texture, skin_of
-from data_tools.face.known import LOOK_SIZE, known_face, pose_known
+from data_tools.face.align import LOOK_SIZE, known_face, mean_texture, pose_known, pose_state, sample_texture, skin_of
 from data_tools.face.pose import poses_of_known, project, solve_poses
 from tests.textured_clip import SIZE, clip_of_a_textured_plane
 

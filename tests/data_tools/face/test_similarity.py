@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data_tools.face.similarity import similarity
+from data_tools.face.pose import similarity
 
 RNG = np.random.default_rng(0)
 

@@ -3,8 +3,8 @@ import pytest
 
 from data_tools.errors import InputError
 from data_tools.face.crop import HEAD_FRACTION, choose_crop, head_extent
-from data_tools.face.geometry import CHIN, FOREHEAD, eye_openness, face_box, lip_box
 from data_tools.face.track import FaceTrack, check_gaps, check_rivals, fill, follow, gaps_of
+from data_tools.landmarks68 import CHIN, FOREHEAD, eye_openness, face_box, lip_box
 
 
 def face(x=0.5, y=0.5, height=0.2):

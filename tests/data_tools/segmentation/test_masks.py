@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from data_tools.face.geometry import CHIN, FOREHEAD, JAW_LINE
-from data_tools.segmentation.components import attached, detached
-from data_tools.segmentation.head_torso import head_region
-from data_tools.segmentation.matte import refine, smooth_in_time
+from data_tools.landmarks68 import CHIN, FOREHEAD, JAW_LINE
+from data_tools.masks.regions import attached, detached, head_region
+from data_tools.masks.segmenters import refine, smooth_in_time
 
 
 def frontal_face(x=128.0, y=110.0, half_width=40.0, height=110.0):

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from data_tools.face.geometry import CHIN, FACE_OVAL, FOREHEAD
-from data_tools.face.mediapipe_tasks import SELFIE_SEGMENTER
-from data_tools.segmentation.head_torso import head_share
-from data_tools.segmentation.layers import SegmenterChoice, open_segmenter
-from data_tools.segmentation.multiclass import layers_of
-from data_tools.segmentation.parts import PARTS, colour_parts, label_parts
+from data_tools.face.track import SELFIE_SEGMENTER
+from data_tools.landmarks68 import CHIN, FACE_OVAL, FOREHEAD
+from data_tools.masks.regions import PARTS, colour_parts, head_share, label_parts
+from data_tools.masks.segmenters import SegmenterChoice, layers_of, open_segmenter
 
 SIZE = 128
 

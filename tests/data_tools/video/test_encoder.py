@@ -5,8 +5,8 @@ import dataclasses
 
 import pytest
 
+from data_tools.command_line import flag
 from data_tools.errors import InputError
-from data_tools.options import flag
 from data_tools.video.encoder import (
     DEFAULT_CRF,
     FIELDS,

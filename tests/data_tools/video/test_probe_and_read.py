@@ -3,7 +3,7 @@ import pytest
 from synthetic_video import colour_video, ffmpeg
 
 from data_tools.errors import InputError
-from data_tools.video.probe import probe
+from data_tools.ffmpeg import probe
 from data_tools.video.read import Box, frames
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from data_tools.audio.load import save_wav
 from data_tools.errors import InputError
+from data_tools.ffmpeg import ffmpeg_executable
 from data_tools.video.encoder import EncoderOptions
-from data_tools.video.ffmpeg import ffmpeg_executable
 from data_tools.video.read import read_video
 from data_tools.video.write import VideoWriter, write_video
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from data_tools.face.canonical import LANDMARKS_68, mean_face
+from data_tools.landmarks68 import LANDMARKS_68, mean_face
 from geneface_jax.rendering.cameras import project
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 from geneface_jax.data.audio_batches import cut
 from geneface_jax.data.behaviour import EYE_CORNERS, LIDS, OUTER_LIPS, behaviour
 from geneface_jax.data.network_space import Pair, typical_amplitudes

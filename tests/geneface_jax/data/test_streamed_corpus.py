@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from data_tools.corpus.clip_file import clip_path, write_clip
+from data_tools.corpus.build import clip_path, write_clip
 from data_tools.errors import InputError
 from geneface_jax.data.audio_batches import sample_windows
 from geneface_jax.data.bounded_cache import BoundedCache

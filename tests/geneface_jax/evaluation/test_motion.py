@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 from geneface_jax.cli import main as cli
 from geneface_jax.data.data_kind import DataKind
 from geneface_jax.data.subject import Subject

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from data_tools.face.canonical import canonical_face
+from data_tools.landmarks68 import canonical_face
 from data_tools.video.read import read_video
 from data_tools.video.write import write_video
 from geneface_jax.cli import main as cli
@@ -207,7 +207,7 @@ def test_motion_report_of_the_truth_is_perfect():
 
 
 def canonical_mean():
-    from data_tools.face.canonical import mean_face
+    from data_tools.landmarks68 import mean_face
 
     return mean_face()
 

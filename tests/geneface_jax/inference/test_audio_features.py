@@ -9,8 +9,8 @@ from hubert_folder import write_hubert
 from data_tools.audio.features import MEL_F0, features_for_frames
 from data_tools.dataset.arrays import make_arrays
 from data_tools.errors import InputError
-from data_tools.face.geometry import RIGID
 from data_tools.face.pose import HeadPose
+from data_tools.landmarks68 import RIGID
 from geneface_jax.cli import main as cli
 from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
 from geneface_jax.inference.audio_features import HUBERT_VARIABLE, audio_features, audio_features_of, hubert_folder

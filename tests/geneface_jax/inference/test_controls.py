@@ -5,8 +5,8 @@ import dataclasses
 
 import pytest
 
+from data_tools.command_line import base_type, flag
 from data_tools.errors import InputError
-from data_tools.options import base_type, flag
 from geneface_jax.inference import controls
 from geneface_jax.inference.controls import Controls
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion_controls import shape_motion
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from data_tools.errors import InputError
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 from geneface_jax.inference.background import load_background
 from geneface_jax.inference.landmark_video import draw_face, landmark_frames, project
 from geneface_jax.inference.resize import resize

@@ -7,7 +7,8 @@ import pytest
 from toy_stage import ToyStage, toy_config
 
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, manifest
+from data_tools.io import MANIFEST
+from geneface_jax.io import checkpoints
 from geneface_jax.io.checkpoint_writer import CheckpointWriter
 from geneface_jax.training.loop import train
 
@@ -54,7 +55,7 @@ def test_damage_is_named_refused_and_set_aside(tmp_path, spoil):
 
 def test_a_checkpoint_from_before_manifests_is_read_as_a_trial(tmp_path):
     for step in (1, 2):
-        (save(tmp_path, step) / manifest.MANIFEST).unlink()
+        (save(tmp_path, step) / MANIFEST).unlink()
     assert checkpoints.damage(tmp_path, 2) is None and checkpoints.load(tmp_path).step == 2
     truncate(largest_array_file(tmp_path / "checkpoints" / "2"))
     assert "can't be read" in checkpoints.damage(tmp_path, 2)

@@ -14,7 +14,8 @@ import pytest
 from toy_stage import ToyStage, toy_config
 
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, disk
+from data_tools.io import SPARE, disk_errors_as_input_errors
+from geneface_jax.io import checkpoints
 from geneface_jax.io.checkpoint_writer import CheckpointWriter
 from geneface_jax.training.loop import train
 
@@ -24,24 +25,24 @@ STATE = {"params": {"w": np.zeros(1000, np.float32)}}
 
 def test_space_is_looked_at_before_a_save(tmp_path, monkeypatch):
     writer = CheckpointWriter(tmp_path, keep=1, best=None)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**9, 0, disk.SPARE + 3000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**9, 0, SPARE + 3000))
     with pytest.raises(InputError, match=r"has 67 MB free and the checkpoint of step 7 needs 67 MB: free some space and run the same"):
         writer.save(7, STATE, {})
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**9, 0, disk.SPARE + 4000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**9, 0, SPARE + 4000))
     writer.save(7, STATE, {})
     writer.close()
     assert checkpoints.steps(tmp_path) == [7]
 
 
 def test_a_disk_that_fills_up_during_a_save_ends_the_run_with_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    whole = checkpoints.manifest.write
+    whole = checkpoints.write_manifest
 
     def write(folder):
         if ".10." in folder.name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         whole(folder)
 
-    monkeypatch.setattr(checkpoints.manifest, "write", write)
+    monkeypatch.setattr(checkpoints, "write_manifest", write)
     stage = ToyStage(toy_config())
     with pytest.raises(InputError, match=r"the disk of .* is full: free some space and run the same command again"):
         train(stage.config, tmp_path, stage=stage)
@@ -55,9 +56,9 @@ def test_a_disk_that_fills_up_during_a_save_ends_the_run_with_the_last_checkpoin
 
 @pytest.mark.parametrize("text", ["No space left on device", "RESOURCE_EXHAUSTED: Error writing [No space left on device]"])
 def test_the_sentence_is_found_in_other_libraries_errors(tmp_path, text):
-    with pytest.raises(InputError, match="is full"), disk.explained(tmp_path):
+    with pytest.raises(InputError, match="is full"), disk_errors_as_input_errors(tmp_path):
         raise ValueError(text)
-    with pytest.raises(ValueError, match="unrelated"), disk.explained(tmp_path):
+    with pytest.raises(ValueError, match="unrelated"), disk_errors_as_input_errors(tmp_path):
         raise ValueError("unrelated")
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 from geneface_jax.rendering.cameras import SCALE, image_coords, pixel_rays, pose_vector, project, scene_pose, to_scene
 from geneface_jax.rendering.silhouette import carve, in_front_of_face
 

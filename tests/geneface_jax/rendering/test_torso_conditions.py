@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_tools.face.canonical import mean_face
+from data_tools.landmarks68 import mean_face
 from geneface_jax.rendering.cameras import pose_vector, project, scene_pose
 from geneface_jax.rendering.torso import JAW, JAW_WINDOW, jaw_points, torso_conditions
 

@@ -1,1 +1,0 @@
-"""The picture behind the person, gathered over the clip."""

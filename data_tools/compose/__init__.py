@@ -1,1 +1,0 @@
-"""Putting a result back into the video that the person was cut out of."""

@@ -1,0 +1,51 @@
+"""Masks of a video: `python -m data_tools.segmentation VIDEO FOLDER`."""
+
+from __future__ import annotations
+
+import argparse
+
+import cv2
+import numpy as np
+
+from data_tools.command_line import run_step
+from data_tools.dataset.analyse import add_video_arguments, looked
+from data_tools.dataset.pictures import make_pictures
+from data_tools.dataset.scan import chunk_frames
+from data_tools.io import write_bytes
+from data_tools.masks.regions import PARTS, colour_parts, label_parts
+from data_tools.masks.segmenters import smooth_in_time
+
+PREVIEW_EVERY = 125
+"""Frames between the preview's pictures: five seconds."""
+
+
+def main() -> None:
+    """Writes head masks, torso images and part labels of every frame, and a preview strip."""
+    names = ", ".join(f"{number} {part}" for number, part in enumerate(PARTS))
+    parser = argparse.ArgumentParser(prog="python -m data_tools.segmentation", description=f"Masks of a video. Parts: {names}.")
+    add_video_arguments(parser, "folder to write head/, torso/, parts/ and preview.png into")
+    args = parser.parse_args()
+    for kind in ("head", "torso", "parts"):
+        (args.out / kind).mkdir(parents=True, exist_ok=True)
+    preview = []
+    with looked(args) as clip:
+        background = clip.analysis.background(args.size)
+        for position, chunk in enumerate(clip.analysis.chunks):
+            layers = clip.analysis.layers(position)
+            for number, frame in chunk_frames(clip.source, chunk):
+                smoothed, mesh = smooth_in_time(layers, number - chunk.first + 1), clip.landmarks[number]
+                made = make_pictures(frame, mesh, smoothed, background)
+                classes = smoothed if len(smoothed) > 1 else None
+                labels = label_parts(frame, mesh, made["head"] / 255.0, made["torso"][..., 3] / 255.0, classes)
+                torso = cv2.cvtColor(made["torso"], cv2.COLOR_RGBA2BGRA)
+                for kind, picture in (("head", made["head"]), ("torso", torso), ("parts", labels)):
+                    write_bytes(args.out / kind / f"{number:06d}.png", cv2.imencode(".png", picture)[1].tobytes())
+                if number % PREVIEW_EVERY == 0:
+                    preview.append(np.vstack([frame, colour_parts(frame, labels)]))
+    strip = np.hstack(preview)[..., ::-1]
+    write_bytes(args.out / "preview.png", cv2.imencode(".png", strip)[1].tobytes())
+    print(args.out)
+
+
+if __name__ == "__main__":
+    run_step(main)
