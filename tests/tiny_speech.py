@@ -12,9 +12,8 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.pipeline import OpenPerson
 from geneface_jax.inference.subject_parts import SubjectParts
-from geneface_jax.models.audio2motion import Audio2Motion
+from geneface_jax.models.audio2motion import Audio2Motion, Voice
 from geneface_jax.models.postnet import CNNPostNet
-from geneface_jax.models.speech_condition import Voice
 from tests.synthetic_subject import write_subject
 
 

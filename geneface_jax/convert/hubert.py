@@ -16,8 +16,7 @@ from data_tools.io import read_json
 from geneface_jax.convert import torch_checkpoint
 from geneface_jax.convert.layers import Rule, check_shapes, convert
 from geneface_jax.convert.safetensors import read_safetensors
-from geneface_jax.models.hubert import Hubert
-from geneface_jax.models.hubert_frontend import receptive_field
+from geneface_jax.models.hubert import Hubert, receptive_field
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """In the order they are looked for: the first needs no PyTorch."""

@@ -16,7 +16,7 @@ from geneface_jax.convert.speech_checkpoint import KIND
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.data_kind import record_kind
 from geneface_jax.io import configs
-from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
+from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 
 DEEPSPEECH = 29
 """Channels of the audio features that the original torso hears."""

@@ -19,9 +19,8 @@ from geneface_jax.convert.match import Converter, match
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
 from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.models.audio2motion import STRIDE
+from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
-from geneface_jax.models.speech_condition import Voice
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet
 from geneface_jax.training.vae_step import build_network
 

@@ -11,8 +11,7 @@ import jax
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.models.hubert import Hubert
-from geneface_jax.models.hubert_frontend import hop, receptive_field
+from geneface_jax.models.hubert import Hubert, hop, receptive_field
 
 CHUNK = 1000
 """Frames (20 s) that are seen at once; a chunk knows nothing of its neighbours."""

@@ -16,9 +16,8 @@ from geneface_jax.data.corpus import MOTION_DIM
 from geneface_jax.data.data_kind import DataKind, kind_of
 from geneface_jax.data.model_audio import model_audio, silence
 from geneface_jax.io import checkpoints, selected
-from geneface_jax.models.audio2motion import Audio2Motion
+from geneface_jax.models.audio2motion import TYPICAL_AMPLITUDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet
-from geneface_jax.models.speech_condition import TYPICAL_AMPLITUDE
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 
 STAGES = ("postnet", "vae")

@@ -1,4 +1,4 @@
-"""The audio2motion VAE: speech -> landmarks, with a flow prior (GeneFace's VAEModel, and PitchContourVAEModel; both are an FVAE)."""
+"""What an audio2motion VAE hears: audio alone (GeneFace), or audio, pitch, blinks and amplitudes (GeneFace's pitch variant, GeneFace++)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,226 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from geneface_jax.models.flow import PriorFlow
-from geneface_jax.models.layers_1d import Conv1d, Upsample1d
-from geneface_jax.models.speech_condition import ConditionEncoder, Voice, VoiceEncoder, pair_audio
-from geneface_jax.models.wavenet import WaveNet
+from geneface_jax.models.layers import BatchNorm1d, Conv1d, Upsample1d, WeightNormConv1d, uniform_fan_in
+
+N_PITCH = 300
+"""Rows of the pitch embedding; bins 1 to 255 are used."""
+
+F0_LOW, F0_HIGH, TOP_BIN = 50.0, 1100.0, 255
+TYPICAL_AMPLITUDE = 0.4
+"""Amplitudes where none are given (GeneFace++): decimetres between the outer lips of somebody who speaks, see `data.behaviour`."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """What the pitch-aware VAE is told beside the audio features.
+
+    Attributes:
+      f0: [B, 2T] Hz at the audio rate, 0 = unvoiced.
+      blink: [B, T] integers, 1 = the middle of a blink.
+      mouth_amp, eye_amp: [B] how far mouth and lids open, decimetres.
+    """
+
+    f0: jax.Array
+    blink: jax.Array
+    mouth_amp: jax.Array
+    eye_amp: jax.Array
+
+    @classmethod
+    def of(cls, f0: jax.Array, mouth_amp: float | jax.Array = TYPICAL_AMPLITUDE, eye_amp: float | jax.Array = TYPICAL_AMPLITUDE) -> Voice:
+        """Speech f0 [B, 2T] whose face is not known: it never blinks, and all items have these amplitudes."""
+        batch, frames = f0.shape
+        amplitudes = (jnp.broadcast_to(jnp.asarray(value, jnp.float32), (batch,)) for value in (mouth_amp, eye_amp))
+        return cls(f0, jnp.zeros((batch, frames // 2), jnp.int32), *amplitudes)
+
+
+def pitch_bins(f0: jax.Array) -> jax.Array:
+    """f0 in Hz (any shape, 0 = unvoiced) -> int32 bins 1..255 (GeneFace's `f0_to_coarse`).
+
+    Equal steps of mel = 1127 ln(1 + f0 / 700) from 50 Hz (bin 1) to 1100 Hz (bin 255), rounded half up; beyond them the ends hold.
+    Unvoiced is bin 1 too.
+    """
+    mel = 1127.0 * jnp.log1p(f0 / 700.0)
+    low, high = (1127.0 * jnp.log1p(hz / 700.0) for hz in (F0_LOW, F0_HIGH))
+    bins = jnp.where(mel > 0, (mel - low) * ((TOP_BIN - 1) / (high - low)) + 1.0, 1.0)
+    return jnp.floor(jnp.clip(bins, 1.0, TOP_BIN) + 0.5).astype(jnp.int32)
+
+
+def pair_audio(audio: jax.Array, how: str) -> jax.Array:
+    """Two audio frames -> one video frame.
+
+    Args:
+      audio: [B, 2T, C].
+      how: "even" keeps frames 0, 2, 4, ... (the original, for features with a wide view such as HuBERT) -> [B, T, C]; "stack" keeps both,
+        side by side -> [B, T, 2C].
+    """
+    if how == "even":
+        return audio[:, ::2]
+    if how == "stack":
+        batch, frames, channels = audio.shape
+        return audio.reshape(batch, frames // 2, 2 * channels)
+    raise ValueError(f'pairing must be "even" or "stack", not {how!r}')
+
+
+class ConditionEncoder(nn.Module):
+    """A sequence at the video rate -> condition: conv, batch norm, exact GELU, conv. Not masked.
+
+    Attributes:
+      features: width of the result.
+      axis_name: mapped axis over which batch statistics are shared, or None.
+      hidden: width inside; None is that of the result.
+    """
+
+    features: int
+    axis_name: str | None = None
+    hidden: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = Conv1d(self.hidden or self.features, 3, use_bias=False, name="conv_in")(x)
+        x = BatchNorm1d(self.axis_name, name="norm")(x, train)
+        return Conv1d(self.features, 3, use_bias=False, name="conv_out")(nn.gelu(x, approximate=False))
+
+
+class VoiceEncoder(nn.Module):
+    """Joins pitch, and in GeneFace++ blinks and amplitudes, to the condition of the audio.
+
+    With neither blink nor amplitude the result is [audio, pitch] side by side (GeneFace's pitch variant), else one linear layer brings
+    [audio, pitch, blink, mouth, eyes] to the audio's width.
+
+    Attributes:
+      features: width of the audio's condition, and of every embedding.
+      pitch: width of the encoded pitch.
+      blink, mouth_amp, eye_amp: whether they are heard.
+      pairing: how two f0 frames become one, see `pair_audio`.
+      axis_name: mapped axis over which batch statistics are shared, or None.
+    """
+
+    features: int
+    pitch: int
+    blink: bool
+    mouth_amp: bool
+    eye_amp: bool
+    pairing: str
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, audio: jax.Array, voice: Voice, train: bool) -> jax.Array:
+        """[B, T, features] and a voice -> [B, T, features], or [B, T, features + pitch] with pitch alone."""
+        normal = nn.initializers.normal(self.features**-0.5)
+        pitch = nn.Embed(N_PITCH, self.features, embedding_init=normal, name="pitch_embedding")(pitch_bins(voice.f0))
+        encoder = ConditionEncoder(self.pitch, self.axis_name, self.features, name="pitch_encoder")
+        heard = [audio, encoder(pair_audio(pitch, self.pairing), train)]
+        if self.blink:
+            heard.append(nn.Embed(2, self.features, embedding_init=normal, name="blink_embedding")(voice.blink))
+        for name, wanted, amplitude in (("mouth_amp", self.mouth_amp, voice.mouth_amp), ("eye_amp", self.eye_amp, voice.eye_amp)):
+            if wanted:
+                direction = self.param(name, nn.initializers.normal(1.0), (self.features,))
+                heard.append(jnp.broadcast_to(amplitude[:, None, None] * direction, audio.shape))
+        joined = jnp.concatenate(heard, axis=-1)
+        if not (self.blink or self.mouth_amp or self.eye_amp):
+            return joined
+        init = uniform_fan_in(joined.shape[-1])
+        return nn.Dense(self.features, kernel_init=init, bias_init=init, name="join")(joined)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The WaveNet stack of the audio2motion VAE: gated convolutions with a condition, residual and skip paths (Glow-TTS / VITS).
+
+
+class WaveNet(nn.Module):
+    """x, g -> sum of the layers' skip outputs, times the mask. Dilation 1, no dropout, every convolution weight-normalised.
+
+    Attributes:
+      hidden: channels of x and of the output.
+      layers: number of gated layers.
+      kernel_size: odd taps of the gated convolutions.
+    """
+
+    hidden: int
+    layers: int
+    kernel_size: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, condition: jax.Array) -> jax.Array:
+        """Args: x [B, T, hidden]; mask [B, T, 1] of 0/1; condition [B, T, G]. Returns [B, T, hidden]."""
+        conditions = WeightNormConv1d(2 * self.hidden * self.layers, name="condition")(condition)
+        output = jnp.zeros_like(x)
+        for i in range(self.layers):
+            gates = WeightNormConv1d(2 * self.hidden, self.kernel_size, name=f"gates_{i}")(x)
+            gates = gates + conditions[..., 2 * self.hidden * i : 2 * self.hidden * (i + 1)]
+            signal, gate = jnp.split(gates, 2, axis=-1)
+            activation = jnp.tanh(signal) * nn.sigmoid(gate)
+            last = i == self.layers - 1
+            update = WeightNormConv1d(self.hidden if last else 2 * self.hidden, name=f"residual_skip_{i}")(activation)
+            if last:
+                output = output + update
+            else:
+                x = (x + update[..., : self.hidden]) * mask
+                output = output + update[..., self.hidden :]
+        return output * mask
+
+
+# ----------------------------------------------------------------------------------------------------
+# The prior flow of the audio2motion VAE: volume-preserving couplings between the posterior and a standard normal (Glow-TTS / VITS).
+
+
+class MeanCoupling(nn.Module):
+    """Shifts the second half of the channels by a function of the first half and the condition; its log-determinant is 0.
+
+    Starts as the identity (the last layer starts at zero). The first half passes unmasked, as in the original.
+    """
+
+    hidden: int
+    layers: int
+    kernel_size: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array, mask: jax.Array, condition: jax.Array, inverse: bool) -> jax.Array:
+        first, second = jnp.split(z, 2, axis=-1)
+        h = Conv1d(self.hidden, name="pre")(first) * mask
+        h = WaveNet(self.hidden, self.layers, self.kernel_size, name="wavenet")(h, mask, condition)
+        shift = Conv1d(second.shape[-1], zero_init=True, name="post")(h) * mask
+        second = (second - shift) * mask if inverse else shift + second * mask
+        return jnp.concatenate([first, second], axis=-1)
+
+
+class PriorFlow(nn.Module):
+    """A chain of couplings, the channel order reversed after each.
+
+    Attributes:
+      blocks: number of couplings.
+      hidden, layers, kernel_size: of each coupling's WaveNet.
+    """
+
+    blocks: int = 4
+    hidden: int = 64
+    layers: int = 4
+    kernel_size: int = 3
+
+    @nn.compact
+    def __call__(self, z: jax.Array, mask: jax.Array, condition: jax.Array, inverse: bool = False) -> jax.Array:
+        """Maps posterior -> prior, or prior -> posterior with `inverse`.
+
+        Args:
+          z: [B, T, C], C even. mask: [B, T, 1] of 0/1. condition: [B, T, G].
+
+        Returns:
+          [B, T, C]; where the mask is 1, `inverse` undoes the forward map.
+        """
+        couplings = [MeanCoupling(self.hidden, self.layers, self.kernel_size, name=f"coupling_{i}") for i in range(self.blocks)]
+        if inverse:
+            for coupling in reversed(couplings):
+                z = coupling(z[..., ::-1], mask, condition, inverse=True)
+            return z
+        for coupling in couplings:
+            z = coupling(z, mask, condition, inverse=False)[..., ::-1]
+        return z
+
+
+# ----------------------------------------------------------------------------------------------------
+# The audio2motion VAE: speech -> landmarks, with a flow prior (GeneFace's VAEModel, and PitchContourVAEModel; both are an FVAE).
 
 STRIDE = 4
 """Video frames per latent frame: sequence lengths are multiples of it."""

@@ -6,6 +6,7 @@ from geneface_kernels.grid_encoding import GridSpec
 from ml_collections import ConfigDict
 
 from geneface_jax.models.head import Head
+from geneface_jax.models.nerf import NerfField, NerfHead, NerfTorso
 from geneface_jax.models.torso import Torso
 
 
@@ -55,4 +56,31 @@ def build_torso(model: ConfigDict) -> Torso:
         # Configs of earlier checkpoints don't have these two.
         condition=model.get("condition", "pose"),
         head_aware=model.get("head_aware", False),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------
+# The networks of the vanilla NeRF from their configs.
+
+
+def build_nerf_head(model: ConfigDict) -> NerfHead:
+    """The head network of `config.model` (stage "nerf_head")."""
+    return NerfHead(_field(model), _field(model), model.condition_features, model.condition_frames)
+
+
+def build_nerf_torso(model: ConfigDict) -> NerfTorso:
+    """The torso network of `config.model` (stage "nerf_torso")."""
+    return NerfTorso(_field(model), _field(model), model.condition_features, model.condition_frames)
+
+
+def _field(model: ConfigDict) -> NerfField:
+    return NerfField(
+        hidden=model.hidden,
+        layers=model.layers,
+        skip=model.skip,
+        color_hidden=model.color_hidden,
+        color_layers=model.color_layers,
+        octaves=model.octaves,
+        view_octaves=model.view_octaves,
+        density_start=model.density_start,
     )

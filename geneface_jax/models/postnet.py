@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from geneface_jax.models.layers_1d import Conv1d, ConvBlock, uniform_fan_in
+from geneface_jax.models.layers import Conv1d, ConvBlock, uniform_fan_in
 
 _SLOPES = (0.2, 0.25, 0.25, 0.25)
 

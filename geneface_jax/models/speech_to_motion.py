@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, position_noise
+from geneface_jax.models.audio2motion import STRIDE, TYPICAL_AMPLITUDE, Audio2Motion, Voice, position_noise
 from geneface_jax.models.postnet import CNNPostNet
-from geneface_jax.models.speech_condition import TYPICAL_AMPLITUDE, Voice
 
 BUCKET = 64
 """Video frames: lengths are rounded up to a multiple of it, so that few lengths are ever compiled."""

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from geneface_jax.models.layers_1d import ConvBlocks
+from geneface_jax.models.layers import ConvBlocks
 
 MOUTH_FRAMES = 5
 """Video frames of a clip, 0.2 s."""

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from geneface_kernels.encodings import frequency_encode
 from geneface_kernels.grid_encoding import GridSpec
 
-from geneface_jax.models.condition import SLOPE
-from geneface_jax.models.grid import GridEncoder
-from geneface_jax.models.mlp import Mlp
+from geneface_jax.models.head import SLOPE
+from geneface_jax.models.layers import GridEncoder, Mlp
 
 CONDITIONS = {"pose": 6, "jaw": 14}
 """What bends the torso, and how many numbers that is: Euler angles and translation of the head's camera (GeneFace), or image coordinates

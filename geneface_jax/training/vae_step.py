@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
-from geneface_jax.models.speech_condition import Voice
+from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice
 from geneface_jax.training import devices
 from geneface_jax.training.losses_motion import continuity, kl_single_sample, masked_mse
 from geneface_jax.training.sync_expert import SyncExpert

@@ -14,7 +14,7 @@ from geneface_jax.convert import nerf
 from geneface_jax.convert.match import Converter, match
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.io import configs
-from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
+from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.hierarchical import Composite, Noise, Rendered, composite, render_rays, sample_pdf
 from geneface_jax.rendering.pinhole import camera_rays

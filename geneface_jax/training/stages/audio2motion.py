@@ -17,8 +17,7 @@ from geneface_jax.data.corpus import MOTION_DIM, Corpus
 from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
 from geneface_jax.data.model_audio import silence
 from geneface_jax.data.network_space import corpus_pairs, typical_amplitudes
-from geneface_jax.models.audio2motion import STRIDE
-from geneface_jax.models.speech_condition import Voice
+from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices
 from geneface_jax.training.audio_augment import augment_windows

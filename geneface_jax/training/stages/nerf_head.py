@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from data_tools.errors import InputError
 from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
-from geneface_jax.models.build_nerf import build_nerf_head
+from geneface_jax.models.build import build_nerf_head
 from geneface_jax.models.nerf import NerfHead
 from geneface_jax.rendering.nerf_frame import Drive, NerfPerson, RaySettings, attends, depth_range, render_pixels
 from geneface_jax.training.nerf_evaluation import judge, shrink

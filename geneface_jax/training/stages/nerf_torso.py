@@ -18,7 +18,7 @@ from geneface_jax.data.camera_record import require_same_camera
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import fingerprint
-from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
+from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead
 from geneface_jax.rendering.hierarchical import Composite
 from geneface_jax.rendering.nerf_frame import Drive, NerfPerson, RaySettings, attends, render_pixels, torso_condition

@@ -9,7 +9,7 @@ from configs.nerf_head import get_config as head_config
 from configs.nerf_torso import get_config as torso_config
 from geneface_jax.convert import nerf
 from geneface_jax.convert.match import match
-from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
+from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 
 HIDDEN, LAYERS, COLOR = 12, 6, 8
 

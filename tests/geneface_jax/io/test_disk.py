@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from toy_stage import ToyStage, toy_config
 
+from data_tools import io
 from data_tools.errors import InputError
 from data_tools.io import SPARE, disk_errors_as_input_errors
 from geneface_jax.io import checkpoints
@@ -35,7 +36,7 @@ def test_space_is_looked_at_before_a_save(tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_up_during_a_save_ends_the_run_with_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    whole = checkpoints.write_manifest
+    whole = io.write_manifest
 
     def write(folder):
         if ".10." in folder.name:

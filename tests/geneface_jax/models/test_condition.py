@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geneface_jax.data.conditions import windows
-from geneface_jax.models.condition import LONGEST, ConditionEncoder, FrameEncoder
+from geneface_jax.models.head import LONGEST, ConditionEncoder, FrameEncoder
 
 
 @pytest.mark.parametrize("frames", [2, 3, 5, 8, 16])

@@ -6,8 +6,7 @@ import pytest
 from hubert_folder import VARIANTS, recorded
 
 from geneface_jax.convert.hubert import hubert, hubert_from_config
-from geneface_jax.models.hubert import Hubert
-from geneface_jax.models.hubert_frontend import conv_lengths, hop, receptive_field
+from geneface_jax.models.hubert import Hubert, conv_lengths, hop, receptive_field
 
 
 @pytest.fixture(params=VARIANTS)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.models.layers_1d import BatchNorm1d, Conv1d, Upsample1d, WeightNormConv1d, conv1d
+from geneface_jax.models.layers import BatchNorm1d, Conv1d, Upsample1d, WeightNormConv1d, conv1d
 
 
 def slow_conv(x, kernel, stride, padding):

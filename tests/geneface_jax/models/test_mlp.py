@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.models.mlp import Mlp
+from geneface_jax.models.layers import Mlp
 
 
 def test_shared_inputs_equal_concatenated_ones():

@@ -7,8 +7,8 @@ import pytest
 
 from configs.nerf_head import get_config as head_config
 from configs.nerf_torso import get_config as torso_config
-from geneface_jax.models.build_nerf import build_nerf_head, build_nerf_torso
-from geneface_jax.models.joint_dense import JointDense
+from geneface_jax.models.build import build_nerf_head, build_nerf_torso
+from geneface_jax.models.layers import JointDense
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 
 

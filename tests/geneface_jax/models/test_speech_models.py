@@ -3,10 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.models.audio2motion import Audio2Motion, position_noise
-from geneface_jax.models.flow import PriorFlow
+from geneface_jax.models.audio2motion import Audio2Motion, PriorFlow, pair_audio, position_noise
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
-from geneface_jax.models.speech_condition import pair_audio
 from geneface_jax.models.speech_to_motion import BUCKET, generate
 from geneface_jax.models.syncnet import SyncNet, cosine
 

@@ -1,8 +1,4 @@
-"""One-dimensional layers with PyTorch's semantics, in the layout [B, T, C].
-
-The networks of the speech-to-motion part are ports of PyTorch modules whose weights can be imported, so padding, initial values,
-normalisation and weight norm follow PyTorch to the letter; see the tests for each rule.
-"""
+"""Activations with gradients of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +8,27 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from geneface_kernels.grid_encoding import GridSpec, grid_encode
 from jax import lax
+
+
+@jax.custom_jvp
+def trunc_exp(x: jax.Array) -> jax.Array:
+    """exp(x) whose gradient is that of exp(clip(x, -15, 15)), so that one dense sample can't blow up a step (torch-ngp)."""
+    return jnp.exp(x)
+
+
+@trunc_exp.defjvp
+def _trunc_exp_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return jnp.exp(x), dx * jnp.exp(jnp.clip(x, -15.0, 15.0))
+
+
+# ----------------------------------------------------------------------------------------------------
+# One-dimensional layers with PyTorch's semantics, in the layout [B, T, C].
+#
+# The networks of the speech-to-motion part are ports of PyTorch modules whose weights can be imported, so padding, initial values,
+# normalisation and weight norm follow PyTorch to the letter; see the tests for each rule.
 
 
 def conv1d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
@@ -176,3 +192,116 @@ class ConvBlocks(nn.Module):
         for i, spec in enumerate(self.specs):
             x = ConvBlock(*spec, self.negative_slope, self.axis_name, name=f"block_{i}")(x, train)
         return x
+
+
+# ----------------------------------------------------------------------------------------------------
+# The small multilayer perceptrons of the radiance fields.
+
+UNIFORM_FAN_IN = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
+"""Uniform in +-1/sqrt(fan_in): the originals' default, three times less variance than Flax's. A torso that starts with large random
+deformations does not recover from them."""
+
+
+class Mlp(nn.Module):
+    """Bias-free layers with ReLU between them (RAD-NeRF's MLP).
+
+    Attributes:
+      hidden: width of the hidden layers.
+      out: width of the output.
+      layers: number of linear layers.
+    """
+
+    hidden: int
+    out: int
+    layers: int
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, shared: jax.Array | None = None, group: jax.Array | None = None, tail: jax.Array | None = None
+    ) -> jax.Array:
+        """Evaluates the network on [x, shared[group], tail] without building that array.
+
+        Args:
+          x: [M, C].
+          shared: [G, D] further inputs that many rows have in common, or None.
+          group: [M] int32 row of `shared` for each row of `x`; None takes row 0 for all.
+          tail: [M, E] inputs of each row that follow the shared ones, or None; only with `shared`.
+
+        Returns:
+          [M, out].
+        """
+        if shared is None:
+            x = nn.Dense(self.hidden, use_bias=False, kernel_init=UNIFORM_FAN_IN, name="dense_0")(x)
+        else:
+            x = SplitDense(self.hidden, name="dense_0")(x, shared, group, tail)
+        for i in range(1, self.layers - 1):
+            x = nn.Dense(self.hidden, use_bias=False, kernel_init=UNIFORM_FAN_IN, name=f"dense_{i}")(nn.relu(x))
+        return nn.Dense(self.out, use_bias=False, kernel_init=UNIFORM_FAN_IN, name=f"dense_{self.layers - 1}")(nn.relu(x))
+
+
+class SplitDense(nn.Module):
+    """`Dense([x, shared[group], tail])` in parts, so that the shared one is multiplied once per group instead of once per row."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, shared: jax.Array, group: jax.Array | None, tail: jax.Array | None = None) -> jax.Array:
+        width, end = x.shape[-1], x.shape[-1] + shared.shape[-1]
+        inputs = end + (0 if tail is None else tail.shape[-1])
+        kernel = self.param("kernel", UNIFORM_FAN_IN, (inputs, self.features))
+        common = shared @ kernel[width:end]
+        out = x @ kernel[:width] + (common[:1] if group is None else jnp.take(common, group, axis=0))
+        return out if tail is None else out + tail @ kernel[end:]
+
+
+# ----------------------------------------------------------------------------------------------------
+# A dense layer on inputs that vary at different rates: some per sample, some per ray, some once per frame.
+
+
+class JointDense(nn.Module):
+    """`Dense(concatenate(parts))` without building the concatenation: each part is multiplied at its own rate, and the products are added.
+
+    A condition that a whole frame shares is multiplied once instead of once per sample. Parameters are those of the layer on the
+    concatenation, `kernel` [sum of C, features] and `bias` [features], with PyTorch's default start.
+
+    Attributes:
+      features: size of the output.
+      bias_start: added to the first values of the bias.
+    """
+
+    features: int
+    bias_start: float = 0.0
+
+    @nn.compact
+    def __call__(self, parts: Sequence[jax.Array]) -> jax.Array:
+        """Parts [..., C_i] whose leading axes broadcast -> [..., features]."""
+        widths = [part.shape[-1] for part in parts]
+        init = uniform_fan_in(sum(widths))
+        kernel = self.param("kernel", init, (sum(widths), self.features))
+        out = self.param("bias", lambda rng, shape: init(rng, shape) + self.bias_start, (self.features,))
+        # The smallest first, so that the sum only grows to the full size at the end.
+        begins = [sum(widths[:i]) for i in range(len(widths))]
+        for i in sorted(range(len(parts)), key=lambda i: math.prod(parts[i].shape[:-1])):
+            out = out + parts[i] @ kernel[begins[i] : begins[i] + widths[i]]
+        return out
+
+
+# ----------------------------------------------------------------------------------------------------
+# A grid encoding with its trainable table.
+
+
+def table_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """Uniform in [-1e-4, 1e-4] (instant-ngp)."""
+    return jax.random.uniform(key, shape, dtype, -1e-4, 1e-4)
+
+
+class GridEncoder(nn.Module):
+    """[N, D] in [-bound, bound] -> [N, L * C]."""
+
+    spec: GridSpec
+    bound: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        table = self.param("table", table_init, (self.spec.rows, self.spec.features))
+        return grid_encode((x + self.bound) / (2.0 * self.bound), table, self.spec)
