@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from geneface_jax.models.build import grid_spec
 from geneface_jax.models.head import SLOPE
-from geneface_jax.rendering.settings import MarchSettings
+from geneface_jax.rendering.field import MarchSettings
 from scripts.bench.kernels.cases import torch_encode
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the video's path last."""
     from data_tools.landmarks68 import mean_face
     from data_tools.video.write import write_video
-    from geneface_jax.inference.landmark_video import landmark_frames
+    from geneface_jax.rendering.landmark_video import landmark_frames
 
     if args.size < 64 or args.size > 2048 or args.size % 2:
         raise InputError(f"--size is {args.size}; give an even number from 64 to 2048")

@@ -17,7 +17,7 @@ from data_tools.errors import InputError
 from geneface_jax.data.conditions import STD_FLOOR
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.rendering.cameras import pose_vector, scene_pose
-from geneface_jax.rendering.head import render_heads
+from geneface_jax.rendering.field import render_heads
 from geneface_jax.rendering.torso import render_torso
 
 KNOWN_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

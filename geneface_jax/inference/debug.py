@@ -15,9 +15,9 @@ from data_tools.video.write import write_video
 from geneface_jax.inference import provenance
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.landmark_video import landmark_frames
 from geneface_jax.inference.pipeline import OpenPerson, Script
 from geneface_jax.inference.silence import loudness, silence_weight
+from geneface_jax.rendering.landmark_video import landmark_frames
 
 ARRAYS, LANDMARKS, SOUND, SETTINGS = "script.npz", "landmarks.mp4", "audio.wav", "settings.json"
 

@@ -22,7 +22,7 @@ from geneface_jax.inference.transparency import straight_rgba
 from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import fingerprint
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
-from geneface_jax.rendering.nerf_frame import Drive, NerfPerson, RaySettings, attends
+from geneface_jax.rendering.nerf import Drive, NerfPerson, RaySettings, attends
 
 HEAD, TORSO = "nerf_head", "nerf_torso"
 

@@ -32,8 +32,7 @@ from geneface_jax.models.head import Head
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import scene_pose
-from geneface_jax.rendering.head import head_samples, render_heads
-from geneface_jax.rendering.settings import MarchSettings
+from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads
 from geneface_jax.rendering.torso import torso_conditions
 
 CPU_BATCH, ACCELERATOR_BATCH = 1, 8

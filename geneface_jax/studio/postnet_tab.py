@@ -14,9 +14,9 @@ from data_tools.errors import InputError
 from data_tools.landmarks68 import mean_face
 from data_tools.video.write import write_video
 from geneface_jax.inference.audio_features import audio_features
-from geneface_jax.inference.landmark_video import landmark_frames
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints
+from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.studio import progress_html
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.performance import LANDMARK_SIZE, Progress

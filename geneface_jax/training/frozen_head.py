@@ -21,8 +21,7 @@ from geneface_jax.io.fingerprint import head_fingerprint
 from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, scene_pose
-from geneface_jax.rendering.frame import render_rays
-from geneface_jax.rendering.settings import MarchSettings
+from geneface_jax.rendering.field import MarchSettings, render_rays
 from geneface_jax.training.pose_refinement import affine_basis, corrected, without_gauge
 
 END_THRESHOLD = 1e-3

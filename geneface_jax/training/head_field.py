@@ -18,9 +18,7 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, scene_pose
-from geneface_jax.rendering.head import render_head
-from geneface_jax.rendering.settings import MarchSettings
-from geneface_jax.rendering.train_rays import TrainRender, render_groups
+from geneface_jax.rendering.field import MarchSettings, TrainRender, render_groups, render_head
 from geneface_jax.training import devices
 from geneface_jax.training.field_optimizer import field_optimizer
 from geneface_jax.training.occupancy_field import carved_grid, refreshed_grid

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.landmarks68 import mean_face
-from geneface_jax.inference.landmark_video import landmark_frames
+from geneface_jax.rendering.landmark_video import landmark_frames
 
 
 def landmark_clip(

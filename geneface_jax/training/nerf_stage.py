@@ -17,8 +17,7 @@ from geneface_jax.data.box_pixels import draw_box_pixels
 from geneface_jax.data.camera_record import record_camera
 from geneface_jax.data.subject import Subject
 from geneface_jax.models.nerf import TwoFields
-from geneface_jax.rendering.hierarchical import Noise
-from geneface_jax.rendering.nerf_frame import RaySettings
+from geneface_jax.rendering.nerf import Noise, RaySettings
 from geneface_jax.training import devices
 from geneface_jax.training.dead_start import StartRule, begun_anew, first_start, given_up, observe
 from geneface_jax.training.field_losses import psnr

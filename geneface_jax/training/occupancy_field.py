@@ -14,7 +14,7 @@ from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import to_scene
-from geneface_jax.rendering.silhouette import carve, in_front_of_face
+from geneface_jax.rendering.field import carve, in_front_of_face
 
 CARVE_FRAMES = 60
 """Training frames whose masks carve the occupancy grid, spread over the video."""

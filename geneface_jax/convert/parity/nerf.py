@@ -16,8 +16,8 @@ from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.io import configs
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
-from geneface_jax.rendering.hierarchical import Composite, Noise, Rendered, composite, render_rays, sample_pdf
-from geneface_jax.rendering.pinhole import camera_rays
+from geneface_jax.rendering.cameras import camera_rays
+from geneface_jax.rendering.nerf import Composite, Noise, Rendered, composite, render_rays, sample_pdf
 from tests.parity.kernels.comparison import Check
 
 ATOL, RTOL = 2e-4, 1e-4

@@ -18,8 +18,7 @@ from geneface_jax.convert.parity.fields import check_typical, occupied_cells
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
-from geneface_jax.rendering.frame import Field, render_rays
-from geneface_jax.rendering.settings import MarchSettings
+from geneface_jax.rendering.field import Field, MarchSettings, render_rays
 from tests.parity.kernels.comparison import Check, compare
 from tests.parity.kernels.reference_schedule import over_background, render_reference
 

@@ -17,7 +17,7 @@ from geneface_jax.convert.parity.radnerf_torso import ask, compare_sample, occup
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
-from geneface_jax.rendering.frame import render_rays
+from geneface_jax.rendering.field import render_rays
 from geneface_jax.rendering.torso import JAW
 from tests.parity.kernels.comparison import Check
 from tests.parity.kernels.torso_plane import plane_lookup

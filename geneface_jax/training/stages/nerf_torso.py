@@ -20,8 +20,7 @@ from geneface_jax.io import checkpoints
 from geneface_jax.io.fingerprint import fingerprint
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead
-from geneface_jax.rendering.hierarchical import Composite
-from geneface_jax.rendering.nerf_frame import Drive, NerfPerson, RaySettings, attends, render_pixels, torso_condition
+from geneface_jax.rendering.nerf import Composite, Drive, NerfPerson, RaySettings, attends, render_pixels, torso_condition
 from geneface_jax.training.nerf_evaluation import judge, shrink
 from geneface_jax.training.nerf_stage import PASSES, NerfStage, two_passes
 from geneface_jax.training.stage import Evaluation, Metrics, State

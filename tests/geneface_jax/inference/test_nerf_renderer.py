@@ -12,7 +12,7 @@ from geneface_jax.inference.nerf_renderer import NerfRenderer, slowness
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.sampling_controls import sampling_options
 from geneface_jax.inference.subject_parts import SubjectParts, find_parts
-from geneface_jax.rendering import nerf_frame
+from geneface_jax.rendering import nerf
 from geneface_jax.training.loop import train
 from tests.synthetic_subject import write_subject
 from tests.tiny_nerf import nerf_config
@@ -63,7 +63,7 @@ def test_rendering_twice_gives_the_same_picture(renderer, plain):
 
 
 def test_the_pieces_of_a_frame_do_not_show(renderer, plain, monkeypatch):
-    monkeypatch.setattr(nerf_frame, "POINTS_PER_CHUNK", 12 * 300)
+    monkeypatch.setattr(nerf, "POINTS_PER_CHUNK", 12 * 300)
     assert renderer.person.chunks(32).shape == (4, 300, 2)
     assert np.abs(frames(renderer)[0] - plain[0]).max() <= 1
 

@@ -13,8 +13,7 @@ from ml_collections import ConfigDict
 from geneface_jax.inference import renderer as module
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.models.head import Head
-from geneface_jax.rendering import head
-from geneface_jax.rendering.settings import MarchSettings
+from geneface_jax.rendering.field import MarchSettings, render_heads
 
 FRAMES, SIZE = 5, 24
 AABB = (-1.0, -0.5, -1.0, 1.0, 0.5, 1.0)
@@ -76,7 +75,7 @@ def test_batches_and_schedules_do_not_show(renderer, drive, one_by_one, batch, s
 
 def test_a_budget_that_became_too_small_is_raised(renderer, drive, one_by_one, monkeypatch):
     budgets = []
-    render = head.render_heads
+    render = render_heads
 
     def spy(*args, budget, **named):
         budgets.append(budget)

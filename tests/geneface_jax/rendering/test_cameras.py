@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.landmarks68 import mean_face
 from geneface_jax.rendering.cameras import SCALE, image_coords, pixel_rays, pose_vector, project, scene_pose, to_scene
-from geneface_jax.rendering.silhouette import carve, in_front_of_face
+from geneface_jax.rendering.field import carve, in_front_of_face
 
 INTRINSICS = np.array([580.0, 580.0, 64.0, 60.0])
 

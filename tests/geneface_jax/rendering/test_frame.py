@@ -9,9 +9,7 @@ import pytest
 from geneface_kernels.ray_marching import Lattice
 
 from geneface_jax.models.head import FieldSample
-from geneface_jax.rendering.frame import render_rays
-from geneface_jax.rendering.settings import MarchSettings
-from geneface_jax.rendering.train_rays import render_groups
+from geneface_jax.rendering.field import MarchSettings, render_groups, render_rays
 
 # Depth 0.47: a box face on a cell face would leave the first sample of a ray to rounding.
 AABB = (-1.0, -0.47, -1.0, 1.0, 0.47, 1.0)

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.rendering import hierarchical
-from geneface_jax.rendering.hierarchical import Noise, even_depths, jitter
+from geneface_jax.rendering import nerf
+from geneface_jax.rendering.nerf import Noise, even_depths, jitter
 
-composite = jax.jit(hierarchical.composite)
-sample_pdf = jax.jit(hierarchical.sample_pdf)
-render_rays = jax.jit(hierarchical.render_rays, static_argnames=("coarse", "fine", "near", "far", "samples", "fine_samples"))
+composite = jax.jit(nerf.composite)
+sample_pdf = jax.jit(nerf.sample_pdf)
+render_rays = jax.jit(nerf.render_rays, static_argnames=("coarse", "fine", "near", "far", "samples", "fine_samples"))
 
 
 def raw_of(density, colour=0.0):
@@ -91,7 +91,7 @@ def test_gradients_are_those_of_differences():
 
     @jax.jit
     def shown(raw):
-        return jnp.sum(weight * hierarchical.composite(raw, depths, jnp.ones((3, 3)), background).rgb)
+        return jnp.sum(weight * nerf.composite(raw, depths, jnp.ones((3, 3)), background).rgb)
 
     step = 1e-2
     expected = (shown(raw + step * along) - shown(raw - step * along)) / (2 * step)
@@ -132,7 +132,7 @@ def test_without_a_fine_pass_the_coarse_one_is_shown():
 
 def test_the_fine_loss_does_not_move_the_coarse_field():
     def fine_only(scale):
-        out = hierarchical.render_rays(ball(scale), ball(1.0), *RAYS, **RANGE, samples=9, fine_samples=8)
+        out = nerf.render_rays(ball(scale), ball(1.0), *RAYS, **RANGE, samples=9, fine_samples=8)
         return jnp.sum(out.fine.rgb), jnp.sum(out.coarse.rgb)
 
     fine, coarse = jax.jit(jax.jacfwd(fine_only))(0.5)

@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from geneface_jax.rendering.cameras import project
-from geneface_jax.rendering.pinhole import camera_angles, camera_rays
+from geneface_jax.rendering.cameras import camera_angles, camera_rays, project
 
 
 def camera(angles=(0.1, -0.2, 0.05), translation=(0.03, -0.02, 1.8)):
