@@ -21,8 +21,8 @@ from data_tools.audio.features import MEL_F0, AudioFeatures
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
 from geneface_jax.data.data_kind import DataKind, kind_of, require_same
-from geneface_jax.io import checkpoints, configs, restore, selected
-from geneface_jax.model_card import STAGES, write_card
+from geneface_jax.io import checkpoints, configs, restore
+from geneface_jax.io.person_folder import STAGES, write_card
 
 RECORD_FILE = "fit.json"
 
@@ -183,7 +183,7 @@ def _choose_postnet(workdir: Path) -> None:
     except InputError as error:
         _say(f"the newest postnet checkpoint is used: {error}")
         return
-    selected.write(workdir, selection.step, selection.record())
+    checkpoints.write_selected_step(workdir, selection.step, selection.record())
     _say(f"postnet: step {selection.step} is used; the run is {selection.verdict}; `geneface select-postnet {workdir}` shows why")
     for finding in selection.findings:
         _say(finding)

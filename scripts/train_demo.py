@@ -20,7 +20,7 @@ from data_tools.prepare import prepare
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.fit import fit
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.model_card import STAGES
+from geneface_jax.io.person_folder import STAGES
 from geneface_jax.training.loop import train
 
 # What is stored as float16: hash tables and the occupancy grid of the person, everything the speech networks learnt.

@@ -11,7 +11,7 @@ from geneface_jax.data.data_kind import DataKind
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.pipeline import OpenPerson
-from geneface_jax.inference.subject_parts import SubjectParts
+from geneface_jax.io.person_folder import SubjectParts
 from geneface_jax.models.audio2motion import Audio2Motion, Voice
 from geneface_jax.models.postnet import CNNPostNet
 from tests.synthetic_subject import write_subject

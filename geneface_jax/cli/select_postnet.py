@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the chosen step's file last."""
     from data_tools.errors import InputError
-    from geneface_jax.io import selected
+    from geneface_jax.io.checkpoints import write_selected_step
     from geneface_jax.training.curve_picture import draw_curves, save_png
     from geneface_jax.training.select_postnet import Rules, charts, select, table
 
@@ -37,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     heading = f"PostNet {Path(args.workdir).resolve().parent.name}: step {selection.step} chosen, run {selection.verdict}"
     save_png(draw_curves(charts(args.workdir), selection.step, heading), args.png or Path(args.workdir) / "selected.png")
-    print(selected.write(args.workdir, selection.step, selection.record()))
+    print(write_selected_step(args.workdir, selection.step, selection.record()))
     return 0

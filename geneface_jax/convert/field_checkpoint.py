@@ -21,7 +21,7 @@ from geneface_jax.convert.super_resolution import super_resolution, super_resolu
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.data_kind import record_kind
 from geneface_jax.io import configs
-from geneface_jax.io.fingerprint import head_fingerprint
+from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
 from geneface_jax.models.super_resolution import SuperResolution

@@ -15,7 +15,7 @@ from data_tools.errors import InputError
 from data_tools.io import read_json
 from geneface_jax.convert import torch_checkpoint
 from geneface_jax.convert.layers import Rule, check_shapes, convert
-from geneface_jax.convert.safetensors import read_safetensors
+from geneface_jax.io.weights import read_safetensors
 from geneface_jax.models.hubert import Hubert, receptive_field
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

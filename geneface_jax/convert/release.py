@@ -18,7 +18,7 @@ from geneface_jax.convert.subject_dataset import ImportedDataset
 from geneface_jax.convert.torch_checkpoint import BEST_FILE, STEP_FILE, TorchCheckpoint
 from geneface_jax.data.camera_record import record_camera
 from geneface_jax.io import checkpoints
-from geneface_jax.io.fingerprint import head_fingerprint
+from geneface_jax.io.weights import head_fingerprint
 
 
 @dataclasses.dataclass(frozen=True)

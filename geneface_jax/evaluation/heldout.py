@@ -19,7 +19,7 @@ from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.perceptual import Perceptual
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary
 from geneface_jax.inference.resize import resize
-from geneface_jax.inference.subject_parts import SubjectParts, find_parts
+from geneface_jax.io.person_folder import SubjectParts, find_parts
 
 PROTOCOLS = {
     "head": "driven by the frames' own landmarks, pose and eye openness",

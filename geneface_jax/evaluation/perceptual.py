@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from geneface_jax.io import lpips_weights
+from geneface_jax.io.weights import find_lpips, load_lpips
 from geneface_jax.models.lpips import SMALLEST, lpips
 
 NET = "alex"
@@ -37,9 +37,9 @@ class Perceptual:
         Raises:
           InputError: a file is named and can't be read.
         """
-        if source is None and lpips_weights.find(NET) is None:
+        if source is None and find_lpips(NET) is None:
             return None
-        return cls(lpips_weights.load(NET, source))
+        return cls(load_lpips(NET, source))
 
     def distance(self, image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:
         """LPIPS 0.1 (AlexNet) of one frame.

@@ -17,11 +17,11 @@ from data_tools.errors import InputError
 from data_tools.io import write_folder, write_text
 from geneface_jax.export.readme import readme
 from geneface_jax.export.render_step import PLATFORMS, RenderStep, flat, make_render_step
-from geneface_jax.export.safetensors_file import write_safetensors
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.renderer import SubjectRenderer
-from geneface_jax.inference.subject_parts import find_parts
-from geneface_jax.io import checkpoints, configs, selected
+from geneface_jax.io import checkpoints, configs
+from geneface_jax.io.person_folder import find_parts
+from geneface_jax.io.weights import write_safetensors
 
 FORMAT, FORMAT_VERSION = "geneface_jax.export", 1
 WEIGHTS, STEP, STAGES = "render.safetensors", "render.jaxexport", "stages.safetensors"
@@ -73,7 +73,7 @@ def export_subject(
         arrays = {f"dataset/{name}": np.asarray(getattr(renderer.subject, name)) for name in ARRAYS}
         records = {}
         for stage in parts.stages:
-            checkpoint = checkpoints.load(subject_dir / stage, selected.read_step(subject_dir / stage))
+            checkpoint = checkpoints.load(subject_dir / stage, checkpoints.read_selected_step(subject_dir / stage))
             arrays |= flat(stage, checkpoint.state)
             config = checkpoints.without_folders(configs.to_json(checkpoint.config))
             records[stage] = {"step": checkpoint.step, "config": config}

@@ -9,7 +9,7 @@ from pathlib import Path
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.pipeline import InferenceResult, Progress, infer_open, open_person
-from geneface_jax.inference.subject_parts import find_parts
+from geneface_jax.io.person_folder import find_parts
 
 SOUNDS = (".wav", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".webm", ".mp4", ".mov", ".mkv")
 

@@ -15,7 +15,7 @@ from data_tools.errors import InputError
 from geneface_jax.data.corpus import MOTION_DIM
 from geneface_jax.data.data_kind import DataKind, kind_of
 from geneface_jax.data.model_audio import model_audio, silence
-from geneface_jax.io import checkpoints, selected
+from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import TYPICAL_AMPLITUDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet
 from geneface_jax.models.speech_to_motion import generate, typical_voice
@@ -65,7 +65,7 @@ class AudioToMotion:
         """
         if stage not in STAGES:
             raise InputError(f"the motion stage is {stage!r}; choose {' or '.join(STAGES)}.")
-        checkpoint = _load(postnet_dir, selected.read_step(postnet_dir) if step is None else step, "postnet")
+        checkpoint = _load(postnet_dir, checkpoints.read_selected_step(postnet_dir) if step is None else step, "postnet")
         state, config = checkpoint.state, checkpoint.config
 
         def variables(name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from geneface_jax.inference.precision import in_precision
 from geneface_jax.inference.resize import resize
 from geneface_jax.inference.transparency import straight_rgba
 from geneface_jax.io import checkpoints
-from geneface_jax.io.fingerprint import fingerprint
+from geneface_jax.io.weights import fingerprint
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.rendering.nerf import Drive, NerfPerson, RaySettings, attends
 

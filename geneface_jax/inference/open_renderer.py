@@ -9,7 +9,7 @@ import numpy as np
 
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.renderer import SubjectRenderer
-from geneface_jax.inference.subject_parts import SubjectParts
+from geneface_jax.io.person_folder import SubjectParts
 
 
 class Renderer(Protocol):

@@ -29,7 +29,7 @@ from geneface_jax.inference.provenance import provenance_of, stamp
 from geneface_jax.inference.resize import resize
 from geneface_jax.inference.sampling_controls import sampling_options
 from geneface_jax.inference.silence import loudness
-from geneface_jax.inference.subject_parts import SubjectParts, find_parts
+from geneface_jax.io.person_folder import SubjectParts, find_parts
 
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""

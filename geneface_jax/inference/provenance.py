@@ -19,8 +19,8 @@ from typing import Any
 from xml.sax.saxutils import escape, unescape
 
 from data_tools.errors import InputError
-from geneface_jax.inference.subject_parts import SubjectParts
-from geneface_jax.io import checkpoints, selected
+from geneface_jax.io import checkpoints
+from geneface_jax.io.person_folder import SubjectParts
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
@@ -87,7 +87,7 @@ def model_hash(parts: SubjectParts) -> str:
         steps = checkpoints.steps(parts.folder / stage)
         if not steps:
             continue
-        chosen = selected.read_step(parts.folder / stage)
+        chosen = checkpoints.read_selected_step(parts.folder / stage)
         folder = parts.folder / stage / "checkpoints" / str(steps[-1] if chosen is None else chosen)
         for path in sorted(folder.rglob("*")):
             if path.is_file():

@@ -23,10 +23,10 @@ from geneface_jax.inference.backdrop import Backdrop
 from geneface_jax.inference.enlarger import Enlarger
 from geneface_jax.inference.precision import in_precision
 from geneface_jax.inference.resize import resize
-from geneface_jax.inference.subject_parts import TORSO_OF
 from geneface_jax.inference.transparency import straight_rgba, without_background
 from geneface_jax.io import checkpoints
-from geneface_jax.io.fingerprint import head_fingerprint
+from geneface_jax.io.person_folder import TORSO_OF
+from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
 from geneface_jax.models.super_resolution import SuperResolution

@@ -8,7 +8,7 @@ from typing import Any
 from data_tools.command_line import flag
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.subject_parts import SubjectParts
+from geneface_jax.io.person_folder import SubjectParts
 
 VANILLA = {"n_samples_per_ray": "samples", "n_samples_per_ray_fine": "fine_samples"}
 """Control of the vanilla NeRF -> its option of `NerfRenderer.render`."""

@@ -12,6 +12,7 @@ import fnmatch
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from data_tools.io import MANIFEST, manifest_damage, read_json, write_folder, write_manifest
+from data_tools.io import (
+    MANIFEST,
+    disk_errors_as_input_errors,
+    manifest_damage,
+    read_json,
+    require_space,
+    write_folder,
+    write_json,
+    write_manifest,
+)
 from geneface_jax.io import configs
 
 FOLDER = "checkpoints"
@@ -223,9 +233,9 @@ def release(
     Raises:
       InputError: no such checkpoint, or a value does not fit float16.
     """
-    from geneface_jax.io import selected  # which itself asks this file for the steps
+    # which itself asks this file for the steps
 
-    checkpoint = load(workdir, selected.read_step(workdir) if step is None else step, drop)
+    checkpoint = load(workdir, read_selected_step(workdir) if step is None else step, drop)
 
     def narrow(path: Any, value: np.ndarray) -> np.ndarray:
         name = path_name(path)
@@ -342,3 +352,108 @@ def without_folders(value: Any) -> Any:
     if isinstance(value, list):
         return [without_folders(item) for item in value]
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
+
+
+# ----------------------------------------------------------------------------------------------------
+# Saving while training goes on: the state is copied to memory, and a thread writes it.
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one run, one at a time and in order; each is whole or absent (`io.checkpoints`).
+
+    Args of the constructor:
+      workdir: the work folder; what killed saves left in it is cleared away.
+      keep, best, milestones_every: which steps stay, see `checkpoints.save`.
+      enabled: False for all but one process of a run: nothing is written then.
+    """
+
+    def __init__(
+        self, workdir: str | os.PathLike, *, keep: int | None, best: tuple[str, str] | None, milestones_every: int = 0, enabled: bool = True
+    ):
+        self._workdir = Path(workdir)
+        self._rules: dict[str, Any] = {"keep": keep, "best": best, "milestones_every": milestones_every}
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._enabled = enabled
+        if enabled:
+            clear_partial(workdir)
+
+    def save(self, step: int, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Begins to write a checkpoint, after the one before is done; returns as soon as the state may be overwritten.
+
+        Args: as `checkpoints.save`.
+
+        Raises:
+          InputError: the disk has no room for it, or the checkpoint before could not be written.
+        """
+        if not self._enabled:
+            return
+        self.wait()
+        # A copy: what jax hands out may be a view of the buffer that the next update is written into.
+        copied = jax.tree.map(np.array, jax.device_get(dict(state)))
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(copied))
+        require_space(self._workdir, size, f"the checkpoint of step {step}")
+        self._thread = threading.Thread(target=self._write, args=(step, copied, dict(meta)), name="save")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when everything begun is on the disk.
+
+        Raises:
+          InputError: it could not be written because the disk is full or read-only; other errors as they are.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            with disk_errors_as_input_errors(self._workdir):
+                raise error
+
+    def close(self) -> None:
+        """`wait`, at the end of a run."""
+        self.wait()
+
+    def _write(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
+        try:
+            save(self._workdir, step, state, meta, **self._rules)
+        except Exception as error:
+            self._error = error
+
+
+# ----------------------------------------------------------------------------------------------------
+# Which checkpoint of a work folder is meant to be used: `selected.json`, written by a selection, read by whoever loads the network.
+
+SELECTED_FILE = "selected.json"
+FORMAT = "geneface_jax.selected"
+
+
+def write_selected_step(workdir: str | os.PathLike, step: int, record: dict[str, Any]) -> Path:
+    """Writes the choice and what speaks for it, atomically.
+
+    Args:
+      workdir: the work folder.
+      step: the chosen checkpoint.
+      record: anything JSON can hold, for people; `format` and `step` are added.
+    """
+    return write_json(Path(workdir) / SELECTED_FILE, {"format": FORMAT, "step": int(step), **record})
+
+
+def read_selected_step(workdir: str | os.PathLike) -> int | None:
+    """The chosen step of a work folder; None when nothing was chosen.
+
+    Raises:
+      InputError: `selected.json` is damaged, or its step has no checkpoint (any more).
+    """
+    path = Path(workdir) / SELECTED_FILE
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    step = record.get("step") if isinstance(record, dict) and record.get("format") == FORMAT else None
+    if not isinstance(step, int):
+        raise InputError(f"{path} names no step: delete it, or choose again with `geneface select-postnet {workdir}`.")
+    if step not in steps(workdir):
+        raise InputError(
+            f"{path} names step {step}, which has no checkpoint: delete it, or choose again with `geneface select-postnet {workdir}`."
+        )
+    return step

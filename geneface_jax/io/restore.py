@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, selected
+from geneface_jax.io import checkpoints
 
 STRICT, LENIENT = "strict", "lenient"
 MODES = (STRICT, LENIENT)
@@ -115,7 +115,7 @@ def warm_start(
     _check(mode)
     if codes not in ("keep", "mean"):
         raise ValueError(f'codes must be "keep" or "mean", not {codes!r}')
-    found, step = checkpoints.read_arrays(workdir, selected.read_step(workdir) if step is None else step, widen=True)
+    found, step = checkpoints.read_arrays(workdir, checkpoints.read_selected_step(workdir) if step is None else step, widen=True)
     found = {name: value for name, value in found.items() if name.split("/")[0] in WARM}
     part = {name: value for name, value in state.items() if name in WARM}
     if moves:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from data_tools.io import read_json
-from geneface_jax.inference.subject_parts import SubjectParts, find_parts
+from geneface_jax.io.person_folder import SubjectParts, find_parts
 
 THUMBNAIL_SIZE = 192
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from geneface_jax.io import checkpoints
-from geneface_jax.model_card import STAGES
+from geneface_jax.io.person_folder import STAGES
 from geneface_jax.training.curve_picture import Chart, draw_curves
 from geneface_jax.training.summaries import FOLDER, METRICS_FILE, read_metrics
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
-from geneface_jax.io import lpips_weights
+from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.training.perceptual import GuardedTerm, guarded, no_term, ramp
@@ -62,7 +62,7 @@ class PictureLpips:
         loss = config.loss
         self.config = config
         self.on = any(loss[f"perceptual_{what}"] > 0 for what in ("small", "large", "lips")) and config.train.steps > loss.perceptual_start
-        self._weights = lpips_weights.load(config.perceptual.net, config.perceptual.weights) if self.on else {}
+        self._weights = load_lpips(config.perceptual.net, config.perceptual.weights) if self.on else {}
 
     def weights(self) -> dict[str, Any]:
         """LPIPS's parameters for the devices; empty where no step uses them."""

@@ -17,7 +17,7 @@ from geneface_jax.data.camera_record import require_same_camera, require_same_fr
 from geneface_jax.data.conditions import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
-from geneface_jax.io.fingerprint import head_fingerprint
+from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, scene_pose

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from data_tools.errors import InputError
 from geneface_jax.data.pixels import patch_pixels
 from geneface_jax.data.subject import Subject
-from geneface_jax.io import lpips_weights
+from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
 from geneface_jax.training.perceptual import guarded, no_term, ramp
 
@@ -43,7 +43,7 @@ class LipPatches:
                 f"a lip patch of {lips.side}x{lips.side} pixels does not fit {rays} rays of a {subject.size} pixel picture: "
                 "make config.lips.side smaller or config.data.rays larger"
             )
-        self._weights = lpips_weights.load(lips.net, lips.weights) if self.on else {}
+        self._weights = load_lpips(lips.net, lips.weights) if self.on else {}
 
     def weights(self) -> dict[str, Any]:
         """LPIPS's parameters for the devices; empty in a run without lip steps."""

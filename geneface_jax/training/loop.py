@@ -18,8 +18,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.io import require_writable
-from geneface_jax.io import checkpoints, config_changes, configs, restore
-from geneface_jax.io.checkpoint_writer import CheckpointWriter
+from geneface_jax.io import checkpoints, configs, restore
+from geneface_jax.io.checkpoints import CheckpointWriter
 from geneface_jax.training import devices, hosts
 from geneface_jax.training.frozen import with_frozen
 from geneface_jax.training.guards import NotFiniteError, Returns, finite_means, with_rates
@@ -121,7 +121,7 @@ def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start
     seed = jax.random.key(config.seed)
     state, first = _begin(stage.init(jax.random.fold_in(seed, 0)), workdir, bool(done), start, log)
     if done:
-        for sentence in config_changes.require_resumable(workdir, config, lenient=start.mode == restore.LENIENT):
+        for sentence in configs.require_resumable(workdir, config, lenient=start.mode == restore.LENIENT):
             log.say(sentence)
     if writes:
         configs.save(config, workdir)

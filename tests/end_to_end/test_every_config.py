@@ -12,8 +12,8 @@ from geneface_jax.evaluation.motion import evaluate_motion
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.pipeline import infer
-from geneface_jax.inference.subject_parts import find_parts
 from geneface_jax.io import checkpoints, configs
+from geneface_jax.io.person_folder import find_parts
 from tests.synthetic_corpus import write_corpus, write_speaker
 from tests.tiny_stages import known_to
 

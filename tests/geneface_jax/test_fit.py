@@ -14,12 +14,11 @@ from toy_stage import ToyStage, toy_config
 
 from data_tools.errors import InputError
 from geneface_jax import fit as fit_module
-from geneface_jax import model_card
 from geneface_jax.cli.main import main
 from geneface_jax.data.data_kind import DataKind
 from geneface_jax.fit import fit, plan
-from geneface_jax.io import checkpoints, selected
-from geneface_jax.model_card import STAGES
+from geneface_jax.io import checkpoints
+from geneface_jax.io.person_folder import STAGES, _row
 from geneface_jax.training import loop, select_postnet
 
 SOURCE = {"file": "/home/me/anna.mp4", "sha256": "ab" * 32, "fps": 30.0, "changes": ["30 frames/s were resampled to 25."]}
@@ -184,12 +183,12 @@ def test_the_postnet_is_chosen_and_the_card_names_the_choice(tmp_path, monkeypat
     chosen = SimpleNamespace(step=10, verdict="sound", findings=["Nothing to do."], record=lambda: {"verdict": "sound"})
     monkeypatch.setattr(select_postnet, "select", lambda folder: chosen)
     fit_module._choose_postnet(workdir)
-    assert selected.read_step(workdir) == 10 and "step 10 is used; the run is sound" in capsys.readouterr().out
-    assert "| 10 |" in model_card._row(tmp_path, "postnet", {}) and "0.3" in model_card._row(tmp_path, "postnet", {})
+    assert checkpoints.read_selected_step(workdir) == 10 and "step 10 is used; the run is sound" in capsys.readouterr().out
+    assert "| 10 |" in _row(tmp_path, "postnet", {}) and "0.3" in _row(tmp_path, "postnet", {})
     assert checkpoints.load(checkpoints.release(workdir, tmp_path / "released")).step == 10
 
 
 def test_a_postnet_that_cannot_be_judged_keeps_its_newest_checkpoint(road, tmp_path, capsys):
     subject = fit("anna.mp4", tmp_path / "anna")
     assert "the newest postnet checkpoint is used" in capsys.readouterr().out
-    assert selected.read_step(subject / "postnet") is None
+    assert checkpoints.read_selected_step(subject / "postnet") is None

@@ -17,7 +17,7 @@ from data_tools.errors import InputError
 from geneface_jax.data.camera_record import require_same_camera
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
-from geneface_jax.io.fingerprint import fingerprint
+from geneface_jax.io.weights import fingerprint
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead
 from geneface_jax.rendering.nerf import Composite, Drive, NerfPerson, RaySettings, attends, render_pixels, torso_condition

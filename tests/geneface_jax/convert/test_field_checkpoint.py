@@ -9,7 +9,7 @@ from data_tools.errors import InputError
 from geneface_jax.convert import field_checkpoint, nerf_checkpoint, original
 from geneface_jax.convert.imported import write
 from geneface_jax.io import checkpoints
-from geneface_jax.io.fingerprint import head_fingerprint
+from geneface_jax.io.weights import head_fingerprint
 from tests.geneface_jax.convert import original_fields as fields
 from tests.geneface_jax.convert.originals import checkpoint
 

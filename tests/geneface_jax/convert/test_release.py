@@ -13,8 +13,8 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.pipeline import open_speech
 from geneface_jax.inference.renderer import SubjectRenderer
-from geneface_jax.inference.subject_parts import find_parts
 from geneface_jax.io import checkpoints
+from geneface_jax.io.person_folder import find_parts
 from tests.geneface_jax.convert import original_fields as fields
 from tests.geneface_jax.convert.originals import SMALL_VAE, state_dict
 from tests.geneface_jax.convert.person_files import write_person

@@ -7,7 +7,7 @@ import pytest
 from hubert_folder import write_safetensors
 
 from data_tools.errors import InputError
-from geneface_jax.convert.safetensors import read_safetensors
+from geneface_jax.io.weights import read_safetensors
 
 
 def raw_file(path, header, data=b"", header_size=None):

@@ -17,7 +17,7 @@ from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.evaluation.report import to_json
 from geneface_jax.inference import open_renderer as renderer_module
-from geneface_jax.io import lpips_weights
+from geneface_jax.io import weights
 from tests.synthetic_subject import write_subject
 
 
@@ -138,7 +138,7 @@ def test_the_command_prints_tables_and_writes_json_and_video(person, tmp_path, c
 
 
 def test_the_command_scores_a_trained_person(trained, rendering, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(lpips_weights, "find", lambda net, source=None: None)
+    monkeypatch.setattr(weights, "find_lpips", lambda net, source=None: None)
     monkeypatch.setattr(rendering, "error", 5)
     out = tmp_path / "side.mp4"
     assert cli.main(["evaluate", "--subject", str(trained), "--out", str(out), "--json", str(tmp_path / "a.json")]) == 0

@@ -14,11 +14,11 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from geneface_jax.cli import main as cli
-from geneface_jax.convert.safetensors import read_safetensors
 from geneface_jax.export.package import export_subject
 from geneface_jax.export.render_step import flat, make_render_step, nested
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.io import checkpoints
+from geneface_jax.io.weights import read_safetensors
 from geneface_jax.rendering.torso import torso_conditions
 from tests.tiny_person import write_person
 

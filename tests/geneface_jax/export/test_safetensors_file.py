@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.convert.safetensors import read_safetensors
-from geneface_jax.export.safetensors_file import write_safetensors
+from geneface_jax.io.weights import read_safetensors, write_safetensors
 
 ARRAYS = {
     "b/flags": np.array([True, False, True]),

@@ -11,7 +11,7 @@ from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.nerf_renderer import NerfRenderer, slowness
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.sampling_controls import sampling_options
-from geneface_jax.inference.subject_parts import SubjectParts, find_parts
+from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering import nerf
 from geneface_jax.training.loop import train
 from tests.synthetic_subject import write_subject

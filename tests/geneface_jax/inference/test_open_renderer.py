@@ -15,8 +15,8 @@ from geneface_jax.data.camera_record import record_camera
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.renderer import SubjectRenderer
-from geneface_jax.inference.subject_parts import find_parts
 from geneface_jax.io import checkpoints, configs
+from geneface_jax.io.person_folder import find_parts
 from tests.geneface_jax.convert import original_fields as fields
 from tests.geneface_jax.convert.originals import checkpoint
 from tests.synthetic_subject import write_subject

@@ -5,8 +5,8 @@ import pytest
 
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.poses import orbit, track_indices
-from geneface_jax.inference.subject_parts import find_parts
 from geneface_jax.io import configs
+from geneface_jax.io.person_folder import find_parts
 
 SIZE = 48
 

@@ -10,8 +10,8 @@ from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.pipeline import direct, perform
 from geneface_jax.inference.precision import in_precision
-from geneface_jax.inference.subject_parts import find_parts
 from geneface_jax.io import configs
+from geneface_jax.io.person_folder import find_parts
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 SIZE = 64

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from toy_stage import toy_config
 
 from data_tools.errors import InputError
-from geneface_jax.io import config_changes, configs
+from geneface_jax.io import configs
 
 
 def changed(key, value):
@@ -31,19 +31,19 @@ def test_the_table_decides(tmp_path, key, value, refused):
     configs.save(old, tmp_path)
     if refused:
         with pytest.raises(InputError, match=rf"config.{key}: .* -> {value} can't change .*--restore lenient"):
-            config_changes.require_resumable(tmp_path, new)
-    told = config_changes.require_resumable(tmp_path, new, lenient=refused)
+            configs.require_resumable(tmp_path, new)
+    told = configs.require_resumable(tmp_path, new, lenient=refused)
     assert len(told) == 1 and told[0].startswith(f"config changed since the last run: {key}: ")
 
 
 def test_keys_that_configs_gain_never_refuse(tmp_path):
     old, new = changed("model.depth", 3)
     configs.save(old, tmp_path)
-    assert len(config_changes.require_resumable(tmp_path, new)) == 1
-    assert config_changes.require_resumable(tmp_path / "nothing", new) == []
+    assert len(configs.require_resumable(tmp_path, new)) == 1
+    assert configs.require_resumable(tmp_path / "nothing", new) == []
 
 
 def test_every_rule_has_an_end(tmp_path):
-    patterns = [pattern for pattern, action, why in config_changes.RULES if action in (config_changes.REFUSE, config_changes.WARN) and why]
-    assert len(patterns) == len(config_changes.RULES) and patterns[-1] == "*"
-    assert [c.action for c in config_changes.changes(ConfigDict({"a": 1}), ConfigDict({"a": 2}))] == [config_changes.WARN]
+    patterns = [pattern for pattern, action, why in configs.RULES if action in (configs.REFUSE, configs.WARN) and why]
+    assert len(patterns) == len(configs.RULES) and patterns[-1] == "*"
+    assert [c.action for c in configs.changes(ConfigDict({"a": 1}), ConfigDict({"a": 2}))] == [configs.WARN]

@@ -9,7 +9,7 @@ from toy_stage import ToyStage, toy_config
 from data_tools.errors import InputError
 from data_tools.io import MANIFEST
 from geneface_jax.io import checkpoints
-from geneface_jax.io.checkpoint_writer import CheckpointWriter
+from geneface_jax.io.checkpoints import CheckpointWriter
 from geneface_jax.training.loop import train
 
 

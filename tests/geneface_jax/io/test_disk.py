@@ -17,7 +17,7 @@ from data_tools import io
 from data_tools.errors import InputError
 from data_tools.io import SPARE, disk_errors_as_input_errors
 from geneface_jax.io import checkpoints
-from geneface_jax.io.checkpoint_writer import CheckpointWriter
+from geneface_jax.io.checkpoints import CheckpointWriter
 from geneface_jax.training.loop import train
 
 Usage = collections.namedtuple("Usage", "total used free")

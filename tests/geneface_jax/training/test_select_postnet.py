@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from geneface_jax.cli.main import main
-from geneface_jax.io import checkpoints, configs, selected
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.curve_picture import Chart, _ticks, draw_curves
 from geneface_jax.training.person_domain import PersonDomain, frechet_distance
 from geneface_jax.training.select_postnet import COLLAPSED, SOUND, UNDERFITTED, Rules, select
@@ -113,11 +113,11 @@ def test_wrong_folders_are_refused(tmp_path, capsys):
 def test_the_verb_writes_the_choice_and_the_curves(tmp_path, capsys):
     run_folder(tmp_path, {200: {}, 300: {"mse": 0.04}})
     assert main(["select-postnet", str(tmp_path), "--dry-run"]) == 0
-    assert selected.read_step(tmp_path) is None and not list(tmp_path.glob("selected*"))
+    assert checkpoints.read_selected_step(tmp_path) is None and not list(tmp_path.glob("selected*"))
     assert main(["select-postnet", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "run: sound; choice: step 200" in out and out.strip().endswith("selected.json")
-    assert selected.read_step(tmp_path) == 200
+    assert checkpoints.read_selected_step(tmp_path) == 200
     record = json.loads((tmp_path / "selected.json").read_text())
     assert record["verdict"] == "sound" and [row["step"] for row in record["candidates"]] == [200, 300]
     assert Image.open(tmp_path / "selected.png").size[0] > 500
@@ -125,12 +125,12 @@ def test_the_verb_writes_the_choice_and_the_curves(tmp_path, capsys):
 
 
 def test_a_stale_or_damaged_choice_is_refused(tmp_path):
-    selected.write(run_folder(tmp_path, {200: {}}), 300, {})
+    checkpoints.write_selected_step(run_folder(tmp_path, {200: {}}), 300, {})
     with pytest.raises(InputError, match="step 300, which has no checkpoint"):
-        selected.read_step(tmp_path)
+        checkpoints.read_selected_step(tmp_path)
     (tmp_path / "selected.json").write_text("[]")
     with pytest.raises(InputError, match="names no step"):
-        selected.read_step(tmp_path)
+        checkpoints.read_selected_step(tmp_path)
 
 
 def test_diversity_tells_one_face_from_many():

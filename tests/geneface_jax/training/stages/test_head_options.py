@@ -9,7 +9,8 @@ import pytest
 
 from configs.head import get_config
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, lpips_weights
+from geneface_jax.io import checkpoints
+from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.training import devices
 from geneface_jax.training.ema import AveragedState, iterate
@@ -29,7 +30,7 @@ def weights_file(tmp_path_factory):
     picture = jnp.zeros((1, 32, 32, 3))
     tree = Lpips("alex").init(jax.random.key(0), picture, picture)["params"]
     flat = {"/".join(key.key for key in path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
-    return lpips_weights.save(tmp_path_factory.mktemp("lpips") / "lpips_alex.npz", flat)
+    return save_lpips(tmp_path_factory.mktemp("lpips") / "lpips_alex.npz", flat)
 
 
 def config_for(dataset, **sections):
@@ -101,7 +102,7 @@ def test_lip_steps_look_at_a_patch_and_freeze_the_grid(dataset, weights_file):
 def test_a_broken_perceptual_gradient_does_not_reach_the_network(dataset, weights_file, tmp_path):
     flat = dict(np.load(weights_file))
     flat["weights_0"] = np.full_like(flat["weights_0"], np.nan)
-    broken = lpips_weights.save(tmp_path / "broken.npz", flat)
+    broken = save_lpips(tmp_path / "broken.npz", flat)
     lips = {"start": 0, "every": 1, "side": 8, "weight": 1.0, "ramp": 1, "weights": str(broken), "shown_side": 32}
     state, history = run(head.make(config_for(dataset, lips=lips)), 2)
     assert [metrics["lpips_skipped"] for metrics in history] == [1.0, 1.0]

@@ -7,7 +7,8 @@ import pytest
 
 from configs.head_sr import get_config
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints, lpips_weights
+from geneface_jax.io import checkpoints
+from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.models.super_resolution import upsample_image
 from geneface_jax.training import devices, enlarging
@@ -63,7 +64,7 @@ def test_two_steps_of_each_variant_with_every_loss(dataset, variant, tmp_path):
     flat = {"/".join(key.key for key in path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
     # The small picture has 16 pixels per side, fewer than the network can look at.
     loss = {"perceptual_start": 1, "perceptual_small": 0.0, "perceptual_large": 0.1, "perceptual_lips": 0.1, "ambient_rate": 0.01}
-    perceptual = {"net": "alex", "weights": str(lpips_weights.save(tmp_path / "lpips_alex.npz", flat)), "lip_side": 32}
+    perceptual = {"net": "alex", "weights": str(save_lpips(tmp_path / "lpips_alex.npz", flat)), "lip_side": 32}
     _, history = run(head_sr.make(config_for(dataset, variant, loss=loss, perceptual=perceptual)), 2)
     assert history[0]["lpips_large"] == 0 < history[1]["lpips_large"] and history[1]["lpips_lips"] == pytest.approx(
         history[1]["lpips_large"]

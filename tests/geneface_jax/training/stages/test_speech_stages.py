@@ -8,7 +8,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.io import checkpoints, configs, selected
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.training import devices
 from geneface_jax.training.stages import get_stage
 from tests.synthetic_corpus import speech_and_motion, write_corpus
@@ -164,7 +164,7 @@ def test_inference_takes_the_selected_step(folder, postnet, tmp_path):
         return AudioToMotion.load(tmp_path, step=step).predict(mel, f0)
 
     np.testing.assert_array_equal(speak(), speak(STEPS))
-    selected.write(tmp_path, 4, {})
+    checkpoints.write_selected_step(tmp_path, 4, {})
     np.testing.assert_array_equal(speak(), speak(4))
     assert np.abs(speak(4) - speak(STEPS)).max() > 1e-6
 

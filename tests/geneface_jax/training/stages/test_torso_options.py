@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.io.fingerprint import head_fingerprint
+from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.training import devices
 from geneface_jax.training.frozen_head import FrozenHead
 from geneface_jax.training.loop import train
