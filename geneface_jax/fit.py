@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from data_tools.audio.features import MEL_F0, AudioFeatures
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
-from geneface_jax.data.data_kind import DataKind, kind_of, require_same
+from geneface_jax.data.compatibility import DataKind, kind_of, require_same
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.io.person_folder import STAGES, write_card
 

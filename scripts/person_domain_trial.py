@@ -26,8 +26,7 @@ from data_tools.io import write_json
 from data_tools.prepare import prepare
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.head_frame import in_head_frame_of
-from geneface_jax.data.model_audio import model_audio, silence
-from geneface_jax.data.network_space import Pair, corpus_pairs
+from geneface_jax.data.speech_batches import Pair, corpus_pairs, model_audio, silence
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints

@@ -24,7 +24,7 @@ from geneface_kernels import occupancy
 from PIL import Image
 
 from data_tools.io import write_json
-from geneface_jax.data.pixels import over
+from geneface_jax.data.pixel_sampling import over
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import Target, heldout_target, score_render
 from geneface_jax.io import checkpoints, configs

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from geneface_jax.data.data_kind import DataKind
+from geneface_jax.data.compatibility import DataKind
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.pipeline import OpenPerson

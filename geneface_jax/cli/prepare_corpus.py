@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     settings = CorpusSettings.from_mapping(configs.load(args.config, args.overrides))
     audio, scorer = chosen_audio(args), None
     if args.syncnet:
-        from geneface_jax.data.data_kind import DataKind
+        from geneface_jax.data.compatibility import DataKind
         from geneface_jax.training.sync_score import sync_scorer
 
         scorer = Scorer(*sync_scorer(args.syncnet, DataKind(audio_model=audio.name)))

@@ -19,7 +19,7 @@ from geneface_jax.convert.match import match
 from geneface_jax.convert.speech_checkpoint import KIND
 from geneface_jax.convert.super_resolution import super_resolution, super_resolution_sizes
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
-from geneface_jax.data.data_kind import record_kind
+from geneface_jax.data.compatibility import record_kind
 from geneface_jax.io import configs
 from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.build import build_head, build_torso

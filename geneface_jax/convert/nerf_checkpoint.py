@@ -14,7 +14,7 @@ from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.match import match
 from geneface_jax.convert.speech_checkpoint import KIND
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
-from geneface_jax.data.data_kind import record_kind
+from geneface_jax.data.compatibility import record_kind
 from geneface_jax.io import configs
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 

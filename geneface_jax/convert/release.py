@@ -16,7 +16,7 @@ from geneface_jax.convert import field_checkpoint, imported, original, speech_ch
 from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.subject_dataset import ImportedDataset
 from geneface_jax.convert.torch_checkpoint import BEST_FILE, STEP_FILE, TorchCheckpoint
-from geneface_jax.data.camera_record import record_camera
+from geneface_jax.data.compatibility import record_camera
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import head_fingerprint
 

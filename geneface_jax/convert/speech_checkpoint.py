@@ -17,7 +17,7 @@ from geneface_jax.convert import hparams, sizes, speech
 from geneface_jax.convert.imported import Imported
 from geneface_jax.convert.match import Converter, match
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
-from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
+from geneface_jax.data.compatibility import DataKind, kind_of, record_kind, require_same
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator

@@ -18,7 +18,7 @@ from geneface_jax.convert.face_geometry import expression_basis, fit_mean_face
 from geneface_jax.convert.imported import require_new
 from geneface_jax.convert.processed_folder import ProcessedFolder
 from geneface_jax.convert.trainval import Trainval
-from geneface_jax.data.conditions import STD_FLOOR
+from geneface_jax.data.motion import STD_FLOOR
 from geneface_jax.data.subject import FORMAT, FORMAT_VERSION
 from geneface_jax.rendering.cameras import project
 

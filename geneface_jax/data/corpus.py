@@ -1,25 +1,60 @@
-"""A corpus: audio features and landmarks of many speakers (layout in docs/file-formats.md).
-
-A small corpus is one file and is read whole (format version 1). A large one is a file per clip (version 2): clips are read when they are
-used, and as many as fit into `cache_bytes` are kept.
-"""
+"""Memory for what is read from disk again and again: the most recently used things, up to a number of bytes."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
 import json
 import os
+import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.data.bounded_cache import BoundedCache
+from geneface_jax.data.compatibility import DataKind, kind_of
+from geneface_jax.data.subject import Subject
+
+
+class BoundedCache:
+    """Least recently used out first; safe to use from several threads (batches are made in one while another evaluates).
+
+    Attributes:
+      max_bytes: how much may be kept; a thing larger than that is handed on and forgotten.
+      n_bytes: how much is kept now.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.n_bytes = max_bytes, 0
+        self._kept: collections.OrderedDict[Hashable, tuple[Any, int]] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], tuple[Any, int]]) -> Any:
+        """The thing under `key`, or what `make()` gives: (thing, bytes). Two threads may make it at once; one of the two stays."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+        thing, size = make()
+        with self._lock:
+            if key not in self._kept and size <= self.max_bytes:
+                self._kept[key] = (thing, size)
+                self.n_bytes += size
+                while self.n_bytes > self.max_bytes:
+                    self.n_bytes -= self._kept.popitem(last=False)[1][1]
+        return thing
+
+
+# ----------------------------------------------------------------------------------------------------
+# A corpus: audio features and landmarks of many speakers (layout in docs/file-formats.md).
+#
+# A small corpus is one file and is read whole (format version 1). A large one is a file per clip (version 2): clips are read when they are
+# used, and as many as fit into `cache_bytes` are kept.
 
 FORMAT = "geneface_jax.corpus"
 FORMAT_VERSIONS = (1, 2)
@@ -242,3 +277,64 @@ def _array(archive: Any, key: str, shape: tuple[int | None, ...], path: Path) ->
     if not np.isfinite(value).all():
         raise InputError(f"the array {key} of {path} holds values that are not finite; {_REMAKE}")
     return value
+
+
+# ----------------------------------------------------------------------------------------------------
+# A subject dataset as the speech-to-motion stages see it: two clips of one person, train and held out.
+
+MIN_TRAIN_FRAMES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class SubjectMotion:
+    """One person's speech and landmarks.
+
+    Attributes:
+      name: the person.
+      train, val: the first 10/11 and the last 1/11 of the video as clips.
+      motion_mean, motion_std: [204] over the training frames.
+      kind: of landmarks and audio features.
+    """
+
+    name: str
+    train: Clip
+    val: Clip
+    motion_mean: np.ndarray
+    motion_std: np.ndarray
+    kind: DataKind
+
+    @classmethod
+    def load(cls, dataset_dir: str | os.PathLike[str]) -> SubjectMotion:
+        """Reads a dataset folder (or the subject folder around it); a light copy is enough.
+
+        Raises:
+          InputError: the dataset is missing or damaged, or has fewer than 64 training frames.
+        """
+        subject = Subject.load(dataset_dir)
+        if subject.n_train < MIN_TRAIN_FRAMES:
+            raise InputError(
+                f"{subject.folder} has {subject.n_train} training frames, PostNet needs {MIN_TRAIN_FRAMES} (2.6 s); prepare a longer video."
+            )
+        motion = subject.motion.reshape(subject.n_frames, MOTION_DIM)
+
+        def clip(split: str, frames: range) -> Clip:
+            audio = slice(2 * frames.start, 2 * frames.stop)
+            return Clip(
+                f"{subject.name}_{split}",
+                subject.name,
+                split,
+                subject.audio_features[audio],
+                subject.f0[audio],
+                motion[frames.start : frames.stop],
+            )
+
+        # A video so short that nothing is held out is judged on its own training frames.
+        heldout = subject.heldout if len(subject.heldout) else subject.train
+        return cls(
+            subject.name,
+            clip("train", subject.train),
+            clip("val", heldout),
+            subject.motion_mean.reshape(MOTION_DIM),
+            subject.motion_std.reshape(MOTION_DIM),
+            kind_of(subject.meta),
+        )

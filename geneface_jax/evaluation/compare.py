@@ -14,7 +14,7 @@ from data_tools.audio.features import FPS
 from data_tools.audio.load import load_audio
 from data_tools.errors import InputError
 from data_tools.video.read import read_video
-from geneface_jax.data.motion_measures import mouth_opening
+from geneface_jax.data.motion import mouth_opening
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation import masks
 from geneface_jax.evaluation.detector import landmark_tracks

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from data_tools.landmarks68 import LANDMARKS_68
-from geneface_jax.data.motion_measures import MOUTH
+from geneface_jax.data.motion import MOUTH
 
 NOSE = slice(27, 36)
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.io import read_json
+from geneface_jax.data.compatibility import kind_of, require_same
 from geneface_jax.data.corpus import MOTION_DIM, Clip
-from geneface_jax.data.data_kind import kind_of, require_same
-from geneface_jax.data.model_audio import model_audio
-from geneface_jax.data.motion_measures import motion_lmd, mouth_opening, pearson
-from geneface_jax.data.network_space import Pair, to_pair
+from geneface_jax.data.motion import motion_lmd, mouth_opening, pearson
+from geneface_jax.data.speech_batches import Pair, model_audio, to_pair
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.landmarks import jitter
 from geneface_jax.evaluation.sync import best_lag

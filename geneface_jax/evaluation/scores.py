@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.landmarks68 import eye_openness
-from geneface_jax.data.eyes import count_blinks
-from geneface_jax.data.motion_measures import mouth_opening, pearson
+from geneface_jax.data.motion import count_blinks, mouth_opening, pearson
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation.detector import LandmarkTrack
 from geneface_jax.evaluation.perceptual import Perceptual

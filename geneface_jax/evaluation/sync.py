@@ -13,7 +13,7 @@ from scipy import signal
 
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE
-from geneface_jax.data.motion_measures import pearson
+from geneface_jax.data.motion import pearson
 
 MAX_LAG = 5
 """Frames (0.2 s) searched to each side for the best lag."""

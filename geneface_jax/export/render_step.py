@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.data.conditions import STD_FLOOR
+from geneface_jax.data.motion import STD_FLOOR
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.rendering.cameras import pose_vector, scene_pose
 from geneface_jax.rendering.field import render_heads

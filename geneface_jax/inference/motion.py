@@ -12,9 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
+from geneface_jax.data.compatibility import DataKind, kind_of
 from geneface_jax.data.corpus import MOTION_DIM
-from geneface_jax.data.data_kind import DataKind, kind_of
-from geneface_jax.data.model_audio import model_audio, silence
+from geneface_jax.data.speech_batches import model_audio, silence
 from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import TYPICAL_AMPLITUDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet

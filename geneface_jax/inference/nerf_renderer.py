@@ -13,8 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.camera_record import require_same_camera
-from geneface_jax.data.conditions import normalise_motion, windows
+from geneface_jax.data.compatibility import require_same_camera
+from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.precision import in_precision
 from geneface_jax.inference.resize import resize

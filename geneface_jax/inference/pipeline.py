@@ -14,7 +14,7 @@ from data_tools.audio.load import SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
 from data_tools.video.encoder import check_output
 from data_tools.video.write import write_video
-from geneface_jax.data.data_kind import kind_of, require_same
+from geneface_jax.data.compatibility import kind_of, require_same
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.background import load_background

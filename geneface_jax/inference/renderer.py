@@ -16,8 +16,8 @@ from geneface_kernels.frame_rendering import FrameRender, sufficient_budget
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.camera_record import require_same_camera, require_same_frames
-from geneface_jax.data.conditions import normalise_motion, windows
+from geneface_jax.data.compatibility import require_same_camera, require_same_frames
+from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.backdrop import Backdrop
 from geneface_jax.inference.enlarger import Enlarger

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.data.model_audio import DEPTH, HEADROOM, MEL_OFFSET, MEL_SCALE, MODEL_CHANNELS, N_MELS
+from geneface_jax.data.speech_batches import DEPTH, HEADROOM, MEL_OFFSET, MEL_SCALE, MODEL_CHANNELS, N_MELS
 
 MEL_LOW_HZ, MEL_HIGH_HZ = 80.0, 7600.0
 

@@ -12,8 +12,8 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.camera_record import record_camera
-from geneface_jax.data.conditions import normalise_motion, windows
+from geneface_jax.data.compatibility import record_camera
+from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head

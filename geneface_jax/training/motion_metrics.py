@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geneface_jax.data.motion_measures import lip_distance, motion_lmd, pearson
+from geneface_jax.data.motion import lip_distance, motion_lmd, pearson
 
 
 def summarise(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], prefix: str = "val/") -> dict[str, float]:

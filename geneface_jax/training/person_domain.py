@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geneface_jax.data.network_space import MOUTH
+from geneface_jax.data.speech_batches import MOUTH
 
 COMPONENTS = 32
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geneface_jax.data.network_space import Pair
+from geneface_jax.data.speech_batches import Pair
 from geneface_jax.training.sync_expert import SyncExpert, auc, window_scores
 
 EVAL_SHIFTS = (-25, -15, -8, -5, 5, 8, 15, 25)

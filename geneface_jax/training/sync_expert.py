@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.data.data_kind import DataKind, kind_of
-from geneface_jax.data.network_space import MOUTH
-from geneface_jax.data.sync_clips import clips_at, positive_clips
+from geneface_jax.data.compatibility import DataKind, kind_of
+from geneface_jax.data.speech_batches import MOUTH, clips_at, positive_clips
 from geneface_jax.models.syncnet import MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training.losses_motion import sync_bce
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from geneface_jax.data.data_kind import DataKind, require_same
-from geneface_jax.data.model_audio import model_audio
+from geneface_jax.data.compatibility import DataKind, require_same
+from geneface_jax.data.speech_batches import model_audio
 from geneface_jax.io import checkpoints
 from geneface_jax.training.sync_expert import SyncExpert, window_scores
 

@@ -12,7 +12,7 @@ from geneface_jax.convert import radnerf
 from geneface_jax.convert.layers import convert
 from geneface_jax.convert.parity.fields import CONDITION_ATOL, CONDITION_RTOL
 from geneface_jax.convert.parity.vectors import Vectors
-from geneface_jax.data.conditions import windows
+from geneface_jax.data.motion import windows
 from geneface_jax.models.head import ConditionEncoder, FrameEncoder, WindowAttention
 from tests.parity.kernels.comparison import Check
 

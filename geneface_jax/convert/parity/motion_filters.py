@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from geneface_jax.convert.parity.vectors import Vectors
-from geneface_jax.data.conditions import windows
+from geneface_jax.data.motion import windows
 from geneface_jax.inference import motion_filters as filters
 from geneface_jax.inference.poses import smooth_cameras
 from tests.parity.kernels.comparison import Check

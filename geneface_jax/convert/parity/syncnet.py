@@ -11,7 +11,7 @@ import numpy as np
 
 from geneface_jax.convert.parity.vectors import Network, Vectors
 from geneface_jax.convert.speech_checkpoint import SYNCNET
-from geneface_jax.data.network_space import MOUTH
+from geneface_jax.data.speech_batches import MOUTH
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training.losses_motion import sync_bce
 from tests.parity.kernels.comparison import Check

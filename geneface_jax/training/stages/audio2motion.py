@@ -12,11 +12,9 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.audio_batches import sample_windows
+from geneface_jax.data.compatibility import DataKind, kind_of, record_kind, require_same
 from geneface_jax.data.corpus import MOTION_DIM, Corpus
-from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
-from geneface_jax.data.model_audio import silence
-from geneface_jax.data.network_space import corpus_pairs, typical_amplitudes
+from geneface_jax.data.speech_batches import corpus_pairs, sample_windows, silence, typical_amplitudes
 from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices

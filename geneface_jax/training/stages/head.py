@@ -10,8 +10,8 @@ import numpy as np
 from geneface_kernels import occupancy
 from ml_collections import ConfigDict
 
-from geneface_jax.data.eyes import eye_boxes, shut_frames, shut_share
-from geneface_jax.data.pixels import Region, draw_frames, draw_pixels, in_boxes, over
+from geneface_jax.data.motion import eye_boxes, shut_frames, shut_share
+from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, in_boxes, over
 from geneface_jax.training import devices
 from geneface_jax.training.ema import iterate
 from geneface_jax.training.field_losses import ambient_outside_face, masked_mean, opacity_entropy, psnr

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from data_tools.errors import InputError
-from geneface_jax.data.pixels import draw_frames, in_boxes, over, patch_pixels
+from geneface_jax.data.pixel_sampling import draw_frames, in_boxes, over, patch_pixels
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices, enlarging
 from geneface_jax.training.ema import iterate

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.conditions import normalise_motion, windows
+from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.models.build import build_nerf_head
 from geneface_jax.models.nerf import NerfHead

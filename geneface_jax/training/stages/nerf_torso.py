@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.camera_record import require_same_camera
+from geneface_jax.data.compatibility import require_same_camera
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import fingerprint

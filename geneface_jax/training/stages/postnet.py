@@ -18,12 +18,9 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.audio_batches import sample_windows
-from geneface_jax.data.corpus import Corpus
-from geneface_jax.data.data_kind import kind_of, record_kind, require_same
-from geneface_jax.data.model_audio import silence
-from geneface_jax.data.network_space import corpus_pairs, subject_pairs, typical_amplitudes
-from geneface_jax.data.subject_motion import SubjectMotion
+from geneface_jax.data.compatibility import kind_of, record_kind, require_same
+from geneface_jax.data.corpus import Corpus, SubjectMotion
+from geneface_jax.data.speech_batches import corpus_pairs, sample_windows, silence, subject_pairs, typical_amplitudes
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.speech_to_motion import generate, typical_voice

@@ -10,10 +10,9 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from geneface_jax.data.compatibility import kind_of, record_kind
 from geneface_jax.data.corpus import Corpus
-from geneface_jax.data.data_kind import kind_of, record_kind
-from geneface_jax.data.network_space import corpus_pairs
-from geneface_jax.data.sync_clips import draw_sync_pairs
+from geneface_jax.data.speech_batches import corpus_pairs, draw_sync_pairs
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training import devices
 from geneface_jax.training.audio_augment import augment_batch

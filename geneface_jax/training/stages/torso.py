@@ -12,9 +12,8 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.camera_record import record_camera
-from geneface_jax.data.neck import neck_boxes
-from geneface_jax.data.pixels import Region, draw_frames, draw_pixels, over
+from geneface_jax.data.compatibility import record_camera
+from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, neck_boxes, over
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
 from geneface_jax.models.build import build_torso

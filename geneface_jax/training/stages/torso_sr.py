@@ -15,8 +15,8 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.camera_record import record_camera
-from geneface_jax.data.pixels import draw_frames, over
+from geneface_jax.data.compatibility import record_camera
+from geneface_jax.data.pixel_sampling import draw_frames, over
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
 from geneface_jax.models.build import build_torso

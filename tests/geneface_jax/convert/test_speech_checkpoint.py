@@ -10,7 +10,7 @@ from data_tools.errors import InputError
 from geneface_jax.convert import speech_checkpoint as speech
 from geneface_jax.convert.imported import write
 from geneface_jax.convert.torch_checkpoint import number, read_hparams
-from geneface_jax.data.data_kind import DataKind, kind_of
+from geneface_jax.data.compatibility import DataKind, kind_of
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints
 from tests.geneface_jax.convert.originals import SMALL_VAE, checkpoint, state_dict

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from data_tools.landmarks68 import mean_face
-from geneface_jax.data.audio_batches import cut
-from geneface_jax.data.behaviour import EYE_CORNERS, LIDS, OUTER_LIPS, behaviour
-from geneface_jax.data.network_space import Pair, typical_amplitudes
+from geneface_jax.data.motion import EYE_CORNERS, LIDS, OUTER_LIPS, behaviour
+from geneface_jax.data.speech_batches import Pair, cut, typical_amplitudes
 
 UPPER_LIDS, LOWER_LIDS = [37, 38, 43, 44], [41, 40, 47, 46]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geneface_jax.data.box_pixels import draw_box_pixels
+from geneface_jax.data.pixel_sampling import draw_box_pixels
 
 BOX = np.array([4, 2, 14, 12])
 

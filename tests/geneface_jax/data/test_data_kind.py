@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.data_kind import DataKind, kind_of, record_kind, require_same
+from geneface_jax.data.compatibility import DataKind, kind_of, record_kind, require_same
 
 
 def test_a_kind_is_read_from_metadata_and_survives_a_config():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from geneface_jax.data.eyes import count_blinks, eye_boxes, shut_frames, shut_share
-from geneface_jax.data.pixels import Region, draw_frames, draw_pixels, in_boxes
+from geneface_jax.data.motion import count_blinks, eye_boxes, shut_frames, shut_share
+from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, in_boxes
 
 
 def test_boxes_hold_both_eyes_with_a_margin_and_stay_in_the_picture():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geneface_jax.data.motion_measures import lip_distance, motion_lmd, mouth_opening, pearson
+from geneface_jax.data.motion import lip_distance, motion_lmd, mouth_opening, pearson
 from geneface_jax.evaluation.landmarks import from_mediapipe
 
 RNG = np.random.default_rng(0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from geneface_jax.data.neck import STRIDE, neck_boxes
+from geneface_jax.data.pixel_sampling import STRIDE, neck_boxes
 
 
 def test_the_box_holds_the_border_and_little_else():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geneface_jax.data.pixels import in_boxes, patch_pixels
+from geneface_jax.data.pixel_sampling import in_boxes, patch_pixels
 
 
 def test_a_patch_lies_about_its_box_row_by_row_and_is_not_transposed():

@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.data.audio_batches import cut, sample_windows
-from geneface_jax.data.corpus import Corpus
-from geneface_jax.data.model_audio import LOWEST_LEVEL, SILENCE, clip_level, model_audio, silence
-from geneface_jax.data.network_space import MOUTH, Pair, corpus_pairs, subject_pairs
-from geneface_jax.data.subject_motion import SubjectMotion
-from geneface_jax.data.sync_clips import draw_sync_pairs, positive_clips
+from geneface_jax.data.corpus import Corpus, SubjectMotion
+from geneface_jax.data.speech_batches import (
+    LOWEST_LEVEL,
+    MOUTH,
+    SILENCE,
+    Pair,
+    clip_level,
+    corpus_pairs,
+    cut,
+    draw_sync_pairs,
+    model_audio,
+    positive_clips,
+    sample_windows,
+    silence,
+    subject_pairs,
+)
 from tests.synthetic_corpus import speech_and_motion, write_corpus
 from tests.synthetic_subject import write_subject
 

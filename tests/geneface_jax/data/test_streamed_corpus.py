@@ -8,11 +8,8 @@ import pytest
 
 from data_tools.corpus.build import clip_path, write_clip
 from data_tools.errors import InputError
-from geneface_jax.data.audio_batches import sample_windows
-from geneface_jax.data.bounded_cache import BoundedCache
-from geneface_jax.data.corpus import Clip, Corpus, StoredClip
-from geneface_jax.data.network_space import StoredPair, corpus_pairs
-from geneface_jax.data.sync_clips import draw_sync_pairs
+from geneface_jax.data.corpus import BoundedCache, Clip, Corpus, StoredClip
+from geneface_jax.data.speech_batches import StoredPair, corpus_pairs, draw_sync_pairs, sample_windows
 from tests.synthetic_corpus import write_corpus
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio
 
-from geneface_jax.data.motion_measures import pearson
+from geneface_jax.data.motion import pearson
 from geneface_jax.evaluation import landmarks as lm
 from geneface_jax.evaluation import masks
 from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames

@@ -8,7 +8,7 @@ import pytest
 from data_tools.errors import InputError
 from data_tools.landmarks68 import mean_face
 from geneface_jax.cli import main as cli
-from geneface_jax.data.data_kind import DataKind
+from geneface_jax.data.compatibility import DataKind
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import motion as evaluation
 from tests.synthetic_subject import write_subject

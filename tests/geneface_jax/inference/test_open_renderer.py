@@ -11,7 +11,7 @@ import pytest
 from data_tools.errors import InputError
 from geneface_jax.convert import original
 from geneface_jax.convert.imported import write
-from geneface_jax.data.camera_record import record_camera
+from geneface_jax.data.compatibility import record_camera
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.open_renderer import open_renderer
 from geneface_jax.inference.renderer import SubjectRenderer

@@ -8,7 +8,7 @@ import pytest
 from data_tools.audio.load import load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.video.read import read_video
-from geneface_jax.data.data_kind import DataKind
+from geneface_jax.data.compatibility import DataKind
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference import pipeline
 from geneface_jax.inference.controls import Controls

@@ -9,7 +9,7 @@ import pytest
 from data_tools.audio.load import load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable
-from geneface_jax.data.data_kind import DataKind
+from geneface_jax.data.compatibility import DataKind
 from geneface_jax.inference import pipeline
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.renderer import SubjectRenderer

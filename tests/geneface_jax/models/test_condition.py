@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.data.conditions import windows
+from geneface_jax.data.motion import windows
 from geneface_jax.models.head import LONGEST, ConditionEncoder, FrameEncoder
 
 

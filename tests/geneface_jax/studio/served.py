@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from data_tools.audio.load import save_wav
-from geneface_jax.data.data_kind import DataKind
+from geneface_jax.data.compatibility import DataKind
 from geneface_jax.data.subject import Subject
 from tests.synthetic_subject import write_subject
 

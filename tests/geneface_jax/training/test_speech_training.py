@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import audio2motion as audio2motion_config
-from geneface_jax.data.model_audio import SILENCE, model_audio
+from geneface_jax.data.speech_batches import SILENCE, model_audio
 from geneface_jax.training import losses_motion as losses
 from geneface_jax.training.audio_augment import augment, augment_batch, warp_frequency
 from geneface_jax.training.motion_metrics import summarise

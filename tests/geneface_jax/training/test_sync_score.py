@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
+from geneface_jax.data.compatibility import DataKind
 from geneface_jax.data.corpus import Corpus
-from geneface_jax.data.data_kind import DataKind
 from geneface_jax.io.configs import repository
 from geneface_jax.training.sync_score import sync_scorer
 

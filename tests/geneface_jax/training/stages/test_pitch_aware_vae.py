@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from geneface_jax.data.behaviour import behaviour
-from geneface_jax.data.motion_measures import lip_distance
+from geneface_jax.data.motion import behaviour, lip_distance
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training import devices

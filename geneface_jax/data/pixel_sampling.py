@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from scipy import ndimage
 
 
 def over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -100,3 +101,67 @@ def patch_pixels(boxes: np.ndarray, side: int, size: tuple[int, int]) -> np.ndar
     rows, columns = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
     corner = np.stack([first_row, first_column], axis=-1)
     return (corner[:, None] + np.stack([rows.reshape(-1), columns.reshape(-1)], axis=-1)).astype(np.int32)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Pixels of one frame, most of them in a box, none of them twice (AD-NeRF's sampling).
+
+
+def draw_box_pixels(rng: np.random.Generator, box: np.ndarray, share: float, rays: int, size: tuple[int, int]) -> np.ndarray:
+    """Draws pixels inside and outside a box, both without replacement.
+
+    Where one side has too few pixels the other one fills up; where the whole picture has, some are drawn again.
+
+    Args:
+      rng: source of randomness.
+      box: [4] x0, y0, x1, y1, the ends exclusive, inside the picture.
+      share: part of the pixels that lie inside, in [0, 1].
+      rays: R, how many pixels.
+      size: (height, width).
+
+    Returns:
+      [R, 2] int32 (row, column), in random order.
+    """
+    height, width = size
+    x0, y0, x1, y1 = (int(edge) for edge in box)
+    inside = np.zeros((height, width), bool)
+    inside[y0:y1, x0:x1] = True
+    inner, outer = np.flatnonzero(inside), np.flatnonzero(~inside)
+    from_inner = min(round(share * rays), len(inner))
+    from_inner = max(from_inner, min(rays - len(outer), len(inner)))
+    chosen = [rng.choice(inner, from_inner, replace=False), rng.choice(outer, min(rays - from_inner, len(outer)), replace=False)]
+    missing = rays - sum(map(len, chosen))
+    chosen.append(rng.integers(0, height * width, missing))
+    return np.stack(np.divmod(rng.permutation(np.concatenate(chosen)), width), axis=-1).astype(np.int32)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Where head and torso meet in a frame, roughly: the box that training looks at more often.
+
+STRIDE = 4
+"""Masks are looked at on every so manieth pixel: a box need not be exact, and a video has thousands of frames."""
+
+
+def neck_boxes(head_masks: np.ndarray, torso_alpha: np.ndarray, reach: float) -> np.ndarray:
+    """The box around all pixels that are near both the head and what shows of the torso.
+
+    Args:
+      head_masks: uint8 [T, H, W], 255 = head.
+      torso_alpha: uint8 [T, H, W], opacity of the torso picture, whose neck goes on behind the head.
+      reach: pixels that count as near.
+
+    Returns:
+      [T, 4] int32 x0, y0, x1, y1; the whole picture for a frame where the two do not meet.
+    """
+    count, height, width = head_masks.shape
+    boxes = np.tile(np.array([0, 0, width, height], np.int32), (count, 1))
+    side = 2 * int(np.ceil(reach / STRIDE)) + 1
+    for i in range(count):
+        on_head = head_masks[i, ::STRIDE, ::STRIDE] >= 128
+        shown = (torso_alpha[i, ::STRIDE, ::STRIDE] >= 128) & ~on_head
+        both = ndimage.maximum_filter(on_head, side) & ndimage.maximum_filter(shown, side)
+        rows, columns = np.nonzero(both)
+        if len(rows):
+            first, last = (columns.min(), rows.min()), (columns.max() + 1, rows.max() + 1)
+            boxes[i] = np.minimum(np.array([*first, *last]) * STRIDE, [width, height, width, height])
+    return boxes

@@ -1,0 +1,229 @@
+"""What the head sees of the landmarks: normalised motion in windows. One meaning for training, evaluation and inference."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+STD_FLOOR = 0.02
+"""Smallest standard deviation motion is divided by (a fiftieth of a millimetre on a face): points that hardly move must not blow up."""
+
+
+def normalise_motion(motion: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """(motion - mean) / std, flattened to [T, 204]; motion is [T, 68, 3] or [T, 204], mean and std are [68, 3]."""
+    flat = np.asarray(motion, np.float32).reshape(len(motion), -1)
+    return (flat - mean.reshape(1, -1)) / np.maximum(std.reshape(1, -1), STD_FLOOR)
+
+
+def windows(x: np.ndarray, size: int, inner: int = 1) -> np.ndarray:
+    """Frames i - size // 2 ... around each frame, the first and last frame repeated at the ends.
+
+    The original pads with zeros in training and with edges at inference; one rule for both removes that gap (docs/deviations.md).
+
+    Args:
+      x: [T, C].
+      size: S, frames that the attention weighs.
+      inner: W, frames that each of them is a window of (`condition_frames`).
+
+    Returns:
+      [T, S, C], or [T, S, W, C] for W > 1.
+    """
+    if inner > 1:
+        x = windows(x, inner)
+    index = np.arange(len(x))[:, None] + np.arange(size) - size // 2
+    return x[np.clip(index, 0, len(x) - 1)]
+
+
+# ----------------------------------------------------------------------------------------------------
+# What training and evaluation both measure of a motion: one meaning each.
+#
+# Points follow the 68-point convention. A motion may be [T, 68, 3] or flattened to [T, 204].
+
+MOUTH = slice(48, 68)
+
+_UPPER_INNER_LIP, _LOWER_INNER_LIP = (61, 62, 63), (67, 66, 65)
+
+
+def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
+    """[..., 68, C] -> [...]: gap between the middles of the inner lips over the distance of the mouth's outer corners; 0 = shut.
+
+    Needs landmarks; of a motion whose mean face is unknown take `lip_distance`.
+    """
+    gap = np.linalg.norm(landmarks[..., 62, :] - landmarks[..., 66, :], axis=-1)
+    width = np.linalg.norm(landmarks[..., 48, :] - landmarks[..., 54, :], axis=-1)
+    return gap / np.maximum(width, 1e-6)
+
+
+def lip_distance(motion: np.ndarray) -> np.ndarray:
+    """Motion of T frames -> [T]: vertical distance of the inner lips in the motion's unit, up to the mean face's own (a constant)."""
+    points = motion.reshape(-1, 68, 3)
+    return (points[:, _UPPER_INNER_LIP, 1] - points[:, _LOWER_INNER_LIP, 1]).mean(axis=-1)
+
+
+def motion_lmd(prediction: np.ndarray, truth: np.ndarray, points: slice = MOUTH) -> float:
+    """Distance of two motions after subtracting each clip's own mean: who the person is can't be heard.
+
+    Args:
+      prediction, truth: motions of T frames in one unit. A face that does not move is `np.zeros_like(truth)`.
+      points: which of the 68.
+
+    Returns:
+      Mean distance of the points, in the motions' unit.
+    """
+    moved = [(x - x.mean(0, keepdims=True)).reshape(-1, 68, 3)[:, points] for x in (prediction, truth)]
+    return float(np.linalg.norm(moved[0] - moved[1], axis=-1).mean())
+
+
+def pearson(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None = None) -> float:
+    """Pearson correlation of two [T] tracks over valid frames; nan when one of them is constant or fewer than three frames are left."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if valid is not None:
+        a, b = a[valid], b[valid]
+    if len(a) < 3:
+        return float("nan")
+    a, b = a - a.mean(), b - b.mean()
+    norm = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / norm) if norm > 1e-12 else float("nan")
+
+
+# ----------------------------------------------------------------------------------------------------
+# What a pitch-aware audio2motion VAE is told about a face: when it blinks, and how far mouth and lids open (GeneFace++).
+#
+# Distances are decimetres between landmarks, as in the original, so its default of 0.4 for a mouth that speaks holds here too. Landmarks
+# are motion / 10 + mean face; of the mean face only the distances that count are kept here. (BFM's mean face has other ones, by
+# millimetres.)
+
+# Two points of the 68 and their distance (x, y, z) on the mean face.
+_Gap = tuple[int, int, tuple[float, float, float]]
+OUTER_LIPS: _Gap = (51, 57, (0.0, 0.1959, 0.0444))
+LIDS: tuple[_Gap, ...] = (
+    (37, 41, (0.0, 0.0568, 0.0089)),
+    (38, 40, (0.0, 0.0646, 0.0095)),
+    (43, 47, (0.0, 0.0646, 0.0095)),
+    (44, 46, (0.0, 0.0568, 0.0089)),
+)
+EYE_CORNERS: tuple[_Gap, ...] = ((36, 39, (-0.2589, 0.0079, -0.0584)), (42, 45, (-0.2589, -0.0079, 0.0584)))
+
+WIDE = 0.9
+"""Quantile over a clip's frames that is its amplitude."""
+
+OPEN, SHUT = 0.75, 0.85
+"""Lids are shut where they open less than SHUT times their OPEN quantile."""
+
+
+class Behaviour(NamedTuple):
+    """Of one clip.
+
+    Attributes:
+      blink: [T] int32, 1 in the middle frame of every blink, else 0.
+      mouth_amp, eye_amp: decimetres.
+    """
+
+    blink: np.ndarray
+    mouth_amp: float
+    eye_amp: float
+
+
+def behaviour(motion: np.ndarray) -> Behaviour:
+    """Measures a clip of motion [T, 204], T >= 1, as stored (not in network space).
+
+    The amplitude of the mouth is the 90 % quantile over frames of the distance |x| + |y| + |z| of points 51 and 57; that of the eyes is the
+    same of the lids' four pairs of points. A blink is a run of frames whose lid gap, relative to the eye's width, is below 0.85 of its
+    75 % quantile.
+    """
+    lips = np.abs(_between(motion, OUTER_LIPS)).sum(axis=-1)
+    lids = [_between(motion, gap) for gap in LIDS]
+    corners = [_between(motion, gap) for gap in EYE_CORNERS]
+    openness = np.mean(np.linalg.norm(lids, axis=-1), axis=0) / np.maximum(np.mean(np.linalg.norm(corners, axis=-1), axis=0), 1e-6)
+    eyes = np.abs(lids).sum(axis=-1).mean(axis=0)
+    shut = openness < SHUT * np.quantile(openness, OPEN)
+    return Behaviour(_middles(shut), float(np.quantile(lips, WIDE)), float(np.quantile(eyes, WIDE)))
+
+
+def _between(motion: np.ndarray, gap: _Gap) -> np.ndarray:
+    """[T, 3] decimetres from the second point to the first."""
+    a, b, rest = gap
+    points = motion.reshape(-1, 68, 3)
+    return (points[:, a] - points[:, b]) / 10.0 + np.asarray(rest, np.float32)
+
+
+def _middles(shut: np.ndarray) -> np.ndarray:
+    """[T] bool -> [T] int32: of every run of True the middle frame alone."""
+    edges = np.diff(np.concatenate([[0], shut.astype(np.int8), [0]]))
+    first, end = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    blink = np.zeros(len(shut), np.int32)
+    blink[(first + end - 1) // 2] = 1
+    return blink
+
+
+# ----------------------------------------------------------------------------------------------------
+# Where the eyes are and which frames show them shut.
+#
+# A blink is a few dozen pixels in one frame of fifteen: of rays drawn evenly over faces and frames, one in a thousand sees a closed lid,
+# and a field trained on them keeps its eyes open whatever the condition says.
+
+EYES = (slice(36, 42), slice(42, 48))
+"""Of the 68 points, the outline of the right and of the left eye."""
+
+MARGIN = 0.35
+"""Added on every side of an eye's outline, in widths of the eye: lids and lashes lie outside of it."""
+
+EYE_SHUT = 0.5
+"""Eyes count as shut below this share of the way from shut to open."""
+
+BLINKS = 0.6
+"""A video shows blinks when its least openness is below this share of the usual one."""
+
+
+MOST_OFTEN = 3.0
+"""Shut frames come up at most so many times more often than in the video: a clip with two blinks would otherwise be learnt by heart."""
+
+
+def eye_boxes(landmarks_2d: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes about either eye.
+
+    Args:
+      landmarks_2d: [T, 68, 2] pixels (x, y).
+      size: pixels of the square picture's side.
+
+    Returns:
+      (right, left), each [T, 4] int32 x0, y0, x1, y1, x1 and y1 exclusive, clipped to the picture and never empty.
+    """
+    boxes = []
+    for points in EYES:
+        low, high = landmarks_2d[:, points].min(axis=1), landmarks_2d[:, points].max(axis=1)
+        margin = MARGIN * (high[:, :1] - low[:, :1])
+        first = np.clip(np.floor(low - margin), 0, size - 1)
+        last = np.clip(np.ceil(high + margin), first + 1, size)
+        boxes.append(np.concatenate([first, last], axis=1).astype(np.int32))
+    return boxes[0], boxes[1]
+
+
+def shut_frames(eye_openness: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Those of `candidates` [n] (frame numbers) whose eyes are shut or nearly so; none where the person is never seen to blink.
+
+    Args:
+      eye_openness: [T], of any unit that grows with the gap between the lids.
+    """
+    return candidates[_shut(eye_openness[candidates])]
+
+
+def shut_share(wanted: float, shut: np.ndarray, candidates: np.ndarray) -> float:
+    """The share of frames to be drawn from `shut` [m] among `candidates` [n]: `wanted`, or less where there are few of them."""
+    return min(wanted, MOST_OFTEN * len(shut) / max(len(candidates), 1))
+
+
+def count_blinks(eye_openness: np.ndarray) -> int:
+    """How often the eyes shut in a clip: openness [T] -> number of separate runs of shut frames."""
+    return int(np.sum(np.diff(_shut(eye_openness).astype(int), prepend=0) == 1))
+
+
+def _shut(openness: np.ndarray) -> np.ndarray:
+    """[T] -> [T] bool."""
+    if not len(openness):
+        return np.zeros(0, bool)
+    usual, least = np.median(openness), np.quantile(openness, 0.005)
+    if least > BLINKS * usual:
+        return np.zeros(len(openness), bool)
+    return openness < least + EYE_SHUT * (usual - least)
