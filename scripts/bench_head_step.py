@@ -34,8 +34,8 @@ from geneface_jax.rendering.field import (
     MarchSettings,  # noqa: E402
     render_groups,  # noqa: E402
 )
-from geneface_jax.training.field_losses import ambient_outside_face, masked_mean, opacity_entropy  # noqa: E402
-from geneface_jax.training.field_optimizer import field_optimizer  # noqa: E402
+from geneface_jax.training.field.losses import ambient_outside_face, masked_mean, opacity_entropy  # noqa: E402
+from geneface_jax.training.optimizers import field_optimizer  # noqa: E402
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ import numpy as np  # noqa: E402
 from geneface_jax.io import configs  # noqa: E402
 from geneface_jax.training import devices  # noqa: E402
 from geneface_jax.training.loop import train  # noqa: E402
-from geneface_jax.training.norms import with_norms  # noqa: E402
+from geneface_jax.training.optimizers import with_norms  # noqa: E402
 from geneface_jax.training.stages import get_stage  # noqa: E402
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 from geneface_jax.io import checkpoints  # noqa: E402
-from geneface_jax.training.summaries import read_metrics  # noqa: E402
+from geneface_jax.training.reporting import read_metrics  # noqa: E402
 
 SAVE_EVERY = 2
 STEPS_PER_KILL = 40

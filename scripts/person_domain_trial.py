@@ -31,11 +31,11 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints
 from geneface_jax.models.speech_to_motion import generate, typical_voice
-from geneface_jax.training.losses_motion import sync_bce
-from geneface_jax.training.person_domain import PersonDomain
 from geneface_jax.training.select_postnet import select
+from geneface_jax.training.speech.losses import sync_bce
+from geneface_jax.training.speech.sync import SyncExpert
+from geneface_jax.training.speech.validation import PersonDomain
 from geneface_jax.training.stages.audio2motion import expert_cosines
-from geneface_jax.training.sync_expert import SyncExpert
 
 
 def main() -> None:

@@ -13,9 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from geneface_jax.training.curve_picture import save_png
+from geneface_jax.training.reporting import read_metrics, save_png
 from geneface_jax.training.select_postnet import adversarial_start, select
-from geneface_jax.training.summaries import read_metrics
 
 INK, OURS, OTHER, MARK = "#26323f", "#266298", "#d68222", "#c45c5c"
 

@@ -28,7 +28,7 @@ from geneface_jax.data.pixel_sampling import over
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import Target, heldout_target, score_render
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.enlarging import halved
+from geneface_jax.training.field.super_resolution import halved
 from geneface_jax.training.loop import train
 from geneface_jax.training.stages.head_sr import HeadSrStage, doubled, make
 

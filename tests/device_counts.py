@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from geneface_jax.training import devices
-from geneface_jax.training.norms import with_norms
+from geneface_jax.training.optimizers import with_norms
 from tests.tiny_stages import tiny_stage
 
 STEPS = 20

@@ -81,12 +81,12 @@ class ToyStage:
 
 
 if __name__ == "__main__":
-    from geneface_jax.training import hosts
+    from geneface_jax.training import devices
     from geneface_jax.training.loop import train
 
-    cluster = hosts.from_environment()
+    cluster = devices.cluster_from_environment()
     if cluster is not None:
-        hosts.join(cluster)
+        devices.join_cluster(cluster)
 
     chosen = toy_config(steps=int(sys.argv[2]), save_every=int(sys.argv[3]))
     train(chosen, sys.argv[1], stage=ToyStage(chosen, seconds_per_step=float(sys.argv[4])))

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     audio, scorer = chosen_audio(args), None
     if args.syncnet:
         from geneface_jax.data.compatibility import DataKind
-        from geneface_jax.training.sync_score import sync_scorer
+        from geneface_jax.training.speech.sync import sync_scorer
 
         scorer = Scorer(*sync_scorer(args.syncnet, DataKind(audio_model=audio.name)))
     report = build_corpus(args.videos, args.out, settings, audio=audio, scorer=scorer, workers=args.workers, limit=args.limit)

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the chosen step's file last."""
     from data_tools.errors import InputError
     from geneface_jax.io.checkpoints import write_selected_step
-    from geneface_jax.training.curve_picture import draw_curves, save_png
+    from geneface_jax.training.reporting import draw_curves, save_png
     from geneface_jax.training.select_postnet import Rules, charts, select, table
 
     if args.tolerance is not None and not args.tolerance >= 0:

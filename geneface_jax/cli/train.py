@@ -47,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the work folder last."""
     from geneface_jax.io import configs, restore
-    from geneface_jax.training import devices, hosts
+    from geneface_jax.training import devices
     from geneface_jax.training.loop import train
 
     config = configs.load(args.config, args.overrides)
     moves = restore.parse_moves(args.init_rule, args.init_rename)
-    cluster = hosts.from_environment(args.coordinator, args.processes, args.process)
+    cluster = devices.cluster_from_environment(args.coordinator, args.processes, args.process)
     if cluster is not None:
-        hosts.join(cluster)
+        devices.join_cluster(cluster)
     with devices.limited(args.devices):
         options = {"init": args.init, "codes": args.init_codes, "moves": moves, "restore_mode": args.restore, "profile": args.profile}
         print(train(config, args.workdir, **options))

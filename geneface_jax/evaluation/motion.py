@@ -16,8 +16,7 @@ from geneface_jax.evaluation.landmarks import jitter
 from geneface_jax.evaluation.sync import best_lag
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.sync_auc import windows_auc
-from geneface_jax.training.sync_expert import SyncExpert
+from geneface_jax.training.speech.sync import SyncExpert, windows_auc
 
 OTHER_SOUNDS = 20
 """Stretches of the person's own speech from elsewhere that the control drives the mouth with."""

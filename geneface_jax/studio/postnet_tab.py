@@ -22,7 +22,7 @@ from geneface_jax.studio.context import Context
 from geneface_jax.studio.performance import LANDMARK_SIZE, Progress
 from geneface_jax.studio.texts import LANGUAGES, Labels, text
 from geneface_jax.studio.uploads import accept_audio
-from geneface_jax.training.curve_picture import draw_curves
+from geneface_jax.training.reporting import draw_curves
 from geneface_jax.training.select_postnet import COLUMNS, charts, select
 
 

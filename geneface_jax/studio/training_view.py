@@ -12,8 +12,7 @@ from PIL import Image
 
 from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import STAGES
-from geneface_jax.training.curve_picture import Chart, draw_curves
-from geneface_jax.training.summaries import FOLDER, METRICS_FILE, read_metrics
+from geneface_jax.training.reporting import LOG_FOLDER, METRICS_FILE, Chart, draw_curves, read_metrics
 
 MAX_CHARTS, MAX_PICTURES = 6, 4
 
@@ -44,7 +43,7 @@ def curves(folder: Path, stage: str) -> Image.Image | None:
 def sample_pictures(folder: Path, stage: str) -> list[tuple[Image.Image, str]]:
     """The newest picture of every tag that the stage wrote for TensorBoard, with its tag and step."""
     newest: dict[str, tuple[int, bytes]] = {}
-    for path in sorted((folder / stage / FOLDER).glob("events.out.tfevents.*")):
+    for path in sorted((folder / stage / LOG_FOLDER).glob("events.out.tfevents.*")):
         for step, tag, data in _images(path):
             newest[tag] = step, data
     found = []

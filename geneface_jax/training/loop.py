@@ -20,15 +20,10 @@ from ml_collections import ConfigDict
 from data_tools.io import require_writable
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.io.checkpoints import CheckpointWriter
-from geneface_jax.training import devices, hosts
-from geneface_jax.training.frozen import with_frozen
-from geneface_jax.training.guards import NotFiniteError, Returns, finite_means, with_rates
-from geneface_jax.training.interrupts import Interrupts
-from geneface_jax.training.norms import with_norms
-from geneface_jax.training.prefetch import Prefetch
-from geneface_jax.training.profile import Profile
-from geneface_jax.training.progress import duration
-from geneface_jax.training.run_log import RunLog
+from geneface_jax.training import devices
+from geneface_jax.training.optimizers import with_frozen, with_norms
+from geneface_jax.training.recovery import Interrupts, NotFiniteError, Prefetch, Returns, finite_means, with_rates
+from geneface_jax.training.reporting import Profile, RunLog, duration
 from geneface_jax.training.stage import Metrics, Stage, State
 from geneface_jax.training.stages import get_stage
 
@@ -86,18 +81,18 @@ def train(
       SystemExit: 143 after SIGTERM, 130 after SIGINT; a checkpoint was saved first.
     """
     workdir, start, remake = Path(workdir), Start(init, codes, moves, restore_mode), remake or get_stage
-    if hosts.is_writer():
+    if devices.is_writer():
         require_writable(workdir)
     plan = configs.train_plan(config)
     returns = Returns(workdir, plan.returns, plan.return_rate)
     stage = remake(with_rates(config, config, returns.rate)) if stage is None or returns.rate != 1.0 else stage
     while True:
-        log = RunLog(stage, plan.steps, speaks=hosts.is_writer())
+        log = RunLog(stage, plan.steps, speaks=devices.is_writer())
         try:
-            with hosts.explained():
+            with devices.lost_host_as_exit():
                 return _go(with_rates(stage.config, config, 1.0), plan, workdir, stage, start, profile, log)
         except NotFiniteError as broken:
-            log.say(returns.note(broken, config, write=hosts.is_writer()))
+            log.say(returns.note(broken, config, write=devices.is_writer()))
         finally:
             log.close()
         stage = remake(with_rates(config, config, returns.rate))
@@ -105,12 +100,12 @@ def train(
 
 def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start: Start, profile: int, log: RunLog) -> Path:
     """One attempt, from the newest checkpoint to the end. `config` is what is recorded: with full rates, and what the stage filled in."""
-    writes = hosts.is_writer()
+    writes = devices.is_writer()
 
     # ------------------------------------------------------------------ 1. what is there already
     for sentence in checkpoints.set_aside_damaged(workdir) if writes else ():
         log.say(sentence)
-    hosts.wait_for_all("damaged checkpoints are set aside")
+    devices.wait_for_all("damaged checkpoints are set aside")
     done = checkpoints.steps(workdir)
     if done and done[-1] >= plan.steps:
         log.say(f"{workdir} is already at step {done[-1]} of {plan.steps}")

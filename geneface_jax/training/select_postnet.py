@@ -16,8 +16,7 @@ from pathlib import Path
 
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.curve_picture import Chart
-from geneface_jax.training.summaries import read_metrics
+from geneface_jax.training.reporting import Chart, read_metrics
 
 SOUND, COLLAPSED, UNDERFITTED = "sound", "collapsed", "under-fitted"
 """Verdicts on a run."""

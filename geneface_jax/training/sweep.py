@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from data_tools.errors import InputError
 from data_tools.io import write_text
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.summaries import read_metrics
+from geneface_jax.training.reporting import read_metrics
 
 LOG_FILE = "output.txt"
 

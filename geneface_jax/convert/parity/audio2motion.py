@@ -14,8 +14,8 @@ from geneface_jax.convert.parity import syncnet
 from geneface_jax.convert.parity.vectors import Network, Vectors
 from geneface_jax.convert.speech_checkpoint import AUDIO2MOTION
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
-from geneface_jax.training.losses_motion import continuity, kl_single_sample, masked_mse
-from geneface_jax.training.vae_step import build_network
+from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse
+from geneface_jax.training.speech.vae_step import build_network
 from tests.parity.kernels.comparison import Check
 
 ATOL, RTOL = 5e-5, 1e-4

@@ -18,7 +18,7 @@ from geneface_jax.convert.parity.radnerf_training import FIELD_SHARE
 from geneface_jax.convert.parity.vectors import GRADIENT_SHARE, Vectors
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.field import render_rays
-from geneface_jax.training.field_losses import opacity_entropy
+from geneface_jax.training.field.losses import opacity_entropy
 from tests.parity.kernels.comparison import Check, compare
 from tests.parity.kernels.torso_plane import plane_cell_points, plane_lookup, plane_update
 

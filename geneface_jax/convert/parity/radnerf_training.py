@@ -16,7 +16,7 @@ from geneface_jax.convert.parity.fields import check_table_gradients, check_typi
 from geneface_jax.convert.parity.radnerf_frames import GRID_RESOLUTION, PICTURE_ATOL, PICTURE_MEDIAN, entry_jitter
 from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.head import Head
-from geneface_jax.training.field_losses import ambient_outside_face, opacity_entropy
+from geneface_jax.training.field.losses import ambient_outside_face, opacity_entropy
 from tests.parity.kernels.comparison import Check, compare
 
 CODE = 3

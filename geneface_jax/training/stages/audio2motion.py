@@ -18,14 +18,13 @@ from geneface_jax.data.speech_batches import corpus_pairs, sample_windows, silen
 from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices
-from geneface_jax.training.audio_augment import augment_windows
-from geneface_jax.training.landmark_clip import landmark_clip
-from geneface_jax.training.losses_motion import sync_bce
-from geneface_jax.training.motion_metrics import summarise
-from geneface_jax.training.speech_optimizer import adam, learning_rate
+from geneface_jax.training.optimizers import adam, learning_rate
+from geneface_jax.training.speech.augment import augment_windows
+from geneface_jax.training.speech.losses import sync_bce
+from geneface_jax.training.speech.sync import SyncExpert
+from geneface_jax.training.speech.vae_step import build_network, vae_gradients
+from geneface_jax.training.speech.validation import landmark_clip, summarise
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.sync_expert import SyncExpert
-from geneface_jax.training.vae_step import build_network, vae_gradients
 
 SYNC_AVERAGE = 0.99
 """Decay of the running sync loss that opens the gate."""

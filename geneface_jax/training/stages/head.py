@@ -13,12 +13,10 @@ from ml_collections import ConfigDict
 from geneface_jax.data.motion import eye_boxes, shut_frames, shut_share
 from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, in_boxes, over
 from geneface_jax.training import devices
-from geneface_jax.training.ema import iterate
-from geneface_jax.training.field_losses import ambient_outside_face, masked_mean, opacity_entropy, psnr
-from geneface_jax.training.head_field import HeadField, learnt_part, noise_per_group
-from geneface_jax.training.lip_patches import LipPatches
+from geneface_jax.training.field.base import HeadField, comparison, heldout_frames, learnt_part, noise_per_group, psnr_in_box
+from geneface_jax.training.field.losses import LipPatches, ambient_outside_face, masked_mean, opacity_entropy, psnr
+from geneface_jax.training.optimizers import iterate
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.validation_grid import comparison, heldout_frames, psnr_in_box
 
 
 class HeadStage(HeadField):

@@ -14,12 +14,12 @@ from PIL import Image
 from data_tools.errors import InputError
 from geneface_jax.data.pixel_sampling import draw_frames, in_boxes, over, patch_pixels
 from geneface_jax.io import checkpoints
-from geneface_jax.training import devices, enlarging
-from geneface_jax.training.ema import iterate
-from geneface_jax.training.field_losses import adapted_weight, masked_mean, opacity_entropy, psnr
-from geneface_jax.training.head_field import HeadField, learnt_part, noise_per_group
+from geneface_jax.training import devices
+from geneface_jax.training.field.base import HeadField, comparison, heldout_frames, learnt_part, noise_per_group, psnr_in_box
+from geneface_jax.training.field.losses import adapted_weight, masked_mean, opacity_entropy, psnr
+from geneface_jax.training.field.super_resolution import PictureLpips, build_super_resolution, crops, halved, start_plain
+from geneface_jax.training.optimizers import iterate
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.validation_grid import comparison, heldout_frames, psnr_in_box
 
 
 class HeadSrStage(HeadField):
@@ -31,8 +31,8 @@ class HeadSrStage(HeadField):
 
     def __init__(self, config: ConfigDict):
         super().__init__(config)
-        self.network = enlarging.build(config, self.subject)
-        self.perceptual = enlarging.PictureLpips(config)
+        self.network = build_super_resolution(config, self.subject)
+        self.perceptual = PictureLpips(config)
         self.small = self.network.size
         self.items_per_step = config.data.groups * self.small**2
         self._pictures: tuple[np.ndarray, ...] | None = None
@@ -42,7 +42,7 @@ class HeadSrStage(HeadField):
         if self._pictures is None:
             frames = self.subject.load_all("frames", self.subject.train)
             behind = over(self.subject.load_all("torso", self.subject.train), self.subject.background)
-            self._pictures = frames, enlarging.halved(frames), enlarging.halved(behind)
+            self._pictures = frames, halved(frames), halved(behind)
         return self._pictures
 
     def init(self, rng: jax.Array) -> State:
@@ -53,7 +53,7 @@ class HeadSrStage(HeadField):
         """
         head_rng, network_rng = jax.random.split(rng)
         variables = self.network.init(network_rng, jnp.zeros((1, self.small, self.small, 3)))
-        network = enlarging.start_plain(variables["params"]) if self.config.start_plain else variables["params"]
+        network = start_plain(variables["params"]) if self.config.start_plain else variables["params"]
         state = self.initial_state({"head": self.initial_head(head_rng), "super_resolution": network})
         if self.config.data.head:
             state = self._begin_with(state, self.config.data.head)
@@ -131,7 +131,7 @@ class HeadSrStage(HeadField):
             ambient = jnp.sum(composite.ambient * outside * complete) / (
                 devices.mean_where_mapped(jnp.sum(outside * complete)) + 1.0 / devices.count()
             )
-            lips = [enlarging.crops(picture, batch["lip_corner"], self.config.perceptual.lip_side) for picture in (ours, large)]
+            lips = [crops(picture, batch["lip_corner"], self.config.perceptual.lip_side) for picture in (ours, large)]
             pairs = {"small": (rgb, small), "large": (ours, large), "lips": (lips[0], lips[1])}
             perceptual, seen = self.perceptual.loss(step, pairs, data["lpips"])
             total = config.small_mse * small_mse + config.large_mse * large_mse + config.entropy * entropy + weight * ambient + perceptual
@@ -165,7 +165,7 @@ class HeadSrStage(HeadField):
         subject = self.subject
         chosen = heldout_frames(subject, self.config.data.eval_frames)
         truth = subject.frames(chosen).astype(np.float32) / 255.0
-        behind = enlarging.halved(over(subject.torso(chosen), subject.background)).astype(np.float32) / 255.0
+        behind = halved(over(subject.torso(chosen), subject.background)).astype(np.float32) / 255.0
         occupied = occupancy.occupied(state["occupancy"]["grid"], self.config.march.density_threshold)
         variables = {"params": state["params"]["super_resolution"], "constants": state["constants"]}
         enlarge = jax.jit(self.network.apply)

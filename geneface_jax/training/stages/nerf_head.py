@@ -15,8 +15,7 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.models.build import build_nerf_head
 from geneface_jax.models.nerf import NerfHead
 from geneface_jax.rendering.nerf import Drive, NerfPerson, RaySettings, attends, depth_range, render_pixels
-from geneface_jax.training.nerf_evaluation import judge, shrink
-from geneface_jax.training.nerf_stage import PASSES, NerfStage, two_passes
+from geneface_jax.training.field.nerf import PASSES, NerfStage, judge, shrink, two_passes
 from geneface_jax.training.stage import Evaluation, Metrics, State
 
 

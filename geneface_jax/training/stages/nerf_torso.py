@@ -21,8 +21,7 @@ from geneface_jax.io.weights import fingerprint
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead
 from geneface_jax.rendering.nerf import Composite, Drive, NerfPerson, RaySettings, attends, render_pixels, torso_condition
-from geneface_jax.training.nerf_evaluation import judge, shrink
-from geneface_jax.training.nerf_stage import PASSES, NerfStage, two_passes
+from geneface_jax.training.field.nerf import PASSES, NerfStage, judge, shrink, two_passes
 from geneface_jax.training.stage import Evaluation, Metrics, State
 from geneface_jax.training.stages.nerf_head import condition_windows
 

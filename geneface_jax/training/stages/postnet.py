@@ -25,17 +25,14 @@ from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices
-from geneface_jax.training.audio_augment import augment_windows
-from geneface_jax.training.landmark_clip import landmark_clip
-from geneface_jax.training.losses_motion import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse, sync_bce
-from geneface_jax.training.motion_metrics import summarise
-from geneface_jax.training.person_domain import PersonDomain
-from geneface_jax.training.speech_clip import speech_clip
-from geneface_jax.training.speech_optimizer import adam, learning_rate, rmsprop
+from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
+from geneface_jax.training.speech.augment import augment_windows
+from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse, sync_bce
+from geneface_jax.training.speech.sync import SyncExpert
+from geneface_jax.training.speech.vae_step import build_network, item_noise, vae_gradients
+from geneface_jax.training.speech.validation import PersonDomain, landmark_clip, speech_clip, summarise
 from geneface_jax.training.stage import Evaluation, Metrics, State
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, expert_cosines, load_expert
-from geneface_jax.training.sync_expert import SyncExpert
-from geneface_jax.training.vae_step import build_network, item_noise, vae_gradients
 
 NETWORKS = ("postnet", "discriminator", "audio2motion")
 UPPER_FACE = slice(17, 48)

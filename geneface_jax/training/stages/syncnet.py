@@ -15,12 +15,11 @@ from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.speech_batches import corpus_pairs, draw_sync_pairs
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training import devices
-from geneface_jax.training.audio_augment import augment_batch
-from geneface_jax.training.losses_motion import sync_bce
-from geneface_jax.training.speech_optimizer import adam, learning_rate
+from geneface_jax.training.optimizers import adam, learning_rate
+from geneface_jax.training.speech.augment import augment_batch
+from geneface_jax.training.speech.losses import sync_bce
+from geneface_jax.training.speech.sync import SyncExpert, auc, windows_auc
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.sync_auc import windows_auc
-from geneface_jax.training.sync_expert import SyncExpert, auc
 
 HELD_OUT_SEED = 1
 

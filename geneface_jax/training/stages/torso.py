@@ -21,11 +21,11 @@ from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import image_coords
 from geneface_jax.rendering.torso import render_torso, torso_conditions
 from geneface_jax.training import devices
-from geneface_jax.training.field_losses import opacity_entropy, psnr
-from geneface_jax.training.field_optimizer import field_optimizer
-from geneface_jax.training.frozen_head import FrozenHead
+from geneface_jax.training.field.base import heldout_frames, psnr_in_box
+from geneface_jax.training.field.frozen_head import FrozenHead
+from geneface_jax.training.field.losses import opacity_entropy, psnr
+from geneface_jax.training.optimizers import field_optimizer
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.validation_grid import heldout_frames, psnr_in_box
 
 NECK_REACH = 8 / 256
 """What is near the border between head and torso, in fractions of the picture."""

@@ -24,13 +24,13 @@ from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import image_coords
 from geneface_jax.rendering.torso import render_torso, torso_conditions
-from geneface_jax.training import devices, enlarging
-from geneface_jax.training.ema import iterate
-from geneface_jax.training.field_losses import opacity_entropy, psnr
-from geneface_jax.training.field_optimizer import field_optimizer
-from geneface_jax.training.frozen_head import FrozenHead
+from geneface_jax.training import devices
+from geneface_jax.training.field.base import heldout_frames
+from geneface_jax.training.field.frozen_head import FrozenHead
+from geneface_jax.training.field.losses import opacity_entropy, psnr
+from geneface_jax.training.field.super_resolution import PictureLpips, build_super_resolution, halved
+from geneface_jax.training.optimizers import field_optimizer, iterate
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.validation_grid import heldout_frames
 
 
 class TorsoSrStage:
@@ -50,7 +50,7 @@ class TorsoSrStage:
         if self.head is not None:
             with config.unlocked():
                 config.head = self.head.record
-        self.perceptual = enlarging.PictureLpips(config)
+        self.perceptual = PictureLpips(config)
         self.small = self.network.size
         self.model = build_torso(config.model)
         self.items_per_step = config.data.groups * self.small**2
@@ -59,7 +59,7 @@ class TorsoSrStage:
             config.model.condition, subject.cameras, subject.motion, subject.mean_face, np.asarray(subject.intrinsics), subject.size
         )
         self._train_frames = np.flatnonzero(~subject.interpolated[: subject.n_train]).astype(np.int32)
-        self._background = enlarging.halved(subject.background[None])[0]
+        self._background = halved(subject.background[None])[0]
         self._pictures: dict[str, np.ndarray] | None = None
 
     def _load_pictures(self) -> dict[str, np.ndarray]:
@@ -68,10 +68,10 @@ class TorsoSrStage:
         if self._pictures is None:
             rgba = self.subject.load_all("torso", self.subject.train)
             large = over(rgba, self.subject.background)
-            self._pictures = {"large": large, "small": enlarging.halved(large)}
+            self._pictures = {"large": large, "small": halved(large)}
             if self.config.loss.composite:
-                self._pictures["opacity"] = enlarging.halved(rgba[..., 3:])
-                self._pictures["frames"] = enlarging.halved(self.subject.load_all("frames", self.subject.train))
+                self._pictures["opacity"] = halved(rgba[..., 3:])
+                self._pictures["frames"] = halved(self.subject.load_all("frames", self.subject.train))
         return self._pictures
 
     def init(self, rng: jax.Array) -> State:
@@ -179,7 +179,7 @@ def _trained_network(folder: Path, subject: Subject) -> tuple[SuperResolution, d
     checkpoint = checkpoints.load(folder)
     if "super_resolution" not in checkpoint.config:
         raise InputError(f"{folder} holds a head without super-resolution: name the work folder of a head_sr with --config.data.head")
-    network = enlarging.build(checkpoint.config, subject)
+    network = build_super_resolution(checkpoint.config, subject)
     variables = {"params": checkpoint.state["params"]["super_resolution"], "constants": checkpoint.state["constants"]}
     return network, jax.tree.map(jnp.asarray, variables)
 

@@ -13,7 +13,7 @@ from data_tools.errors import InputError
 from geneface_jax.studio import training_room
 from geneface_jax.studio.training_room import Job, TrainingRoom, report_rows
 from geneface_jax.studio.training_view import curves, sample_pictures, stage_at_work
-from geneface_jax.training.summaries import Summaries
+from geneface_jax.training.reporting import Summaries
 
 # Stands in for the command: says something, then ends as it is told, at once or by SIGTERM.
 CHILD = """

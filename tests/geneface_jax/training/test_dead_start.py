@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from geneface_jax.training.dead_start import StartRule, begun_anew, first_start, given_up, observe
+from geneface_jax.training.field.nerf import StartRule, begun_anew, first_start, given_up, observe
 
 RULE = StartRule(steps=40, fall=0.2, retries=2)
 

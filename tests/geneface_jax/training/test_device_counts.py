@@ -15,7 +15,7 @@ import pytest
 from data_tools.errors import InputError
 from geneface_jax.io import configs
 from geneface_jax.training import devices
-from geneface_jax.training.field_losses import masked_mean
+from geneface_jax.training.field.losses import masked_mean
 from tests.tiny_stages import OVERRIDES, write_data
 
 ROOT = configs.repository()

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from geneface_jax.training.ema import averaged, iterate
+from geneface_jax.training.optimizers import averaged, iterate
 
 
 def run(optimizer, steps, start):

@@ -10,8 +10,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, restore
-from geneface_jax.training.ema import averaged, iterate
-from geneface_jax.training.frozen import with_frozen
+from geneface_jax.training.optimizers import averaged, iterate, with_frozen
 
 PARAMS = {"grid": {"table": jnp.arange(4.0)}, "net": {"kernel": jnp.ones(3)}}
 

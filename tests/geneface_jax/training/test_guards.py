@@ -9,9 +9,9 @@ from toy_stage import ToyStage, toy_config
 
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.guards import rate_keys, with_rates
 from geneface_jax.training.loop import train
-from geneface_jax.training.summaries import read_metrics
+from geneface_jax.training.recovery import rate_keys, with_rates
+from geneface_jax.training.reporting import read_metrics
 
 
 def test_it_goes_back_at_lower_rates_and_then_names_the_step(tmp_path, capsys):

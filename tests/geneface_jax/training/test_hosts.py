@@ -15,9 +15,8 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
-from geneface_jax.training import hosts
-from geneface_jax.training.hosts import Cluster
-from geneface_jax.training.summaries import read_metrics
+from geneface_jax.training.devices import LOST_EXIT, Cluster, cluster_from_environment
+from geneface_jax.training.reporting import read_metrics
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -29,14 +28,14 @@ def no_cluster(monkeypatch):
 
 
 def test_a_cluster_is_named_by_flags_or_environment(monkeypatch):
-    assert hosts.from_environment() is None
-    assert hosts.from_environment("auto") == Cluster()
-    assert hosts.from_environment("node0:1234", 4, 3) == Cluster("node0:1234", 4, 3)
+    assert cluster_from_environment() is None
+    assert cluster_from_environment("auto") == Cluster()
+    assert cluster_from_environment("node0:1234", 4, 3) == Cluster("node0:1234", 4, 3)
     monkeypatch.setenv("GENEFACE_COORDINATOR", "node0:1234")
     monkeypatch.setenv("GENEFACE_PROCESSES", "2")
     monkeypatch.setenv("GENEFACE_PROCESS", "1")
-    assert hosts.from_environment() == Cluster("node0:1234", 2, 1)
-    assert hosts.from_environment(process=0) == Cluster("node0:1234", 2, 0)
+    assert cluster_from_environment() == Cluster("node0:1234", 2, 1)
+    assert cluster_from_environment(process=0) == Cluster("node0:1234", 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_a_cluster_is_named_by_flags_or_environment(monkeypatch):
 )
 def test_half_named_clusters_are_refused(arguments, sentence):
     with pytest.raises(InputError, match=sentence):
-        hosts.from_environment(*arguments)
+        cluster_from_environment(*arguments)
 
 
 def free_port() -> int:
@@ -111,7 +110,7 @@ def test_a_lost_process_ends_the_other_within_a_minute(tmp_path, lost):
         output = processes[1 - lost].communicate(timeout=90)[0]
         assert time.monotonic() - killed < 60
         # Of a lost process 0 it is JAX that tells, and may do so first.
-        said_by_us = processes[1 - lost].returncode == hosts.LOST_EXIT and "lost another one of this run" in output
+        said_by_us = processes[1 - lost].returncode == LOST_EXIT and "lost another one of this run" in output
         assert said_by_us or (lost == 0 and "another task died" in output), output
 
 

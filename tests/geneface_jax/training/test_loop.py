@@ -17,7 +17,7 @@ from toy_stage import ToyStage, toy_config
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.training.loop import train
-from geneface_jax.training.summaries import read_metrics
+from geneface_jax.training.reporting import read_metrics
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from geneface_jax.training.nerf_optimizer import nerf_optimizer
+from geneface_jax.training.optimizers import nerf_optimizer
 
 CONFIG = ConfigDict({"lr": 1e-3, "tenth_after": 100, "attention": 5.0, "eps": 1e-8})
 PARAMS = {"coarse": {"kernel": jnp.ones(3)}, "attention": {"kernel": jnp.ones(3)}}

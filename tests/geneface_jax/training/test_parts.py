@@ -16,11 +16,9 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.training import devices
-from geneface_jax.training.interrupts import Interrupts
-from geneface_jax.training.prefetch import Prefetch
-from geneface_jax.training.progress import Clock, Progress, duration, quantity
+from geneface_jax.training.recovery import Interrupts, Prefetch
+from geneface_jax.training.reporting import Clock, Progress, Summaries, duration, quantity, read_metrics
 from geneface_jax.training.stages import get_stage
-from geneface_jax.training.summaries import Summaries, read_metrics
 
 
 def threads():

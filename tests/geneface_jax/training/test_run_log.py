@@ -9,10 +9,9 @@ from toy_stage import ToyStage, toy_config
 
 from geneface_jax.training import devices
 from geneface_jax.training.loop import train
-from geneface_jax.training.prefetch import Prefetch
-from geneface_jax.training.run_log import RunLog
+from geneface_jax.training.recovery import Prefetch
+from geneface_jax.training.reporting import RunLog, Summaries, read_metrics
 from geneface_jax.training.stage import Evaluation
-from geneface_jax.training.summaries import Summaries, read_metrics
 
 
 def events(folder):

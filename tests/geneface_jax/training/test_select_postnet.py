@@ -9,10 +9,9 @@ from PIL import Image
 from data_tools.errors import InputError
 from geneface_jax.cli.main import main
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.curve_picture import Chart, _ticks, draw_curves
-from geneface_jax.training.person_domain import PersonDomain, frechet_distance
+from geneface_jax.training.reporting import Chart, Summaries, _ticks, draw_curves
 from geneface_jax.training.select_postnet import COLLAPSED, SOUND, UNDERFITTED, Rules, select
-from geneface_jax.training.summaries import Summaries
+from geneface_jax.training.speech.validation import PersonDomain, frechet_distance
 from tests.synthetic_corpus import speech_and_motion
 
 RNG = np.random.default_rng(0)

@@ -3,9 +3,9 @@
 import numpy as np
 
 from data_tools.audio.load import save_wav
-from geneface_jax.training.speech_clip import speech_clip
+from geneface_jax.training.reporting import Summaries
+from geneface_jax.training.speech.validation import speech_clip
 from geneface_jax.training.stage import Evaluation
-from geneface_jax.training.summaries import Summaries
 
 RATE = 16000
 

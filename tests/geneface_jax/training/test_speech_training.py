@@ -8,12 +8,12 @@ from ml_collections import ConfigDict
 
 from configs import audio2motion as audio2motion_config
 from geneface_jax.data.speech_batches import SILENCE, model_audio
-from geneface_jax.training import losses_motion as losses
-from geneface_jax.training.audio_augment import augment, augment_batch, warp_frequency
-from geneface_jax.training.motion_metrics import summarise
-from geneface_jax.training.speech_optimizer import adam, learning_rate, rmsprop
+from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
+from geneface_jax.training.speech import losses
+from geneface_jax.training.speech.augment import augment, augment_batch, warp_frequency
+from geneface_jax.training.speech.sync import auc, window_scores
+from geneface_jax.training.speech.validation import summarise
 from geneface_jax.training.stages.postnet import upper_face_weights
-from geneface_jax.training.sync_expert import auc, window_scores
 from tests.synthetic_corpus import speech_and_motion
 
 STRENGTH = audio2motion_config.get_config("demo").data.augment

@@ -13,9 +13,9 @@ from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.training import devices
-from geneface_jax.training.ema import AveragedState, iterate
-from geneface_jax.training.head_field import learnt_part
+from geneface_jax.training.field.base import learnt_part
 from geneface_jax.training.loop import train
+from geneface_jax.training.optimizers import AveragedState, iterate
 from geneface_jax.training.stages import head
 from tests.synthetic_subject import tiny_field_config, write_subject
 

@@ -11,8 +11,9 @@ from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.models.super_resolution import upsample_image
-from geneface_jax.training import devices, enlarging
-from geneface_jax.training.field_losses import adapted_weight
+from geneface_jax.training import devices
+from geneface_jax.training.field.losses import adapted_weight
+from geneface_jax.training.field.super_resolution import crops, halved
 from geneface_jax.training.stages import head_sr
 from tests.synthetic_subject import tiny_field_config, write_subject
 
@@ -104,8 +105,8 @@ def test_a_network_of_another_size_than_the_dataset_is_refused(dataset):
 def test_halving_takes_means_and_crops_are_not_transposed():
     picture = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
     means = picture.reshape(2, 2, 2, 3, 2, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(enlarging.halved(picture), means, atol=0.5)
-    crop = enlarging.crops(jnp.asarray(picture), jnp.array([[1, 3], [2, 0]]), 2)
+    np.testing.assert_allclose(halved(picture), means, atol=0.5)
+    crop = crops(jnp.asarray(picture), jnp.array([[1, 3], [2, 0]]), 2)
     np.testing.assert_array_equal(crop, [picture[0, 1:3, 3:5], picture[1, 2:4, 0:2]])
 
 

@@ -1,4 +1,4 @@
-"""What all stages that train a head do alike: read the person, march rays, follow the occupancy, update, render held-out frames."""
+"""What training judges itself by: a few held-out frames, always the same, and how they are shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from geneface_kernels.occupancy import cell_points, update_density
 from ml_collections import ConfigDict
+from scipy import ndimage
 
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import record_camera
@@ -17,13 +19,173 @@ from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
-from geneface_jax.rendering.cameras import pixel_rays, scene_pose
-from geneface_jax.rendering.field import MarchSettings, TrainRender, render_groups, render_head
+from geneface_jax.rendering.cameras import pixel_rays, pose_vector, scene_pose, to_scene
+from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_front_of_face, render_groups, render_head
 from geneface_jax.training import devices
-from geneface_jax.training.field_optimizer import field_optimizer
-from geneface_jax.training.occupancy_field import carved_grid, refreshed_grid
-from geneface_jax.training.pose_refinement import affine_basis, corrected, without_gauge
+from geneface_jax.training.optimizers import field_optimizer
 from geneface_jax.training.stage import Metrics, State
+
+
+def heldout_frames(subject: Subject, count: int) -> np.ndarray:
+    """Up to `count` held-out frame numbers, evenly spread; empty when the dataset holds none out."""
+    chosen = np.unique(np.linspace(subject.n_train, subject.n_frames - 1, count).astype(int))
+    return chosen[(chosen >= subject.n_train) & (chosen < subject.n_frames)]
+
+
+def comparison(truth: np.ndarray, ours: np.ndarray, depth: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """truth | ours | difference (x4) | depth (near is bright), side by side.
+
+    Args:
+      truth, ours: [H, W, 3] in [0, 1].
+      depth: [H, W] along the ray, weighted by opacity; alpha: [H, W].
+
+    Returns:
+      uint8 [H, 4 W, 3].
+    """
+    solid = alpha > 0.5
+    along = depth / np.maximum(alpha, 1e-3)
+    near, far = np.percentile(along[solid], [1, 99]) if solid.any() else (0.0, 1.0)
+    bright = np.where(solid, 1.0 - np.clip((along - near) / max(far - near, 1e-3), 0, 1), 0.0)
+    panels = [truth, ours, np.clip(np.abs(ours - truth) * 4.0, 0, 1), np.repeat(bright[..., None], 3, axis=-1)]
+    return np.round(np.concatenate(panels, axis=1) * 255.0).astype(np.uint8)
+
+
+def psnr_in_box(ours: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float:
+    """PSNR in dB of [H, W, 3] pictures in [0, 1] inside a box (x0, y0, x1, y1)."""
+    x0, y0, x1, y1 = box
+    error = float(np.mean((ours[y0:y1, x0:x1] - truth[y0:y1, x0:x1]) ** 2))
+    return float(-10.0 * np.log10(max(error, 1e-10)))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Small corrections of the training cameras, learnt together with the field (BARF, Lin et al. 2021, for cameras that are nearly right).
+#
+# A tracker's noise moves the head against its pixels by a fraction of a pixel, and a field that must explain all frames with it blurs hair
+# and teeth. Held-out frames keep their tracked cameras, so the corrections must not carry the scene away from them: whatever part of them
+# is an affine function of the slow tracked pose (a shift of the scene, a turn, a stretch of the head's movement) is projected out. Slow,
+# because the noise to be corrected is part of the tracked pose itself: where a head hardly moves it would be most of it.
+
+SLOW = 25
+"""Frames (one second) over which tracked poses are averaged: long against a tracker's noise, short against a head's movement."""
+
+
+def affine_basis(poses: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of the affine functions of the slow tracked poses over the frames that are trained on.
+
+    Args:
+      poses: [T, 4, 4] scene poses.
+      used: [U] numbers of the frames that are trained on; the rows of the others are zero.
+
+    Returns:
+      [T, 7] float32; columns beyond the rank (a head that never moves leaves 1) are zero.
+    """
+    vectors = np.asarray(pose_vector(jnp.asarray(poses)), np.float64)
+    vectors = ndimage.uniform_filter1d(vectors, SLOW, axis=0, mode="nearest")[used]
+    deviation = vectors.std(axis=0)
+    moving = (vectors - vectors.mean(axis=0)) / np.where(deviation > 1e-6, deviation, np.inf)
+    left, strength, _ = np.linalg.svd(np.concatenate([np.ones((len(used), 1)), moving], axis=1), full_matrices=False)
+    basis = np.zeros((len(poses), 7), np.float32)
+    kept = left * (strength > 1e-4 * strength[0])
+    basis[used, : kept.shape[1]] = kept
+    return basis
+
+
+def without_gauge(corrections: jax.Array, basis: jax.Array) -> jax.Array:
+    """Corrections [T, 6] less their affine part in the slow tracked poses (`affine_basis`); mean-free among others."""
+    return corrections - basis @ (basis.T @ corrections)
+
+
+def corrected(poses: jax.Array, corrections: jax.Array) -> jax.Array:
+    """Turns and moves cameras about the scene's origin, the head's centre.
+
+    Args:
+      poses: [..., 4, 4] scene poses.
+      corrections: [..., 6]: rotation vector in radians, translation in scene units.
+
+    Returns:
+      [..., 4, 4]; the poses themselves where the corrections are zero.
+    """
+    turn = rotation(corrections[..., :3])
+    moved = jnp.einsum("...ij,...jk->...ik", turn, poses[..., :3, :])
+    moved = moved.at[..., 3].add(corrections[..., 3:])
+    return jnp.concatenate([moved, poses[..., 3:, :]], axis=-2)
+
+
+def rotation(vector: jax.Array) -> jax.Array:
+    """Rotation matrices [..., 3, 3] of rotation vectors [..., 3] in radians (Rodrigues), smooth at zero."""
+    square = jnp.sum(vector**2, axis=-1)[..., None, None]
+    angle = jnp.sqrt(jnp.maximum(square, 1e-12))
+    small = square < 1e-8
+    sine = jnp.where(small, 1.0 - square / 6.0, jnp.sin(angle) / angle)
+    cosine = jnp.where(small, 0.5 - square / 24.0, (1.0 - jnp.cos(angle)) / angle**2)
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    zero = jnp.zeros_like(x)
+    cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*vector.shape[:-1], 3, 3)
+    return jnp.eye(3) + sine * cross + cosine * (cross @ cross)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The head's occupancy grid while it is trained: carved by the masks at the start, followed by the field afterwards.
+
+CARVE_FRAMES = 60
+"""Training frames whose masks carve the occupancy grid, spread over the video."""
+
+
+def carved_grid(subject: Subject, poses: np.ndarray, march: ConfigDict, bound: float) -> jax.Array:
+    """The first grid [R, R, R]: 0 where the head may be, -1 where it can't.
+
+    Args:
+      subject: a full dataset.
+      poses: [T, 4, 4] scene poses of its frames.
+      march: `config.march`: `grid_resolution`, `front_margin`.
+      bound: scene half extent.
+
+    Raises:
+      InputError: no frame shows a head.
+    """
+    chosen = np.unique(np.linspace(0, subject.n_train - 1, CARVE_FRAMES).astype(int))
+    seen = carve(subject.head_masks(chosen), poses[chosen], np.asarray(subject.intrinsics), march.grid_resolution, bound)
+    if march.front_margin > 0:
+        face = to_scene(subject.mean_face + subject.motion_mean / 10.0)
+        seen &= ~in_front_of_face(face, march.grid_resolution, bound, march.front_margin)
+    if not seen.any():
+        raise InputError(
+            f"no head is visible in {subject.folder / 'head'}: the head masks are empty or the cameras look past them; "
+            "run `geneface prepare` again and look at its report"
+        )
+    return jnp.where(jnp.asarray(seen), 0.0, -1.0)
+
+
+def refreshed_grid(
+    model: Head, params: Any, grid: jax.Array, window: jax.Array, eye_openness: jax.Array, rng: jax.Array, decay: float
+) -> jax.Array:
+    """The grid with the field's densities under one frame's condition folded in.
+
+    Args:
+      model, params: the head.
+      grid: [R, R, R]; cells below 0 are never asked.
+      window: [1, W, 204] normalised motion of one frame; eye_openness: [1].
+      rng: where in its cell each point lies.
+      decay: what is left of a cell's density when the field no longer has it.
+    """
+    resolution = grid.shape[0]
+    condition = model.apply({"params": params}, window, eye_openness, method=Head.condition)
+    points = cell_points(jax.random.uniform(rng, (1, *grid.shape, 3)), model.bound)
+    # In slabs, so that the slabs without a living cell cost nothing and memory stays small.
+    block = 4 * resolution * resolution
+    live = (grid >= 0).reshape(-1, block)
+
+    def density(args: tuple[jax.Array, jax.Array]) -> jax.Array:
+        x, any_live = args
+        asked = lambda: model.apply({"params": params}, x, condition, method=Head.density)[0]  # noqa: E731
+        return jax.lax.cond(any_live, asked, lambda: jnp.zeros(block))
+
+    fresh = jax.lax.map(density, (points.reshape(-1, block, 3), live.any(axis=1)))
+    return update_density(grid, fresh.reshape(grid.shape), decay)
+
+
+# ----------------------------------------------------------------------------------------------------
+# What all stages that train a head do alike: read the person, march rays, follow the occupancy, update, render held-out frames.
 
 LEARNT = ("params", "poses")
 """Collections of the state that the optimiser moves."""

@@ -1,8 +1,9 @@
-"""Sharp lips: late in training, look at whole patches of lips and ask how different they look (GeneFace's lip finetuning)."""
+"""Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs)."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,95 @@ from geneface_jax.data.pixel_sampling import patch_pixels
 from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
-from geneface_jax.training.perceptual import guarded, no_term, ramp
+from geneface_jax.training.devices import mean_where_mapped
+
+
+def psnr(mse: jax.Array) -> jax.Array:
+    """Peak signal-to-noise ratio in dB of a mean squared error on [0, 1] colours."""
+    return -10.0 * jnp.log10(jnp.maximum(mse, 1e-10))
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of values [N] where mask [N] is 1; 0 where it is 1 nowhere. Inside a mapped step its mean over devices is the batch's mean."""
+    return jnp.sum(values * mask) / jnp.maximum(mean_where_mapped(jnp.sum(mask)), 1.0)
+
+
+def opacity_entropy(alpha: jax.Array) -> jax.Array:
+    """Binary entropy in bits [N] of opacities [N]: its mean pushes rays to be either solid or empty."""
+    a = jnp.clip(alpha, 1e-5, 1.0 - 1e-5)
+    return -a * jnp.log2(a) - (1.0 - a) * jnp.log2(1.0 - a)
+
+
+def ambient_outside_face(ambient: jax.Array, in_face: jax.Array) -> jax.Array:
+    """Ambient motion [N] of rays outside the face [N]: hair and neck must not follow the lips."""
+    return ambient * (1.0 - in_face)
+
+
+def adapted_weight(weight: jax.Array, loss: jax.Array, target: float, rate: float, most: float) -> jax.Array:
+    """A weight that keeps a loss near a target (GeneFace++'s ambient weight): it moves by `rate` times the decades between the two.
+
+    Args:
+      weight, loss: [].
+      target: where the loss should be.
+      rate: 0 leaves the weight as it is.
+      most: upper limit; the lower one is 0.
+
+    Returns:
+      [] the next weight; the same one where the loss is not finite (the original stumbles over it).
+    """
+    decades = jnp.log10(loss + 1e-15) - jnp.log10(target + 1e-15)
+    return jnp.clip(weight + rate * jnp.where(jnp.isfinite(decades), decades, 0.0), 0.0, most)
+
+
+# ----------------------------------------------------------------------------------------------------
+# A perceptual loss that can't break a run: its gradient is looked at before it is used.
+#
+# LPIPS divides by the length of feature vectors; in half precision or on black pictures the originals' gradient becomes NaN at the step
+# it is switched on, and with it the network. Here such a step goes without the term, and is counted.
+
+
+class GuardedTerm(NamedTuple):
+    """A loss term.
+
+    Attributes:
+      loss: [] a stand-in with the value and the gradient of the term, both zero when it was skipped.
+      value: [] the term, for the log; zero when it was skipped.
+      skipped: [] 1.0 where value or gradient was not finite.
+    """
+
+    loss: jax.Array
+    value: jax.Array
+    skipped: jax.Array
+
+
+def guarded(distance: Callable[[jax.Array], jax.Array], images: jax.Array) -> GuardedTerm:
+    """A differentiable scalar distance of images, left out as a whole where its value or gradient is not finite.
+
+    Args:
+      distance: images -> [].
+      images: any shape; gradients flow into them.
+    """
+    value, gradient = jax.value_and_grad(distance)(jax.lax.stop_gradient(images))
+    finite = jnp.isfinite(value) & jnp.isfinite(gradient).all()
+    value, gradient = jnp.where(finite, value, 0.0), jnp.where(finite, gradient, 0.0)
+    # Linear in the images: this loss has exactly the gradient that was looked at.
+    linear = jnp.sum(gradient * images)
+    return GuardedTerm(value + linear - jax.lax.stop_gradient(linear), value, 1.0 - finite.astype(jnp.float32))
+
+
+def no_term() -> GuardedTerm:
+    """The term of a step that has none."""
+    zero = jnp.zeros(())
+    return GuardedTerm(zero, zero, zero)
+
+
+def ramp(step: jax.Array, start: int, length: int) -> jax.Array:
+    """[] 0 before `start`, then rising to 1 within `length` steps (at once when that is 0)."""
+    return jnp.clip((step - start + 1) / max(length, 1), 0.0, 1.0)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Sharp lips: late in training, look at whole patches of lips and ask how different they look (GeneFace's lip finetuning).
 
 
 class LipPatches:

@@ -15,10 +15,10 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
 from geneface_jax.models.super_resolution import SuperResolution
-from geneface_jax.training.perceptual import GuardedTerm, guarded, no_term, ramp
+from geneface_jax.training.field.losses import GuardedTerm, guarded, no_term, ramp
 
 
-def build(config: ConfigDict, subject: Subject) -> SuperResolution:
+def build_super_resolution(config: ConfigDict, subject: Subject) -> SuperResolution:
     """The network of `config.super_resolution`.
 
     Raises:

@@ -22,7 +22,7 @@ from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, scene_pose
 from geneface_jax.rendering.field import MarchSettings, render_rays
-from geneface_jax.training.pose_refinement import affine_basis, corrected, without_gauge
+from geneface_jax.training.field.base import affine_basis, corrected, without_gauge
 
 END_THRESHOLD = 1e-3
 """Transmittance that ends a ray."""

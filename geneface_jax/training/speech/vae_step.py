@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice
 from geneface_jax.training import devices
-from geneface_jax.training.losses_motion import continuity, kl_single_sample, masked_mse
-from geneface_jax.training.sync_expert import SyncExpert
+from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse
+from geneface_jax.training.speech.sync import SyncExpert
 
 
 def build_network(model: ConfigDict, axis_name: str | None = None) -> Audio2Motion:

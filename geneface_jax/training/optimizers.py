@@ -1,0 +1,242 @@
+"""Exponential moving average of parameters.
+
+The average is what a checkpoint calls `params`: whoever reads a trained network gets it without knowing. How far the trained iterate is
+ahead of it lies in the optimiser's state, which a release leaves behind; a warm start from the average alone starts with nothing ahead.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from data_tools.errors import InputError
+from geneface_jax.io import checkpoints
+
+
+class AveragedState(NamedTuple):
+    """State of the inner optimiser, iterate minus average, updates so far ([] int32)."""
+
+    inner: Any
+    ahead: Any
+    count: jax.Array
+
+
+def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """Wraps an optimiser: it steps on `iterate(params, state)`, while `params` follow as a moving average.
+
+    Gradients must be taken at `iterate(params, state)`. The decay of update n is min(decay, n / (n + 9)), so that a short run is not
+    ruled by its first parameters.
+
+    Args:
+      optimizer: what moves the iterate.
+      decay: share of the average that stays, in [0, 1); 0 returns the optimiser as it is.
+    """
+    if not 0.0 <= decay < 1.0:
+        raise ValueError(f"the decay of an average must be in [0, 1), not {decay}")
+    if decay == 0.0:
+        return optimizer
+
+    def init(params: Any) -> AveragedState:
+        return AveragedState(optimizer.init(params), jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+
+    def update(grads: Any, state: AveragedState, params: Any = None) -> tuple[Any, AveragedState]:
+        if params is None:
+            raise ValueError("an averaged optimiser needs the parameters")
+        steps, inner = optimizer.update(grads, state.inner, iterate(params, state))
+        count = state.count + 1
+        share = jnp.minimum(decay, (count - 1) / (count + 8))
+        gap = jax.tree.map(lambda ahead, step: ahead + step, state.ahead, steps)
+        ahead = jax.tree.map(lambda g: share.astype(g.dtype) * g, gap)
+        return jax.tree.map(lambda g, a: g - a, gap, ahead), AveragedState(inner, ahead, count)
+
+    return optax.GradientTransformation(init, update)
+
+
+def iterate(params: Any, opt_state: Any) -> Any:
+    """The parameters to take gradients at: the trained iterate behind an average, or `params` themselves."""
+    if not isinstance(opt_state, AveragedState):
+        return params
+    return jax.tree.map(jnp.add, params, opt_state.ahead)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The optimiser of the radiance fields: Adam with a rate per kind of parameter and exponential decay (RAD-NeRF's recipe).
+
+
+def decayed_rate(optimizer: ConfigDict, steps: int) -> optax.Schedule:
+    """lr * final_factor ** (step / steps), the original's 0.1 ** (n / 250000) for any length of training."""
+    return optax.exponential_decay(optimizer.lr, transition_steps=steps, decay_rate=optimizer.final_factor)
+
+
+def scale_by_kind(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies updates of every parameter whose path contains a key of `multipliers` (grids learn 10 times faster than networks)."""
+
+    def update(updates, state, params=None):
+        del params
+
+        def scaled(path, u):
+            name = jax.tree_util.keystr(path)
+            return u * next((factor for key, factor in multipliers.items() if key in name), 1.0)
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def field_optimizer(optimizer: ConfigDict, steps: int, rates: Mapping[str, float] | None = None) -> optax.GradientTransformation:
+    """Adam (eps 1e-15: grid gradients are tiny) with rates per kind, under a moving average where the config asks for one.
+
+    Args:
+      optimizer: `lr`, `final_factor`, `multipliers` (part of a parameter's path -> factor), optionally `ema` (see `ema.averaged`, which
+        says where gradients must be taken then).
+      steps: length of the training run.
+      rates: part of a parameter's path -> its own rate at the start, in place of `lr` and a factor.
+    """
+    multipliers: dict[str, Any] = {key: rate / optimizer.lr for key, rate in (rates or {}).items()}
+    multipliers |= dict(optimizer.multipliers)
+    adam = optax.chain(
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-15),
+        scale_by_kind(multipliers),
+        optax.scale_by_learning_rate(decayed_rate(optimizer, steps)),
+    )
+    return averaged(adam, optimizer.get("ema", 0.0))
+
+
+# ----------------------------------------------------------------------------------------------------
+# The optimiser of the vanilla NeRF: Adam, its rate falling to a tenth every so many steps, the attention's five times as large.
+
+
+def nerf_optimizer(optimizer: ConfigDict, attention_from: int = 0) -> optax.GradientTransformation:
+    """Makes the optimiser.
+
+    Args:
+      optimizer: `lr`, `tenth_after` (steps), `attention` (factor of the attention's rate), `eps`.
+      attention_from: the step from which the attention is used. Until then its moments rest, so that Adam counts its first gradients as the
+        first, as in the original, where a parameter without a gradient has no state.
+    """
+
+    def adam() -> optax.GradientTransformation:
+        return optax.scale_by_adam(b1=0.9, b2=0.999, eps=optimizer.eps)
+
+    attention = optax.chain(adam(), optax.scale(optimizer.attention))
+    if attention_from:
+        attention = optax.conditionally_mask(attention, lambda step: step >= attention_from)
+
+    def kinds(params):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: "attention" if "attention" in jax.tree_util.keystr(path) else "rest", params
+        )
+
+    rate = optax.exponential_decay(optimizer.lr, transition_steps=optimizer.tenth_after, decay_rate=0.1)
+    return optax.chain(optax.partition({"attention": attention, "rest": adam()}, kinds), optax.scale_by_learning_rate(rate))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Optimisers of the speech-to-motion stages, with PyTorch's rules.
+
+DECAY_STEPS = 250_000
+"""GeneFace's exponential schedule divides the rate by ten in as many updates."""
+
+LOWEST_RATE = 1e-7
+
+
+def learning_rate(config: ConfigDict, steps: int) -> Callable[[jax.Array], jax.Array]:
+    """Schedule of an optimiser config {lr, schedule, warmup}.
+
+    `schedule`: "constant"; "cosine" (to zero at `steps`); "exponential" (ten times less every 250,000 updates). All rise linearly over the
+    first `warmup` updates. Update n uses the value at max(n - 1, 0): PyTorch's loop steps the schedule after the update.
+
+    Raises:
+      ValueError: an unknown schedule.
+    """
+    shapes = {
+        "constant": lambda n: jnp.ones_like(n, jnp.float32),
+        "cosine": lambda n: 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(n / steps, 1.0))),
+        "exponential": lambda n: 0.1 ** (n / DECAY_STEPS),
+    }
+    if config.schedule not in shapes:
+        raise ValueError(f"optimizer.schedule must be one of {', '.join(shapes)}, not {config.schedule!r}")
+    shape, warmup = shapes[config.schedule], config.warmup
+
+    def rate(count: jax.Array) -> jax.Array:
+        n = jnp.maximum(count - 1, 0)
+        rise = jnp.minimum(n / warmup, 1.0) if warmup else 1.0
+        return jnp.maximum(config.lr * rise * shape(n), LOWEST_RATE)
+
+    return rate
+
+
+def adam(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """Adam (0.9, 0.999, 1e-8) after clipping the global gradient norm at `config.clip`."""
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(learning_rate(config, steps)))
+
+
+def rmsprop(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """PyTorch's RMSprop (alpha 0.99, eps 1e-8 outside the root) after clipping the global gradient norm at `config.clip`."""
+    rule = optax.rmsprop(learning_rate(config, steps), decay=0.99, eps=1e-8, eps_in_sqrt=False)
+    return optax.chain(optax.clip_by_global_norm(config.clip), rule)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Parameters that stay as they are, whatever the optimiser.
+
+
+def with_frozen(train_step: Callable[..., Any], patterns: Sequence[str]) -> Callable[..., Any]:
+    """Wraps a stage's `train_step`: parameters that a pattern fits leave every update as they entered it.
+
+    So do the optimiser's arrays that belong to them (moments, what a moving average is ahead by): they are found by their names, which end
+    as the parameters' do.
+
+    Args:
+      train_step: see `training.stage.Stage`.
+      patterns: shell patterns on names such as `params/position_encoder/table`; none freezes nothing.
+
+    Raises (the step, when it is traced):
+      InputError: a pattern fits no parameter.
+    """
+    if not patterns:
+        return train_step
+
+    def step_fn(state: Any, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[Any, Any]:
+        names = frozen_names(state, patterns)
+        after, metrics = train_step(state, data, batch, rng, step)
+        keep = lambda path, old, new: old if checkpoints.path_name(path) in names else new  # noqa: E731
+        return jax.tree_util.tree_map_with_path(keep, state, after), metrics
+
+    return step_fn
+
+
+def frozen_names(state: Any, patterns: Sequence[str]) -> set[str]:
+    """Names of the parameters that a pattern fits, and of the optimiser's arrays that belong to them. Raises as `with_frozen`."""
+    own = [name for name in checkpoints.named(state) if name.startswith("params/")]
+    for pattern in patterns:
+        if not fnmatch.filter(own, pattern):
+            raise InputError(f"config.train.freeze has {pattern!r}, which fits no parameter: there are {', '.join(own[:5])}, …")
+    frozen = {name for pattern in patterns for name in fnmatch.filter(own, pattern)}
+    endings = tuple("/" + name.removeprefix("params/") for name in frozen)
+    return frozen | {name for name in checkpoints.named(state) if name.startswith("opt_state/") and name.endswith(endings)}
+
+
+# ----------------------------------------------------------------------------------------------------
+# How long an update is, beside how long the parameters are: what a rate that is too high shows first.
+
+
+def with_norms(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a stage's `train_step`: its metrics gain `param_norm` and `update_norm`, Euclidean, over the collection `params`.
+
+    (Every stage reports the norms of its own gradients as `grad_norm`: what is a gradient, a stage alone knows.)
+    """
+
+    def step_fn(state: Any, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[Any, Any]:
+        before = state["params"]
+        state, metrics = train_step(state, data, batch, rng, step)
+        change = jax.tree.map(lambda new, old: new - old, state["params"], before)
+        return state, {**metrics, "param_norm": optax.tree.norm(state["params"]), "update_norm": optax.tree.norm(change)}
+
+    return step_fn

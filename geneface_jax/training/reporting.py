@@ -1,0 +1,468 @@
+"""What the person at the terminal sees while a stage trains."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image, ImageDraw, ImageFont
+
+from data_tools.io import write_text
+from geneface_jax.io import configs
+from geneface_jax.training import devices
+from geneface_jax.training.stage import Evaluation, Stage
+
+SHOWN = 4
+"""Metrics on the line; the rest are in TensorBoard and metrics.jsonl."""
+
+
+class Clock:
+    """Times updates alone: evaluation, saving and the first, compiling update don't count."""
+
+    def __init__(self) -> None:
+        self._running_since: float | None = None
+        self._seconds = 0.0
+        self._steps = 0
+
+    def start(self) -> None:
+        """From here on time counts."""
+        self._running_since = time.perf_counter()
+
+    def stop(self) -> None:
+        """Until the next `start`, time doesn't count."""
+        if self._running_since is not None:
+            self._seconds += time.perf_counter() - self._running_since
+        self._running_since = None
+
+    def count(self, steps: int = 1) -> None:
+        """Adds updates done in the time that counts."""
+        if self._running_since is not None:
+            self._steps += steps
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, time doesn't count."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def seconds(self) -> float:
+        """Time that counted since the last call of `rate`."""
+        running = 0.0 if self._running_since is None else time.perf_counter() - self._running_since
+        return self._seconds + running
+
+    def rate(self) -> float:
+        """Updates per second since the last call (0.0 when none was timed); starts a new interval."""
+        running = self._running_since is not None
+        self.stop()
+        rate = self._steps / self._seconds if self._steps and self._seconds > 0 else 0.0
+        self._seconds, self._steps = 0.0, 0
+        if running:
+            self.start()
+        return rate
+
+
+class Progress:
+    """A single line that rewrites itself on a terminal; plain lines, one a log, in a file or a pipe."""
+
+    def __init__(self, name: str, steps: int, unit: str, stream: TextIO | None = None):
+        self._name, self._steps, self._unit = name, steps, unit
+        self._stream = stream or sys.stdout
+        self._live = self._stream.isatty()
+        self._dirty = False
+
+    def update(self, step: int, metrics: Mapping[str, float], steps_per_second: float, units_per_second: float) -> None:
+        """Shows one log: step, share, time left, rate, the first few metrics."""
+        left = duration((self._steps - step) / steps_per_second) if steps_per_second else "?"
+        numbers = "  ".join(f"{tag} {value:.4g}" for tag, value in list(metrics.items())[:SHOWN])
+        line = (
+            f"{self._name} {step}/{self._steps} ({100 * step // self._steps} %)  left {left}  "
+            f"{steps_per_second:.3g} steps/s  {quantity(units_per_second)} {self._unit}/s  {numbers}"
+        )
+        if self._live:
+            self._stream.write(f"\r\033[K{line}")
+            self._dirty = True
+        else:
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays."""
+        self.close()
+        self._stream.write(f"{self._name}: {text}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Leaves the live line standing and goes below it."""
+        if self._dirty:
+            self._stream.write("\n")
+            self._stream.flush()
+        self._dirty = False
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def quantity(value: float) -> str:
+    """Three digits with k or M: `950`, `12.3k`, `4.56M`."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+# ----------------------------------------------------------------------------------------------------
+# Curves and pictures of a run: TensorBoard for people, metrics.jsonl for programs.
+
+METRICS_FILE = "metrics.jsonl"
+LOG_FOLDER = "tensorboard"
+VIDEO_FPS = 25
+
+
+class Summaries:
+    """Writes `tensorboard/` and `metrics.jsonl` of a work folder.
+
+    After a resume, what an interrupted run wrote beyond the checkpoint is dropped, so every step stands once.
+
+    Args:
+      workdir: the work folder.
+      step: updates done so far (0 for a new run).
+      charts: title -> tags of the curves to be read in one chart (TensorBoard's custom scalars tab).
+    """
+
+    def __init__(self, workdir: str | os.PathLike, step: int, charts: Mapping[str, Sequence[str]] | None = None):
+        from tensorboardX import SummaryWriter
+
+        self._path = Path(workdir) / METRICS_FILE
+        _drop_after(self._path, step)
+        self._lines = self._path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(Path(workdir) / LOG_FOLDER), purge_step=step + 1 if step else None)
+        if charts:
+            self._board.add_custom_scalars({"side by side": {title: ["Multiline", list(tags)] for title, tags in charts.items()}})
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs numbers by tag."""
+        for tag, value in values.items():
+            self._board.add_scalar(tag, value, step)
+        self._lines.write(json.dumps({"step": step, **{tag: float(value) for tag, value in values.items()}}) + "\n")
+        self._lines.flush()
+
+    def config(self, config: ConfigDict, step: int) -> None:
+        """Logs the resolved config as a table in the text tab."""
+        rows = "\n".join(f"| {key} | {value} |" for key, value in configs.leaves(config).items())
+        self._board.add_text("config", f"| key | value |\n|---|---|\n{rows}", step)
+
+    def hparams(self, config: ConfigDict, metrics: Mapping[str, float]) -> None:
+        """Logs the run as one row of the hparams tab: every number and word of the config beside the final metrics."""
+        from tensorboardX.summary import hparams
+
+        values = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in configs.leaves(config).items()}
+        for summary in hparams(values, dict.fromkeys(metrics, 0.0)):
+            self._board.file_writer.add_summary(summary)
+
+    def evaluation(self, step: int, found: Evaluation) -> None:
+        """Logs an evaluation's numbers, images, sounds and videos."""
+        self.scalars(step, found.scalars)
+        for tag, image in found.images.items():
+            self._board.add_image(tag, image, step, dataformats="HWC")
+        for tag, (samples, rate) in found.sounds.items():
+            self._board.add_audio(tag, samples, step, sample_rate=rate)
+        for tag, video in found.videos.items():
+            self._video(tag, video, step)
+        self._board.flush()
+
+    def close(self) -> None:
+        """Flushes and closes both."""
+        self._board.close()
+        self._lines.close()
+
+    def _video(self, tag: str, video: np.ndarray, step: int) -> None:
+        """An animated GIF in the images tab; tensorboardX's own `add_video` would need moviepy."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        frames = [Image.fromarray(frame) for frame in video]
+        data = io.BytesIO()
+        frames[0].save(data, "GIF", save_all=True, append_images=frames[1:], duration=1000 // VIDEO_FPS, loop=0)
+        picture = Summary.Image(encoded_image_string=data.getvalue(), colorspace=3, height=video.shape[1], width=video.shape[2])
+        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl`, in order; a line cut off by a kill is left out."""
+    path = Path(workdir) / METRICS_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if path.is_file():
+        kept = [row for row in read_metrics(path.parent) if row["step"] <= step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Everything a run tells: the line on the terminal, TensorBoard, metrics.jsonl. One process of a run on many hosts speaks.
+
+STARVED = 0.9
+"""Share of the time spent waiting for batches from which on the devices have nothing to do."""
+
+
+class RunLog:
+    """Tells how a run goes.
+
+    Args of the constructor:
+      stage: whose run; its `unit`, `items_per_step` and `charts` are used.
+      steps: length of the run.
+      speaks: False for all but one process of a run: nothing is printed or written then.
+
+    Attributes:
+      clock: of the updates alone; `start`, `stop` and `count` it.
+    """
+
+    def __init__(self, stage: Stage, steps: int, *, speaks: bool = True):
+        self.clock = Clock()
+        self._stage = stage
+        self._silence = None if speaks else open(os.devnull, "w", encoding="utf-8")
+        self._progress = Progress(stage.config.stage, steps, stage.unit, self._silence)
+        self._summaries: Summaries | None = None
+        self._waited = 0.0
+        self._starving_told = False
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays."""
+        self._progress.say(text)
+
+    def begin(self, workdir: Path, step: int, config: ConfigDict) -> None:
+        """Opens the curves; what an interrupted run wrote beyond `step` is dropped."""
+        if self._silence is None:
+            self._summaries = Summaries(workdir, step, getattr(self._stage, "charts", {}))
+            self._summaries.config(config, step)
+
+    def stalled(self, step: int, seconds: float) -> None:
+        """Says that a batch is long in coming."""
+        self.say(f"the batch of step {step + 1} has not come for {seconds:.0f} s: the data is slow, or its disk hangs")
+
+    def means(self, step: int, means: Mapping[str, float], waited: float) -> None:
+        """Logs metrics, speed, memory, and the share of the time that went into waiting for batches.
+
+        Args:
+          step: updates done.
+          means: metrics since the last log, by tag without `tr/`.
+          waited: seconds waited for batches since the run began (`Prefetch.waited`).
+        """
+        seconds = self.clock.seconds()
+        rate = self.clock.rate()
+        share, self._waited = (waited - self._waited) / seconds if seconds else 0.0, waited
+        if share > STARVED and not self._starving_told:
+            self._starving_told = True
+            self.say(f"{share:.0%} of the time goes into waiting for data: the devices are idle, faster storage or CPU cores would help")
+        items = rate * self._stage.items_per_step
+        speed = {"steps_per_second": rate, f"{self._stage.unit}_per_second": items} if rate else {}
+        if self._summaries is not None:
+            system = {"input_wait_share": share, **_host_memory(), **devices.memory()}
+            self._summaries.scalars(step, {**{f"tr/{tag}": value for tag, value in means.items()}, **speed, **system})
+        shown = sorted(means, key=lambda tag: tag.endswith("_norm"))  # losses first: the line has room for a few
+        self._progress.update(step, {tag: means[tag] for tag in shown}, rate, items)
+
+    def evaluation(self, step: int, found: Evaluation) -> None:
+        """Logs an evaluation."""
+        if self._summaries is not None:
+            self._summaries.evaluation(step, found)
+        self.say(f"step {step}: " + "  ".join(f"{tag} {value:.4g}" for tag, value in found.scalars.items()))
+
+    def finish(self, config: ConfigDict, metrics: Mapping[str, float]) -> None:
+        """Logs the run's config beside its final metrics, for comparison with other runs."""
+        if self._summaries is not None:
+            self._summaries.hparams(config, metrics)
+
+    def close(self) -> None:
+        """Flushes and closes everything."""
+        if self._summaries is not None:
+            self._summaries.close()
+        self._progress.close()
+        if self._silence is not None:
+            self._silence.close()
+
+
+def _host_memory() -> dict[str, float]:
+    """The most memory this process has had; nothing on Windows, where Python can't tell."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"memory/host_peak_gb": peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9}
+
+
+# ----------------------------------------------------------------------------------------------------
+# A few updates recorded for TensorBoard's profile tab and Perfetto.
+
+PROFILE_FOLDER = "profile"
+SKIPPED = 3
+"""Updates before the recording: compiling and first touches of memory are another story."""
+
+
+class Profile:
+    """Records `steps` consecutive updates of a run into `workdir/profile`; 0 records none.
+
+    Args of the constructor:
+      workdir: the work folder.
+      steps: how many.
+      first: the first update of this run.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, steps: int, first: int):
+        self._folder = Path(workdir) / PROFILE_FOLDER
+        self._begin, self._end = (first + SKIPPED, first + SKIPPED + steps) if steps > 0 else (-1, -1)
+        self._recording = False
+
+    def before(self, step: int) -> None:
+        """To be called before every update."""
+        if step == self._begin:
+            jax.profiler.start_trace(str(self._folder))
+            self._recording = True
+
+    def after(self, step: int, metrics: Any) -> str | None:
+        """To be called after every update, with what it returned; gives a sentence when the recording is done."""
+        if not self._recording or step + 1 < self._end:
+            return None
+        jax.block_until_ready(metrics)
+        self.close()
+        return f"steps {self._begin + 1} to {step + 1} are recorded in {self._folder}: tensorboard --logdir {self._folder}"
+
+    def close(self) -> None:
+        """Ends a recording that is going on."""
+        if self._recording:
+            jax.profiler.stop_trace()
+        self._recording = False
+
+
+# ----------------------------------------------------------------------------------------------------
+# Curves as a picture, drawn with Pillow alone: small charts on a grid, with one step marked in all of them.
+
+_PAPER, _INK, _GRID, _MARK = (250, 249, 246), (38, 50, 66), (216, 214, 208), (196, 92, 92)
+_SERIES = ((38, 98, 152), (214, 130, 34), (92, 140, 74))
+_SIZE = (560, 250)
+_MARGIN = {"left": 64, "right": 16, "top": 52, "bottom": 30}
+_COLUMNS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """One chart.
+
+    Attributes:
+      title: above it.
+      series: name -> points (step, value), by step; at most three.
+      guides: values with a dashed horizontal line: where the curves should be.
+    """
+
+    title: str
+    series: Mapping[str, Sequence[tuple[int, float]]]
+    guides: tuple[float, ...] = ()
+
+
+def draw_curves(charts: Sequence[Chart], marked: int, heading: str) -> Image.Image:
+    """Draws the charts that have points, two in a row, with a vertical line at the step `marked`."""
+    charts = [chart for chart in charts if any(chart.series.values())]
+    width, height = _SIZE
+    top = 44
+    canvas = Image.new("RGB", (_COLUMNS * width, top + math.ceil(len(charts) / _COLUMNS) * height), _PAPER)
+    pen = ImageDraw.Draw(canvas)
+    pen.text((_MARGIN["left"], 14), heading, fill=_INK, font=_font(18))
+    steps = [step for chart in charts for points in chart.series.values() for step, _ in points]
+    span = (min(steps), max(max(steps), min(steps) + 1))
+    for i, chart in enumerate(charts):
+        _draw(pen, chart, (i % _COLUMNS * width, top + i // _COLUMNS * height), span, marked)
+    return canvas
+
+
+def save_png(image: Image.Image, path: str | os.PathLike) -> Path:
+    """Writes a picture under a temporary name and renames it; returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        image.save(temporary, "PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _draw(pen: ImageDraw.ImageDraw, chart: Chart, corner: tuple[int, int], span: tuple[int, int], marked: int) -> None:
+    left, right = corner[0] + _MARGIN["left"], corner[0] + _SIZE[0] - _MARGIN["right"]
+    top, bottom = corner[1] + _MARGIN["top"], corner[1] + _SIZE[1] - _MARGIN["bottom"]
+    values = [value for points in chart.series.values() for _, value in points] + list(chart.guides)
+    ticks = _ticks(min(values), max(values))
+    low, high = min(ticks[0], *values), max(ticks[-1], *values)
+
+    def x(step: float) -> float:
+        return left + (step - span[0]) / (span[1] - span[0]) * (right - left)
+
+    def y(value: float) -> float:
+        return bottom - (value - low) / (high - low) * (bottom - top)
+
+    pen.text((left, corner[1] + 6), chart.title, fill=_INK, font=_font(15))
+    for tick in ticks:
+        pen.line([(left, y(tick)), (right, y(tick))], fill=_GRID)
+        pen.text((left - 8, y(tick)), f"{tick:g}", fill=_INK, font=_font(12), anchor="rm")
+    for step, anchor in ((span[0], "la"), (span[1], "ra")):
+        pen.text((x(step), bottom + 6), str(step), fill=_INK, font=_font(12), anchor=anchor)
+    for guide in chart.guides:
+        for start in range(left, right, 10):
+            pen.line([(start, y(guide)), (start + 5, y(guide))], fill=_INK)
+    if span[0] <= marked <= span[1]:
+        pen.line([(x(marked), top), (x(marked), bottom)], fill=_MARK, width=2)
+        pen.text((x(marked), bottom + 6), str(marked), fill=_MARK, font=_font(12), anchor="ma")
+    label = left
+    for (name, points), colour in zip(chart.series.items(), _SERIES, strict=False):
+        if not points:
+            continue
+        pixels = [(x(step), y(value)) for step, value in points]
+        pen.line(pixels, fill=colour, width=3, joint="curve")
+        for px, py in pixels if len(pixels) <= 40 else ():
+            pen.ellipse([px - 3, py - 3, px + 3, py + 3], fill=colour)
+        pen.rectangle([label, corner[1] + 33, label + 12, corner[1] + 37], fill=colour)
+        pen.text((label + 18, corner[1] + 28), name, fill=_INK, font=_font(12))
+        label += 36 + int(pen.textlength(name, font=_font(12)))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers that span [low, high]."""
+    spread = max(high - low, 1e-3 * max(abs(high), 1e-3))
+    unit = 10.0 ** math.floor(math.log10(spread / 3.0))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if spread / (unit * factor) <= 4.0)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(step * n, 10) for n in range(first, max(last, first + 1) + 1)]
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)

@@ -1,0 +1,196 @@
+"""A trained SyncNet as a judge: a loss for the motion networks, and scores for evaluation. Its batch norm stays frozen.
+
+(GeneFace leaves the expert's batch norm in training mode inside other stages, so its statistics drift there; see docs/deviations.md.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from geneface_jax.data.compatibility import DataKind, kind_of, require_same
+from geneface_jax.data.speech_batches import MOUTH, Pair, clips_at, model_audio, positive_clips
+from geneface_jax.io import checkpoints
+from geneface_jax.models.syncnet import MOUTH_FRAMES, SyncNet, cosine
+from geneface_jax.training.speech.losses import sync_bce
+
+WINDOW = 25
+"""Video frames of a scored window: one second."""
+
+LENGTH_BUCKET = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class SyncExpert:
+    """A frozen SyncNet.
+
+    Attributes:
+      network: the module.
+      variables: {"params", "batch_stats"}.
+      std: [204] the scale of its network space.
+      center: "speaker" or "none": what is subtracted from a motion before scaling.
+      kind: of the landmarks and audio features it was trained on.
+    """
+
+    network: SyncNet
+    variables: dict[str, Any]
+    std: np.ndarray
+    center: str
+    kind: DataKind = DataKind()
+
+    @classmethod
+    def load(cls, workdir: str | os.PathLike[str], step: int | None = None) -> SyncExpert:
+        """Reads a SyncNet's work folder. Raises InputError when there is no checkpoint."""
+        from geneface_jax.io import checkpoints
+
+        checkpoint = checkpoints.load(workdir, step)
+        state, data = checkpoint.state, checkpoint.config.data
+        variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
+        return cls(SyncNet(checkpoint.config.model.base), variables, state["constants"]["motion_std"], data.center, kind_of(data))
+
+    def loss(
+        self, rng: jax.Array, indices: jax.Array, audio: jax.Array, motion: jax.Array, std: jax.Array, mask: jax.Array, per_item: int
+    ) -> jax.Array:
+        """Cross-entropy of "in sync" over clips drawn from a batch; its gradient flows to the motion.
+
+        Args: as `positive_clips`, with motion [B, T, 204] in a network space of scale std [204] (centred as this expert's).
+        """
+        audio_clips, mouth = positive_clips(rng, indices, audio, motion, mask, per_item)
+        ratio = (std / self.std)[MOUTH]
+        audio_embedding, mouth_embedding = self.network.apply(self.variables, audio_clips, mouth * ratio)
+        return sync_bce(cosine(audio_embedding, mouth_embedding), 1.0)
+
+    def embed(self, audio: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of all T - 4 clips of a sequence: audio [2T, C], motion [T, 204] in this expert's space; two [T - 4, D] arrays."""
+        # Rounded up to a common length, so that clips of many lengths share a few compilations.
+        frames = len(motion)
+        padding = -frames % LENGTH_BUCKET
+        audio = np.pad(audio, ((0, 2 * padding), (0, 0)))
+        motion = np.pad(motion, ((0, padding), (0, 0)))
+        audio_embedding, mouth_embedding = _embed(self.network, self.variables, audio, motion)
+        clips = max(frames - MOUTH_FRAMES + 1, 0)
+        return np.asarray(audio_embedding)[:clips], np.asarray(mouth_embedding)[:clips]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(network: SyncNet, variables: dict[str, Any], audio: jax.Array, motion: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return network.apply(variables, *clips_at(audio, motion, jnp.arange(motion.shape[0] - MOUTH_FRAMES + 1)))
+
+
+def window_scores(audio_embedding: np.ndarray, mouth_embedding: np.ndarray, shift: int = 0) -> np.ndarray:
+    """Mean cosine of every one-second window whose audio is `shift` frames late; [n] (empty when the clip is too short)."""
+    n = min(len(audio_embedding), len(mouth_embedding)) - abs(shift)
+    per_window = WINDOW - MOUTH_FRAMES + 1
+    if n < per_window:
+        return np.zeros(0, np.float32)
+    a, m = max(shift, 0), max(-shift, 0)
+    similarity = np.sum(np.asarray(audio_embedding[a : a + n]) * np.asarray(mouth_embedding[m : m + n]), axis=-1)
+    return np.convolve(similarity, np.full(per_window, 1.0 / per_window), mode="valid").astype(np.float32)
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Probability that a positive scores above a negative (ties count half); NaN when either is empty."""
+    positive, negative = np.asarray(positive, np.float64), np.sort(np.asarray(negative, np.float64))
+    if not len(positive) or not len(negative):
+        return float("nan")
+    below = np.searchsorted(negative, positive, "left") + np.searchsorted(negative, positive, "right")
+    return float(below.mean() / (2.0 * len(negative)))
+
+
+# ----------------------------------------------------------------------------------------------------
+# The sync AUC: how well a SyncNet tells a mouth's own sound from other sound. For its validation and for `evaluate --motion`.
+
+EVAL_SHIFTS = (-25, -15, -8, -5, 5, 8, 15, 25)
+"""Frames by which the wrong windows of an evaluation are late."""
+
+VOICED_SHARE = 0.4
+"""A window is judged when at least this share of its audio frames is voiced: nobody can tell silence from silence."""
+
+
+def windows_auc(expert: SyncExpert, pairs: Sequence[Pair], strangers: Sequence[np.ndarray] = ()) -> float:
+    """AUC of voiced one-second windows: true ones against shifted audio and against other sound.
+
+    Args:
+      expert: a SyncNet.
+      pairs: clips in its network space. Each clip's mouth is also shown the sound of the next clip, where there are several.
+      strangers: more wrong sound, [2T, C] arrays of model audio.
+
+    Returns:
+      0..1, 0.5 = can't tell; NaN when no clip is long enough or voiced.
+    """
+    true, wrong = [], []
+    embeddings = [expert.embed(pair.audio, pair.motion) for pair in pairs]
+    other_sound = [expert.embed(audio, np.zeros((len(audio) // 2, 204), np.float32))[0] for audio in strangers]
+    for i, (pair, (audio, mouth)) in enumerate(zip(pairs, embeddings, strict=True)):
+        voiced = _voiced_windows(pair)
+        true.append(_pick(window_scores(audio, mouth), voiced))
+        for shift in EVAL_SHIFTS:
+            wrong.append(_pick(window_scores(audio, mouth, shift), voiced[max(-shift, 0) :]))
+        next_clip = [embeddings[(i + 1) % len(pairs)][0]] if len(pairs) > 1 else []
+        for other in (*next_clip, *other_sound):
+            wrong.append(_pick(window_scores(other, mouth), voiced))
+    return auc(np.concatenate(true), np.concatenate(wrong))
+
+
+def _voiced_windows(pair: Pair) -> np.ndarray:
+    """[T - 24] bool: which one-second windows hold enough voice; none in a clip shorter than a second."""
+    if len(pair.voiced) < 50:
+        return np.zeros(0, bool)
+    share = np.convolve(pair.voiced, np.full(50, 1.0 / 50.0), mode="valid")[::2]
+    return share >= VOICED_SHARE
+
+
+def _pick(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    n = min(len(scores), len(keep))
+    return scores[:n][keep[:n]]
+
+
+# ----------------------------------------------------------------------------------------------------
+# How well the sound of a whole clip fits its mouth, by a trained SyncNet: the score `prepare-corpus --syncnet` filters by.
+
+WRONG_SHIFTS = (-20, -15, -10, -7, 7, 10, 15, 20)
+"""Frames by which the sound is moved for comparison."""
+
+
+def sync_score(expert: SyncExpert, audio_features: np.ndarray, f0: np.ndarray, motion: np.ndarray) -> float | None:
+    """Mean cosine of sound and mouth in place, minus the mean over sound that is moved by 7 to 20 frames.
+
+    Args:
+      expert: a SyncNet. One that wants its speaker's mean face taken away gets the clip's own: a speaker's others aren't known here.
+      audio_features: [2T, C]. f0: [2T]. motion: [T, 204].
+
+    Returns:
+      -1..1, about 0 where sound and mouth have nothing to do with each other; None for a clip too short to move its sound (46 frames).
+    """
+    center = motion.mean(axis=0) if expert.center == "speaker" else np.zeros(motion.shape[-1], np.float32)
+    audio, mouth = expert.embed(model_audio(audio_features, f0), ((motion - center) / np.asarray(expert.std)).astype(np.float32))
+    scores = {shift: window_scores(audio, mouth, shift) for shift in (0, *WRONG_SHIFTS)}
+    if not all(map(len, scores.values())):
+        return None
+    return float(scores[0].mean() - np.mean([scores[shift].mean() for shift in WRONG_SHIFTS]))
+
+
+def sync_scorer(workdir: str | os.PathLike[str], kind: DataKind) -> tuple[str, Callable[[dict[str, np.ndarray]], float | None]]:
+    """Reads a SyncNet.
+
+    Args:
+      workdir: its work folder.
+      kind: of the clips it will be asked about.
+
+    Returns:
+      A name that changes with the weights' place and step, and the function from a clip's arrays to its score.
+
+    Raises:
+      InputError: there is no checkpoint, or it was trained on landmarks or audio features of another kind.
+    """
+    expert = SyncExpert.load(workdir)
+    require_same(f"the SyncNet {os.fspath(workdir)}", expert.kind, "the corpus to be made", kind)
+    name = f"{os.path.abspath(workdir)} step {checkpoints.steps(workdir)[-1]}"
+    return name, lambda arrays: sync_score(expert, arrays["audio_features"], arrays["f0"], arrays["motion"])

@@ -1,0 +1,165 @@
+"""Figures of a validation that tell whether predicted motion fits the speech, in network space or any other scale."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_tools.landmarks68 import mean_face
+from geneface_jax.data.motion import lip_distance, motion_lmd, pearson
+from geneface_jax.data.speech_batches import MOUTH
+from geneface_jax.rendering.landmark_video import landmark_frames
+from geneface_jax.training.reporting import VIDEO_FPS
+
+
+def summarise(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], prefix: str = "val/") -> dict[str, float]:
+    """Frame-weighted means over clips: `lmd`, `lmd_still` (of no motion), `lmd_ratio`, `mouth_correlation`, `mouth_amplitude`, `mse`.
+
+    Args:
+      predictions, truths: motions [T, 204], clip by clip. prefix: of the names.
+
+    A mouth that stands still has the correlation 0.
+    """
+    frames = np.array([len(truth) for truth in truths], np.float64)
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.sum(np.array(values) * frames) / frames.sum())
+
+    pairs = list(zip(predictions, truths, strict=True))
+    openings = [(lip_distance(prediction), lip_distance(truth)) for prediction, truth in pairs]
+    lmd = mean([motion_lmd(prediction, truth) for prediction, truth in pairs])
+    still = mean([motion_lmd(np.zeros_like(truth), truth) for truth in truths])
+    return {
+        f"{prefix}lmd": lmd,
+        f"{prefix}lmd_still": still,
+        f"{prefix}lmd_ratio": lmd / max(still, 1e-12),
+        f"{prefix}mouth_correlation": mean([np.nan_to_num(pearson(*pair)) for pair in openings]),
+        f"{prefix}mouth_amplitude": mean([pair[0].std() / max(pair[1].std(), 1e-12) for pair in openings]),
+        f"{prefix}mse": mean([float(np.mean(np.square(prediction - truth))) for prediction, truth in pairs]),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------
+# How near a set of motions is to one person's, and whether it still depends on the speech: what a GAN can lose and an error can't show.
+
+COMPONENTS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonDomain:
+    """A person's landmarks as a Gaussian in the space of their own principal components.
+
+    Attributes:
+      center: [204] mean of the training frames. basis: [204, K] principal directions, K <= 32.
+      mean, covariance: [K] and [K, K] of the frames that the networks haven't seen.
+      mouth_variance: variance of the mouth coordinates over the training frames.
+    """
+
+    center: np.ndarray
+    basis: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+    mouth_variance: float
+
+    @classmethod
+    def fit(cls, train: np.ndarray, unseen: np.ndarray) -> PersonDomain:
+        """Principal components of `train` [N, 204], Gaussian of `unseen` [M, 204]; N, M >= 2, in network space."""
+        train = np.asarray(train, np.float64)
+        center = train.mean(0)
+        directions = np.linalg.svd(train - center, full_matrices=False)[2]
+        basis = directions[: min(COMPONENTS, len(train) - 1)].T
+        mean, covariance = _gaussian((unseen - center) @ basis)
+        return cls(center, basis, mean, covariance, float(train[:, MOUTH].var(axis=0).mean()))
+
+    def frechet(self, motions: Sequence[np.ndarray]) -> float:
+        """Fréchet distance between the frames of `motions` (each [T, 204]) and the person's unseen frames, in squared network units."""
+        mean, covariance = _gaussian((np.concatenate(motions) - self.center) @ self.basis)
+        return frechet_distance(mean, covariance, self.mean, self.covariance)
+
+    def diversity(self, motions: Sequence[np.ndarray]) -> float:
+        """How much the mouth depends on what is heard: its variance between inputs at the same moment, over the person's own variance.
+
+        About 1 when every input moves the mouth in its own way and as far as the person does, 0 when all inputs give the same face.
+
+        Args:
+          motions: at least two, each [T, 204], one for each input; all are cut to the shortest.
+        """
+        frames = min(map(len, motions))
+        together = np.stack([np.asarray(motion[:frames, MOUTH], np.float64) for motion in motions])
+        return float(together.var(axis=0, ddof=1).mean() / max(self.mouth_variance, 1e-12))
+
+
+def frechet_distance(mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray) -> float:
+    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2) of two Gaussians [K], [K, K]; covariances may be singular."""
+    root = _root(covariance_a)
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ covariance_b @ root), 0.0, None)).sum()
+    distance = np.sum(np.square(mean_a - mean_b)) + np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * cross
+    return max(float(distance), 0.0)
+
+
+def _gaussian(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return points.mean(0), np.atleast_2d(np.cov(points, rowvar=False))
+
+
+def _root(matrix: np.ndarray) -> np.ndarray:
+    """Symmetric square root of a positive semi-definite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
+
+
+# ----------------------------------------------------------------------------------------------------
+# A short video of landmarks for TensorBoard: the truth beside the prediction, so that a validation can be looked at.
+
+
+def landmark_clip(
+    truth: np.ndarray, prediction: np.ndarray, std: np.ndarray, center: np.ndarray, config: ConfigDict
+) -> dict[str, np.ndarray]:
+    """Draws the beginning of a validation clip.
+
+    Args:
+      truth, prediction: [T, 204] in network space.
+      std, center: [204]; motion = network * std + center.
+      config: `frames`, the longest clip that is drawn (0 = none), and `size`, of a panel in pixels.
+
+    Returns:
+      `{"val/landmarks": uint8 [frames, size, 2 * size, 3]}`, or {} when no frames are wanted.
+    """
+    if not config.frames:
+        return {}
+    motions = [motion[: config.frames] * std + center for motion in (truth, prediction)]
+    return {"val/landmarks": np.stack(list(landmark_frames(motions, ("truth", "prediction"), mean_face(), config.size)))}
+
+
+# ----------------------------------------------------------------------------------------------------
+# What is heard during the validation landmark video, for TensorBoard's audio tab.
+
+AUDIO_FILE = "audio.wav"
+
+
+def speech_clip(dataset: str | os.PathLike[str], first: int, frames: int) -> dict[str, tuple[np.ndarray, int]]:
+    """The sound of some frames of a subject dataset.
+
+    Args:
+      dataset: the dataset folder.
+      first: index of the first frame.
+      frames: how many; the recording may end before.
+
+    Returns:
+      `{"val/speech": (float32 [A] in [-1, 1], samples per second)}`, or {} where the dataset has no recording (a light or an imported
+      one) or no frames are wanted.
+    """
+    path = Path(dataset) / AUDIO_FILE
+    if not frames or not path.is_file():
+        return {}
+    import soundfile
+
+    with soundfile.SoundFile(path) as recording:
+        rate = recording.samplerate
+        recording.seek(min(round(first * rate / VIDEO_FPS), recording.frames))
+        samples = recording.read(round(frames * rate / VIDEO_FPS), dtype="float32")
+    return {"val/speech": (samples, rate)} if len(samples) else {}
