@@ -25,9 +25,8 @@ from geneface_jax.evaluation.motion import evaluate_motion, find_expert, motion_
 from geneface_jax.evaluation.report import to_json
 from geneface_jax.fit import plan
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.inference.motion_controls import shape_motion
-from geneface_jax.inference.silence import loudness
+from geneface_jax.inference.motion import AudioToMotion, shape_motion
+from geneface_jax.inference.motion_filters import loudness
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.loop import train
 

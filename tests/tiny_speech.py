@@ -10,7 +10,7 @@ import numpy as np
 from geneface_jax.data.compatibility import DataKind
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.inference.pipeline import OpenPerson
+from geneface_jax.inference.person import OpenPerson
 from geneface_jax.io.person_folder import SubjectParts
 from geneface_jax.models.audio2motion import Audio2Motion, Voice
 from geneface_jax.models.postnet import CNNPostNet

@@ -14,7 +14,7 @@ from geneface_jax.inference import controls
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from geneface_jax.inference.pipeline import InferenceResult
+    from geneface_jax.inference.person import InferenceResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +35,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = controls.from_args(args)
     from tqdm import tqdm
 
-    from geneface_jax.inference.batch import infer_folder
-    from geneface_jax.inference.pipeline import infer
+    from geneface_jax.inference.person import infer, infer_folder
 
     folder = Path(args.audio).is_dir()
     if folder and args.debug:

@@ -20,7 +20,7 @@ from geneface_jax.evaluation import masks
 from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary
 from geneface_jax.evaluation.sync import envelope_correlation
-from geneface_jax.inference.resize import resize
+from geneface_jax.inference.pictures import resize
 
 MIN_FRAMES = 5
 

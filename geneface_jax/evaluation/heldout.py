@@ -18,7 +18,7 @@ from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
 from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.perceptual import Perceptual
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary
-from geneface_jax.inference.resize import resize
+from geneface_jax.inference.pictures import resize
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 
 PROTOCOLS = {
@@ -141,7 +141,7 @@ def render_target(
     Raises:
       InputError: a stage is missing, or the target has another picture size than the person was trained at.
     """
-    from geneface_jax.inference.open_renderer import open_renderer
+    from geneface_jax.inference.renderer import open_renderer
 
     parts = find_parts(subject_dir, need_torso=composite, need_speech=protocol == "audio")
     renderer = open_renderer(parts if composite else dataclasses.replace(parts, torso=None))
@@ -153,7 +153,7 @@ def render_target(
         )
     motion = subject.motion[frames]
     if protocol == "audio":
-        from geneface_jax.inference.pipeline import open_speech
+        from geneface_jax.inference.person import open_speech
 
         audio = slice(2 * frames.start, 2 * frames.stop)
         speech = open_speech(parts, renderer.subject)

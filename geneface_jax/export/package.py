@@ -17,8 +17,7 @@ from data_tools.errors import InputError
 from data_tools.io import write_folder, write_text
 from geneface_jax.export.readme import readme
 from geneface_jax.export.render_step import PLATFORMS, RenderStep, flat, make_render_step
-from geneface_jax.inference.open_renderer import open_renderer
-from geneface_jax.inference.renderer import SubjectRenderer
+from geneface_jax.inference.renderer import SubjectRenderer, open_renderer
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import find_parts
 from geneface_jax.io.weights import write_safetensors

@@ -1,19 +1,42 @@
-"""Every knob of `geneface infer`, once: the command line and the web page are both generated from this dataclass."""
+"""The dtype in which a renderer keeps its networks (`--precision`)."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import re
+from typing import Any
 
-from data_tools.command_line import add_options, base_type, check_ranges, flag, given
+import jax
+import jax.numpy as jnp
+
+from data_tools.command_line import add_options, check_ranges, flag, given
 from data_tools.command_line import option as _knob
 from data_tools.errors import InputError
 from data_tools.video.encoder import FIELDS as ENCODER_FIELDS
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, encoder_values
-from geneface_jax.inference.precision import PRECISIONS
+from geneface_jax.io.person_folder import SubjectParts
 
-__all__ = ["BADGES", "BLINK_MODES", "TRANSPARENT", "Controls", "add_arguments", "base_type", "flag", "frame_range", "from_args"]
+PRECISIONS = ("fp32", "bf16")
+"""What `--precision` takes. Networks are trained in fp32."""
+
+
+def in_precision(parameters: Any, precision: str) -> Any:
+    """Parameters as JAX arrays, the floating ones in the dtype asked for.
+
+    With bf16 it is the numbers kept that are rounded, to 8 significant bits. Positions, encodings and sums stay float32: networks multiply
+    float32 activations by rounded weights.
+
+    Args:
+      parameters: a tree of arrays.
+      precision: one of `PRECISIONS`.
+    """
+    dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16}[precision]
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None), parameters)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Every knob of `geneface infer`, once: the command line and the web page are both generated from this dataclass.
 
 BLINK_MODES = ("none", "period", "video")
 BADGES = ("none", "corner")
@@ -108,3 +131,34 @@ def from_args(args: argparse.Namespace) -> Controls:
 
 
 _OWN_FIELDS = dataclasses.fields(Controls)[len(ENCODER_FIELDS) :]
+
+# ----------------------------------------------------------------------------------------------------
+# The controls that only one kind of renderer has, and the sentences for those who use them on the other.
+
+VANILLA = {"n_samples_per_ray": "samples", "n_samples_per_ray_fine": "fine_samples"}
+"""Control of the vanilla NeRF -> its option of `NerfRenderer.render`."""
+
+GRID = ("end_threshold",)
+"""Controls of renderers whose rays march through a grid."""
+
+
+def sampling_options(parts: SubjectParts, controls: Controls) -> dict[str, Any]:
+    """Options of `render` that the person's renderer takes from the controls.
+
+    Raises:
+      InputError: a control was changed that this person's renderer does not have.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Controls)}
+    vanilla = parts.head == "nerf_head"
+    foreign = GRID if vanilla else tuple(VANILLA)
+    for name in foreign:
+        if getattr(controls, name) != defaults[name]:
+            kind, other = (
+                ("a vanilla NeRF", "the grid renderers'") if vanilla else (f"no vanilla NeRF (it has {parts.head}/)", "the vanilla NeRF's")
+            )
+            raise InputError(
+                f"{flag(name)} is {getattr(controls, name)}, a control of {other} rays, but {parts.folder} is {kind}; leave it out"
+            )
+    if vanilla:
+        return {option: getattr(controls, name) for name, option in VANILLA.items()}
+    return {"end_threshold": controls.end_threshold}

@@ -16,9 +16,8 @@ from data_tools.errors import InputError
 from geneface_jax.data.compatibility import require_same_camera
 from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
-from geneface_jax.inference.precision import in_precision
-from geneface_jax.inference.resize import resize
-from geneface_jax.inference.transparency import straight_rgba
+from geneface_jax.inference.controls import in_precision
+from geneface_jax.inference.pictures import resize, straight_rgba
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import fingerprint
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso

@@ -1,12 +1,13 @@
-"""A subject's head and torso as one picture per frame: what inference and evaluation render with."""
+"""Super-resolution at inference: a composite rendered at half size becomes the frame."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +20,10 @@ from data_tools.errors import InputError
 from geneface_jax.data.compatibility import require_same_camera, require_same_frames
 from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
-from geneface_jax.inference.backdrop import Backdrop
-from geneface_jax.inference.enlarger import Enlarger
-from geneface_jax.inference.precision import in_precision
-from geneface_jax.inference.resize import resize
-from geneface_jax.inference.transparency import straight_rgba, without_background
+from geneface_jax.inference.controls import in_precision
+from geneface_jax.inference.pictures import resize, straight_rgba, without_background
 from geneface_jax.io import checkpoints
-from geneface_jax.io.person_folder import TORSO_OF
+from geneface_jax.io.person_folder import TORSO_OF, SubjectParts
 from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
@@ -33,7 +31,86 @@ from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import scene_pose
 from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads
-from geneface_jax.rendering.torso import torso_conditions
+from geneface_jax.rendering.torso import render_torso, torso_conditions
+
+
+class Enlarger:
+    """A trained super-resolution network.
+
+    Noise is off: the original draws a new one in every frame, which flickers.
+
+    Attributes:
+      size: pixels per side that it takes; it gives twice as many.
+    """
+
+    def __init__(self, network: SuperResolution, variables: Any):
+        self._network, self._variables = network, variables
+        self.size = network.size
+
+    def in_precision(self, precision: str) -> Enlarger:
+        """The same network kept in another dtype; see `precision.in_precision`."""
+        return Enlarger(self._network, in_precision(self._variables, precision))
+
+    def __call__(self, rgb: jax.Array) -> jax.Array:
+        """[size * size, 3] in [0, 1] -> [2 size, 2 size, 3], not clipped."""
+        return _enlarge(self._network, self._variables, rgb)
+
+
+@functools.partial(jax.jit, static_argnames=("network",))
+def _enlarge(network: SuperResolution, variables: Any, rgb: jax.Array) -> jax.Array:
+    return network.apply(variables, rgb.reshape(1, network.size, network.size, 3))[0]
+
+
+# ----------------------------------------------------------------------------------------------------
+# What is behind the head in each frame: the torso over the background.
+
+
+class Backdrop:
+    """Paints torso over background at one size, anew only where something changes.
+
+    Args of the constructor:
+      torso, params: the network; None leaves the background as it is.
+      conditions: [T, 6] or [T, 14] of `rendering.torso.torso_conditions`; unused without a torso.
+      backgrounds: uint8 [H, W, 3] for all frames or [T, H, W, 3].
+      size: pixels per side.
+    """
+
+    def __init__(self, torso: Torso | None, params: Any, conditions: np.ndarray | None, backgrounds: np.ndarray, size: int):
+        self._torso, self._params, self._conditions = torso, params, conditions
+        self._backgrounds, self._size = backgrounds, size
+        self._still = flat_picture(backgrounds, size) if backgrounds.ndim == 3 else None
+        self._last: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
+
+    def paint(self, frame: int, rgb: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What is behind the head of a frame.
+
+        Args:
+          frame: its number.
+          rgb, alpha: [size * size, 3] and [size * size], the head itself (colour times opacity), which a head-aware torso looks at.
+
+        Returns:
+          [size * size, 3] in [0, 1], torso over background, and [size * size], the torso's opacity.
+        """
+        background = self._still if self._still is not None else flat_picture(self._backgrounds[frame], self._size)
+        if self._torso is None:
+            return background, jnp.zeros_like(alpha)
+        condition = self._conditions[frame]
+        same = self._last is not None and np.array_equal(self._last[0], condition)
+        if self._still is not None and not self._torso.head_aware and same:
+            return self._last[1]
+        head = jnp.concatenate([rgb, alpha[:, None]], axis=-1) if self._torso.head_aware else None
+        painted = render_torso(self._torso, self._params, jnp.asarray(condition), background, size=(self._size, self._size), head=head)
+        self._last = condition, painted
+        return painted
+
+
+def flat_picture(picture: np.ndarray, size: int) -> jax.Array:
+    """[size * size, 3] in [0, 1] of a uint8 picture of any size."""
+    return jnp.asarray(resize(picture, size, size).reshape(-1, 3).astype(np.float32) / 255.0)
+
+
+# ----------------------------------------------------------------------------------------------------
+# A subject's head and torso as one picture per frame: what inference and evaluation render with.
 
 CPU_BATCH, ACCELERATOR_BATCH = 1, 8
 """Frames per call. On a CPU a frame fills the machine, and more of them at once only leave its caches."""
@@ -297,3 +374,38 @@ def _over(rgb: jax.Array, alpha: jax.Array, behind: jax.Array) -> jax.Array:
 def _levels(picture: jax.Array) -> jax.Array:
     """uint8, rounded to the nearest level."""
     return jnp.round(jnp.clip(picture, 0.0, 1.0) * 255.0).astype(jnp.uint8)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The renderer of a subject folder, whatever networks it holds: `open_renderer(find_parts(folder))`.
+
+
+class Renderer(Protocol):
+    """What inference and evaluation ask of a person's networks."""
+
+    subject: Subject
+
+    def in_precision(self, precision: str) -> Self:
+        """The same with networks kept as `precision.in_precision` says."""
+
+    def render(self, motion: np.ndarray, cameras: np.ndarray, eye_openness: np.ndarray, **options: Any) -> Iterator[np.ndarray]:
+        """Yields uint8 [size, size, 3], or with alpha [size, size, 4], in order; arguments as `SubjectRenderer.render`."""
+
+
+def open_renderer(parts: SubjectParts, *, step: int | None = None, precision: str = "fp32") -> Renderer:
+    """Reads the networks that `subject_parts.find_parts` found.
+
+    Args:
+      parts: the folder, which head, and which torso or none.
+      step: head checkpoint; the newest when None.
+      precision: how the networks are kept, one of `precision.PRECISIONS`.
+
+    Raises:
+      InputError: a stage is damaged, or the networks and the dataset do not belong together.
+    """
+    torso = parts.torso is not None
+    if parts.head == "nerf_head":
+        from geneface_jax.inference.nerf_renderer import NerfRenderer
+
+        return NerfRenderer.load(parts.folder, step=step, torso=torso).in_precision(precision)
+    return SubjectRenderer.load(parts.folder, step=step, torso=torso, stage=parts.head).in_precision(precision)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from data_tools.errors import InputError
-from geneface_jax.inference.pipeline import OpenPerson, open_person
+from geneface_jax.inference.person import OpenPerson, open_person
 from geneface_jax.studio.people import Person
 
 

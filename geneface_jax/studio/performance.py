@@ -16,8 +16,8 @@ from data_tools.audio.load import SAMPLE_RATE, load_audio
 from data_tools.video.write import open_writer
 from geneface_jax.inference import provenance
 from geneface_jax.inference.controls import TRANSPARENT, Controls
-from geneface_jax.inference.pipeline import OpenPerson, Script, direct, perform
-from geneface_jax.inference.stream import stream
+from geneface_jax.inference.person import OpenPerson, Script, direct, perform
+from geneface_jax.inference.streaming import stream
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.studio.desk import Desk, Ticket
 from geneface_jax.studio.limits import Limits

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_tools.audio.load import SAMPLE_RATE
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.pipeline import direct, perform
+from geneface_jax.inference.person import direct, perform
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.people import Person, thumbnail
 

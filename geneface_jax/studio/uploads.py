@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, input_arguments, probe
-from geneface_jax.inference.pipeline import MIN_SECONDS
+from geneface_jax.inference.person import MIN_SECONDS
 from geneface_jax.studio.limits import MIB, Limits
 from geneface_jax.studio.workspace import Workspace
 

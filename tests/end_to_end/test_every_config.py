@@ -10,8 +10,8 @@ from geneface_jax.cli.main import main as geneface
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.motion import evaluate_motion
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.open_renderer import open_renderer
-from geneface_jax.inference.pipeline import infer
+from geneface_jax.inference.person import infer
+from geneface_jax.inference.renderer import open_renderer
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import find_parts
 from tests.synthetic_corpus import write_corpus, write_speaker

@@ -7,7 +7,7 @@ from data_tools.audio.load import save_wav
 from data_tools.video.read import read_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.compatibility import DataKind
-from geneface_jax.inference import motion, pipeline
+from geneface_jax.inference import motion, person
 from geneface_jax.inference.controls import Controls
 from tests.synthetic_subject import write_subject
 
@@ -38,9 +38,9 @@ def test_infer_passes_its_controls_on(monkeypatch, capsys, tmp_path):
     def infer(subject, audio, out, controls, *, progress, debug=None):
         calls.append((subject, audio, out, controls))
         progress(1, 1)
-        return pipeline.InferenceResult(tmp_path / "a.mp4", 0.04, 1)
+        return person.InferenceResult(tmp_path / "a.mp4", 0.04, 1)
 
-    monkeypatch.setattr(pipeline, "infer", infer)
+    monkeypatch.setattr(person, "infer", infer)
     words = ["infer", "--subject", "person", "--audio", "a.wav", "--out", "a.mp4", "--mouth-amp", "0.6", "--pose", "still"]
     assert cli.main(words) == 0
     assert calls == [("person", "a.wav", "a.mp4", Controls(mouth_amp=0.6, pose="still"))]

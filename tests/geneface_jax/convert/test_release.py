@@ -11,7 +11,7 @@ from geneface_jax.convert import torch_checkpoint
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.inference.pipeline import open_speech
+from geneface_jax.inference.person import open_speech
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import find_parts

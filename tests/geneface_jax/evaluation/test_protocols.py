@@ -16,7 +16,7 @@ from geneface_jax.evaluation import compare, heldout
 from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.evaluation.report import to_json
-from geneface_jax.inference import open_renderer as renderer_module
+from geneface_jax.inference import renderer as renderer_module
 from geneface_jax.io import weights
 from tests.synthetic_subject import write_subject
 
@@ -219,7 +219,7 @@ def test_the_anchor_clip_gives_the_published_baselines(shared):
     from geneface_jax.evaluation import masks
     from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
     from geneface_jax.evaluation.pixels import psnr
-    from geneface_jax.inference.resize import resize
+    from geneface_jax.inference.pictures import resize
 
     frames, points = [], []
     with landmark_tracks(1, filtered=True) as (track,):

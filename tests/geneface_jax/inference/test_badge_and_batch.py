@@ -10,10 +10,12 @@ from data_tools.errors import InputError
 from data_tools.video.read import read_video
 from geneface_jax.cli import infer as infer_verb
 from geneface_jax.cli import main
-from geneface_jax.inference import batch, pipeline, provenance
-from geneface_jax.inference.badge import with_badge
-from geneface_jax.inference.batch import infer_folder, recordings
+from geneface_jax.inference import person as batch
+from geneface_jax.inference import person as pipeline
+from geneface_jax.inference import provenance
 from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.person import infer_folder, recordings
+from geneface_jax.inference.pictures import with_badge
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geneface_jax.inference import silence
+from data_tools.landmarks68 import EYES, MOUTH
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.pipeline import direct
-from geneface_jax.inference.regions import EYES, MOUTH
+from geneface_jax.inference.motion_filters import loudness, most_closed_mouth, silence_weight
+from geneface_jax.inference.person import direct
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 ELSEWHERE = {
@@ -114,8 +114,8 @@ def test_smoothing_calms(act):
 
 def test_the_mouth_shuts_in_silence_and_the_threshold_says_what_is_silent(act):
     subject = act.subject
-    rest = silence.most_closed_mouth(subject.motion[: subject.n_train].reshape(-1, 204), subject.mean_face).reshape(68, 3)[MOUTH]
-    quiet = silence.silence_weight(silence.loudness(act.sound, 150), 40.0) == 1.0
+    rest = most_closed_mouth(subject.motion[: subject.n_train].reshape(-1, 204), subject.mean_face).reshape(68, 3)[MOUTH]
+    quiet = silence_weight(loudness(act.sound, 150), 40.0) == 1.0
     assert quiet.sum() > 10
     away = [float(np.abs(act(close_mouth=amount).motion[quiet][:, MOUTH] - rest).mean()) for amount in (1.0, 0.5, 0.0)]
     assert rises(away) and away[0] < 1e-5

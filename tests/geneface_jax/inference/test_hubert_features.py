@@ -7,8 +7,8 @@ from hubert_folder import recorded
 
 from data_tools.errors import InputError
 from geneface_jax.convert.hubert import hubert, hubert_from_config
-from geneface_jax.inference import hubert_features
-from geneface_jax.inference.hubert_features import extract, extract_for_frames, normalise, weights_fingerprint
+from geneface_jax.inference import audio_features
+from geneface_jax.inference.audio_features import extract, extract_for_frames, normalise, weights_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,9 @@ def test_sound_is_normalised_as_transformers_does(variant):
 
 @pytest.mark.parametrize("n", [400, 5000, 9600, 9990, 12_000])
 def test_chunks_are_the_originals(network, n, monkeypatch):
-    assert hubert_features.CHUNK == 1000
-    monkeypatch.setattr(hubert_features, "CHUNK", 15)
-    monkeypatch.setattr(hubert_features, "BUCKET", 4)
+    assert audio_features.CHUNK == 1000
+    monkeypatch.setattr(audio_features, "CHUNK", 15)
+    monkeypatch.setattr(audio_features, "BUCKET", 4)
     samples = sound(n)
     features = extract(*network, samples)
     expected = as_the_original_does(network, samples, 15)
@@ -54,8 +54,8 @@ def test_chunks_are_the_originals(network, n, monkeypatch):
 
 
 def test_lengths_follow_the_rule_for_every_rest(network, monkeypatch):
-    monkeypatch.setattr(hubert_features, "CHUNK", 4)
-    monkeypatch.setattr(hubert_features, "_chunk", lambda m, v, s, step, field: np.zeros(((len(s) - field) // step + 1, 1)))
+    monkeypatch.setattr(audio_features, "CHUNK", 4)
+    monkeypatch.setattr(audio_features, "_chunk", lambda m, v, s, step, field: np.zeros(((len(s) - field) // step + 1, 1)))
     for n in range(400, 6000, 7):
         assert len(extract(*network, sound(n))) == (n - 80) // 320
     assert len(extract(*network, sound(399))) == 0

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.inference import live as live_module
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.live import delay_frames, live, look_ahead
+from geneface_jax.inference.streaming import BLOCK, delay_frames, live, look_ahead
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 SECONDS = 12.0
@@ -63,7 +62,7 @@ def test_pieces_give_what_the_whole_gives(person, sound, controls):
 
 
 def test_a_recording_shorter_than_a_block_and_one_that_ends_within_a_frame(person, sound):
-    for n in (700, 16000 * 2 + 13, 640 * live_module.BLOCK * 3):
+    for n in (700, 16000 * 2 + 13, 640 * BLOCK * 3):
         pictures, heard = spoken(person, [sound[:n]])
         assert len(pictures) == -(-n // 640) and np.array_equal(heard[:n], sound[:n]) and not heard[n:].any()
 

@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.landmarks68 import mean_face
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.motion_controls import shape_motion
+from geneface_jax.inference.motion import shape_motion
 
 T = 110
 NEUTRAL = {"blink_mode": "none", "clamp": 10.0, "smooth": 0.0, "close_mouth": 0.0}

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from data_tools.landmarks68 import mean_face
+from data_tools.landmarks68 import BROWS, EYES, MOUTH, mean_face
 from geneface_jax.inference import motion_filters as filters
-from geneface_jax.inference.regions import BROWS, EYES, MOUTH
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.controls import Controls, sampling_options
 from geneface_jax.inference.nerf_renderer import NerfRenderer, slowness
-from geneface_jax.inference.open_renderer import open_renderer
-from geneface_jax.inference.sampling_controls import sampling_options
+from geneface_jax.inference.renderer import open_renderer
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering import nerf
 from geneface_jax.training.loop import train

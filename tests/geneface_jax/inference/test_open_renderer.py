@@ -13,8 +13,7 @@ from geneface_jax.convert import original
 from geneface_jax.convert.imported import write
 from geneface_jax.data.compatibility import record_camera
 from geneface_jax.data.subject import Subject
-from geneface_jax.inference.open_renderer import open_renderer
-from geneface_jax.inference.renderer import SubjectRenderer
+from geneface_jax.inference.renderer import SubjectRenderer, open_renderer
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import find_parts
 from tests.geneface_jax.convert import original_fields as fields

@@ -6,8 +6,7 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from data_tools.landmarks68 import mean_face
-from geneface_jax.inference.background import load_background
-from geneface_jax.inference.resize import resize
+from geneface_jax.inference.pictures import load_background, resize
 from geneface_jax.rendering.landmark_video import draw_face, landmark_frames, project
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 60, 3), dtype=np.uint8)

@@ -10,9 +10,9 @@ from data_tools.errors import InputError
 from data_tools.video.read import read_video
 from geneface_jax.data.compatibility import DataKind
 from geneface_jax.data.subject import Subject
-from geneface_jax.inference import pipeline
+from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.pipeline import infer
+from geneface_jax.inference.person import infer
 from tests.synthetic_subject import write_subject
 
 

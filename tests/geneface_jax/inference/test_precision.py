@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.open_renderer import open_renderer
-from geneface_jax.inference.pipeline import direct, perform
-from geneface_jax.inference.precision import in_precision
+from geneface_jax.inference.controls import Controls, in_precision
+from geneface_jax.inference.person import direct, perform
+from geneface_jax.inference.renderer import open_renderer
 from geneface_jax.io import configs
 from geneface_jax.io.person_folder import find_parts
 from tests.tiny_speech import tiny_person, voice_with_pauses

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.landmarks68 import mean_face
-from geneface_jax.inference.silence import close_mouth_in_silence, loudness, most_closed_mouth, silence_weight
+from geneface_jax.inference.motion_filters import close_mouth_in_silence, loudness, most_closed_mouth, silence_weight
 
 
 @pytest.fixture

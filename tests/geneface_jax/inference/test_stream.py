@@ -16,7 +16,7 @@ from data_tools.video.read import read_video
 from data_tools.video.write import write_video
 from geneface_jax.inference import provenance
 from geneface_jax.inference.provenance import Provenance
-from geneface_jax.inference.stream import encode
+from geneface_jax.inference.streaming import encode
 
 ORIGIN = Provenance("Anna <&> \x07 </rdf:RDF>", "0123456789abcdef", "Anna, 2026-11-21")
 

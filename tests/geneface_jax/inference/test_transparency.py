@@ -10,10 +10,10 @@ from data_tools.audio.load import load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable
 from geneface_jax.data.compatibility import DataKind
-from geneface_jax.inference import pipeline
+from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.pictures import straight_rgba, without_background
 from geneface_jax.inference.renderer import SubjectRenderer
-from geneface_jax.inference.transparency import straight_rgba, without_background
 from tests.tiny_person import write_person
 
 FRAMES = 3

@@ -11,7 +11,7 @@ from PIL import Image
 from configs.head import get_config
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.motion_controls import shape_motion
+from geneface_jax.inference.motion import shape_motion
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.io import checkpoints
 from geneface_jax.training.loop import train

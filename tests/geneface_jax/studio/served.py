@@ -67,7 +67,7 @@ def write_speech(path: Path, seconds: float = 1.0) -> Path:
 
 def stand_in_networks(monkeypatch) -> None:
     """No network is read: whoever opens a person gets the stand-ins."""
-    from geneface_jax.inference.pipeline import OpenPerson
+    from geneface_jax.inference.person import OpenPerson
     from geneface_jax.studio import desk
 
     def open_person(parts, precision="fp32"):

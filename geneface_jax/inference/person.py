@@ -10,26 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.audio.features import FPS
-from data_tools.audio.load import SAMPLE_RATE, load_audio
+from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
+from data_tools.io import write_folder, write_json
 from data_tools.video.encoder import check_output
 from data_tools.video.write import write_video
 from geneface_jax.data.compatibility import kind_of, require_same
 from geneface_jax.data.subject import Subject
+from geneface_jax.inference import provenance
 from geneface_jax.inference.audio_features import audio_features_of
-from geneface_jax.inference.background import load_background
-from geneface_jax.inference.badge import with_badge
-from geneface_jax.inference.controls import TRANSPARENT, Controls
-from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.inference.motion_controls import shape_motion
-from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH
-from geneface_jax.inference.open_renderer import Renderer, open_renderer
+from geneface_jax.inference.controls import TRANSPARENT, Controls, sampling_options
+from geneface_jax.inference.motion import AudioToMotion, shape_motion
+from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH, loudness, silence_weight
+from geneface_jax.inference.pictures import load_background, resize, with_badge
 from geneface_jax.inference.poses import orbit, pose_track
 from geneface_jax.inference.provenance import provenance_of, stamp
-from geneface_jax.inference.resize import resize
-from geneface_jax.inference.sampling_controls import sampling_options
-from geneface_jax.inference.silence import loudness
+from geneface_jax.inference.renderer import Renderer, open_renderer
 from geneface_jax.io.person_folder import SubjectParts, find_parts
+from geneface_jax.rendering.landmark_video import landmark_frames
 
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""
@@ -106,8 +104,6 @@ def _make(
     parts = person.parts
     script = direct(person, samples, controls)
     if debug is not None:
-        from geneface_jax.inference.debug import write_intermediates
-
         write_intermediates(debug, person, samples, script, controls)
     frames = perform(person, script, controls)
     write_video(out, _counted(frames, script.frames, progress), audio, FPS, controls, alpha=controls.bg == TRANSPARENT)
@@ -268,3 +264,112 @@ def _counted(frames: Iterable[np.ndarray], n_frames: int, progress: Progress | N
         yield frame
         if progress is not None:
             progress(i + 1, n_frames)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Everything between the recording and the video, as files to look at: `geneface infer --debug DIR`.
+
+ARRAYS, LANDMARKS, SOUND, SETTINGS = "script.npz", "landmarks.mp4", "audio.wav", "settings.json"
+
+
+def write_intermediates(
+    folder: str | os.PathLike[str], person: OpenPerson, samples: np.ndarray, script: Script, controls: Controls
+) -> Path:
+    """Writes what inference knew before it drew the first frame; an earlier folder is replaced whole.
+
+    `audio.wav`: the recording as it was heard, 16 kHz mono. `landmarks.mp4`: the landmarks as predicted, as drawn, and the person's own
+    video. `settings.json`: every control, the networks, their hash. `script.npz`, float32 over T frames: `audio_features` [2T, C],
+    `f0` [2T], `predicted` [T, 204] (the networks' motion), `motion` [T, 68, 3] (as drawn), `eye_openness` [T], `cameras`, `head_cameras`
+    [T, 4, 4], `loudness` [T] dB, `silence` [T] (weight of the shut mouth).
+
+    Args:
+      folder: to make.
+      person, samples, script, controls: as `pipeline.direct` got and gave them.
+    """
+    subject = person.subject
+    features, f0 = audio_features_of(subject.meta, f"the dataset of {person.parts.folder}").compute(samples, script.frames)
+    level = loudness(samples, script.frames)
+    arrays = {
+        "audio_features": features,
+        "f0": f0,
+        "predicted": script.predicted,
+        "motion": script.motion,
+        "eye_openness": script.eye_openness,
+        "cameras": script.cameras,
+        "head_cameras": script.head_cameras,
+        "loudness": level,
+        "silence": silence_weight(level, controls.silence_db),
+    }
+    own = np.resize(subject.motion, (script.frames, 68, 3))
+    origin = provenance.provenance_of(person.parts, subject.meta)
+
+    def fill(temporary: Path) -> None:
+        save_wav(temporary / SOUND, samples)
+        np.savez(temporary / ARRAYS, **{name: np.asarray(array, np.float32) for name, array in arrays.items()})
+        panels = landmark_frames([script.predicted, script.motion, own], ["network", "drawn", "training video"], subject.mean_face)
+        write_video(temporary / LANDMARKS, panels, samples, FPS)
+        networks = f"{person.parts.speech}, {person.parts}"
+        write_json(
+            temporary / SETTINGS, {"controls": dataclasses.asdict(controls), "networks": networks, "provenance": dataclasses.asdict(origin)}
+        )
+
+    return write_folder(folder, fill)
+
+
+# ----------------------------------------------------------------------------------------------------
+# One person, many recordings: the networks are read once.
+
+SOUNDS = (".wav", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".webm", ".mp4", ".mov", ".mkv")
+
+
+def recordings(folder: str | os.PathLike[str]) -> list[Path]:
+    """The sound and video files of a folder, by name; not those of its subfolders.
+
+    Raises:
+      InputError: there is none, or two would make one video because their names differ only behind the dot.
+    """
+    folder = Path(folder)
+    found = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SOUNDS and not path.name.startswith("."))
+    if not found:
+        raise InputError(f"the folder {folder} holds no recording; put wav, mp3, ogg, flac, m4a or video files there")
+    stems: dict[str, Path] = {}
+    for path in found:
+        if (other := stems.setdefault(path.stem, path)) is not path:
+            raise InputError(f"{other.name} and {path.name} in {folder} would both make {path.stem}.mp4; rename one of them")
+    return found
+
+
+def infer_folder(
+    subject_dir: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
+    controls: Controls | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Iterator[tuple[Path, InferenceResult | InputError]]:
+    """Makes `OUT_DIR/NAME.mp4` (with `bg="transparent"`: .webm) of every recording NAME.* of a folder.
+
+    What one recording can't give does not stop the others. Each video is the one that `pipeline.infer` makes of its recording alone.
+
+    Args:
+      subject_dir, controls, progress: as `pipeline.infer`; the progress begins again with every recording.
+      folder: the recordings.
+      out_dir: where the videos go; made if it is not there. Videos of the same names are replaced.
+
+    Yields:
+      each recording, with its video or with what was wrong with it.
+
+    Raises:
+      InputError: at the first recording; as `recordings`, or the person or the controls can't be used at all.
+    """
+    controls = (controls or Controls()).validate()
+    found, out_dir = recordings(folder), Path(out_dir)
+    if out_dir.is_file() or out_dir.suffix.lower() in (".mp4", ".webm"):
+        raise InputError(f"--out {out_dir} names a file, but {folder} is a folder of recordings; give a folder for their videos")
+    person = open_person(find_parts(subject_dir), controls.precision)
+    suffix = ".webm" if controls.bg == TRANSPARENT else ".mp4"
+    for path in found:
+        try:
+            yield path, infer_open(person, path, out_dir / f"{path.stem}{suffix}", controls, progress=progress)
+        except InputError as error:
+            yield path, error
