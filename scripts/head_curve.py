@@ -23,7 +23,7 @@ import numpy as np
 from data_tools.io import write_json
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import Target, heldout_target, render_target, score_render
-from geneface_jax.evaluation.perceptual import Perceptual
+from geneface_jax.evaluation.metrics import Perceptual
 from geneface_jax.io import checkpoints
 
 REGIONS = ("face hull", "head", "mouth", "frame")

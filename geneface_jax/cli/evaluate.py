@@ -53,9 +53,8 @@ def run(args: argparse.Namespace) -> int:
 def _person(args: argparse.Namespace) -> dict[str, Any]:
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import heldout
-    from geneface_jax.evaluation.head_frame import in_head_frame_of
-    from geneface_jax.evaluation.perceptual import Perceptual
-    from geneface_jax.evaluation.pose_smoothing import smoothing_report
+    from geneface_jax.evaluation.heldout import in_head_frame_of, smoothing_report
+    from geneface_jax.evaluation.metrics import Perceptual
 
     folder = Path(args.subject)
     known = Subject.load(folder)
@@ -82,7 +81,7 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
 
 def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool, perceptual: Any, rows: dict[str, Any]) -> dict[str, Any]:
     """Renders, scores and films the head over the true torso and, where there is a torso network, the whole person; fills `rows`."""
-    from geneface_jax.evaluation import heldout, motion, speed
+    from geneface_jax.evaluation import heldout, motion
 
     parts = heldout.trained_parts(folder)
     # What torso is behind the head -> the file's ending.
@@ -96,7 +95,7 @@ def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool
         rows[name] = scores["pixels"]
         found["landmarks"][name] = scores["landmarks"]
         found["videos"][name] = str(path)
-        found["speed"][name] = speed.frames_per_second(heldout.render_target(folder, target, args.protocol, composite=composite))
+        found["speed"][name] = heldout.frames_per_second(heldout.render_target(folder, target, args.protocol, composite=composite))
     if args.protocol == "audio":
         expert = motion.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
         found["motion"] = motion.evaluate_motion(folder, target.subject, target.frames, expert=expert)
@@ -105,7 +104,7 @@ def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool
 
 def _show_person(args: argparse.Namespace, result: dict[str, Any]) -> None:
     from geneface_jax.evaluation import heldout, report
-    from geneface_jax.evaluation.perceptual import HOW_TO_GET_IT
+    from geneface_jax.evaluation.metrics import HOW_TO_GET_IT
 
     rows, (first, end), size = result["pixels"], result["frames"], result["size"]
     caption = f"Mean over {end - first} frames ({first} to {end - 1}) of {result['dataset']}, {size}x{size}, 8-bit RGB before H.264."
@@ -131,7 +130,7 @@ def _show_person(args: argparse.Namespace, result: dict[str, Any]) -> None:
 def _motion(args: argparse.Namespace, folder: Path, known: Any) -> dict[str, Any]:
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import motion, report
-    from geneface_jax.evaluation.head_frame import in_head_frame_of
+    from geneface_jax.evaluation.heldout import in_head_frame_of
 
     subject = in_head_frame_of(Subject.load(args.against), known) if args.against else known
     frames = range(subject.n_frames) if args.against else subject.heldout
@@ -151,7 +150,7 @@ def _film(out: Path, target: Any, images: Any, faces: bool, perceptual: Any) -> 
 
     from data_tools.video.write import VideoWriter
     from geneface_jax.evaluation import heldout
-    from geneface_jax.evaluation.pixels import difference
+    from geneface_jax.evaluation.metrics import difference
 
     with VideoWriter(out, heldout.sound(target)) as writer:
 
@@ -182,7 +181,7 @@ def _video(args: argparse.Namespace) -> dict[str, Any]:
 
 def _faces_can_be_found() -> bool:
     """Whether MediaPipe runs here; says what is left out when it does not."""
-    from geneface_jax.evaluation.detector import landmark_tracks
+    from geneface_jax.evaluation.scores import landmark_tracks
 
     try:
         with landmark_tracks(1):

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0.0 <= args.end_threshold <= 0.1:
         raise InputError(f"--end-threshold is {args.end_threshold}; give a number from 0 to 0.1")
     platforms = tuple(name.strip() for name in args.platforms.split(",") if name.strip())
-    from geneface_jax.export.package import export_subject
+    from geneface_jax.export import export_subject
 
     print(export_subject(args.subject, args.out, platforms=platforms, end_threshold=args.end_threshold))
     return 0

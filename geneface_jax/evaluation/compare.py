@@ -15,16 +15,14 @@ from data_tools.audio.load import load_audio
 from data_tools.errors import InputError
 from data_tools.video.read import read_video
 from geneface_jax.data.motion import mouth_opening
-from geneface_jax.evaluation import landmarks as lm
-from geneface_jax.evaluation import masks
-from geneface_jax.evaluation.detector import landmark_tracks
-from geneface_jax.evaluation.scores import PixelScores, landmark_summary
-from geneface_jax.evaluation.sync import envelope_correlation
+from geneface_jax.evaluation import metrics
+from geneface_jax.evaluation.metrics import envelope_correlation, face_hull_mask, from_mediapipe
+from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
 from geneface_jax.inference.pictures import resize
 
 MIN_FRAMES = 5
 
-_LIPS = lm.from_mediapipe(np.arange(478)[:, None])[48:60, 0]
+_LIPS = from_mediapipe(np.arange(478)[:, None])[48:60, 0]
 """MediaPipe numbers of the outer lips."""
 
 
@@ -127,11 +125,11 @@ def load_head_masks(path: Path) -> np.ndarray:
 def _regions(points: np.ndarray | None, head_mask: np.ndarray | None, size: int) -> dict[str, np.ndarray | None]:
     regions: dict[str, np.ndarray | None] = {}
     if points is not None:
-        regions["face hull"] = masks.face_hull(points, size)
+        regions["face hull"] = face_hull_mask(points, size)
     if head_mask is not None:
-        regions["head"] = masks.head(resize(head_mask, size, size))
+        regions["head"] = metrics.head_mask(resize(head_mask, size, size))
     if points is not None:
-        regions["mouth"] = masks.mouth(_lip_box(points), size)
+        regions["mouth"] = metrics.mouth_mask(_lip_box(points), size)
     return {**regions, "frame": None}
 
 

@@ -12,8 +12,7 @@ from geneface_jax.data.corpus import MOTION_DIM, Clip
 from geneface_jax.data.motion import motion_lmd, mouth_opening, pearson
 from geneface_jax.data.speech_batches import Pair, model_audio, to_pair
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation.landmarks import jitter
-from geneface_jax.evaluation.sync import best_lag
+from geneface_jax.evaluation.metrics import best_lag, jitter
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.speech.sync import SyncExpert, windows_auc

@@ -1,19 +1,84 @@
-"""Collecting per-frame figures and averaging them over a clip."""
+"""MediaPipe's landmarks of finished frames, for the figures that compare two videos."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 
+from data_tools.face.track import FACE_LANDMARKER, checked, open_task, picture
 from data_tools.landmarks68 import eye_openness
 from geneface_jax.data.motion import count_blinks, mouth_opening, pearson
-from geneface_jax.evaluation import landmarks as lm
-from geneface_jax.evaluation.detector import LandmarkTrack
-from geneface_jax.evaluation.perceptual import Perceptual
-from geneface_jax.evaluation.pixels import psnr, ssim_map
-from geneface_jax.evaluation.sync import best_lag
+from geneface_jax.evaluation.metrics import Perceptual, best_lag, from_mediapipe, jitter, lmd, psnr, ssim_map
+
+N_POINTS = 478
+
+
+class LandmarkTrack:
+    """Collects the landmarks of one video, frame by frame, from a MediaPipe landmarker in video mode at 25 frames per second."""
+
+    def __init__(self, landmarker: Any) -> None:
+        self._landmarker = landmarker
+        self._points: list[np.ndarray | None] = []
+
+    def add(self, frame: np.ndarray) -> np.ndarray | None:
+        """Finds the largest face in the next frame (uint8 [H, W, 3]); returns its [478, 3] pixels, or None where there is none."""
+        result = self._landmarker.detect_for_video(picture(frame), 40 * len(self._points))
+        height, width = frame.shape[:2]
+        scale = np.array([width, height, width], np.float32)  # MediaPipe gives z in the unit of x
+        faces = [np.array([(p.x, p.y, p.z) for p in face], np.float32) * scale for face in result.face_landmarks]
+        points = max(faces, key=lambda face: np.ptp(face[:, 1]), default=None)
+        self._points.append(points)
+        return points
+
+    @property
+    def found(self) -> np.ndarray:
+        """[T] bool: whether the frame has a face."""
+        return np.array([points is not None for points in self._points], bool)
+
+    @property
+    def points(self) -> np.ndarray:
+        """[T, 478, 3] float32 pixels, zeros where no face was found."""
+        nothing = np.zeros((N_POINTS, 3), np.float32)
+        return np.array([nothing if points is None else points for points in self._points]).reshape(-1, N_POINTS, 3)
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """[T, 68, 3] float32 pixels, zeros where no face was found."""
+        return from_mediapipe(self.points)
+
+
+@contextmanager
+def landmark_tracks(count: int, *, filtered: bool = False) -> Iterator[list[LandmarkTrack]]:
+    """Opens one track per video, each with a landmarker of its own, since MediaPipe carries a face from frame to frame.
+
+    Args:
+      count: number of videos.
+      filtered: ask MediaPipe for one face, and it smooths the landmarks over time with a filter that lags; with two it does not. Mouths are
+        compared unfiltered.
+
+    Raises:
+      InputError: MediaPipe or the system libraries it needs are missing.
+    """
+
+    def create() -> Any:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=checked(FACE_LANDMARKER)),
+            running_mode=vision.RunningMode.VIDEO,
+            num_faces=1 if filtered else 2,
+        )
+        return vision.FaceLandmarker.create_from_options(options)
+
+    with ExitStack() as stack:
+        yield [LandmarkTrack(stack.enter_context(open_task(create))) for _ in range(count)]
+
+
+# ----------------------------------------------------------------------------------------------------
+# Collecting per-frame figures and averaging them over a clip.
 
 
 class PixelScores:
@@ -67,15 +132,15 @@ def landmark_summary(track: LandmarkTrack, truth: LandmarkTrack) -> dict[str, An
     best, lag = best_lag(opening, true_opening, both)
     eyes, true_eyes = eye_openness(a[both][..., :2]), eye_openness(b[both][..., :2])
     return {
-        "lmd": lm.lmd(a[both], b[both]) if both.any() else float("nan"),
+        "lmd": lmd(a[both], b[both]) if both.any() else float("nan"),
         "mouth_correlation": pearson(opening, true_opening, both),
         "mouth_best_correlation": best,
         "mouth_best_lag": lag,
         "eye_correlation": pearson(eyes, true_eyes),
         "blinks": count_blinks(eyes),
         "truth_blinks": count_blinks(true_eyes),
-        "jitter": lm.jitter(a[both][..., :2]),
-        "truth_jitter": lm.jitter(b[both][..., :2]),
+        "jitter": jitter(a[both][..., :2]),
+        "truth_jitter": jitter(b[both][..., :2]),
         "frames": int(both.sum()),
         "frames_without_face": int((~track.found).sum()),
     }

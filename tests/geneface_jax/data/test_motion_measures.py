@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from geneface_jax.data.motion import lip_distance, motion_lmd, mouth_opening, pearson
-from geneface_jax.evaluation.landmarks import from_mediapipe
+from geneface_jax.evaluation.metrics import from_mediapipe
 
 RNG = np.random.default_rng(0)
 

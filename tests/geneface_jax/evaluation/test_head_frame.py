@@ -10,7 +10,7 @@ from data_tools.face.align import KnownFace
 from data_tools.face.pose import intrinsics
 from data_tools.landmarks68 import RIGID, canonical_face
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation.head_frame import in_head_frame_of
+from geneface_jax.evaluation.heldout import in_head_frame_of
 from geneface_jax.rendering.cameras import project
 from tests.synthetic_subject import write_subject
 

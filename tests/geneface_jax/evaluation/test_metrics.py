@@ -8,13 +8,23 @@ from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio
 
 from geneface_jax.data.motion import pearson
-from geneface_jax.evaluation import landmarks as lm
-from geneface_jax.evaluation import masks
-from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
-from geneface_jax.evaluation.pixels import difference, psnr, ssim_map
+from geneface_jax.evaluation.heldout import MeanImage, frames_per_second, nearest_training_frames
+from geneface_jax.evaluation.metrics import (
+    best_lag,
+    difference,
+    envelope,
+    envelope_correlation,
+    face_hull_mask,
+    head_mask,
+    jitter,
+    lmd,
+    mouth_mask,
+    neck_band_mask,
+    pose_jitter,
+    psnr,
+    ssim_map,
+)
 from geneface_jax.evaluation.scores import PixelScores
-from geneface_jax.evaluation.speed import frames_per_second
-from geneface_jax.evaluation.sync import best_lag, envelope, envelope_correlation
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(20, 230, (40, 40, 3), dtype=np.uint8)
@@ -51,22 +61,22 @@ def test_scores_are_means_of_frames_per_region_and_skip_empty_regions():
 
 def test_hull_is_the_dilated_polygon_and_scales_with_size():
     square = np.array([[50, 60], [150, 60], [150, 180], [50, 180], [90, 90]], float)
-    at_256 = masks.face_hull(square, 256)
+    at_256 = face_hull_mask(square, 256)
     rows, columns = np.where(at_256)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((60 - 7, 179 + 7, 50 - 7, 149 + 7), abs=1)
-    at_512 = masks.face_hull(2 * square, 512)
+    at_512 = face_hull_mask(2 * square, 512)
     assert at_512.mean() == pytest.approx(at_256.mean(), rel=0.02)
-    assert not masks.face_hull(np.zeros((478, 3)), 64).any()
+    assert not face_hull_mask(np.zeros((478, 3)), 64).any()
 
 
 def test_mouth_region_is_one_and_a_half_lip_boxes_inside_the_picture():
-    region = masks.mouth(np.array([104, 120, 136, 136]), 256)
+    region = mouth_mask(np.array([104, 120, 136, 136]), 256)
     rows, columns = np.where(region)
     assert (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1) == (96, 144, 116, 140)
-    half = masks.mouth(np.array([104, 120, 136, 136]), 128, 256)
+    half = mouth_mask(np.array([104, 120, 136, 136]), 128, 256)
     assert half.sum() * 4 == region.sum()
-    assert masks.mouth(np.array([0, 0, 40, 40]), 256)[0, 0]
-    assert masks.head(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[False, False, True, True]]
+    assert mouth_mask(np.array([0, 0, 40, 40]), 256)[0, 0]
+    assert head_mask(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[False, False, True, True]]
 
 
 def face(t):
@@ -75,24 +85,24 @@ def face(t):
 
 def test_lmd_ignores_shifts_of_the_head_and_measures_the_mouth():
     a = face(20)
-    assert lm.lmd(a, a + RNG.normal(0, 5, (20, 1, 2))) == pytest.approx(0, abs=1e-9)
+    assert lmd(a, a + RNG.normal(0, 5, (20, 1, 2))) == pytest.approx(0, abs=1e-9)
     moved = a.copy()
     moved[:, 48:] += [3, 4]
-    assert lm.lmd(moved, a) == pytest.approx(5)
+    assert lmd(moved, a) == pytest.approx(5)
     moved = a.copy()
     moved[:, 0:17] += 50
-    assert lm.lmd(moved, a) == 0
+    assert lmd(moved, a) == 0
 
 
 def test_jitter_is_zero_for_steady_motion():
     steady = np.arange(20)[:, None, None] * RNG.normal(size=(1, 68, 3))
-    assert lm.jitter(steady) == pytest.approx(0, abs=1e-9) and lm.jitter(steady[:2]) == 0
-    assert lm.jitter(np.array([0.0, 1.0, 0.0, 1.0])) == 2.0
+    assert jitter(steady) == pytest.approx(0, abs=1e-9) and jitter(steady[:2]) == 0
+    assert jitter(np.array([0.0, 1.0, 0.0, 1.0])) == 2.0
     angles = 0.5 * np.arange(30) + np.where(np.arange(30) % 2, 0.1, 0.0)
     cameras = np.tile(np.eye(4), (30, 1, 1))
     cameras[:, :3, :3] = Rotation.from_euler("y", angles[:, None], degrees=True).as_matrix()
     cameras[:, 0, 3] = 0.001 * np.arange(30)
-    rotation, translation = lm.pose_jitter(cameras)
+    rotation, translation = pose_jitter(cameras)
     assert rotation == pytest.approx(0.2, rel=1e-3) and translation == pytest.approx(0, abs=1e-9)
 
 
@@ -143,13 +153,13 @@ def test_the_neck_band_is_sixteen_pixels_along_the_border_of_head_and_torso():
     """A head in rows 0 to 99 of 256, a torso from row 100 down whose neck goes on behind the head."""
     head, torso = np.zeros((256, 256), np.uint8), np.zeros((256, 256), np.uint8)
     head[:100, 60:200], torso[80:, 100:150] = 255, 255
-    band = masks.neck_band(head, torso)
+    band = neck_band_mask(head, torso)
     rows, columns = np.where(band)
     assert (rows.min(), rows.max()) == (92, 107), "eight pixels to each side"
     assert 92 <= columns.min() <= 100 and 149 <= columns.max() <= 157
-    double = masks.neck_band(*(mask.repeat(2, 0).repeat(2, 1) for mask in (head, torso)))
+    double = neck_band_mask(*(mask.repeat(2, 0).repeat(2, 1) for mask in (head, torso)))
     assert double.mean() == pytest.approx(band.mean(), rel=0.05), "scaled with the size"
-    assert not masks.neck_band(head, np.zeros_like(torso)).any() and not masks.neck_band(np.zeros_like(head), torso).any()
+    assert not neck_band_mask(head, np.zeros_like(torso)).any() and not neck_band_mask(np.zeros_like(head), torso).any()
 
 
 def test_the_difference_is_amplified_and_blind_to_its_sign():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.evaluation.perceptual import NET, Perceptual, crop_around
+from geneface_jax.evaluation.metrics import NET, Perceptual, crop_around
 from geneface_jax.evaluation.scores import PixelScores
 from geneface_jax.models.lpips import Lpips
 

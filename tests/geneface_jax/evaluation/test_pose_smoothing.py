@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from data_tools.face import pose as face_pose
 from data_tools.landmarks68 import canonical_face
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation.pose_smoothing import smoothing_report
+from geneface_jax.evaluation.heldout import smoothing_report
 from tests.synthetic_subject import write_subject
 
 FRAMES, SIZE = 44, 256

@@ -13,9 +13,9 @@ from data_tools.video.write import write_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import compare, heldout
-from geneface_jax.evaluation.detector import landmark_tracks
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.evaluation.report import to_json
+from geneface_jax.evaluation.scores import landmark_tracks
 from geneface_jax.inference import renderer as renderer_module
 from geneface_jax.io import weights
 from tests.synthetic_subject import write_subject
@@ -216,9 +216,8 @@ def canonical_mean():
 @needs_mediapipe
 def test_the_anchor_clip_gives_the_published_baselines(shared):
     """If these differ, the metric differs: 25.5 dB for the nearest training frame and 24.3 dB for the mean image, face hull, 256x256."""
-    from geneface_jax.evaluation import masks
-    from geneface_jax.evaluation.baselines import MeanImage, nearest_training_frames
-    from geneface_jax.evaluation.pixels import psnr
+    from geneface_jax.evaluation.heldout import MeanImage, nearest_training_frames
+    from geneface_jax.evaluation.metrics import face_hull_mask, psnr
     from geneface_jax.inference.pictures import resize
 
     frames, points = [], []
@@ -232,7 +231,7 @@ def test_the_anchor_clip_gives_the_published_baselines(shared):
     mean = MeanImage()
     for i in train:
         mean.add(frames[i])
-    hulls = [masks.face_hull(points[i], 256) for i in heldout_frames]
+    hulls = [face_hull_mask(points[i], 256) for i in heldout_frames]
     copied = [psnr(frames[k], frames[i], hull) for k, i, hull in zip(nearest, heldout_frames, hulls, strict=True)]
     averaged = [psnr(mean.result(), frames[i], hull) for i, hull in zip(heldout_frames, hulls, strict=True)]
     assert np.mean(copied) == pytest.approx(25.5, abs=0.2)

@@ -14,8 +14,7 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from geneface_jax.cli import main as cli
-from geneface_jax.export.package import export_subject
-from geneface_jax.export.render_step import flat, make_render_step, nested
+from geneface_jax.export import export_subject, flat, make_render_step, nested
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import read_safetensors
