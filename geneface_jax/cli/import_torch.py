@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the folder made last."""
     from data_tools.errors import InputError
-    from geneface_jax.convert import processed_folder, release
+    from geneface_jax.convert import release
+    from geneface_jax.convert.dataset import find_dataset
 
     source = Path(args.source)
     if release.checkpoint_folders(source):
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         if args.dataset:
             raise InputError(f"--dataset goes with a person's folder of checkpoint folders, which {source} is not: leave it away.")
-        npy = processed_folder.find_dataset(source)
+        npy = find_dataset(source)
         notes = _checkpoint(source, args) if npy is None else _dataset(npy, args)
     for note in notes:
         print(f"note: {note}")
@@ -46,15 +47,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _release(source: Path, args: argparse.Namespace) -> list[str]:
     from data_tools.errors import InputError
-    from geneface_jax.convert import processed_folder, release, subject_dataset
+    from geneface_jax.convert import release
+    from geneface_jax.convert.dataset import find_dataset, import_dataset
 
-    npy = processed_folder.find_dataset(Path(args.dataset or source))
+    npy = find_dataset(Path(args.dataset or source))
     if args.dataset and npy is None:
         raise InputError(f"{args.dataset} is no trainval_dataset.npy and no folder with one: name the file.")
-    dataset = subject_dataset.import_dataset(npy, args.frames) if npy else None
+    dataset = import_dataset(npy, args.frames) if npy else None
     found = release.import_release(source, dataset, Path(args.audio2motion) if args.audio2motion else None)
     notes = [f"{name}: {note}" for name, part in found.parts.items() for note in part.notes]
-    notes += [*found.notes, *(dataset.notes if dataset else ()), *release.write(found, args.out)]
+    notes += [*found.notes, *(dataset.notes if dataset else ()), *release.write_release(found, args.out)]
     for name, part in found.parts.items():
         print(f"{name}: {part.title}, step {part.step}, {part.n_parameters:,} parameters")
     if dataset:
@@ -63,22 +65,23 @@ def _release(source: Path, args: argparse.Namespace) -> list[str]:
 
 
 def _checkpoint(source: Path, args: argparse.Namespace) -> list[str]:
-    from geneface_jax.convert import imported, original, torch_checkpoint
-    from geneface_jax.convert.speech_checkpoint import KIND
+    from geneface_jax.convert import release, torch_checkpoint
+    from geneface_jax.convert.rules import write_work_folder
+    from geneface_jax.convert.speech import KIND
     from geneface_jax.io import checkpoints
 
     checkpoint = torch_checkpoint.read(source, args.step)
-    part = original.import_checkpoint(checkpoint, checkpoints.load(args.audio2motion) if args.audio2motion else None)
-    imported.write(part, args.out)
+    part = release.import_checkpoint(checkpoint, checkpoints.load(args.audio2motion) if args.audio2motion else None)
+    write_work_folder(part, args.out)
     print(f"{checkpoint.path}: {part.title}, step {part.step}, {part.n_parameters:,} parameters, {KIND}")
     return list(part.notes)
 
 
 def _dataset(npy: Path, args: argparse.Namespace) -> list[str]:
-    from geneface_jax.convert import subject_dataset
+    from geneface_jax.convert.dataset import import_dataset, write_dataset
 
-    dataset = subject_dataset.import_dataset(npy, args.frames)
-    notes = [*dataset.notes, *subject_dataset.write(dataset, args.out)]
+    dataset = import_dataset(npy, args.frames)
+    notes = [*dataset.notes, *write_dataset(dataset, args.out)]
     print(_describe(dataset))
     return notes
 

@@ -6,9 +6,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.convert.layers import Rule, convert
+from data_tools.errors import InputError
+from geneface_jax.convert.rules import Imported, Rule, apply_hparams, convert, hparams_notes, match
+from geneface_jax.convert.speech import KIND
+from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
+from geneface_jax.data.compatibility import record_kind
+from geneface_jax.io import configs
+from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 
 _FIELDS = [
     Rule(r"model_(coarse|fine)\.(density|color)_linears\.(\d+)", "dense", r"\1/\2_\3"),
@@ -33,12 +41,12 @@ _TORSO = [
 ]
 
 
-def head(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def convert_nerf_head(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Lm3dNeRF -> {"params"} of `models.nerf.NerfHead` (a condition window of single frames, `cond_win_size` 1)."""
     return {"params": convert(weights, _HEAD)["params"]}
 
 
-def torso(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def convert_nerf_torso(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """ADNeRFTorso -> {"params"} of `models.nerf.NerfTorso` whose window is 16 frames of DeepSpeech features (`AUDIO_FRAMES`)."""
     return {"params": convert(weights, _TORSO)["params"]}
 
@@ -47,7 +55,7 @@ AUDIO_FRAMES = 16
 """Frames of DeepSpeech features that the original torso's encoder takes at once; their number is not in its weights."""
 
 
-def sizes(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def nerf_sizes(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """What the shapes of either network's weights say about `model` of our reference configs; unknown ones are left out."""
     found = {
         "hidden": _size(weights, "model_coarse.density_linears.0.weight", 0),
@@ -71,3 +79,63 @@ def _size(weights: Mapping[str, np.ndarray], name: str, axis: int) -> int:
 
 def _count(weights: Mapping[str, np.ndarray], pattern: str) -> int:
     return sum(re.fullmatch(pattern, name) is not None for name in weights)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Whole checkpoints of the original vanilla NeRF (head, torso) -> our work folders.
+
+DEEPSPEECH = 29
+"""Channels of the audio features that the original torso hears."""
+
+_MARK = "model_coarse.density_linears.0.weight"
+
+
+def is_nerf(network: Mapping[str, np.ndarray]) -> bool:
+    """Whether a state_dict is that of a vanilla NeRF."""
+    return _MARK in network
+
+
+def import_nerf(checkpoint: TorchCheckpoint) -> Imported:
+    """Converts a vanilla head or torso.
+
+    Raises:
+      InputError: keys that are unknown, missing or mis-shaped (all of them are named).
+    """
+    weights = checkpoint.networks["model"]
+    torso = any(key.startswith("aud_net.") for key in weights)
+    stage = "nerf_torso" if torso else "nerf_head"
+    config = configs.load(f"{stage}:reference")
+    with config.unlocked():
+        record_kind(config, KIND)
+        config.model.update(nerf_sizes(weights))
+        # The original's rays go through the pixels' corners, between depths that its config.yaml states; these are its own defaults.
+        config.rays.update({"offset": 0.0, "near": 0.3, "far": 0.9})
+        for theirs, ours in (
+            ("near", "near"),
+            ("far", "far"),
+            ("n_samples_per_ray", "samples"),
+            ("n_samples_per_ray_fine", "fine_samples"),
+        ):
+            value = number(checkpoint.hparams, theirs)
+            if value is not None:
+                config.rays[ours] = type(config.rays[ours])(value)
+        without_attention = number(checkpoint.hparams, "no_smo_iterations")
+        if not torso and without_attention is not None:
+            config.model.attention_from = int(without_attention)
+        apply_hparams(config, checkpoint)
+    build, convert = (build_nerf_torso, convert_nerf_torso) if torso else (build_nerf_head, convert_nerf_head)
+    model = config.model
+    inner = (DEEPSPEECH,) if torso else (204,)
+    frames = (model.condition_frames,) if model.condition_frames > 1 else ()
+    window = jnp.zeros((model.condition_window, *frames, *inner))
+    network = build(model)
+    expected = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialise"))
+    variables, problems = match(weights, convert, expected)
+    if problems:
+        what = "vanilla NeRF torso" if torso else "vanilla NeRF head"
+        raise InputError(f"{checkpoint.path} does not fit our {what}, so nothing was imported: {'; '.join(problems)}.")
+    notes = list(hparams_notes(checkpoint))
+    if torso:
+        notes.append("it hears DeepSpeech features, which are not computed here: it can be read and compared, but not driven by sound.")
+    title = "vanilla NeRF torso" if torso else "vanilla NeRF head"
+    return Imported(title, stage, checkpoint.step, config, {"params": variables["params"]}, tuple(notes))

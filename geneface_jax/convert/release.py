@@ -1,8 +1,4 @@
-"""A folder of checkpoint folders, as the originals are released and as they train -> all its work folders at once.
-
-`lrs3/` holds SyncNet and the VAE, a person's folder the PostNet, head and torso. The networks tell what they are; names of folders
-don't count.
-"""
+"""One checkpoint file of the originals, whatever network it is of."""
 
 from __future__ import annotations
 
@@ -12,13 +8,45 @@ from pathlib import Path
 
 from data_tools.errors import InputError
 from data_tools.io import write_folder
-from geneface_jax.convert import field_checkpoint, imported, original, speech_checkpoint, subject_dataset, torch_checkpoint
-from geneface_jax.convert.imported import Imported
-from geneface_jax.convert.subject_dataset import ImportedDataset
+from geneface_jax.convert import torch_checkpoint
+from geneface_jax.convert.dataset import ImportedDataset, fill_dataset
+from geneface_jax.convert.nerf import import_nerf, is_nerf
+from geneface_jax.convert.radnerf import has_torso, import_head, import_torso, is_field
+from geneface_jax.convert.rules import Imported, fill_work_folder, require_new
+from geneface_jax.convert.speech import POSTNET, POSTNET_ALONE, family_of, import_speech
 from geneface_jax.convert.torch_checkpoint import BEST_FILE, STEP_FILE, TorchCheckpoint
 from geneface_jax.data.compatibility import record_camera
 from geneface_jax.io import checkpoints
+from geneface_jax.io.checkpoints import Checkpoint
 from geneface_jax.io.weights import head_fingerprint
+
+
+def import_checkpoint(checkpoint: TorchCheckpoint, vae: Checkpoint | None = None) -> Imported:
+    """Converts a checkpoint of any stage; of a torso's, the torso alone (`field_checkpoint.import_head` gives the head it carries).
+
+    Args:
+      checkpoint: as read from the original file.
+      vae: an imported VAE for a PostNet that carries none.
+
+    Raises:
+      InputError: another kind of checkpoint, a VAE that is not wanted, or as the importer of its kind.
+    """
+    network = checkpoint.networks.get("model", {})
+    if is_field(network) or is_nerf(network):
+        if vae is not None:
+            raise InputError(f"{checkpoint.path} needs no VAE (it is a radiance field): leave --audio2motion away.")
+        if is_nerf(network):
+            return import_nerf(checkpoint)
+        torso = has_torso(checkpoint)
+        return import_torso(checkpoint) if torso else import_head(checkpoint)
+    return import_speech(checkpoint, vae)
+
+
+# ----------------------------------------------------------------------------------------------------
+# A folder of checkpoint folders, as the originals are released and as they train -> all its work folders at once.
+#
+# `lrs3/` holds SyncNet and the VAE, a person's folder the PostNet, head and torso. The networks tell what they are; names of folders
+# don't count.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +91,11 @@ def import_release(source: Path, dataset: ImportedDataset | None = None, audio2m
     origin: dict[str, TorchCheckpoint] = {}
     used = False
     for checkpoint in read:
-        family = speech_checkpoint.family_of(checkpoint.networks.get("model", {}))
-        alone = family is speech_checkpoint.POSTNET and "audio2motion_task.model" not in checkpoint.networks
-        part = original.import_checkpoint(checkpoint, vae if alone else None)
+        family = family_of(checkpoint.networks.get("model", {}))
+        alone = family is POSTNET and "audio2motion_task.model" not in checkpoint.networks
+        part = import_checkpoint(checkpoint, vae if alone else None)
         used |= alone and vae is not None
-        name = "postnet" if part.stage == speech_checkpoint.POSTNET_ALONE else part.stage
+        name = "postnet" if part.stage == POSTNET_ALONE else part.stage
         if name in parts:
             raise InputError(f"{origin[name].path} and {checkpoint.path} are both a {part.title}: import one of them by itself.")
         parts[name], origin[name] = part, checkpoint
@@ -89,7 +117,7 @@ def import_release(source: Path, dataset: ImportedDataset | None = None, audio2m
     return Release(parts, dataset, speech, tuple(notes))
 
 
-def write(release: Release, folder: str | Path) -> list[str]:
+def write_release(release: Release, folder: str | Path) -> list[str]:
     """Writes all work folders and the dataset into a new folder, whole or not at all; returns further notes.
 
     Raises:
@@ -100,20 +128,20 @@ def write(release: Release, folder: str | Path) -> list[str]:
     def fill(target: Path) -> None:
         if release.dataset is not None:
             (target / "dataset").mkdir()
-            notes.extend(subject_dataset.fill(release.dataset, target / "dataset"))
+            notes.extend(fill_dataset(release.dataset, target / "dataset"))
         for name, part in release.parts.items():
             (target / name).mkdir()
-            imported.fill(part, target / name)
+            fill_work_folder(part, target / name)
         if release.speech is not None:
             shutil.copytree(release.speech, target / "audio2motion")
 
-    write_folder(imported.require_new(folder), fill)
+    write_folder(require_new(folder), fill)
     return notes
 
 
 def _head_behind(torso: Imported, head: Imported | None, checkpoint: TorchCheckpoint) -> tuple[Imported, list[str]]:
     """The head that a torso was trained with: its own checkpoint where that is the same, else the copy that the torso carries."""
-    copy = field_checkpoint.import_head(checkpoint)
+    copy = import_head(checkpoint)
     if head is None:
         return copy, [f"the head is the copy in {checkpoint.path}."]
     if head_fingerprint(head.state["params"]) != torso.config.head.fingerprint:

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from geneface_jax.convert.layers import Rule, convert
+from data_tools.errors import InputError
+from geneface_jax.convert.rules import (
+    Converter,
+    Imported,
+    Rule,
+    apply_hparams,
+    audio2motion_sizes,
+    convert,
+    hparams_notes,
+    match,
+    postnet_sizes,
+    syncnet_sizes,
+)
+from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
+from geneface_jax.data.compatibility import DataKind, kind_of, record_kind, require_same
+from geneface_jax.io import checkpoints, configs
+from geneface_jax.models.audio2motion import STRIDE, Voice
+from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
+from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet
+from geneface_jax.training.speech.vae_step import build_network
 
 
-def syncnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def convert_syncnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """LandmarkHubertSyncNet -> `models.syncnet.SyncNet`."""
     rules = []
     for theirs, ours in (("hubert_encoder", "audio_encoder"), ("mouth_encoder", "mouth_encoder")):
@@ -21,7 +45,7 @@ def syncnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return convert(weights, rules)
 
 
-def audio2motion(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def convert_audio2motion(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """VAEModel, or PitchContourVAEModel of GeneFace or GeneFace++ -> `models.audio2motion.Audio2Motion`."""
     rules = [
         Rule(r"(pitch|blink)_embed", "embedding", r"voice_encoder/\1_embedding"),
@@ -47,7 +71,7 @@ def audio2motion(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return convert(weights, rules, {f"{part}_amp_embed": f"voice_encoder/{part}_amp" for part in ("mouth", "eye")})
 
 
-def postnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def convert_postnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """CNNPostNet -> `models.postnet.CNNPostNet`."""
     rules = [
         Rule(r"block3\.1", "conv", "output"),
@@ -57,7 +81,7 @@ def postnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return convert(weights, rules)
 
 
-def discriminator(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def convert_discriminator(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """MLPDiscriminator -> `models.postnet.MLPDiscriminator`."""
     rules = [Rule(r"backbone\.12", "dense", "score")]
     rules += [Rule(rf"backbone\.{3 * i}", "dense", f"layer_{i}") for i in range(4)]
@@ -70,3 +94,174 @@ def _wavenet(theirs: str, ours: str) -> list[Rule]:
         Rule(rf"{theirs}\.res_skip_layers\.(\d+)", "conv", rf"{ours}/residual_skip_\1"),
         Rule(rf"{theirs}\.cond_layer", "conv", ours + "/condition"),
     ]
+
+
+# ----------------------------------------------------------------------------------------------------
+# Whole checkpoints of the original speech-to-motion stages -> our work folders.
+
+KIND = DataKind("bfm", "hubert")
+"""What every published checkpoint was trained on."""
+
+CENTER = "none"
+"""Their network space is motion itself."""
+
+HUBERT_CHANNELS = 1024
+
+POSTNET_ALONE = "postnet_without_vae"
+"""Stage of a PostNet that carries no VAE: inference, which needs one, refuses it by this name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One kind of original network.
+
+    Attributes:
+      title: its name for people.
+      mark: regular expression of a key that only this kind has.
+      stage: our stage, whose reference config describes it.
+      sizes: state_dict -> what to change in that config's `model`.
+      converter: state_dict -> our variables.
+      init: (model config) -> the module's own variables, evaluated for their shapes alone.
+    """
+
+    title: str
+    mark: str
+    stage: str
+    sizes: Callable[[sizes.Weights], dict[str, Any]]
+    converter: Converter
+    init: Callable[[ConfigDict], Any]
+
+
+def _init_syncnet(model: ConfigDict) -> Any:
+    audio, mouth = jnp.zeros((1, AUDIO_FRAMES, HUBERT_CHANNELS)), jnp.zeros((1, MOUTH_FRAMES, 60))
+    return SyncNet(model.base).init(jax.random.key(0), audio, mouth)
+
+
+def _init_audio2motion(model: ConfigDict) -> Any:
+    frames = 2 * STRIDE
+    motion, mask, noise = jnp.zeros((1, frames, model.motion_dim)), jnp.ones((1, frames)), jnp.zeros((1, 2, model.latent))
+    audio = jnp.zeros((1, 2 * frames, HUBERT_CHANNELS))
+    return build_network(model).init(jax.random.key(0), motion, mask, audio, noise, voice=Voice.of(audio[..., 0]))
+
+
+def _init_postnet(model: ConfigDict) -> Any:
+    return CNNPostNet(model.base).init(jax.random.key(0), jnp.zeros((1, STRIDE, 204)))
+
+
+def _init_discriminator(model: ConfigDict) -> Any:
+    return MLPDiscriminator(model.base).init(jax.random.key(0), jnp.zeros((1, STRIDE, 204)))
+
+
+SYNCNET = Family("SyncNet", r"hubert_encoder\.", "syncnet", syncnet_sizes, convert_syncnet, _init_syncnet)
+AUDIO2MOTION = Family("audio2motion VAE", r"vae\.", "audio2motion", audio2motion_sizes, convert_audio2motion, _init_audio2motion)
+POSTNET = Family("PostNet", r"block1\.", "postnet", postnet_sizes, convert_postnet, _init_postnet)
+DISCRIMINATOR = Family("discriminator", r"backbone\.", "postnet", lambda weights: {}, convert_discriminator, _init_discriminator)
+
+STAGES = (SYNCNET, AUDIO2MOTION, POSTNET)
+"""The networks that are a task's `model`, and so tell which stage a checkpoint is of."""
+
+
+def family_of(network: Mapping[str, np.ndarray]) -> Family | None:
+    """The kind of network that a state_dict belongs to; None for all others."""
+    return next((family for family in STAGES if any(re.match(family.mark, key) for key in network)), None)
+
+
+def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | None = None) -> Imported:
+    """Converts a checkpoint of SyncNet, the audio2motion VAE or PostNet.
+
+    Args:
+      checkpoint: as read from the original file.
+      vae: an imported VAE for a PostNet that carries none.
+
+    Raises:
+      InputError: another kind of checkpoint; keys that are unknown, missing or mis-shaped (all of them are named); a VAE that is not
+        wanted, or is of another kind of data.
+    """
+    family = family_of(checkpoint.networks.get("model", {}))
+    if family is None:
+        held = ", ".join(checkpoint.networks)
+        raise InputError(
+            f"{checkpoint.path} holds {held}, none of which is a speech network that is known: import-torch reads SyncNet, the "
+            "audio2motion VAE and PostNet."
+        )
+    if vae is not None and (family is not POSTNET or "audio2motion_task.model" in checkpoint.networks):
+        raise InputError(f"{checkpoint.path} needs no other VAE (it is a {family.title} that is whole): leave --audio2motion away.")
+    parts = _parts(family, checkpoint)
+    config = _config(family, checkpoint, parts)
+    variables = {}
+    problems = []
+    for name, (part, weights) in parts.items():
+        expected = jax.eval_shape(lambda part=part, name=name: part.init(_model(config, name)))
+        variables[name], found = match(weights, part.converter, expected)
+        problems += [f"{problem} ({part.title})" for problem in found] if len(parts) > 1 else found
+    if problems:
+        raise InputError(f"{checkpoint.path} does not fit our {family.title}, so nothing was imported: {'; '.join(problems)}.")
+    stage, notes = family.stage, list(hparams_notes(checkpoint))
+    if family is POSTNET:
+        stage, more = _add_vae(config, variables, vae)
+        notes += more
+        state = {collection: _collection(variables, collection) for collection in ("params", "batch_stats")}
+        motion_dim = 204
+    else:
+        state = dict(variables["model"])
+        motion_dim = config.model.motion_dim if "motion_dim" in config.model else 204
+    config.stage = stage
+    state["constants"] = {"motion_mean": np.zeros(motion_dim, np.float32), "motion_std": np.ones(motion_dim, np.float32)}
+    return Imported(family.title, stage, checkpoint.step, config, state, tuple(notes))
+
+
+# The parts of a PostNet's checkpoint: the originals' names, ours, and what they are.
+_POSTNET_PARTS = (
+    ("model", "postnet", POSTNET),
+    ("disc_model", "discriminator", DISCRIMINATOR),
+    ("audio2motion_task.model", "audio2motion", AUDIO2MOTION),
+    ("syncnet_task.model", "syncnet", SYNCNET),
+)
+
+
+def _parts(family: Family, checkpoint: TorchCheckpoint) -> dict[str, tuple[Family, dict[str, np.ndarray]]]:
+    """Our name of a network -> what it is and its weights."""
+    if family is not POSTNET:
+        return {"model": (family, checkpoint.networks["model"])}
+    held = checkpoint.networks
+    return {ours: (family_of(held[name]) or kind, held[name]) for name, ours, kind in _POSTNET_PARTS if name in held}
+
+
+def _config(family: Family, checkpoint: TorchCheckpoint, parts: Mapping[str, tuple[Family, Any]]) -> ConfigDict:
+    """The reference config of the stage with the checkpoint's own sizes and settings; where it came from is in `source`."""
+    config = configs.load(f"{family.stage}:reference")
+    with config.unlocked():
+        record_kind(config, KIND)
+        for name, (part, weights) in parts.items():
+            if name in ("model", "postnet"):
+                config.model.update(part.sizes(weights))
+            elif name in ("audio2motion", "syncnet"):
+                model = configs.load(f"{part.stage}:reference").model
+                model.update(part.sizes(weights))
+                config[name] = ConfigDict({"model": model.to_dict(), "center": CENTER})
+        if "center" in config.data:
+            config.data.center = CENTER
+        apply_hparams(config, checkpoint)
+    return config
+
+
+def _model(config: ConfigDict, name: str) -> ConfigDict:
+    """The model config of a part; generator and discriminator share theirs."""
+    return config[name].model if name in ("audio2motion", "syncnet") else config.model
+
+
+def _add_vae(config: ConfigDict, variables: dict[str, Any], vae: checkpoints.Checkpoint | None) -> tuple[str, list[str]]:
+    """Sees to it that a PostNet has its VAE; returns its stage and what to tell about it."""
+    if "audio2motion" in variables:
+        return "postnet", []
+    if vae is None:
+        return POSTNET_ALONE, ["it carries no audio2motion VAE and cannot speak without one: import it again with --audio2motion DIR."]
+    require_same("the PostNet", KIND, "the VAE of --audio2motion", kind_of(vae.config.data))
+    with config.unlocked():
+        config.audio2motion = ConfigDict({"model": vae.config.model.to_dict(), "center": vae.config.data.center})
+    variables["audio2motion"] = {"params": vae.state["params"], "batch_stats": vae.state["batch_stats"]}
+    return "postnet", []
+
+
+def _collection(variables: Mapping[str, Mapping[str, Any]], collection: str) -> dict[str, Any]:
+    return {name: trees[collection] for name, trees in variables.items() if collection in trees}

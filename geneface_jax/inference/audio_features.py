@@ -162,7 +162,7 @@ def audio_features_of(meta: Mapping[str, Any], name: str) -> AudioFeatures:
 @functools.lru_cache(maxsize=1)
 def _hubert(folder: Path) -> AudioFeatures:
     """Reads the weights (1.3 GB for the large model), once in a process."""
-    from geneface_jax.convert.hubert import load_hubert
+    from geneface_jax.convert.pretrained import load_hubert
 
     module, variables = load_hubert(folder)
     weights = weights_fingerprint(variables)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.convert import original
-from geneface_jax.convert.imported import write
+from geneface_jax.convert.release import import_checkpoint
+from geneface_jax.convert.rules import write_work_folder
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
 from geneface_jax.inference.renderer import SubjectRenderer, _HeadBatches
 from geneface_jax.rendering.cameras import scene_pose
@@ -41,7 +41,7 @@ def person(tmp_path_factory):
     head, hparams = weights("v1_radnerf_head/weights"), {**settings("v1_radnerf_head"), "max_steps": 64}
     for name, network in (("head", head), ("torso", weights("v1_radnerf_head/weights", "v1_radnerf_torso/weights"))):
         checkpoint = TorchCheckpoint(Path("model_ckpt_steps_250000.ckpt"), 250000, {"model": network}, hparams)
-        write(original.import_checkpoint(checkpoint), folder / name)
+        write_work_folder(import_checkpoint(checkpoint), folder / name)
     return SubjectRenderer.load(folder)
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from geneface_jax.convert.parity.catalog import READERS, check_one
+from tests.parity.networks.catalog import READERS, check_one
 from tests.parity.vectors import VECTORS, needs_vectors
 
 pytestmark = needs_vectors

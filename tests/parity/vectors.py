@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geneface_jax.convert.parity.vectors import read_arrays
+from tests.parity.networks.vectors import read_arrays
 
 VECTORS = Path(os.environ.get("GENEFACE_PARITY", Path(__file__).parents[3] / "shared" / "parity")) / "networks"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from geneface_jax.convert import speech_checkpoint as speech
-from geneface_jax.convert.layers import flat_leaves
+from geneface_jax.convert import speech
+from geneface_jax.convert.rules import flat_leaves
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
 from geneface_jax.io import configs
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.convert import field_checkpoint, nerf_checkpoint, original
-from geneface_jax.convert.imported import write
+from geneface_jax.convert.nerf import is_nerf
+from geneface_jax.convert.radnerf import import_head
+from geneface_jax.convert.release import import_checkpoint
+from geneface_jax.convert.rules import write_work_folder
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import head_fingerprint
 from tests.geneface_jax.convert import original_fields as fields
@@ -15,7 +17,7 @@ from tests.geneface_jax.convert.originals import checkpoint
 
 
 def imported(weights, **hparams):
-    return original.import_checkpoint(checkpoint(model=weights, hparams={**fields.HPARAMS, **hparams}))
+    return import_checkpoint(checkpoint(model=weights, hparams={**fields.HPARAMS, **hparams}))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_a_head_keeps_its_sizes_and_settings(options, sizes):
 
 
 def test_the_occupancy_comes_along_in_our_order(tmp_path):
-    write(imported(fields.head()), tmp_path / "head")
+    write_work_folder(imported(fields.head()), tmp_path / "head")
     occupancy = checkpoints.load(tmp_path / "head").state["occupancy"]
     grid = occupancy["grid"]
     assert grid.shape == (8, 8, 8) and grid[0, 1, 2] == 50.0 and grid[0, 2, 1] != 50.0
@@ -58,7 +60,7 @@ def test_a_bit_field_of_its_own_is_kept(tmp_path):
 
 
 def test_super_resolution_comes_along(tmp_path):
-    write(imported(fields.head(super_resolution=True, blink=2)), tmp_path / "head_sr")
+    write_work_folder(imported(fields.head(super_resolution=True, blink=2)), tmp_path / "head_sr")
     read = checkpoints.load(tmp_path / "head_sr")
     assert read.config.stage == "head_sr" and read.config.super_resolution.to_dict() == {"size": 16, "features": (4, 3)}
     assert set(read.state["params"]) == {"head", "super_resolution"}
@@ -73,7 +75,7 @@ def test_a_torso_tells_its_head(jaw, aware):
     assert result.stage == "torso" and (result.config.model.condition, result.config.model.head_aware) == ("jaw" if jaw else "pose", aware)
     own = imported(head)
     assert result.config.head.fingerprint == head_fingerprint(own.state["params"])
-    carried = field_checkpoint.import_head(checkpoint(model=weights, hparams=fields.HPARAMS))
+    carried = import_head(checkpoint(model=weights, hparams=fields.HPARAMS))
     assert head_fingerprint(carried.state["params"]) == result.config.head.fingerprint
     other = imported(fields.torso(fields.head(seed=9), jaw=jaw, head_aware=aware))
     assert other.config.head.fingerprint != result.config.head.fingerprint
@@ -136,6 +138,6 @@ def test_a_head_that_hears_audio_is_refused():
 def test_a_vanilla_nerf_is_told_by_its_weights():
     with pytest.raises(InputError, match=r"vanilla NeRF head.*missing"):
         imported({"model_coarse.density_linears.0.weight": np.ones((8, 71), np.float32)})
-    assert nerf_checkpoint.is_nerf({"model_coarse.density_linears.0.weight": np.ones(1)})
+    assert is_nerf({"model_coarse.density_linears.0.weight": np.ones(1)})
     with pytest.raises(InputError, match="leave --audio2motion away"):
-        original.import_checkpoint(checkpoint(model=fields.head()), object())
+        import_checkpoint(checkpoint(model=fields.head()), object())

@@ -6,7 +6,7 @@ import pytest
 from hubert_folder import VARIANTS, recorded, write_hubert
 
 from data_tools.errors import InputError
-from geneface_jax.convert.hubert import hubert, hubert_from_config, load_hubert
+from geneface_jax.convert.pretrained import convert_hubert, hubert_from_config, load_hubert
 
 POSITION = "encoder.pos_conv_embed.conv."
 
@@ -24,14 +24,14 @@ def test_both_spellings_of_the_weight_norm_are_one():
     old = dict(new)
     for long, short in spelling.items():
         old[POSITION + short] = old.pop(POSITION + long)
-    jax.tree.map(np.testing.assert_array_equal, hubert(new), hubert(old))
+    jax.tree.map(np.testing.assert_array_equal, convert_hubert(new), convert_hubert(old))
 
 
 def test_a_speech_recogniser_is_read_without_its_head(tmp_path):
     weights = {f"hubert.{name}": value for name, value in recorded("large").weights.items()}
     weights |= {"lm_head.weight": np.zeros((32, 32), np.float32), "lm_head.bias": np.zeros(32, np.float32)}
     _, variables = load_hubert(write_hubert(tmp_path, weights=weights))
-    jax.tree.map(np.testing.assert_array_equal, variables, hubert(recorded("large").weights))
+    jax.tree.map(np.testing.assert_array_equal, variables, convert_hubert(recorded("large").weights))
 
 
 def test_all_missing_unknown_and_misshaped_weights_are_named(tmp_path):
@@ -42,7 +42,7 @@ def test_all_missing_unknown_and_misshaped_weights_are_named(tmp_path):
         load_hubert(write_hubert(tmp_path / "a", weights=weights))
     assert "layer_1/attention/query/kernel is missing" in str(caught.value)
     with pytest.raises(InputError, match="encoder.layers.0.adapter_layer.norm.bias"):
-        hubert({**weights, "encoder.layers.0.adapter_layer.norm.bias": np.zeros(4)})
+        convert_hubert({**weights, "encoder.layers.0.adapter_layer.norm.bias": np.zeros(4)})
     # A smaller config than the weights: what is left over is named.
     with pytest.raises(InputError, match="layer_1/.* is not part of this model"):
         load_hubert(write_hubert(tmp_path / "b", num_hidden_layers=1))

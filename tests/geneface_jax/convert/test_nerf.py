@@ -8,7 +8,7 @@ import pytest
 from configs.nerf_head import get_config as head_config
 from configs.nerf_torso import get_config as torso_config
 from geneface_jax.convert import nerf
-from geneface_jax.convert.match import match
+from geneface_jax.convert.rules import match
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 
 HIDDEN, LAYERS, COLOR = 12, 6, 8
@@ -47,7 +47,7 @@ def state_dict(kind):
 
 def network_of(kind, weights):
     config = (head_config if kind == "head" else torso_config)("reference").model
-    config.update(nerf.sizes(weights))
+    config.update(nerf.nerf_sizes(weights))
     network = (build_nerf_head if kind == "head" else build_nerf_torso)(config)
     window = jnp.zeros((5, 204) if kind == "head" else (8, 16, 29))
     return network, jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialise"))
@@ -56,7 +56,7 @@ def network_of(kind, weights):
 @pytest.mark.parametrize("kind", ["head", "torso"])
 def test_sizes_are_read_off_and_every_tensor_has_its_place(kind):
     weights = state_dict(kind)
-    assert nerf.sizes(weights)["hidden"] == HIDDEN and nerf.sizes(weights)["layers"] == LAYERS
+    assert nerf.nerf_sizes(weights)["hidden"] == HIDDEN and nerf.nerf_sizes(weights)["layers"] == LAYERS
     network, expected = network_of(kind, weights)
     variables, problems = match(weights, getattr(nerf, kind), expected)
     assert problems == []
@@ -68,11 +68,11 @@ def test_sizes_are_read_off_and_every_tensor_has_its_place(kind):
 
 def test_one_layer_by_hand():
     weights = state_dict("head")
-    params = nerf.head(weights)["params"]
+    params = nerf.convert_nerf_head(weights)["params"]
     np.testing.assert_array_equal(params["fine"]["density_5"]["kernel"], weights["model_fine.density_linears.5.weight"].T)
     np.testing.assert_array_equal(params["frame_encoder"]["conv_0"]["kernel"], weights["lm_encoder.encoder_conv.0.weight"][:, :, 1].T)
     torso = state_dict("torso")
-    conv = nerf.torso(torso)["params"]["frame_encoder"]["conv_0"]["kernel"]
+    conv = nerf.convert_nerf_torso(torso)["params"]["frame_encoder"]["conv_0"]["kernel"]
     np.testing.assert_array_equal(conv, torso["aud_net.encoder_conv.0.weight"].transpose(2, 1, 0))
 
 
@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_named():
     del weights["model_fine.color_out_linear.bias"]
     weights["model_coarse.density_linears.1.weight"] = np.zeros((HIDDEN, HIDDEN + 1), np.float32)
     weights["something.else"] = np.zeros(3, np.float32)
-    _, problems = match(weights, nerf.head, expected)
+    _, problems = match(weights, nerf.convert_nerf_head, expected)
     text = "; ".join(problems)
     assert "something.else is unknown" in text and "params/fine/color_out/bias is missing" in text
     assert "model_coarse.density_linears.1.weight" in text and len(problems) == 3

@@ -10,14 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from geneface_jax.convert import speech_checkpoint as speech
-from geneface_jax.convert.layers import flat_leaves
-from geneface_jax.convert.parity import catalog
-from geneface_jax.convert.parity.vectors import Network, Vectors
+from geneface_jax.convert import speech
+from geneface_jax.convert.rules import flat_leaves
 from geneface_jax.inference.motion_filters import lle_project
 from geneface_jax.io.configs import repository
 from geneface_jax.models.syncnet import SyncNet
 from tests.geneface_jax.convert.originals import state_dict
+from tests.parity.networks import catalog
+from tests.parity.networks.vectors import Network, Vectors
 
 
 def folder(root, name, weights=None, **arrays):

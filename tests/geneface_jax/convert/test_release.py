@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from geneface_jax.cli.main import main as geneface
-from geneface_jax.convert import speech_checkpoint as speech
-from geneface_jax.convert import torch_checkpoint
+from geneface_jax.convert import speech, torch_checkpoint
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.convert import speech_checkpoint as speech
-from geneface_jax.convert.imported import write
+from geneface_jax.convert import speech
+from geneface_jax.convert.rules import write_work_folder
 from geneface_jax.convert.torch_checkpoint import number, read_hparams
 from geneface_jax.data.compatibility import DataKind, kind_of
 from geneface_jax.inference.motion import AudioToMotion
@@ -22,7 +22,7 @@ def vae():
 
 
 def imported(value, vae=None):
-    return speech.import_checkpoint(value, vae)
+    return speech.import_speech(value, vae)
 
 
 def same(a, b):
@@ -42,7 +42,7 @@ def test_pitch_aware_vaes_are_told_by_their_weights(tmp_path, heard):
     result = imported(checkpoint(model=weights))
     assert {name: result.config.model[name] for name in heard} == heard and not result.config.model.eye_amp
     assert result.n_parameters == sum(v.size for k, v in weights.items() if "running" not in k and "tracked" not in k)
-    write(result, tmp_path / "vae")
+    write_work_folder(result, tmp_path / "vae")
     speaking = AudioToMotion.load_corpus_model(tmp_path / "vae")
     assert speaking.follows_mouth_amp == ("mouth_amp" in heard) and speaking.amplitudes == {}
     np.testing.assert_array_equal(
@@ -55,13 +55,13 @@ def test_pitch_aware_vaes_are_told_by_their_weights(tmp_path, heard):
 
 def test_coefficients_of_another_face_model_are_not_taken_for_landmarks(tmp_path):
     weights = state_dict(speech.AUDIO2MOTION, 3, **SMALL_VAE, motion_dim=64, pitch=12, blink=True)
-    write(imported(checkpoint(model=weights)), tmp_path / "vae")
+    write_work_folder(imported(checkpoint(model=weights)), tmp_path / "vae")
     with pytest.raises(InputError, match="64 coefficients of the Basel face model"):
         AudioToMotion.load_corpus_model(tmp_path / "vae")
 
 
 def test_the_work_folder_is_read_by_our_own_code(tmp_path, vae):
-    write(imported(checkpoint(40000, model=vae)), tmp_path / "vae")
+    write_work_folder(imported(checkpoint(40000, model=vae)), tmp_path / "vae")
     read = checkpoints.load(tmp_path / "vae")
     assert read.step == 40000 and "opt_state" not in read.state
     assert kind_of(read.config.data) == DataKind("bfm", "hubert") and read.config.data.center == "none"
@@ -70,7 +70,7 @@ def test_the_work_folder_is_read_by_our_own_code(tmp_path, vae):
     assert AudioToMotion.load_corpus_model(tmp_path / "vae").vae.latent == SMALL_VAE["latent"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["vae"]
     with pytest.raises(InputError, match="there already"):
-        write(imported(checkpoint(model=vae)), tmp_path / "vae")
+        write_work_folder(imported(checkpoint(model=vae)), tmp_path / "vae")
 
 
 def test_every_wrong_key_is_named_and_nothing_is_imported(vae):
@@ -97,7 +97,7 @@ def test_a_postnet_speaks_with_the_vae_it_carries(tmp_path, vae):
     networks |= {"audio2motion_task__syncnet_task__model": {}, "syncnet_task__model": state_dict(speech.SYNCNET, base=4)}
     result = imported(checkpoint(6000, **networks))
     assert result.stage == "postnet" and result.config.syncnet.model.base == 4 and result.config.model.base == 8
-    write(result, tmp_path / "postnet")
+    write_work_folder(result, tmp_path / "postnet")
     speaking = AudioToMotion.load(tmp_path / "postnet")
     own = imported(checkpoint(model=vae)).state
     assert same(speaking.vae_variables, {"params": own["params"], "batch_stats": own["batch_stats"]})
@@ -110,12 +110,12 @@ def test_a_postnet_without_a_vae_says_so_and_takes_another(tmp_path, vae):
     networks = {"model": state_dict(speech.POSTNET, base=8), "disc_model": state_dict(speech.DISCRIMINATOR, base=8)}
     alone = imported(checkpoint(**networks))
     assert any("--audio2motion" in note for note in alone.notes)
-    write(alone, tmp_path / "alone")
+    write_work_folder(alone, tmp_path / "alone")
     with pytest.raises(InputError, match="postnet_without_vae"):
         AudioToMotion.load(tmp_path / "alone")
-    write(imported(checkpoint(model=vae)), tmp_path / "vae")
+    write_work_folder(imported(checkpoint(model=vae)), tmp_path / "vae")
     whole = imported(checkpoint(**networks), checkpoints.load(tmp_path / "vae"))
-    write(whole, tmp_path / "whole")
+    write_work_folder(whole, tmp_path / "whole")
     assert AudioToMotion.load(tmp_path / "whole").vae.condition == SMALL_VAE["condition"]
     foreign = checkpoints.load(tmp_path / "vae")
     foreign.config.data.update(DataKind("mediapipe", "mel_f0")._asdict())

@@ -10,8 +10,8 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from geneface_jax.cli.main import main
-from geneface_jax.convert import processed_folder, subject_dataset, trainval
-from geneface_jax.convert.face_geometry import expression_basis, fit_mean_face
+from geneface_jax.convert import trainval
+from geneface_jax.convert.dataset import expression_basis, find_dataset, find_processed_folder, fit_mean_face, import_dataset, write_dataset
 from geneface_jax.data.subject import Subject
 from tests.geneface_jax.convert.person_files import save, write_person
 
@@ -27,7 +27,7 @@ def person(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def subject(person, tmp_path_factory):
     out = tmp_path_factory.mktemp("ours") / "dataset"
-    notes = subject_dataset.write(subject_dataset.import_dataset(person[1].npy), out)
+    notes = write_dataset(import_dataset(person[1].npy), out)
     assert notes == []
     return Subject.load(out)
 
@@ -65,7 +65,7 @@ def test_the_face_model_is_not_needed(person, subject):
 
 
 def test_pictures_come_along(person, subject):
-    original = np.asarray(Image.open(processed_folder.find(trainval.read(person[1].npy)).pictures("frames")[3]))
+    original = np.asarray(Image.open(find_processed_folder(trainval.read(person[1].npy)).pictures("frames")[3]))
     np.testing.assert_array_equal(subject.frames([3])[0], original)
     mask, torso = subject.head_masks([0])[0], subject.torso([0])[0]
     assert mask[16, 16] == 255 and mask[0, 0] == 0 and mask[28, 16] == 0
@@ -98,9 +98,9 @@ def test_without_pictures_it_is_a_light_dataset(tmp_path, capsys):
     assert main(["import-torch", str(alone), str(tmp_path / "full"), "--frames", str(truth.processed)]) == 0
     assert not Subject.load(tmp_path / "full").is_light
     with pytest.raises(InputError, match="no trainval_dataset.npy"):
-        processed_folder.find_dataset(truth.processed)
+        find_dataset(truth.processed)
     with pytest.raises(InputError, match="no processed folder"):
-        processed_folder.find(trainval.read(alone), tmp_path)
+        find_processed_folder(trainval.read(alone), tmp_path)
 
 
 def _forget(values, name):
@@ -131,7 +131,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, change, message):
     change(values)
     save(truth.npy, values)
     with pytest.raises(InputError, match=message) as caught:
-        subject_dataset.import_dataset(truth.npy)
+        import_dataset(truth.npy)
     assert "\n" not in str(caught.value)
 
 

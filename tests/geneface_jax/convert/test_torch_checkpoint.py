@@ -10,8 +10,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.cli.main import main
-from geneface_jax.convert import speech_checkpoint as speech
-from geneface_jax.convert import torch_checkpoint
+from geneface_jax.convert import speech, torch_checkpoint
 from tests.geneface_jax.convert.originals import state_dict
 from tests.parity.vectors import VECTORS
 

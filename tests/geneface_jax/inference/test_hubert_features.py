@@ -6,7 +6,7 @@ import pytest
 from hubert_folder import recorded
 
 from data_tools.errors import InputError
-from geneface_jax.convert.hubert import hubert, hubert_from_config
+from geneface_jax.convert.pretrained import convert_hubert, hubert_from_config
 from geneface_jax.inference import audio_features
 from geneface_jax.inference.audio_features import extract, extract_for_frames, normalise, weights_fingerprint
 
@@ -14,7 +14,7 @@ from geneface_jax.inference.audio_features import extract, extract_for_frames, n
 @pytest.fixture(scope="module")
 def network():
     record = recorded("large")
-    return hubert_from_config(record.config), hubert(record.weights)
+    return hubert_from_config(record.config), convert_hubert(record.weights)
 
 
 def sound(n, seed=0):
@@ -38,7 +38,9 @@ def as_the_original_does(network, samples, frames):
 def test_sound_is_normalised_as_transformers_does(variant):
     record = recorded(variant)
     np.testing.assert_allclose(normalise(record.raw), record.samples, atol=1e-5)
-    np.testing.assert_allclose(extract(hubert_from_config(record.config), hubert(record.weights), record.raw), record.hidden, atol=5e-5)
+    np.testing.assert_allclose(
+        extract(hubert_from_config(record.config), convert_hubert(record.weights), record.raw), record.hidden, atol=5e-5
+    )
 
 
 @pytest.mark.parametrize("n", [400, 5000, 9600, 9990, 12_000])

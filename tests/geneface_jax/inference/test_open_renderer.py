@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.convert import original
-from geneface_jax.convert.imported import write
+from geneface_jax.convert.release import import_checkpoint
+from geneface_jax.convert.rules import write_work_folder
 from geneface_jax.data.compatibility import record_camera
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.renderer import SubjectRenderer, open_renderer
@@ -22,10 +22,10 @@ from tests.synthetic_subject import write_subject
 
 
 def put(folder, weights, camera=None):
-    part = original.import_checkpoint(checkpoint(model=weights, hparams=fields.HPARAMS))
+    part = import_checkpoint(checkpoint(model=weights, hparams=fields.HPARAMS))
     if camera is not None:
         record_camera(part.config, *camera)
-    write(part, folder)
+    write_work_folder(part, folder)
 
 
 @pytest.fixture(scope="module")

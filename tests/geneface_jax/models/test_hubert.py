@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hubert_folder import VARIANTS, recorded
 
-from geneface_jax.convert.hubert import hubert, hubert_from_config
+from geneface_jax.convert.pretrained import convert_hubert, hubert_from_config
 from geneface_jax.models.hubert import Hubert, conv_lengths, hop, receptive_field
 
 
@@ -16,12 +16,12 @@ def record(request):
 
 def test_equals_the_recorded_transformers_output(record):
     module = hubert_from_config(record.config)
-    hidden = jax.jit(module.apply)(hubert(record.weights), record.samples[None])[0]
+    hidden = jax.jit(module.apply)(convert_hubert(record.weights), record.samples[None])[0]
     assert np.abs(hidden - record.hidden).max() < 2e-5 and np.abs(record.hidden).max() > 1.0
 
 
 def test_padding_behind_the_sound_changes_nothing(record):
-    module, variables = hubert_from_config(record.config), hubert(record.weights)
+    module, variables = hubert_from_config(record.config), convert_hubert(record.weights)
     length = 3300
     apply = jax.jit(module.apply)
     alone = apply(variables, record.samples[None, :length])
@@ -34,7 +34,7 @@ def test_padding_behind_the_sound_changes_nothing(record):
 
 
 def test_items_of_a_batch_do_not_see_each_other(record):
-    module, variables = hubert_from_config(record.config), hubert(record.weights)
+    module, variables = hubert_from_config(record.config), convert_hubert(record.weights)
     other = np.random.default_rng(0).standard_normal(4000).astype(np.float32)
     both = jax.jit(module.apply)(variables, np.stack([record.samples, other]), np.array([4000, 2500]))
     np.testing.assert_allclose(both[0], record.hidden, atol=2e-5)
@@ -74,6 +74,6 @@ def test_equals_transformers_on_random_weights(variant):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         expected = model(samples).last_hidden_state.numpy()
-    variables = hubert({name: value.numpy() for name, value in model.state_dict().items()})
+    variables = convert_hubert({name: value.numpy() for name, value in model.state_dict().items()})
     hidden = hubert_from_config(model.config.to_dict()).apply(variables, samples.numpy())
     np.testing.assert_allclose(hidden, expected, atol=2e-5)

@@ -13,9 +13,8 @@ import jax
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.convert.layers import flat_leaves
-from geneface_jax.convert.match import Converter, match
-from geneface_jax.convert.speech_checkpoint import Family
+from geneface_jax.convert.rules import Converter, flat_leaves, match
+from geneface_jax.convert.speech import Family
 from geneface_jax.io import configs
 from tests.parity.kernels.comparison import Check, compare
 

@@ -12,12 +12,12 @@ from geneface_kernels.compositing import Composite, composite_train
 from geneface_kernels.ray_marching import MarchConfig, march_train
 
 from geneface_jax.convert import radnerf
-from geneface_jax.convert.parity.fields import check_table_gradients, check_typical, leaf, occupied_cells
-from geneface_jax.convert.parity.radnerf_frames import GRID_RESOLUTION, PICTURE_ATOL, PICTURE_MEDIAN, entry_jitter
-from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.head import Head
 from geneface_jax.training.field.losses import ambient_outside_face, opacity_entropy
 from tests.parity.kernels.comparison import Check, compare
+from tests.parity.networks.fields import check_table_gradients, check_typical, leaf, occupied_cells
+from tests.parity.networks.radnerf_frames import GRID_RESOLUTION, PICTURE_ATOL, PICTURE_MEDIAN, entry_jitter
+from tests.parity.networks.vectors import Vectors
 
 CODE = 3
 """Appearance code that the step ran with."""
@@ -117,7 +117,7 @@ def _pictures(vectors: Vectors, prefix: str, out: Composite, rgb: Any, near: jax
 
 
 def _gradients(vectors: Vectors, head: Head, grads: Any) -> Iterator[Check]:
-    yield from vectors.gradients("train_grad__", grads, radnerf.head, skip=r"individual_embeddings_row\d+", share=FIELD_SHARE)
+    yield from vectors.gradients("train_grad__", grads, radnerf.convert_head, skip=r"individual_embeddings_row\d+", share=FIELD_SHARE)
     for found in vectors.find(r"train_grad__individual_embeddings_row(\d+)"):
         theirs = vectors[found[0]]
         yield compare(found[0], grads["frame_codes"][int(found[1])], theirs, atol=1e-3 * np.abs(theirs).max(), rtol=2e-3)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import jax
 
-from geneface_jax.convert.parity import (
+from tests.parity.kernels.comparison import Check
+from tests.parity.networks import (
     audio2motion,
     audio2motion_pitch,
     condition_encoders,
@@ -22,8 +23,7 @@ from geneface_jax.convert.parity import (
     super_resolution,
     syncnet,
 )
-from geneface_jax.convert.parity.vectors import Reader, Vectors
-from tests.parity.kernels.comparison import Check
+from tests.parity.networks.vectors import Reader, Vectors
 
 READERS: dict[str, Reader] = {
     "cond_encoders": condition_encoders.check,

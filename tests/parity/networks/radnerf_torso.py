@@ -12,15 +12,15 @@ import numpy as np
 from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.convert import radnerf
-from geneface_jax.convert.parity import radnerf_frames
-from geneface_jax.convert.parity.fields import check_table_gradients, check_typical, condition, leaf, load_head, load_torso, occupied_cells
-from geneface_jax.convert.parity.radnerf_training import FIELD_SHARE
-from geneface_jax.convert.parity.vectors import GRADIENT_SHARE, Vectors
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.field import render_rays
 from geneface_jax.training.field.losses import opacity_entropy
 from tests.parity.kernels.comparison import Check, compare
 from tests.parity.kernels.torso_plane import plane_cell_points, plane_lookup, plane_update
+from tests.parity.networks import radnerf_frames
+from tests.parity.networks.fields import check_table_gradients, check_typical, condition, leaf, load_head, load_torso, occupied_cells
+from tests.parity.networks.radnerf_training import FIELD_SHARE
+from tests.parity.networks.vectors import GRADIENT_SHARE, Vectors
 
 ATOL = 3e-4
 """The highest octave multiplies a rounding of the coordinates by 512."""
@@ -129,8 +129,8 @@ def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Ar
     grads, (mse, entropy, alpha, rgb) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     yield from vectors.compare({"train_torso_alpha": alpha, "train_torso_rgb": rgb[None]}, ATOL)
     yield from vectors.compare({"train_loss_mse": mse, "train_loss_entropy": entropy}, 1e-6, 1e-3)
-    yield from vectors.gradients("train_grad__", grads, radnerf.torso, skip=rf"torso_individual_codes_row\d+|{_THROUGH_GRID}")
-    yield from vectors.gradients("train_grad__", grads, radnerf.torso, skip=rf"(?!{_THROUGH_GRID}).*", share=FIELD_SHARE)
+    yield from vectors.gradients("train_grad__", grads, radnerf.convert_torso, skip=rf"torso_individual_codes_row\d+|{_THROUGH_GRID}")
+    yield from vectors.gradients("train_grad__", grads, radnerf.convert_torso, skip=rf"(?!{_THROUGH_GRID}).*", share=FIELD_SHARE)
     for found in vectors.find(r"train_grad__torso_individual_codes_row(\d+)"):
         theirs = vectors[found[0]]
         yield compare(found[0], grads["frame_codes"][int(found[1])], theirs, atol=GRADIENT_SHARE * np.abs(theirs).max(), rtol=2e-3)

@@ -11,14 +11,14 @@ import numpy as np
 from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.convert import nerf
-from geneface_jax.convert.match import Converter, match
-from geneface_jax.convert.parity.vectors import Vectors
+from geneface_jax.convert.rules import Converter, match
 from geneface_jax.io import configs
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.cameras import camera_rays
 from geneface_jax.rendering.nerf import Composite, Noise, Rendered, composite, render_rays, sample_pdf
 from tests.parity.kernels.comparison import Check
+from tests.parity.networks.vectors import Vectors
 
 ATOL, RTOL = 2e-4, 1e-4
 LAST_WEIGHT_ATOL = 5e-4
@@ -27,7 +27,7 @@ CONDITION = 1e-5, 1e-4
 
 def check_head(vectors: Vectors) -> Iterator[Check]:
     """Everything of Lm3dNeRF."""
-    loaded = _load(vectors, "nerf_head", nerf.head)
+    loaded = _load(vectors, "nerf_head", nerf.convert_nerf_head)
     if loaded is None:
         return
     head, variables, fits = loaded
@@ -42,7 +42,7 @@ def check_head(vectors: Vectors) -> Iterator[Check]:
 
 def check_torso(vectors: Vectors) -> Iterator[Check]:
     """Everything of ADNeRFTorso. Its camera is the head's, whose folder lies beside."""
-    loaded = _load(vectors, "nerf_torso", nerf.torso)
+    loaded = _load(vectors, "nerf_torso", nerf.convert_nerf_torso)
     if loaded is None:
         return
     torso, variables, fits = loaded
@@ -60,7 +60,7 @@ def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields
     if weights is None:
         return None
     model = configs.load(f"{stage}:reference").model
-    model.update(nerf.sizes(weights))
+    model.update(nerf.nerf_sizes(weights))
     network: Any = build_nerf_head(model) if stage == "nerf_head" else build_nerf_torso(model)
     first = "lm_encoder" if stage == "nerf_head" else "aud_net"
     inputs = weights[f"{first}.encoder_conv.0.weight"].shape[1]

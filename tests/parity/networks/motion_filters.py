@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.data.motion import windows
 from geneface_jax.inference import motion_filters as filters
 from geneface_jax.inference.poses import smooth_cameras
 from tests.parity.kernels.comparison import Check
+from tests.parity.networks.vectors import Vectors
 
 ATOL = 1e-4
 OPEN, CLOSED, PERIOD = 0.57, 0.13, 100

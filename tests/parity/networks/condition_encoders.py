@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from geneface_jax.convert import radnerf
-from geneface_jax.convert.layers import convert
-from geneface_jax.convert.parity.fields import CONDITION_ATOL, CONDITION_RTOL
-from geneface_jax.convert.parity.vectors import Vectors
+from geneface_jax.convert.rules import convert
 from geneface_jax.data.motion import windows
 from geneface_jax.models.head import ConditionEncoder, FrameEncoder, WindowAttention
 from tests.parity.kernels.comparison import Check
+from tests.parity.networks.fields import CONDITION_ATOL, CONDITION_RTOL
+from tests.parity.networks.vectors import Vectors
 
 
 def check(vectors: Vectors) -> Iterator[Check]:

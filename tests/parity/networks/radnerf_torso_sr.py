@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.encodings import frequency_encode
 
-from geneface_jax.convert.parity import radnerf_frames, super_resolution
-from geneface_jax.convert.parity.fields import CONDITION_ATOL, CONDITION_RTOL, condition, load_head, load_torso, occupied_cells
-from geneface_jax.convert.parity.radnerf_torso import ask, compare_sample, occupancy_plane
-from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
 from geneface_jax.rendering.field import render_rays
 from geneface_jax.rendering.torso import JAW
 from tests.parity.kernels.comparison import Check
 from tests.parity.kernels.torso_plane import plane_lookup
+from tests.parity.networks import radnerf_frames, super_resolution
+from tests.parity.networks.fields import CONDITION_ATOL, CONDITION_RTOL, condition, load_head, load_torso, occupied_cells
+from tests.parity.networks.radnerf_torso import ask, compare_sample, occupancy_plane
+from tests.parity.networks.vectors import Vectors
 
 PICTURE_ATOL, PICTURE_MEDIAN = 1e-3, 1e-4
 SHARES = {"full_sr_": 0.95}

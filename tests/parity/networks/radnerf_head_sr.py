@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from geneface_jax.convert.parity import radnerf_frames
-from geneface_jax.convert.parity.fields import CONDITION_ATOL, CONDITION_RTOL, check_geometry, check_points, condition, load_head
-from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.head import Head
 from tests.parity.kernels.comparison import Check
+from tests.parity.networks import radnerf_frames
+from tests.parity.networks.fields import CONDITION_ATOL, CONDITION_RTOL, check_geometry, check_points, condition, load_head
+from tests.parity.networks.vectors import Vectors
 
 _BLINK = ("blink_embedding.", "blink_encoder.")
 

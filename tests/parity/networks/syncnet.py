@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.convert.parity.vectors import Network, Vectors
-from geneface_jax.convert.speech_checkpoint import SYNCNET
+from geneface_jax.convert.speech import SYNCNET
 from geneface_jax.data.speech_batches import MOUTH
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training.speech.losses import sync_bce
 from tests.parity.kernels.comparison import Check
+from tests.parity.networks.vectors import Network, Vectors
 
 ATOL, RTOL = 1e-5, 1e-4
 

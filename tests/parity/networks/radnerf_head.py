@@ -8,8 +8,10 @@ from typing import Any
 
 from geneface_kernels.encodings import spherical_harmonics
 
-from geneface_jax.convert.parity import radnerf_frames, radnerf_training
-from geneface_jax.convert.parity.fields import (
+from geneface_jax.models.head import Head
+from tests.parity.kernels.comparison import Check
+from tests.parity.networks import radnerf_frames, radnerf_training
+from tests.parity.networks.fields import (
     CONDITION_ATOL,
     CONDITION_RTOL,
     RGB_ATOL,
@@ -19,9 +21,7 @@ from geneface_jax.convert.parity.fields import (
     condition,
     load_head,
 )
-from geneface_jax.convert.parity.vectors import Vectors
-from geneface_jax.models.head import Head
-from tests.parity.kernels.comparison import Check
+from tests.parity.networks.vectors import Vectors
 
 
 def check(vectors: Vectors) -> Iterator[Check]:

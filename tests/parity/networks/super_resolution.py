@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.convert.match import match
-from geneface_jax.convert.parity.vectors import Vectors
-from geneface_jax.convert.super_resolution import super_resolution, super_resolution_sizes
+from geneface_jax.convert.radnerf import convert_super_resolution, super_resolution_sizes
+from geneface_jax.convert.rules import match
 from geneface_jax.models.super_resolution import SuperResolution
 from tests.parity.kernels.comparison import Check
+from tests.parity.networks.vectors import Vectors
 
 ATOL, MEAN_ATOL = 2e-4, 1e-5
 MODES = {"none": "none", "const": "constant", "random": "constant"}
@@ -27,7 +27,7 @@ def load(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Supe
     network = SuperResolution(**super_resolution_sizes(weights))
     learnt = {key: value for key, value in weights.items() if not key.endswith("resample_filter")}
     picture = jnp.zeros((1, network.size, network.size, 3))
-    variables, problems = match(learnt, super_resolution, jax.eval_shape(lambda: network.init(jax.random.key(0), picture)))
+    variables, problems = match(learnt, convert_super_resolution, jax.eval_shape(lambda: network.init(jax.random.key(0), picture)))
     detail = f" ({'; '.join(problems)})" if problems else ""
     return network, jax.tree.map(jnp.asarray, variables), Check(f"{name}: names and shapes{detail}", float("inf") if problems else 0.0)
 

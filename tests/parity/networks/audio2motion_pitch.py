@@ -10,13 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.convert.parity.audio2motion import ATOL, RTOL
-from geneface_jax.convert.parity.vectors import Network, Vectors
-from geneface_jax.convert.speech_checkpoint import AUDIO2MOTION
+from geneface_jax.convert.speech import AUDIO2MOTION
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice, pitch_bins
 from geneface_jax.training.speech.losses import kl_single_sample
 from geneface_jax.training.speech.vae_step import build_network
 from tests.parity.kernels.comparison import Check
+from tests.parity.networks.audio2motion import ATOL, RTOL
+from tests.parity.networks.vectors import Network, Vectors
 
 
 def check(vectors: Vectors) -> Iterator[Check]:

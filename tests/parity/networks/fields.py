@@ -13,13 +13,13 @@ from geneface_kernels.occupancy import from_morton_order, unpack_bits
 from ml_collections import ConfigDict
 
 from geneface_jax.convert import radnerf
-from geneface_jax.convert.layers import flat_leaves
-from geneface_jax.convert.parity.vectors import GRADIENT_RTOL, Network, Vectors
-from geneface_jax.convert.speech_checkpoint import Family
+from geneface_jax.convert.rules import flat_leaves
+from geneface_jax.convert.speech import Family
 from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
 from geneface_jax.models.torso import Torso
 from tests.parity.kernels.comparison import Check, compare
+from tests.parity.networks.vectors import GRADIENT_RTOL, Network, Vectors
 
 SIGMA_RTOL, RGB_ATOL, AMBIENT_ATOL = 1e-3, 5e-4, 1e-4
 SIGMA_MEDIAN, ATOL_MEDIAN = 5e-5, 2e-5
@@ -36,8 +36,8 @@ def _init_torso(model: ConfigDict) -> Any:
     return build_torso(model).init(jax.random.key(0), jnp.zeros((8, 2)), method=Torso.initialise)
 
 
-HEAD = Family("RAD-NeRF head", r"sigma_net\.", "head", radnerf.head_sizes, radnerf.head, _init_head)
-TORSO = Family("RAD-NeRF torso", r"torso_deform_net\.", "torso", radnerf.torso_sizes, radnerf.torso, _init_torso)
+HEAD = Family("RAD-NeRF head", r"sigma_net\.", "head", radnerf.head_sizes, radnerf.convert_head, _init_head)
+TORSO = Family("RAD-NeRF torso", r"torso_deform_net\.", "torso", radnerf.torso_sizes, radnerf.convert_torso, _init_torso)
 
 
 def load_head(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Head, Any, Check]:

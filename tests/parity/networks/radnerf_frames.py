@@ -14,13 +14,13 @@ from geneface_kernels.frame_rendering import FrameMarch, FrameRender
 from geneface_kernels.ray_marching import Lattice, MarchConfig
 from geneface_kernels.ray_marching.geometry import near_far_from_aabb
 
-from geneface_jax.convert.parity.fields import check_typical, occupied_cells
-from geneface_jax.convert.parity.vectors import Vectors
 from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
 from geneface_jax.rendering.field import Field, MarchSettings, render_rays
 from tests.parity.kernels.comparison import Check, compare
 from tests.parity.kernels.reference_schedule import over_background, render_reference
+from tests.parity.networks.fields import check_typical, occupied_cells
+from tests.parity.networks.vectors import Vectors
 
 RAY_ATOL, PICTURE_ATOL, PICTURE_MEDIAN = 2e-6, 1e-3, 1e-4
 DEPTH_ATOL = 5e-3

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.convert.parity import syncnet
-from geneface_jax.convert.parity.vectors import Network, Vectors
-from geneface_jax.convert.speech_checkpoint import AUDIO2MOTION
+from geneface_jax.convert.speech import AUDIO2MOTION
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse
 from geneface_jax.training.speech.vae_step import build_network
 from tests.parity.kernels.comparison import Check
+from tests.parity.networks import syncnet
+from tests.parity.networks.vectors import Network, Vectors
 
 ATOL, RTOL = 5e-5, 1e-4
 LOSS_ATOL, LOSS_RTOL = 1e-4, 2e-4
