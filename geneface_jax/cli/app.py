@@ -41,11 +41,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--port is {args.port}; give a number from 0 to 65535.")
     from geneface_jax.io import configs
     from geneface_jax.studio import server
-    from geneface_jax.studio.guard import host_names
-    from geneface_jax.studio.limits import Limits
-    from geneface_jax.studio.people import People
-    from geneface_jax.studio.training_room import TrainingRoom
-    from geneface_jax.studio.workspace import Workspace
+    from geneface_jax.studio.jobs import TrainingRoom
+    from geneface_jax.studio.render_queue import People
+    from geneface_jax.studio.security import Limits, host_names
+    from geneface_jax.studio.uploads import Workspace
 
     people = People(Path(args.subject) if args.subject else configs.repository() / "checkpoints")
     if not _loopback(args.host):

@@ -18,8 +18,7 @@ from data_tools.command_line import base_type
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
 from geneface_jax.studio.context import Context
-from geneface_jax.studio.desk import Busy, Cancelled, Ticket
-from geneface_jax.studio.people import Person
+from geneface_jax.studio.render_queue import Busy, Cancelled, Person, Ticket
 from geneface_jax.studio.uploads import accept_audio
 from geneface_jax.studio.widgets import colour_code
 

@@ -1,22 +1,164 @@
-"""What all parts of one running studio share."""
+"""What the studio makes of a recording and settings: videos, previews, comparisons; each in its turn, each cancellable."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
 import traceback
 import uuid
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
+
+from data_tools.audio.features import FPS
+from data_tools.audio.load import SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
-from geneface_jax.inference.controls import Controls
-from geneface_jax.studio.desk import Desk, Ticket
-from geneface_jax.studio.limits import Limits
-from geneface_jax.studio.people import People, Person
-from geneface_jax.studio.performance import Performance
-from geneface_jax.studio.texts import text
-from geneface_jax.studio.workspace import Workspace
+from data_tools.video.write import open_writer
+from geneface_jax.inference import provenance
+from geneface_jax.inference.controls import TRANSPARENT, Controls
+from geneface_jax.inference.person import OpenPerson, Script, direct, perform
+from geneface_jax.inference.streaming import stream
+from geneface_jax.rendering.landmark_video import landmark_frames
+from geneface_jax.studio.i18n import text
+from geneface_jax.studio.render_queue import Desk, People, Person, Ticket, thumbnail
+from geneface_jax.studio.security import Limits
+from geneface_jax.studio.uploads import Workspace
+
+LANDMARK_SIZE = 384
+TELL_EVERY = 0.5
+"""Seconds from one word about the progress to the next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a render is.
+
+    Attributes:
+      ahead: how many are before it in the queue.
+      done, total: frames; total is 0 while networks are read and the motion is made.
+      seconds_left: None until it can be told.
+    """
+
+    ahead: int = 0
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+
+
+Made = TypeVar("Made")
+Making = Generator[Progress, None, Made]
+"""Yields how far it is; returns what was made."""
+
+
+class Performance:
+    """Makes things for visitors.
+
+    Args:
+      desk: whose turn it is.
+      workspace: where results go.
+      limits: `preview_seconds` is used.
+    """
+
+    def __init__(self, desk: Desk, workspace: Workspace, limits: Limits):
+        self._desk, self._workspace, self._limits = desk, workspace, limits
+
+    def video(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[Path]:
+        """Renders the whole recording; returns the file.
+
+        Raises:
+          InputError: as `pipeline.direct` and `pipeline.perform`.
+          Cancelled: the ticket was; nothing of the file is left.
+        """
+        transparent = controls.bg == TRANSPARENT
+        out = self._workspace.new_file("results", ".webm" if transparent else ".mp4")
+        opened = yield from self._opened(ticket, person, controls.precision)
+        samples = load_audio(audio)
+        script = direct(opened, samples, controls)
+        with contextlib.closing(perform(opened, script, controls)) as frames:
+            yield from self._write(ticket, frames, script.frames, out, audio, controls, transparent)
+        if not transparent:
+            provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
+        return out
+
+    def first_frame(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[np.ndarray]:
+        """Renders the first frame alone; returns it, uint8 [H, W, 3 or 4]."""
+        opened = yield from self._opened(ticket, person, controls.precision)
+        script = direct(opened, load_audio(audio), controls)
+        with contextlib.closing(perform(opened, script, controls)) as frames:
+            return next(frames)
+
+    def landmarks(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[Path]:
+        """Draws the landmarks of the first seconds, as predicted and as the controls shape them; returns the file."""
+        opened = yield from self._opened(ticket, person, controls.precision)
+        script = self._beginning(opened, audio, controls)
+        pictures = landmark_frames([script.predicted, script.motion], ["network", "controls"], opened.subject.mean_face, LANDMARK_SIZE)
+        out = self._workspace.new_file("results", ".mp4")
+        yield from self._write(ticket, pictures, script.frames, out, audio, Controls(preset="veryfast"), False)
+        return out
+
+    def comparison(self, ticket: Ticket, person: Person, audio: Path, pair: tuple[Controls, Controls]) -> Making[Path]:
+        """Renders the first seconds with two settings, side by side (A left); returns the file."""
+        # One precision, or both would have to be in memory; the second setting's, which is the one being looked at.
+        precision = pair[1].precision
+        opened = yield from self._opened(ticket, person, precision)
+        # One size and an opaque background, or the two would not fit into one picture.
+        size = pair[0].size or opened.subject.size
+        first, second = (
+            dataclasses.replace(controls, size=size, precision=precision, bg="original" if controls.bg == TRANSPARENT else controls.bg)
+            for controls in pair
+        )
+        scripts = [self._beginning(opened, audio, controls) for controls in (first, second)]
+        with (
+            contextlib.closing(perform(opened, scripts[0], first)) as left,
+            contextlib.closing(perform(opened, scripts[1], second)) as right,
+        ):
+            both = (np.concatenate(halves, axis=1) for halves in zip(left, right, strict=True))
+            out = self._workspace.new_file("results", ".mp4")
+            yield from self._write(ticket, both, scripts[0].frames, out, audio, Controls(), False)
+        provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
+        return out
+
+    def streamed(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
+        """The whole recording as a fragmented mp4, while it is rendered; raises as `video`."""
+        for _ in self._desk.wait(ticket):
+            pass
+        opened = self._desk.open(person, controls.precision)
+        with contextlib.closing(stream(opened, load_audio(audio), controls)) as pieces:
+            for piece in pieces:
+                ticket.check()
+                yield piece
+
+    def _opened(self, ticket: Ticket, person: Person, precision: str) -> Making[OpenPerson]:
+        """Yields the waiting; returns the person's networks."""
+        for ahead in self._desk.wait(ticket):
+            yield Progress(ahead)
+        yield Progress()
+        return self._desk.open(person, precision)
+
+    def _beginning(self, opened: OpenPerson, audio: Path, controls: Controls) -> Script:
+        return direct(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)
+
+    def _write(
+        self, ticket: Ticket, frames: Iterable[np.ndarray], total: int, out: Path, audio: Path, controls: Controls, alpha: bool
+    ) -> Iterator[Progress]:
+        began = told = time.monotonic()
+        with open_writer(out, audio, FPS, controls, alpha=alpha) as writer:
+            for frame in frames:
+                ticket.check()
+                writer.write(frame)
+                now = time.monotonic()
+                if now - told >= TELL_EVERY:
+                    told = now
+                    yield Progress(0, writer.count, total, (now - began) / writer.count * (total - writer.count))
+        yield Progress(0, total, total, 0.0)
+
+
+# ----------------------------------------------------------------------------------------------------
+# What all parts of one running studio share.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,3 +229,42 @@ class Context:
             traceback.print_exception(error)
             return text("error.unexpected", language)
         return str(error).replace(f"{self.workspace.folder}/", "").replace(f"{self.people.folder}/", "")
+
+
+# ----------------------------------------------------------------------------------------------------
+# A picture of every person, for choosing: its first frame in silence, drawn once.
+
+SILENCE_SECONDS = 0.4
+
+
+class Portraits:
+    """Portraits, kept in memory by the person's networks."""
+
+    def __init__(self, context: Context):
+        self._context, self._lock = context, threading.Lock()
+        self._known: dict[Person, np.ndarray] = {}
+
+    def get(self, person: Person) -> np.ndarray:
+        """uint8 [192, 192, 3]. Waits for its turn at the desk, since it renders.
+
+        Raises:
+          InputError: as `pipeline.open_person`, or too many are waiting.
+        """
+        with self._lock:
+            if person not in self._known:
+                self._known[person] = self._draw(person)
+            return self._known[person]
+
+    def _draw(self, person: Person) -> np.ndarray:
+        desk = self._context.desk
+        ticket = desk.enter()
+        try:
+            for _ in desk.wait(ticket):
+                pass
+            opened = desk.open(person)
+            controls = Controls(pose="still", blink_mode="none", temperature=0.0)
+            script = direct(opened, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), np.float32), controls)
+            with contextlib.closing(perform(opened, script, controls)) as frames:
+                return np.asarray(thumbnail(next(frames)))
+        finally:
+            desk.leave(ticket)

@@ -17,11 +17,10 @@ from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints
 from geneface_jax.rendering.landmark_video import landmark_frames
-from geneface_jax.studio import progress_html
-from geneface_jax.studio.context import Context
-from geneface_jax.studio.performance import LANDMARK_SIZE, Progress
-from geneface_jax.studio.texts import LANGUAGES, Labels, text
+from geneface_jax.studio.context import LANDMARK_SIZE, Context, Progress
+from geneface_jax.studio.i18n import LANGUAGES, Labels, text
 from geneface_jax.studio.uploads import accept_audio
+from geneface_jax.studio.widgets import failed_line, idle_line, moving_line, plain_line, progress_sentence
 from geneface_jax.training.reporting import draw_curves
 from geneface_jax.training.select_postnet import COLUMNS, charts, select
 
@@ -64,11 +63,11 @@ class PostnetTab:
             chosen = select(workdir)
             picture = draw_curves(charts(str(workdir)), chosen.step, f"{name}: {chosen.step}")
             rows = [[c.rank, *(_cell(getattr(c, column)) for column in COLUMNS), c.reason] for c in chosen.candidates]
-            said = progress_html.sentence(text("postnet.recommended", code, step=chosen.step, verdict=chosen.verdict), *chosen.findings)
+            said = progress_sentence(text("postnet.recommended", code, step=chosen.step, verdict=chosen.verdict), *chosen.findings)
             return said, picture, rows, gr.update(choices=steps, value=chosen.step)
         except Exception as error:
             # A released person has no curves, but what checkpoints it has can be drawn.
-            said = progress_html.failed(self._context.sentence(error, code), code)
+            said = failed_line(self._context.sentence(error, code), code)
             return said, None, None, gr.update(choices=steps, value=steps[-1] if steps else None)
 
     def _do_draw(self, language: str, name: str | None, step: int | None, audio: str | None) -> Iterator[tuple]:
@@ -81,13 +80,13 @@ class PostnetTab:
             wav = accept_audio(audio, context.workspace, context.limits)
             ticket = context.desk.enter()
             for ahead in context.desk.wait(ticket):
-                yield progress_html.moving(Progress(ahead), code), gr.skip()
-            yield progress_html.plain("status.opening", code), gr.skip()
+                yield moving_line(Progress(ahead), code), gr.skip()
+            yield plain_line("status.opening", code), gr.skip()
             out = context.workspace.new_file("results", ".mp4")
             draw_candidate(workdir, step, wav, out, context.limits.preview_seconds)
-            yield progress_html.idle(code), str(out)
+            yield idle_line(code), str(out)
         except Exception as error:
-            yield progress_html.failed(context.sentence(error, code), code), gr.skip()
+            yield failed_line(context.sentence(error, code), code), gr.skip()
         finally:
             if ticket is not None:
                 context.desk.leave(ticket)

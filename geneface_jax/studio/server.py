@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Collection
 
 from data_tools.errors import InputError
-from geneface_jax.studio.limits import Limits
-from geneface_jax.studio.people import People
-from geneface_jax.studio.training_room import TrainingRoom
-from geneface_jax.studio.workspace import Workspace
+from geneface_jax.studio.jobs import TrainingRoom
+from geneface_jax.studio.render_queue import People
+from geneface_jax.studio.security import Limits
+from geneface_jax.studio.uploads import Workspace
 
 
 def quiet_gradio(workspace: Workspace) -> None:
@@ -42,8 +42,8 @@ def build_app(people: People, workspace: Workspace, limits: Limits, hosts: Colle
 
     from geneface_jax.studio.api import add_routes
     from geneface_jax.studio.context import Context
-    from geneface_jax.studio.guard import Guard
     from geneface_jax.studio.page import CSS, build_page, theme
+    from geneface_jax.studio.security import Guard
 
     context = Context(people, workspace, limits)
     app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)

@@ -1,9 +1,12 @@
-"""The first tab: a person, a recording, controls; previews, the video, a comparison, the history."""
+"""The command line that does what the page did."""
 
 from __future__ import annotations
 
 import dataclasses
 import html
+import shlex
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,17 +15,64 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from geneface_jax.inference.controls import Controls
-from geneface_jax.studio import progress_html, speech_synthesis
-from geneface_jax.studio.command_line import infer_line
-from geneface_jax.studio.context import Context
-from geneface_jax.studio.desk import Cancelled, Ticket
-from geneface_jax.studio.people import Person
-from geneface_jax.studio.performance import Making
-from geneface_jax.studio.portraits import Portraits
-from geneface_jax.studio.texts import LANGUAGES, Labels, text
-from geneface_jax.studio.uploads import accept_audio, accept_picture
-from geneface_jax.studio.widgets import ControlWidgets, controls_from
+from data_tools.command_line import flag
+from data_tools.errors import InputError
+from geneface_jax.inference.controls import TRANSPARENT, Controls
+from geneface_jax.studio.context import Context, Making, Portraits
+from geneface_jax.studio.i18n import LANGUAGES, Labels, text
+from geneface_jax.studio.render_queue import Cancelled, Person, Ticket
+from geneface_jax.studio.uploads import Workspace, accept_audio, accept_picture
+from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, moving_line, plain_line
+
+
+def infer_line(subject: str, audio: str, controls: Controls, out: str = "video.mp4") -> str:
+    """`geneface infer ...` with every control that differs from its default, quoted for a shell.
+
+    Args:
+      subject, audio, out: as they are to be shown: the visitor's own names, not those of the private folder.
+      controls: an uploaded background picture is to be named as the visitor knows it.
+    """
+    if controls.bg == TRANSPARENT:
+        out = out.removesuffix(".mp4") + ".webm"
+    words = ["geneface", "infer", "--subject", subject, "--audio", audio, "--out", out]
+    for field in dataclasses.fields(controls):
+        value = getattr(controls, field.name)
+        if value != field.default:
+            words += [flag(field.name), f"{value}"]
+    return shlex.join(words)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Typed text to speech, where the machine has a synthesiser: the program espeak-ng, run as it is and never linked.
+
+PROGRAM = "espeak-ng"
+MAX_CHARACTERS = 2000
+VOICES = {"en": "en-us", "zh": "cmn"}
+
+
+def synthesizer_available() -> bool:
+    """Whether there is a synthesiser."""
+    return shutil.which(PROGRAM) is not None
+
+
+def synthesize(words: str, language: str, workspace: Workspace) -> Path:
+    """A wav of the text in the private folder; the text goes in by a pipe and is never an option.
+
+    Raises:
+      InputError: no text, too much of it, or the synthesiser failed.
+    """
+    words = (words or "").strip()
+    if not words or len(words) > MAX_CHARACTERS:
+        raise InputError(f"the text has {len(words)} characters; type 1 to {MAX_CHARACTERS}")
+    wav = workspace.new_file("uploads", ".wav")
+    command = [PROGRAM, "-v", VOICES[language], "-w", str(wav), "--stdin"]
+    if subprocess.run(command, input=words.encode(), capture_output=True, check=False).returncode or not wav.is_file():
+        raise InputError("the speech synthesiser could not speak this text; record it instead")
+    return wav
+
+
+# ----------------------------------------------------------------------------------------------------
+# The first tab: a person, a recording, controls; previews, the video, a comparison, the history.
 
 HISTORY = 20
 """Videos a page remembers."""
@@ -89,8 +139,8 @@ class SpeakTab:
     def _choose_speech(self) -> None:
         add = self._labels.add
         self._audio = add(gr.Audio(type="filepath", sources=["upload", "microphone"], elem_id="audio"), label="audio")
-        with gr.Row(visible=speech_synthesis.available()):
-            self._words = add(gr.Textbox(max_length=speech_synthesis.MAX_CHARACTERS, lines=2, scale=4), label="speech.text")
+        with gr.Row(visible=synthesizer_available()):
+            self._words = add(gr.Textbox(max_length=MAX_CHARACTERS, lines=2, scale=4), label="speech.text")
             self._say = add(gr.Button(scale=1), value="speech.say")
 
     def _results(self) -> None:
@@ -102,7 +152,7 @@ class SpeakTab:
         with gr.Row():
             self._render = add(gr.Button(variant="primary", elem_id="render", scale=3), value="render")
             self._cancel = add(gr.Button(variant="stop", elem_id="cancel", scale=1), value="cancel")
-        self._status = gr.HTML(progress_html.idle("en"), elem_id="status")
+        self._status = gr.HTML(idle_line("en"), elem_id="status")
         self._picture = add(gr.Image(interactive=False, visible=False, elem_id="preview-image", buttons=[]), label="preview.image")
         self._sketch = add(gr.Video(interactive=False, visible=False, elem_id="preview-video"), label="preview.video")
         self._player = gr.HTML(elem_id="player")
@@ -181,12 +231,12 @@ class SpeakTab:
                 except StopIteration as end:
                     made = end.value
                     break
-                yield progress_html.moving(said, code), *skipped
-            yield progress_html.done(time.monotonic() - began, code), *show(made, person, line)
+                yield moving_line(said, code), *skipped
+            yield done_line(time.monotonic() - began, code), *show(made, person, line)
         except Cancelled:
-            yield progress_html.plain("status.cancelled", code), *skipped
+            yield plain_line("status.cancelled", code), *skipped
         except Exception as error:  # whatever it was, the page must say so and go on
-            yield progress_html.failed(self._context.sentence(error, code), code), *skipped
+            yield failed_line(self._context.sentence(error, code), code), *skipped
         finally:
             if ticket is not None:
                 self._context.desk.leave(ticket)
@@ -219,10 +269,10 @@ class SpeakTab:
             person, wav, controls, line = self._read(values)
             token = self._context.order_stream(person, wav, controls)
             player = f'<video src="/stream/{token}" autoplay controls playsinline style="width:100%"></video>'
-            yield progress_html.plain("status.streaming", LANGUAGES[language]), player, line
+            yield plain_line("status.streaming", LANGUAGES[language]), player, line
         except Exception as error:
             code = LANGUAGES[language]
-            yield progress_html.failed(self._context.sentence(error, code), code), gr.skip(), gr.skip()
+            yield failed_line(self._context.sentence(error, code), code), gr.skip(), gr.skip()
 
     def _do_compare(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         *values, first = values
@@ -238,13 +288,13 @@ class SpeakTab:
             named = self._widgets.named(values[2:])
             controls = controls_from({**named, "bg_kind": "original" if named["bg_kind"] == "picture" else named["bg_kind"]}, None)
         except Exception as error:
-            return progress_html.failed(self._context.sentence(error, code), code), gr.skip(), gr.skip()
+            return failed_line(self._context.sentence(error, code), code), gr.skip(), gr.skip()
         words = infer_line("", "", controls).split(".mp4", 1)[-1].strip() or text("compare.defaults", code)
         return gr.skip(), controls, text("compare.kept", code, settings=f"`{words}`")
 
     def _do_cancel(self, language: str, request: gr.Request) -> tuple[str, str]:
         self._context.cancel(request.session_hash or "")
-        return progress_html.plain("status.cancelled", LANGUAGES[language]), ""
+        return plain_line("status.cancelled", LANGUAGES[language]), ""
 
     def _do_show(self, title: str | None, made: list[tuple[str, str, str]]) -> tuple:
         for known, path, line in made:
@@ -255,6 +305,6 @@ class SpeakTab:
     def _do_say(self, words: str, language: str) -> tuple:
         code = LANGUAGES[language]
         try:
-            return gr.skip(), str(speech_synthesis.speak(words, code, self._context.workspace))
+            return gr.skip(), str(synthesize(words, code, self._context.workspace))
         except Exception as error:
-            return progress_html.failed(self._context.sentence(error, code), code), gr.skip()
+            return failed_line(self._context.sentence(error, code), code), gr.skip()

@@ -10,12 +10,11 @@ from typing import Any
 import gradio as gr
 
 from data_tools.errors import InputError
-from geneface_jax.studio import progress_html
 from geneface_jax.studio.context import Context
-from geneface_jax.studio.texts import LANGUAGES, Labels, text
-from geneface_jax.studio.training_room import Job, TrainingRoom, report_rows
-from geneface_jax.studio.training_view import curves, sample_pictures, stage_at_work
+from geneface_jax.studio.i18n import LANGUAGES, Labels, text
+from geneface_jax.studio.jobs import Job, TrainingRoom, curves, report_rows, sample_pictures, stage_at_work
 from geneface_jax.studio.uploads import accept_video
+from geneface_jax.studio.widgets import failed_line, plain_line
 
 SIZES = [128, 256, 512]
 REFRESH_SECONDS = 5.0
@@ -105,7 +104,7 @@ class TrainTab:
         code = LANGUAGES[language]
         try:
             self._room.stop()
-            return progress_html.plain("train.stopped", code)
+            return plain_line("train.stopped", code)
         except Exception as error:
             return self._failed(error, code)
 
@@ -115,7 +114,7 @@ class TrainTab:
         try:
             job = self._room.job(name)
         except InputError:
-            return progress_html.plain("train.none", code), "", None, [], ""
+            return plain_line("train.none", code), "", None, [], ""
         folder, log = self._room.person_folder(job.name), self._room.log(job.name)
         state = self._said(job.name, job.kind, job.state, code, log)
         rows = "".join(f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in report_rows(folder))
@@ -131,4 +130,4 @@ class TrainTab:
         return f'<div class="{"studio-error" if state == "failed" else "studio-status"}">{line}</div>'
 
     def _failed(self, error: Exception, code: str) -> str:
-        return progress_html.failed(self._context.sentence(error, code), code)
+        return failed_line(self._context.sentence(error, code), code)

@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 from geneface_jax import system_libraries
 from geneface_jax.cli import app
-from geneface_jax.studio.guard import host_names
+from geneface_jax.studio.security import host_names
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "docker").glob("*.Dockerfile"))

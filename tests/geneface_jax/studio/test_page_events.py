@@ -8,11 +8,13 @@ import pytest
 pytest.importorskip("gradio")
 
 from geneface_jax.studio import server  # noqa: E402
-from geneface_jax.studio.guard import host_names  # noqa: E402
-from geneface_jax.studio.limits import Limits  # noqa: E402
-from geneface_jax.studio.people import People  # noqa: E402
-from geneface_jax.studio.training_room import TrainingRoom  # noqa: E402
-from geneface_jax.studio.workspace import Workspace  # noqa: E402
+from geneface_jax.studio.jobs import TrainingRoom  # noqa: E402
+from geneface_jax.studio.render_queue import People  # noqa: E402
+from geneface_jax.studio.security import (
+    Limits,  # noqa: E402
+    host_names,  # noqa: E402
+)
+from geneface_jax.studio.uploads import Workspace  # noqa: E402
 from tests.geneface_jax.studio.served import ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
 
 

@@ -24,16 +24,28 @@ import gradio as gr  # noqa: E402
 
 from geneface_jax.cli import infer as infer_verb  # noqa: E402
 from geneface_jax.inference import controls as controls_module  # noqa: E402
-from geneface_jax.studio.command_line import infer_line  # noqa: E402
-from geneface_jax.studio.desk import Busy, Cancelled, Desk  # noqa: E402
-from geneface_jax.studio.limits import Limits  # noqa: E402
-from geneface_jax.studio.people import People  # noqa: E402
-from geneface_jax.studio.performance import Performance, Progress  # noqa: E402
-from geneface_jax.studio.texts import LANGUAGES, Labels, text  # noqa: E402
-from geneface_jax.studio.uploads import accept_audio, accept_picture, accept_video  # noqa: E402
+from geneface_jax.studio.context import Performance, Progress  # noqa: E402
+from geneface_jax.studio.i18n import (  # noqa: E402
+    LANGUAGES,
+    WORDS,  # noqa: E402
+    Labels,
+    text,
+)
+from geneface_jax.studio.render_queue import (  # noqa: E402
+    Busy,
+    Cancelled,
+    Desk,
+    People,  # noqa: E402
+)
+from geneface_jax.studio.security import Limits  # noqa: E402
+from geneface_jax.studio.speak_tab import infer_line  # noqa: E402
+from geneface_jax.studio.uploads import (  # noqa: E402
+    Workspace,  # noqa: E402
+    accept_audio,
+    accept_picture,
+    accept_video,
+)
 from geneface_jax.studio.widgets import ControlWidgets, controls_from  # noqa: E402
-from geneface_jax.studio.words import WORDS  # noqa: E402
-from geneface_jax.studio.workspace import Workspace  # noqa: E402
 from tests.geneface_jax.studio.served import FakeRenderer, stand_in_networks, write_people, write_speech  # noqa: E402
 
 

@@ -13,11 +13,14 @@ from geneface_jax.inference import provenance
 pytest.importorskip("gradio")
 
 from geneface_jax.studio import server  # noqa: E402
-from geneface_jax.studio.guard import host_names  # noqa: E402
-from geneface_jax.studio.limits import MIB, Limits  # noqa: E402
-from geneface_jax.studio.people import People  # noqa: E402
-from geneface_jax.studio.training_room import TrainingRoom  # noqa: E402
-from geneface_jax.studio.workspace import Workspace  # noqa: E402
+from geneface_jax.studio.jobs import TrainingRoom  # noqa: E402
+from geneface_jax.studio.render_queue import People  # noqa: E402
+from geneface_jax.studio.security import (  # noqa: E402
+    MIB,
+    Limits,
+    host_names,  # noqa: E402
+)
+from geneface_jax.studio.uploads import Workspace  # noqa: E402
 from tests.geneface_jax.studio.served import FakeRenderer, ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
 
 LIMITS = Limits(audio_bytes=MIB, video_bytes=2 * MIB, audio_seconds=20.0, waiting=3, folder_bytes=64 * MIB)

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.studio import training_room
-from geneface_jax.studio.training_room import Job, TrainingRoom, report_rows
-from geneface_jax.studio.training_view import curves, sample_pictures, stage_at_work
+from geneface_jax.studio.jobs import KINDS, Job, TrainingRoom, curves, report_rows, sample_pictures, stage_at_work
 from geneface_jax.training.reporting import Summaries
 
 # Stands in for the command: says something, then ends as it is told, at once or by SIGTERM.
@@ -121,7 +119,7 @@ def test_the_commands_are_the_ones_of_the_command_line(tmp_path):
         words = room._command(Job("anna", verb, "source.mp4", 256, consent="--size 9"), tmp_path / "anna")
         args = parser.parse_args(words[4:])
         assert args.out == str(tmp_path / "anna") and args.size == 256 and getattr(args, "consent", None) in (None, "--size 9")
-    assert training_room.KINDS == ("prepare", "fit")
+    assert KINDS == ("prepare", "fit")
 
 
 def test_what_a_training_looks_like(tmp_path):
