@@ -1,8 +1,189 @@
-"""Shows what is installed, what will run where, what is missing, and the command that mends it (exit code 1 when it is needed)."""
+"""What is installed, what will run where, and what is missing with the command that mends it."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_tools.errors import InputError
+from geneface_jax import system_libraries
+from geneface_jax.io import checkpoints, configs
+
+EXTRAS = {
+    "ui": ("gradio", "the web page"),
+    "speech": ("espeakng_loader", "recording the avatar's voices again"),
+    "import": ("torch", "importing PyTorch checkpoints"),
+    "test": ("pytest", "the tests"),
+}
+"""Extra -> (module that shows it is there, what it is for)."""
+
+DISK_NEEDED = 2e9
+MEMORY_NEEDED = 3e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One line of the table.
+
+    Attributes:
+      name: what was looked at.
+      found: what was found, for people.
+      ok: it is there and works.
+      needed: without it the main job does not run.
+      remedy: the command that mends it; empty when nothing needs mending.
+    """
+
+    name: str
+    found: str
+    ok: bool = True
+    needed: bool = True
+    remedy: str = ""
+
+
+def examine() -> Iterator[Check]:
+    """Yields every check, in the order they are shown."""
+    for group in (_python, _packages, _devices, _libraries, _ffmpeg, _models, _weights, _extras, _room):
+        yield from group()
+
+
+def healthy(checks: list[Check]) -> bool:
+    """Nothing that is needed is missing."""
+    return all(check.ok or not check.needed for check in checks)
+
+
+def _python() -> Iterator[Check]:
+    ok = (3, 11) <= sys.version_info[:2] < (3, 14)
+    yield Check("Python", f"{platform.python_version()} at {sys.executable}", ok, remedy="" if ok else "install Python 3.11, 3.12 or 3.13")
+
+
+def _packages() -> Iterator[Check]:
+    """Every line of requirements.txt against what is installed."""
+    from packaging.requirements import Requirement
+
+    for line in (configs.repository() / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        wanted = Requirement(line)
+        try:
+            version = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Check(wanted.name, "not installed", False, remedy=f'pip install "{line}"')
+            continue
+        ok = wanted.specifier.contains(version, prereleases=True)
+        yield Check(wanted.name, version, ok, needed=False, remedy="" if ok else f'tested with another version: pip install "{line}"')
+    yield from _one_opencv()
+
+
+def _one_opencv() -> Iterator[Check]:
+    """Two OpenCV packages unpack into one cv2/ folder and break each other."""
+    found = sorted(
+        {dist.metadata["Name"] for dist in importlib.metadata.distributions() if (dist.metadata["Name"] or "").startswith("opencv-")}
+    )
+    ok = len(found) == 1
+    repair = f"pip uninstall -y {' '.join(found)} && pip install opencv-contrib-python" if found else "pip install opencv-contrib-python"
+    yield Check("OpenCV", ", ".join(found) or "not installed", ok, needed=not found, remedy="" if ok else repair)
+
+
+def _devices() -> Iterator[Check]:
+    import jax
+    from packaging.version import Version
+
+    devices = jax.local_devices()
+    kinds = ", ".join(sorted({device.device_kind for device in devices}))
+    yield Check("JAX devices", f"{len(devices)} x {jax.default_backend()} ({kinds}): training and rendering run here")
+    gpu = shutil.which("nvidia-smi") is not None
+    if gpu and jax.default_backend() == "cpu":
+        yield Check("NVIDIA GPU", "present, but JAX runs on the CPU", False, needed=False, remedy='pip install -e ".[cuda]"')
+    if jax.default_backend() == "gpu":
+        slow = Version("0.10.2") <= Version(jax.__version__) < Version("0.11.1")
+        remedy = 'pip install -e ".[cuda]" (jaxlib 0.10.2 to 0.11.0 compile scatter-add to a loop hundreds of times slower)'
+        yield Check("scatter-add on CUDA", "slow" if slow else "fast", not slow, needed=False, remedy=remedy if slow else "")
+
+
+def _libraries() -> Iterator[Check]:
+    missing = system_libraries.missing()
+    line = system_libraries.install_line(list(missing.values())) if missing else ""
+    found = f"missing: {', '.join(missing)}" if missing else ", ".join(system_libraries.LIBRARIES)
+    yield Check("MediaPipe's libraries", found, not missing, remedy=line)
+
+
+def _ffmpeg() -> Iterator[Check]:
+    from data_tools.ffmpeg import ffmpeg_executable
+
+    try:
+        executable = ffmpeg_executable()
+        version = subprocess.run([executable, "-version"], capture_output=True, text=True, check=True, timeout=30).stdout.split("\n")[0]
+        encoders = subprocess.run([executable, "-hide_banner", "-encoders"], capture_output=True, text=True, check=True, timeout=30).stdout
+    except (InputError, OSError, subprocess.SubprocessError) as error:
+        yield Check("ffmpeg", str(error), False, remedy="pip install --force-reinstall imageio-ffmpeg")
+        return
+    lacks = [name for name in ("libx264", "aac") if not re.search(rf"^ \S+ {name} ", encoders, re.MULTILINE)]
+    found = f"{version} at {executable}" + (f", without {', '.join(lacks)}" if lacks else "")
+    yield Check(
+        "ffmpeg", found, not lacks, remedy="unset IMAGEIO_FFMPEG_EXE, or put an ffmpeg with libx264 and aac on PATH" if lacks else ""
+    )
+
+
+def _models() -> Iterator[Check]:
+    """The committed model files against the hashes in the NOTICE beside them."""
+    root = configs.repository()
+    for notice in sorted((root / "data_tools").glob("*/models/NOTICE")):
+        for digest, name in re.findall(r"^sha256 ([0-9a-f]{64})\s+(\S+)$", notice.read_text(encoding="utf-8"), re.MULTILINE):
+            path = notice.with_name(name)
+            ok = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+            state = "sha256 as in its NOTICE" if ok else ("another sha256 than in its NOTICE" if path.is_file() else "missing")
+            yield Check(name, state, ok, remedy="" if ok else f"git checkout -- {path.relative_to(root)}")
+
+
+def _weights() -> Iterator[Check]:
+    root = configs.repository() / "checkpoints"
+    for name in ("avatar/syncnet", "avatar/audio2motion", "demo/postnet", "demo/head", "demo/torso"):
+        steps = checkpoints.steps(root / name)
+        found = f"step {steps[-1]}" if steps else "missing"
+        yield Check(f"checkpoints/{name}", found, bool(steps), needed=False, remedy="" if steps else "./scripts/demo.sh --train")
+
+
+def _extras() -> Iterator[Check]:
+    for extra, (module, purpose) in EXTRAS.items():
+        ok = importlib.util.find_spec(module) is not None
+        remedy = "" if ok else f'pip install -e ".[{extra}]"'
+        yield Check(f"extra: {extra}", f"{'installed' if ok else 'not installed'} ({purpose})", ok, needed=False, remedy=remedy)
+
+
+def _room() -> Iterator[Check]:
+    free = shutil.disk_usage(configs.repository()).free
+    ok = free >= DISK_NEEDED
+    yield Check("free disk", f"{free / 1e9:.1f} GB", ok, remedy="" if ok else f"free {(DISK_NEEDED - free) / 1e9:.1f} GB")
+    memory = _available_memory()
+    if memory is not None:
+        ok = memory >= MEMORY_NEEDED
+        yield Check(
+            "free memory", f"{memory / 1e9:.1f} GB", ok, needed=False, remedy="" if ok else "close other programs, or use --size 256"
+        )
+
+
+def _available_memory() -> float | None:
+    """Bytes that can be had without swapping; None where the system doesn't say."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    return float(found.group(1)) * 1024 if found else None
+
+
+# ----------------------------------------------------------------------------------------------------
+# Shows what is installed, what will run where, what is missing, and the command that mends it (exit code 1 when it is needed).
 
 PIPE_WIDTH = 160
 """Columns where no terminal says how many there are."""
@@ -17,8 +198,6 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-    from geneface_jax.doctor import examine, healthy
 
     checks = list(examine())
     table = Table(title="geneface doctor", title_justify="left")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from data_tools.command_line import OPTION_NAMES, add_prepare_options
-from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
+from geneface_jax.cli.prepare import add_audio_arguments, chosen_audio
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
+from geneface_jax.cli.prepare import add_audio_arguments, chosen_audio
 
 EPILOG = (
     "The same command goes on where it stopped, and applies changed filters to what is measured already. Any key of configs/corpus.py can "

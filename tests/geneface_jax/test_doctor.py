@@ -6,7 +6,8 @@ import hashlib
 
 import pytest
 
-from geneface_jax import doctor, system_libraries
+from geneface_jax import system_libraries
+from geneface_jax.cli import doctor
 from geneface_jax.io import configs
 
 

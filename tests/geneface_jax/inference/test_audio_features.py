@@ -12,7 +12,7 @@ from data_tools.errors import InputError
 from data_tools.face.pose import HeadPose
 from data_tools.landmarks68 import RIGID
 from geneface_jax.cli import main as cli
-from geneface_jax.cli.audio_arguments import add_audio_arguments, chosen_audio
+from geneface_jax.cli.prepare import add_audio_arguments, chosen_audio
 from geneface_jax.inference.audio_features import HUBERT_VARIABLE, audio_features, audio_features_of, hubert_folder
 
 
