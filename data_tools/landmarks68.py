@@ -1,8 +1,8 @@
 """MediaPipe's canonical face: the shared frame, mean shape and point numbering of every person.
 
-`canonical_face.npz` holds the mesh of MediaPipe's face geometry module (Apache-2.0, see face/models/NOTICE): 468 vertices in centimeters (x to
-the image's right for a frontal face, y up, z towards the camera), texture coordinates, 898 triangles, and the rigid points that module
-aligns with.
+`canonical_face.npz` holds the mesh of MediaPipe's face geometry module (Apache-2.0, see face/models/NOTICE): 468 vertices in centimeters
+(x to the image's right for a frontal face, y up, z towards the camera), texture coordinates, 898 triangles, and the rigid points that
+module aligns with.
 """
 
 from __future__ import annotations

@@ -32,10 +32,7 @@ from configs.head import get_config  # noqa: E402
 from geneface_jax.models.build import build_head  # noqa: E402
 from geneface_jax.models.head import Head  # noqa: E402
 from geneface_jax.models.super_resolution import SuperResolution  # noqa: E402
-from geneface_jax.rendering.field import (
-    MarchSettings,  # noqa: E402
-    render_rays,  # noqa: E402
-)
+from geneface_jax.rendering.field import MarchSettings, render_rays  # noqa: E402
 from scripts.bench.kernels import ceilings  # noqa: E402
 from scripts.bench.kernels.cases import MARCH, ellipsoid, frame_rays  # noqa: E402
 

@@ -30,10 +30,7 @@ from geneface_kernels.occupancy import cell_centres  # noqa: E402
 
 from geneface_jax.models.build import build_head  # noqa: E402
 from geneface_jax.models.head import Head  # noqa: E402
-from geneface_jax.rendering.field import (
-    MarchSettings,  # noqa: E402
-    render_groups,  # noqa: E402
-)
+from geneface_jax.rendering.field import MarchSettings, render_groups  # noqa: E402
 from geneface_jax.training.field.losses import ambient_outside_face, masked_mean, opacity_entropy  # noqa: E402
 from geneface_jax.training.optimizers import field_optimizer  # noqa: E402
 

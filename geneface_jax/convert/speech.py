@@ -127,7 +127,7 @@ class Family:
     title: str
     mark: str
     stage: str
-    sizes: Callable[[sizes.Weights], dict[str, Any]]
+    sizes: Callable[[Weights], dict[str, Any]]
     converter: Converter
     init: Callable[[ConfigDict], Any]
 

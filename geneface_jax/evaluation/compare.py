@@ -127,7 +127,7 @@ def _regions(points: np.ndarray | None, head_mask: np.ndarray | None, size: int)
     if points is not None:
         regions["face hull"] = face_hull_mask(points, size)
     if head_mask is not None:
-        regions["head"] = metrics.head_mask(resize(head_mask, size, size))
+        regions["head"] = metrics.hard_head_mask(resize(head_mask, size, size))
     if points is not None:
         regions["mouth"] = metrics.mouth_mask(_lip_box(points), size)
     return {**regions, "frame": None}

@@ -21,7 +21,7 @@ from data_tools.face.motion import canonical_landmarks
 from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, similarity
 from data_tools.landmarks68 import motion_from_landmarks
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, head_mask, jitter, mouth_mask, neck_band_mask, pose_jitter
+from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, jitter, mouth_mask, neck_band_mask, pose_jitter
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
 from geneface_jax.inference.pictures import resize
 from geneface_jax.io.person_folder import SubjectParts, find_parts
@@ -143,7 +143,7 @@ class Target:
         head = resize(subject.head_masks([frame])[0], size, size)
         neck = neck_band_mask(head, resize(subject.torso([frame])[0, ..., 3], size, size))
         mouth = mouth_mask(subject.lip_box[frame], size, subject.size)
-        return {"face hull": hull, "head": head_mask(head), "mouth": mouth, "neck band": neck, "frame": None}
+        return {"face hull": hull, "head": hard_head_mask(head), "mouth": mouth, "neck band": neck, "frame": None}
 
 
 def heldout_target(subject: Subject, size: int | None = None) -> Target:

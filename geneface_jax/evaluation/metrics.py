@@ -98,7 +98,7 @@ def face_hull_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
     return ndimage.maximum_filter(np.asarray(canvas, np.uint8), size=side, mode="constant") > 0
 
 
-def head_mask(mask: np.ndarray) -> np.ndarray:
+def hard_head_mask(mask: np.ndarray) -> np.ndarray:
     """Soft head mask uint8 [H, W] -> bool [H, W]: more head than not."""
     return mask >= 128
 
@@ -116,7 +116,7 @@ def neck_band_mask(head_mask: np.ndarray, torso_alpha: np.ndarray) -> np.ndarray
     Returns:
       bool [H, W]; all False where they do not meet.
     """
-    on_head = head_mask(head_mask)
+    on_head = hard_head_mask(head_mask)
     shown = (torso_alpha >= 128) & ~on_head
     if not on_head.any() or not shown.any():
         return np.zeros_like(on_head)

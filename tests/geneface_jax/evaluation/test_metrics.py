@@ -15,7 +15,6 @@ from geneface_jax.evaluation.metrics import (
     envelope,
     envelope_correlation,
     face_hull_mask,
-    head_mask,
     jitter,
     lmd,
     mouth_mask,
@@ -76,7 +75,7 @@ def test_mouth_region_is_one_and_a_half_lip_boxes_inside_the_picture():
     half = mouth_mask(np.array([104, 120, 136, 136]), 128, 256)
     assert half.sum() * 4 == region.sum()
     assert mouth_mask(np.array([0, 0, 40, 40]), 256)[0, 0]
-    assert head_mask(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[False, False, True, True]]
+    assert hard_head_mask(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[False, False, True, True]]
 
 
 def face(t):
