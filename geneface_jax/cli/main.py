@@ -61,6 +61,8 @@ VERBS = {
     "doctor": "show what is installed, what is missing, and the command that mends it",
 }
 """Verb -> one line of help; the verb's file is `cli/<verb>.py` with `add_arguments(parser)` and `run(args) -> exit code`."""
+ELSEWHERE = {"compose": "data_tools.compose"}
+"""Verbs whose functions stand with a tool that also runs by itself."""
 HEAVY = ("train", "fit", "infer", "evaluate", "app")
 """Verbs that are worth a restart with huge pages."""
 
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, argv: Sequence[str]) -> int:
-    module = importlib.import_module(f"geneface_jax.cli.{verb.replace('-', '_')}")
+    module = importlib.import_module(ELSEWHERE.get(verb, f"geneface_jax.cli.{verb.replace('-', '_')}"))
     parser = argparse.ArgumentParser(prog=f"geneface {verb}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     args, rest = parser.parse_known_args(argv)

@@ -17,6 +17,7 @@ from geneface_jax.convert.rules import (
     Converter,
     Imported,
     Rule,
+    Weights,
     apply_hparams,
     audio2motion_sizes,
     convert,

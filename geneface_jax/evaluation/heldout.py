@@ -21,7 +21,7 @@ from data_tools.face.motion import canonical_landmarks
 from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, similarity
 from data_tools.landmarks68 import motion_from_landmarks
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, jitter, mouth_mask, neck_band_mask, pose_jitter
+from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, hard_head_mask, jitter, mouth_mask, neck_band_mask, pose_jitter
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
 from geneface_jax.inference.pictures import resize
 from geneface_jax.io.person_folder import SubjectParts, find_parts

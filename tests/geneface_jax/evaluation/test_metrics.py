@@ -15,6 +15,7 @@ from geneface_jax.evaluation.metrics import (
     envelope,
     envelope_correlation,
     face_hull_mask,
+    hard_head_mask,
     jitter,
     lmd,
     mouth_mask,
