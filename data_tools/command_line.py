@@ -1,4 +1,4 @@
-"""What the data tools' command lines share."""
+"""What all command lines share: option dataclasses with ranges, progress bars, device choice, error handling, options of `prepare`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from typing import Any
 from tqdm import tqdm
 
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# What the data tools' command lines share.
 
 
 def run_step(main: Callable[[], None]) -> None:

@@ -1,8 +1,4 @@
-"""Where ffmpeg is, and how a user's file is handed to it: as one local file, whatever its name and content say.
-
-imageio-ffmpeg brings a static binary, so a machine without a system ffmpeg works too. ffmpeg is always run as a subprocess with a list of
-arguments, never through a shell.
-"""
+"""The ffmpeg program: where it is, how a user's file is passed to it safely, and probing what a video file holds."""
 
 from __future__ import annotations
 
@@ -16,6 +12,12 @@ from pathlib import Path
 from typing import IO
 
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# Where ffmpeg is, and how a user's file is handed to it: as one local file, whatever its name and content say.
+#
+# imageio-ffmpeg brings a static binary, so a machine without a system ffmpeg works too. ffmpeg is always run as a subprocess with a list of
+# arguments, never through a shell.
 
 PROTOCOLS = ("-protocol_whitelist", "file,pipe")
 """Input option: nothing in a user's file must make ffmpeg open network addresses."""

@@ -1,4 +1,4 @@
-"""Whole files or none: everything is written under a temporary name and renamed."""
+"""Files and folders: atomic writes, JSON and npz, checksummed manifests, resumable work folders with locks, full-disk errors."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# Whole files or none: everything is written under a temporary name and renamed.
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:

@@ -1,9 +1,4 @@
-"""MediaPipe's canonical face: the shared frame, mean shape and point numbering of every person.
-
-`canonical_face.npz` holds the mesh of MediaPipe's face geometry module (Apache-2.0, see face/models/NOTICE): 468 vertices in centimeters
-(x to the image's right for a frontal face, y up, z towards the camera), texture coordinates, 898 triangles, and the rigid points that
-module aligns with.
-"""
+"""The 68-point landmark convention: MediaPipe's canonical face, point groups of both conventions, eye openness, face and lip boxes."""
 
 from __future__ import annotations
 
@@ -11,6 +6,13 @@ import functools
 from pathlib import Path
 
 import numpy as np
+
+# ----------------------------------------------------------------------------------------------------
+# MediaPipe's canonical face: the shared frame, mean shape and point numbering of every person.
+#
+# `canonical_face.npz` holds the mesh of MediaPipe's face geometry module (Apache-2.0, see face/models/NOTICE): 468 vertices in centimeters
+# (x to the image's right for a frontal face, y up, z towards the camera), texture coordinates, 898 triangles, and the rigid points that
+# module aligns with.
 
 # fmt: off
 LANDMARKS_68 = np.array([

@@ -1,4 +1,4 @@
-"""The page that lies beside an export: how to call the render step."""
+"""Export of a person for other programs: safetensors weights, the render step as a jax.export artifact, README and model card."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from geneface_jax.io.weights import write_safetensors
 from geneface_jax.rendering.cameras import pose_vector, scene_pose
 from geneface_jax.rendering.field import render_heads
 from geneface_jax.rendering.torso import render_torso
+
+# ----------------------------------------------------------------------------------------------------
+# The page that lies beside an export: how to call the render step.
 
 _TEMPLATE = '''# {name}: exported render step
 

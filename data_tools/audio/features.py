@@ -1,9 +1,4 @@
-"""The features `mel_f0`: log-mel and fundamental frequency at 50 frames a second, two for every video frame.
-
-Timing. Audio frame a stands for its own hop, samples [320 a, 320 (a + 1)), and its windows are centred on the middle of that hop, at
-a / 50 s + 10 ms. Video frame i stands for [i / 25, (i + 1) / 25) s and so for exactly the audio frames 2i and 2i + 1; nothing is
-shifted between the two. (GeneFace's mel uses unpadded windows, whose centres lie at a / 50 s + 16 ms.)
-"""
+"""Audio features `mel_f0`: log-mel spectrogram and fundamental frequency at 50 frames a second, cached on disk by content."""
 
 from __future__ import annotations
 
@@ -20,6 +15,13 @@ import librosa
 import numpy as np
 
 from data_tools.audio.load import SAMPLE_RATE
+
+# ----------------------------------------------------------------------------------------------------
+# The features `mel_f0`: log-mel and fundamental frequency at 50 frames a second, two for every video frame.
+#
+# Timing. Audio frame a stands for its own hop, samples [320 a, 320 (a + 1)), and its windows are centred on the middle of that hop, at
+# a / 50 s + 10 ms. Video frame i stands for [i / 25, (i + 1) / 25) s and so for exactly the audio frames 2i and 2i + 1; nothing is
+# shifted between the two. (GeneFace's mel uses unpadded windows, whose centres lie at a / 50 s + 16 ms.)
 
 FPS = 25
 HOP = 320

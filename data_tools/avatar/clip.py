@@ -1,4 +1,4 @@
-"""A clip of the avatar on disk: the video a camera would have given, and beside it the truth."""
+"""Avatar clips and the avatar corpus on disk: the video with its exact truth, and motion with audio features of many speakers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, file_argument
 from data_tools.io import whole_folder
 from data_tools.landmarks68 import LANDMARKS_68
+
+# ----------------------------------------------------------------------------------------------------
+# A clip of the avatar on disk: the video a camera would have given, and beside it the truth.
 
 CRF, AUDIO_BITRATE = 12, "160k"
 """Nearly lossless: what is lost later is then the model's."""

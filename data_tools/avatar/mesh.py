@@ -1,4 +1,4 @@
-"""Triangle meshes with texture coordinates per triangle corner, and the one grid all procedural parts are made from."""
+"""Triangle meshes of the avatar: procedural grids, vertex normals, and named vertices and loops of MediaPipe's face mesh."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_tools.landmarks68 import canonical_face
+
+# ----------------------------------------------------------------------------------------------------
+# Triangle meshes with texture coordinates per triangle corner, and the one grid all procedural parts are made from.
 
 
 @dataclass(frozen=True)

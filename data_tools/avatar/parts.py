@@ -1,4 +1,4 @@
-"""Neck and torso, in the body frame: the canonical head frame of a head held straight (cm)."""
+"""Geometry of the avatar besides the face: skull, hair, ears, neck, torso, eyeballs, teeth and tongue."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import numpy as np
 from data_tools.avatar.mesh import FACE_OVAL, INNER_UPPER_LIP, LOWER_LIDS, UPPER_LIDS, Mesh, grid
 from data_tools.avatar.performance import jaw_rotation
 from data_tools.avatar.speakers import Speaker
+
+# ----------------------------------------------------------------------------------------------------
+# Neck and torso, in the body frame: the canonical head frame of a head held straight (cm).
 
 NECK_ROWS, NECK_COLUMNS = 9, 28
 TORSO_ROWS, TORSO_COLUMNS = 12, 40

@@ -1,4 +1,4 @@
-"""What a speaker does beside talking: head movement, body sway, blinks and brows, smooth and fixed by a seed."""
+"""A performance of the avatar: head motion and blinks, facial expression of the mesh, and the true landmark motion."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ from data_tools.avatar.mesh import (
 from data_tools.avatar.speakers import Speaker, make_speaker, rest_vertices
 from data_tools.avatar.speech import PARAMETERS, SpeechClip, mouth_parameters
 from data_tools.landmarks68 import LANDMARKS_68, motion_from_landmarks
+
+# ----------------------------------------------------------------------------------------------------
+# What a speaker does beside talking: head movement, body sway, blinks and brows, smooth and fixed by a seed.
 
 HEAD_SD_DEGREES = {"yaw": 5.5, "pitch": 2.8, "roll": 1.8}
 """Standard deviation over a long stretch."""

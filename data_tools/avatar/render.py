@@ -1,8 +1,4 @@
-"""Head pose and camera of the avatar: where the head is in front of a fixed camera, and the truth in the file format's convention.
-
-Camera axes are OpenGL's (x right, y up, looking along -z), in cm. A head point p in the canonical head frame is seen at
-x = R (p - PIVOT) + PIVOT + sway + OFFSET; the file format's camera-to-world matrix is the inverse of that, in metres.
-"""
+"""Software renderer of the avatar: camera and head pose, triangle rasterizer, lighting, background room, head masks."""
 
 from __future__ import annotations
 
@@ -17,6 +13,12 @@ from data_tools.avatar.performance import Behaviour, Performance
 from data_tools.avatar.speakers import Speaker
 from data_tools.avatar.speech import PARAMETERS
 from data_tools.avatar.texture import make_atlas
+
+# ----------------------------------------------------------------------------------------------------
+# Head pose and camera of the avatar: where the head is in front of a fixed camera, and the truth in the file format's convention.
+#
+# Camera axes are OpenGL's (x right, y up, looking along -z), in cm. A head point p in the canonical head frame is seen at
+# x = R (p - PIVOT) + PIVOT + sway + OFFSET; the file format's camera-to-world matrix is the inverse of that, in metres.
 
 FOCAL = 1015.0 / 112.0 / 2.0
 """Focal length in picture widths: 1015 px for the 224 px pictures of the 3D face models that GeneFace uses."""

@@ -1,4 +1,4 @@
-"""Who speaks: face proportions, colours and manner of each avatar person, fixed by the person's name."""
+"""The avatar's speakers: proportions, colors and manner of each, and their rest-pose face vertices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 from data_tools.avatar.mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_LOWER_LIP, OUTER_UPPER_LIP, UPPER_LIDS
 from data_tools.avatar.speech import look
 from data_tools.landmarks68 import canonical_face
+
+# ----------------------------------------------------------------------------------------------------
+# Who speaks: face proportions, colours and manner of each avatar person, fixed by the person's name.
 
 
 @dataclass(frozen=True)

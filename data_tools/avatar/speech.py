@@ -1,4 +1,4 @@
-"""The committed recordings: samples, phonemes and sentences of each voice, cut to whole video frames."""
+"""Speech of the avatar: committed recordings with phoneme times, and visemes with co-articulation as mouth parameters per frame."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import soundfile
 from data_tools.audio.features import FPS, n_frames_of
 from data_tools.audio.load import SAMPLE_RATE
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# The committed recordings: samples, phonemes and sentences of each voice, cut to whole video frames.
 
 SPEECH_FOLDER = Path(__file__).with_name("speech")
 SENTENCE_MARGIN = 0.28

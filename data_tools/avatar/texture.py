@@ -1,4 +1,4 @@
-"""Brushes that the tiles of the texture atlas share: smooth noise, soft spots and soft lines (pixels, float32)."""
+"""Procedural texture atlas of an avatar speaker: skin, face, hair, cloth, eyes and teeth."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ from data_tools.avatar.mesh import (
 from data_tools.avatar.parts import parting
 from data_tools.avatar.speakers import Speaker
 from data_tools.landmarks68 import canonical_face
+
+# ----------------------------------------------------------------------------------------------------
+# Brushes that the tiles of the texture atlas share: smooth noise, soft spots and soft lines (pixels, float32).
 
 
 def noise(shape: tuple[int, int], sigma: float, generator: np.random.Generator) -> np.ndarray:

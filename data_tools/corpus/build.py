@@ -1,4 +1,4 @@
-"""A clip's file: `clips/NAME.npz`, the arrays of docs/file-formats.md and the moments that readers need before they read any frame."""
+"""Building a corpus from a folder of videos: resumable, one clip in memory at a time, readable while it grows."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ from data_tools.face.track import detect
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.io import file_sha256, fingerprint, full_disk_told
 from data_tools.video.read import FPS
+
+# ----------------------------------------------------------------------------------------------------
+# A clip's file: `clips/NAME.npz`, the arrays of docs/file-formats.md and the moments that readers need before they read any frame.
 
 FOLDER = "clips"
 

@@ -1,4 +1,4 @@
-"""What goes wrong in the picture, as numbers: cuts, jumps of the head, blur."""
+"""Measurements of one corpus clip: landmark motion, audio features, and the picture quality that the filters judge."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from data_tools.face.track import RIVAL_SIZE, FaceTrack, detect, fill, gaps_of
 from data_tools.ffmpeg import VideoInfo
 from data_tools.landmarks68 import CHIN, FOREHEAD, RIGID, motion_from_landmarks
 from data_tools.video.read import FPS, Box, frames
+
+# ----------------------------------------------------------------------------------------------------
+# What goes wrong in the picture, as numbers: cuts, jumps of the head, blur.
 
 NEIGHBOURHOOD = 6
 """Frames to each side that a frame's change is compared with."""

@@ -1,4 +1,4 @@
-"""Which clips stay: pure judgements of measurements, so that a threshold can be changed without measuring again."""
+"""meta.json and report.json of a corpus, and the filters that decide which clips stay."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from data_tools.audio.features import AudioFeatures
 from data_tools.corpus.sources import CorpusSettings, Source, held_out
 from data_tools.io import write_json
 from data_tools.video.read import FPS
+
+# ----------------------------------------------------------------------------------------------------
+# Which clips stay: pure judgements of measurements, so that a threshold can be changed without measuring again.
 
 REASONS = {
     "unreadable": "the video can't be decoded",

@@ -1,4 +1,4 @@
-"""The settings of a corpus as dataclasses; their values and what they mean stand in configs/corpus.py."""
+"""Settings of a corpus, its source videos and their speakers, and the train/validation split by speaker."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# The settings of a corpus as dataclasses; their values and what they mean stand in configs/corpus.py.
 
 SPEAKER_RULES = ("folder", "top", "file")
 

@@ -1,4 +1,4 @@
-"""The pass of the two networks over the cropped clip, chunk by chunk: faces, mask layers, and the background on the way."""
+"""Second pass over the cropped clip: face landmarks, mask layers and the background plate, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from data_tools.jobs import run_jobs
 from data_tools.masks.background import BackgroundPlate
 from data_tools.masks.segmenters import NETWORK_SIZE, SegmenterChoice, open_segmenter
 from data_tools.video.read import FPS
+
+# ----------------------------------------------------------------------------------------------------
+# The pass of the two networks over the cropped clip, chunk by chunk: faces, mask layers, and the background on the way.
 
 ANALYSIS_SIZE = LOOK_SIZE
 """Pixels of the picture the landmarker sees, whatever the dataset's size: fewer cost precision."""

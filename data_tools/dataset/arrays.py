@@ -1,4 +1,4 @@
-"""The arrays of a dataset, from landmarks, poses and sound."""
+"""The arrays of a dataset (arrays.npz) from landmarks, poses and sound; sound alignment; jumps of the head."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ from data_tools.landmarks68 import (
     motion_from_landmarks,
     pick_68,
 )
+
+# ----------------------------------------------------------------------------------------------------
+# The arrays of a dataset, from landmarks, poses and sound.
 
 
 def n_train_frames(n_frames: int) -> int:

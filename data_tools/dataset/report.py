@@ -1,4 +1,4 @@
-"""What the report judges: every figure's name, the range in which it is good or usable, and what to do otherwise."""
+"""The data report: quality checks with thresholds, contact sheets, report.json and report.html."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from data_tools.io import write_bytes, write_json
 from data_tools.landmarks68 import RIGID
 from data_tools.masks.regions import colour_parts, label_parts
 from data_tools.video.read import FPS
+
+# ----------------------------------------------------------------------------------------------------
+# What the report judges: every figure's name, the range in which it is good or usable, and what to do otherwise.
 
 ANY = math.inf
 

@@ -1,4 +1,4 @@
-"""First look at a clip: is it usable, who is in it, where to crop."""
+"""First pass over a video: is it usable, who is in it, where to crop, and how it is divided into chunks of frames."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from data_tools.face.track import FaceTrack, check_rivals, detect
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.video.cuts import check_cuts, watched
 from data_tools.video.read import FPS, Box, frames
+
+# ----------------------------------------------------------------------------------------------------
+# First look at a clip: is it usable, who is in it, where to crop.
 
 MIN_SECONDS = 3.0
 LOOKS_PER_SECOND = 5.0

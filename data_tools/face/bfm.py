@@ -1,8 +1,4 @@
-"""The Basel face model at MediaPipe's points, from the files that its licence makes every user fetch.
-
-Wanted in one folder: `BFM_model_front.mat` (mean shape, 80 identity and 64 expression directions of 35709 vertices) and
-`index_mp468_from_mesh35709.npy` (the vertex of each MediaPipe point; negative where there is none). Both are files of GeneFace++.
-"""
+"""Basel face model (3DMM): loading the user's files, and fitting identity, expression and pose to landmarks with JAX and optax."""
 
 from __future__ import annotations
 
@@ -17,6 +13,12 @@ from scipy.io.matlab import MatReadError
 from data_tools.errors import InputError
 from data_tools.face.pose import intrinsics
 from data_tools.io import file_sha256, fingerprint
+
+# ----------------------------------------------------------------------------------------------------
+# The Basel face model at MediaPipe's points, from the files that its licence makes every user fetch.
+#
+# Wanted in one folder: `BFM_model_front.mat` (mean shape, 80 identity and 64 expression directions of 35709 vertices) and
+# `index_mp468_from_mesh35709.npy` (the vertex of each MediaPipe point; negative where there is none). Both are files of GeneFace++.
 
 MODEL_FILE, INDEX_FILE = "BFM_model_front.mat", "index_mp468_from_mesh35709.npy"
 

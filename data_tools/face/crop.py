@@ -1,4 +1,4 @@
-"""Where to cut the square out of the source picture: fixed over the clip, head and shoulders in it."""
+"""The square crop around head and shoulders: where it lies, a crop that follows the head, and the record beside the cropped video."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from data_tools.errors import InputError
 from data_tools.io import write_bytes
 from data_tools.landmarks68 import CHIN, FOREHEAD
 from data_tools.video.read import Box
+
+# ----------------------------------------------------------------------------------------------------
+# Where to cut the square out of the source picture: fixed over the clip, head and shoulders in it.
 
 HAIR = 0.32
 """Hair and skull above the face oval's top, in face heights (forehead point to chin point)."""

@@ -1,4 +1,4 @@
-"""The 68 landmarks with head pose removed: what the person's face does, in the canonical head frame."""
+"""Landmark motion: the 68 landmarks with head pose removed, in the canonical head frame; and blink detection."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from scipy.signal import find_peaks
 
 from data_tools.face.pose import HeadPose, intrinsics
 from data_tools.landmarks68 import LANDMARKS_68, RIGID
+
+# ----------------------------------------------------------------------------------------------------
+# The 68 landmarks with head pose removed: what the person's face does, in the canonical head frame.
 
 
 def canonical_landmarks(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.ndarray:

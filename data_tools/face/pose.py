@@ -1,4 +1,4 @@
-"""The similarity between two point sets: scale, rotation and shift."""
+"""Head pose of every frame and the person's rigid shape from 2D landmarks: a small bundle adjustment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 
 from data_tools.landmarks68 import RIGID, canonical_face
+
+# ----------------------------------------------------------------------------------------------------
+# The similarity between two point sets: scale, rotation and shift.
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

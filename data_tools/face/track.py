@@ -1,4 +1,4 @@
-"""MediaPipe's committed models, checked and opened; and the sentence for machines where it can't run."""
+"""Face detection and tracking with MediaPipe: checked model files, landmarks of every frame, gaps, rival faces."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# MediaPipe's committed models, checked and opened; and the sentence for machines where it can't run.
 
 FOLDER = Path(__file__).parent.parent
 FACE_LANDMARKER = FOLDER / "face" / "models" / "face_landmarker.task"

@@ -1,1 +1,1 @@
-"""Masks: person, head, neck, torso."""
+"""Masks: person segmentation, head and torso regions, the clean background plate, inpainted torso images."""

@@ -1,4 +1,4 @@
-"""Keeping what hangs together with the face."""
+"""Regions of a person mask: head and torso division, connected components, and the parts shown in the report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import cv2
 import numpy as np
 
 from data_tools.landmarks68 import CHIN, FACE_OVAL, FOREHEAD, JAW_LINE
+
+# ----------------------------------------------------------------------------------------------------
+# Keeping what hangs together with the face.
 
 
 def attached(mask: np.ndarray, seed: tuple[float, float]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Person against background, from MediaPipe's selfie segmenter (the model file committed here)."""
+"""Person segmentation with MediaPipe (selfie and multiclass segmenters) behind one interface, and matting to full resolution."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 
 from data_tools.errors import InputError
 from data_tools.face.track import SELFIE_SEGMENTER, checked, open_task, picture
+
+# ----------------------------------------------------------------------------------------------------
+# Person against background, from MediaPipe's selfie segmenter (the model file committed here).
 
 NETWORK_SIZE = 256
 """The network looks at 256x256 pixels; a larger picture gains nothing and costs time."""

@@ -1,8 +1,4 @@
-"""What a dataset of the originals leaves to the Basel face model, recovered from the data without it.
-
-A face model is linear: landmarks = mean + identity + basis * expression. A video shows enough frames to solve for the mean (with landmarks
-seen in the picture) and for the basis (with the coefficients that the originals store beside the landmarks).
-"""
+"""Import of a person's processed data (trainval_dataset.npy and its pictures) as a subject dataset."""
 
 from __future__ import annotations
 
@@ -28,6 +24,12 @@ from geneface_jax.convert.trainval import FILE, Trainval
 from geneface_jax.data.motion import STD_FLOOR
 from geneface_jax.data.subject import FORMAT, FORMAT_VERSION
 from geneface_jax.rendering.cameras import project
+
+# ----------------------------------------------------------------------------------------------------
+# What a dataset of the originals leaves to the Basel face model, recovered from the data without it.
+#
+# A face model is linear: landmarks = mean + identity + basis * expression. A video shows enough frames to solve for the mean (with
+# landmarks seen in the picture) and for the basis (with the coefficients that the originals store beside the landmarks).
 
 PRIOR_WEIGHT = 1e-3
 """Weight of the prior mean face against the frames' mean: depth is hardly seen in the video of a person who does not turn."""

@@ -1,4 +1,4 @@
-"""State dicts of the original vanilla NeRF (Lm3dNeRF, ADNeRFTorso) -> our variables."""
+"""Vanilla NeRF checkpoints (Lm3dNeRF, ADNeRFTorso) to our variables and work folders."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.compatibility import record_kind
 from geneface_jax.io import configs
 from geneface_jax.models.build import build_nerf_head, build_nerf_torso
+
+# ----------------------------------------------------------------------------------------------------
+# State dicts of the original vanilla NeRF (Lm3dNeRF, ADNeRFTorso) -> our variables.
 
 _FIELDS = [
     Rule(r"model_(coarse|fine)\.(density|color)_linears\.(\d+)", "dense", r"\1/\2_\3"),

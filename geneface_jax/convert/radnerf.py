@@ -1,4 +1,4 @@
-"""State dicts of the original radiance fields (RADNeRF, RADNeRFTorso and GeneFace++'s of the same names) -> our variables."""
+"""RAD-NeRF checkpoints of GeneFace and GeneFace++ (head, torso, super-resolution) to our variables and work folders."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from geneface_jax.models.head import Head
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import SCALE
+
+# ----------------------------------------------------------------------------------------------------
+# State dicts of the original radiance fields (RADNeRF, RADNeRFTorso and GeneFace++'s of the same names) -> our variables.
 
 HEAD_BUFFERS = ("aabb_train", "aabb_infer", "density_grid", "density_bitfield", "step_counter", "lambda_ambient")
 """Tensors of a head's state_dict that are not parameters of the network."""

@@ -1,4 +1,4 @@
-"""One checkpoint file of the originals, whatever network it is of."""
+"""Import of one checkpoint, or a whole folder of them as the originals are released, as work folders."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from geneface_jax.data.compatibility import record_camera
 from geneface_jax.io import checkpoints
 from geneface_jax.io.checkpoints import Checkpoint
 from geneface_jax.io.weights import head_fingerprint
+
+# ----------------------------------------------------------------------------------------------------
+# One checkpoint file of the originals, whatever network it is of.
 
 
 def import_checkpoint(checkpoint: TorchCheckpoint, vae: Checkpoint | None = None) -> Imported:

@@ -1,4 +1,4 @@
-"""PyTorch layers in Flax layout, by rules: which module of theirs becomes which module of ours, and what kind of layer it is."""
+"""Conversion rules: PyTorch layers to Flax layout, key matching, sizes and hyperparameters of the originals, writing work folders."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from data_tools.errors import InputError
 from data_tools.io import write_folder
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.io import checkpoints, configs
+
+# ----------------------------------------------------------------------------------------------------
+# PyTorch layers in Flax layout, by rules: which module of theirs becomes which module of ours, and what kind of layer it is.
 
 _BATCH_NORM = {
     "weight": ("params", "scale"),

@@ -1,4 +1,4 @@
-"""State dicts of the original speech networks -> our variables."""
+"""Speech checkpoints of GeneFace and GeneFace++ (SyncNet, audio2motion VAE, PostNet) to our variables and work folders."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet
 from geneface_jax.training.speech.vae_step import build_network
+
+# ----------------------------------------------------------------------------------------------------
+# State dicts of the original speech networks -> our variables.
 
 
 def convert_syncnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""Which landmarks and which audio features a network or a dataset speaks. Numbers of different kinds must never meet.
-
-Datasets and corpora carry their kind in meta.json; a stage copies it to `config.data` of its own checkpoints, where the next stage and
-inference find it.
-"""
+"""Compatibility of data and networks: landmark and audio feature types, and the camera a field was trained with."""
 
 from __future__ import annotations
 
@@ -14,6 +10,12 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
+
+# ----------------------------------------------------------------------------------------------------
+# Which landmarks and which audio features a network or a dataset speaks. Numbers of different kinds must never meet.
+#
+# Datasets and corpora carry their kind in meta.json; a stage copies it to `config.data` of its own checkpoints, where the next stage and
+# inference find it.
 
 
 class DataKind(NamedTuple):

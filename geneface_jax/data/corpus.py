@@ -1,4 +1,4 @@
-"""Memory for what is read from disk again and again: the most recently used things, up to a number of bytes."""
+"""Corpus datasets: audio features and landmarks of many speakers with an LRU cache of clips, and one person's clips in the same form."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ import numpy as np
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import DataKind, kind_of
 from geneface_jax.data.subject import Subject
+
+# ----------------------------------------------------------------------------------------------------
+# Memory for what is read from disk again and again: the most recently used things, up to a number of bytes.
 
 
 class BoundedCache:

@@ -1,10 +1,13 @@
-"""What the head sees of the landmarks: normalised motion in windows. One meaning for training, evaluation and inference."""
+"""Landmark motion as networks and metrics see it: normalization and windows, mouth opening, LMD, blink and amplitude conditions, eyes."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+
+# ----------------------------------------------------------------------------------------------------
+# What the head sees of the landmarks: normalised motion in windows. One meaning for training, evaluation and inference.
 
 STD_FLOOR = 0.02
 """Smallest standard deviation motion is divided by (a fiftieth of a millimetre on a face): points that hardly move must not blow up."""

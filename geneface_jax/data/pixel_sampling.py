@@ -1,4 +1,4 @@
-"""Training pixels: which frames and which pixels a step looks at. Pure functions of (seed, step), so that a resumed run sees the same."""
+"""Pixel sampling of the field stages: training frames, pixels inside regions, boxes and patches, as pure functions of (seed, step)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import dataclasses
 
 import numpy as np
 from scipy import ndimage
+
+# ----------------------------------------------------------------------------------------------------
+# Training pixels: which frames and which pixels a step looks at. Pure functions of (seed, step), so that a resumed run sees the same.
 
 
 def over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:

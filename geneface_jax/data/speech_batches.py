@@ -1,4 +1,4 @@
-"""What the speech networks hear: one normalisation of audio features, the same in training and in inference."""
+"""Batches of the speech-to-motion stages: audio normalization, normalized clips, random windows, positive and negative SyncNet pairs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from data_tools.errors import InputError
 from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus, StoredClip, SubjectMotion
 from geneface_jax.data.motion import Behaviour, behaviour
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES
+
+# ----------------------------------------------------------------------------------------------------
+# What the speech networks hear: one normalisation of audio features, the same in training and in inference.
 
 N_MELS = 80
 """Channels of `mel_f0` features. Features of any other width are a speech network's own (HuBERT's 1024) and are taken as they come."""

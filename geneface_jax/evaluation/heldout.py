@@ -1,4 +1,4 @@
-"""What a renderer must beat: the training frame whose landmarks are nearest, and the mean training image."""
+"""Held-out evaluation of a trained person: head and audio protocols, baselines, aligning two datasets, speed, pose smoothing."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, hard_hea
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
 from geneface_jax.inference.pictures import resize
 from geneface_jax.io.person_folder import SubjectParts, find_parts
+
+# ----------------------------------------------------------------------------------------------------
+# What a renderer must beat: the training frame whose landmarks are nearest, and the mean training image.
 
 
 def nearest_training_frames(landmarks: np.ndarray, train: range, queries: range) -> np.ndarray:

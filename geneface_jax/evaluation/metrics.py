@@ -1,4 +1,4 @@
-"""How alike two pictures are: PSNR and SSIM on named pixels of 8-bit RGB."""
+"""Metrics: PSNR and SSIM on masked pixels, LPIPS, landmark distance and jitter, sync correlations."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from data_tools.landmarks68 import LANDMARKS_68
 from geneface_jax.data.motion import MOUTH, pearson
 from geneface_jax.io.weights import find_lpips, load_lpips
 from geneface_jax.models.lpips import SMALLEST, lpips
+
+# ----------------------------------------------------------------------------------------------------
+# How alike two pictures are: PSNR and SSIM on named pixels of 8-bit RGB.
 
 
 def psnr(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:

@@ -1,4 +1,4 @@
-"""MediaPipe's landmarks of finished frames, for the figures that compare two videos."""
+"""Scores of a clip: MediaPipe landmarks of finished frames, per-frame figures and their means."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from data_tools.face.track import FACE_LANDMARKER, checked, open_task, picture
 from data_tools.landmarks68 import eye_openness
 from geneface_jax.data.motion import count_blinks, mouth_opening, pearson
 from geneface_jax.evaluation.metrics import Perceptual, best_lag, from_mediapipe, jitter, lmd, psnr, ssim_map
+
+# ----------------------------------------------------------------------------------------------------
+# MediaPipe's landmarks of finished frames, for the figures that compare two videos.
 
 N_POINTS = 478
 

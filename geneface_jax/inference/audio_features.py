@@ -1,4 +1,4 @@
-"""HuBERT features of whole recordings, cut into chunks as GeneFace cuts them."""
+"""Audio features by name: `mel_f0`, or `hubert` computed in chunks with the user's weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ import numpy as np
 from data_tools.audio.features import MEL_F0, AudioFeatures, features_for_frames
 from data_tools.errors import InputError
 from geneface_jax.models.hubert import Hubert, hop, receptive_field
+
+# ----------------------------------------------------------------------------------------------------
+# HuBERT features of whole recordings, cut into chunks as GeneFace cuts them.
 
 CHUNK = 1000
 """Frames (20 s) that are seen at once; a chunk knows nothing of its neighbours."""

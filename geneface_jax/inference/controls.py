@@ -1,4 +1,4 @@
-"""The dtype in which a renderer keeps its networks (`--precision`)."""
+"""Inference controls: one dataclass behind the command line and the web page, numeric precision, sampling options."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from data_tools.errors import InputError
 from data_tools.video.encoder import FIELDS as ENCODER_FIELDS
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, encoder_values
 from geneface_jax.io.person_folder import SubjectParts
+
+# ----------------------------------------------------------------------------------------------------
+# The dtype in which a renderer keeps its networks (`--precision`).
 
 PRECISIONS = ("fp32", "bf16")
 """What `--precision` takes. Networks are trained in fp32."""

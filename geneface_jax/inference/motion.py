@@ -1,4 +1,4 @@
-"""Speech -> motion with the trained networks."""
+"""Speech to landmark motion with the trained networks (VAE and PostNet), and the motion controls applied to it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import TYPICAL_AMPLITUDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet
 from geneface_jax.models.speech_to_motion import generate, typical_voice
+
+# ----------------------------------------------------------------------------------------------------
+# Speech -> motion with the trained networks.
 
 STAGES = ("postnet", "vae")
 

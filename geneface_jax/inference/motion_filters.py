@@ -1,8 +1,4 @@
-"""What happens to a predicted motion before it is drawn: limits, smoothing, mouth size, the person's own frames, blinks.
-
-Pure functions of numpy arrays. Motion is [T, 204] float32 (68 points xyz, point-major; see docs/file-formats.md); one unit is 10 mm.
-Statistics are [204], or anything that reshapes to it.
-"""
+"""Motion filters: clamp, smoothing, mouth amplitude, LLE projection, blink injection, closing the mouth in silence."""
 
 from __future__ import annotations
 
@@ -14,6 +10,12 @@ from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE
 from data_tools.errors import InputError
 from data_tools.landmarks68 import BROWS, EYES, JAW, MOUTH
+
+# ----------------------------------------------------------------------------------------------------
+# What happens to a predicted motion before it is drawn: limits, smoothing, mouth size, the person's own frames, blinks.
+#
+# Pure functions of numpy arrays. Motion is [T, 204] float32 (68 points xyz, point-major; see docs/file-formats.md); one unit is 10 mm.
+# Statistics are [204], or anything that reshapes to it.
 
 UNCHANGED_MOUTH = 0.4
 """The mouth amplitude that leaves the prediction alone (GeneFace++'s default of the control)."""

@@ -1,4 +1,6 @@
-"""Audio in, talking video out: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time."""
+"""Synthesis: audio in, talking video out (`infer`); opening a person, planning motion, rendering frames, folders of recordings, debug
+files.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +30,9 @@ from geneface_jax.inference.provenance import provenance_of, stamp
 from geneface_jax.inference.renderer import Renderer, open_renderer
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering.landmark_video import landmark_frames
+
+# ----------------------------------------------------------------------------------------------------
+# Audio in, talking video out: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time.
 
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""

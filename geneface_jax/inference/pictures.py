@@ -1,4 +1,4 @@
-"""Changing the size of a picture: an exact area mean downwards, Lanczos upwards."""
+"""Picture operations of inference: resizing, alpha channels, backgrounds, the visible badge."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 from scipy import ndimage
 
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# Changing the size of a picture: an exact area mean downwards, Lanczos upwards.
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Super-resolution at inference: a composite rendered at half size becomes the frame."""
+"""Renderer of a person: head, torso, background and super-resolution as one picture per frame."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import scene_pose
 from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads
 from geneface_jax.rendering.torso import render_torso, torso_conditions
+
+# ----------------------------------------------------------------------------------------------------
+# Super-resolution at inference: a composite rendered at half size becomes the frame.
 
 
 class Enlarger:

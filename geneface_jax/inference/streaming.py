@@ -1,10 +1,4 @@
-"""A video while it is being made: frames are encoded as they are rendered, and leave as pieces of a fragmented mp4.
-
-    for piece in stream(person, samples, controls):
-        response.write(piece)
-
-A player needs no index at the end of such a file, so it starts with the first piece.
-"""
+"""Streaming: fragmented mp4 while frames are rendered, and live speech in blocks with a bounded look-ahead."""
 
 from __future__ import annotations
 
@@ -32,6 +26,14 @@ from geneface_jax.inference.motion_filters import RAMP, UNCHANGED_MOUTH, loudnes
 from geneface_jax.inference.person import OpenPerson, Script, direct, output_cameras, perform
 from geneface_jax.inference.provenance import Provenance, provenance_of, uuid_box
 from geneface_jax.models.audio2motion import STRIDE
+
+# ----------------------------------------------------------------------------------------------------
+# A video while it is being made: frames are encoded as they are rendered, and leave as pieces of a fragmented mp4.
+#
+#     for piece in stream(person, samples, controls):
+#         response.write(piece)
+#
+# A player needs no index at the end of such a file, so it starts with the first piece.
 
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 FRAGMENT_SECONDS = 0.2

@@ -1,9 +1,4 @@
-"""Checkpoints: orbax behind a handful of functions; nobody else imports it.
-
-A work folder holds `checkpoints/<step>/` with two items: `state`, a dict of arrays (`params`, `opt_state`, ...; one copy, no device
-axis), and `meta` (step, metrics, config, run), and a `manifest.json` of their files. A step is written under a temporary name and renamed
-when all of it is on the disk, so a killed save is never listed; what was damaged later is found by its manifest.
-"""
+"""Checkpoints: orbax behind a few functions, the asynchronous checkpoint writer, and the selected step of a work folder."""
 
 from __future__ import annotations
 
@@ -33,6 +28,13 @@ from data_tools.io import (
     write_manifest,
 )
 from geneface_jax.io import configs
+
+# ----------------------------------------------------------------------------------------------------
+# Checkpoints: orbax behind a handful of functions; nobody else imports it.
+#
+# A work folder holds `checkpoints/<step>/` with two items: `state`, a dict of arrays (`params`, `opt_state`, ...; one copy, no device
+# axis), and `meta` (step, metrics, config, run), and a `manifest.json` of their files. A step is written under a temporary name and renamed
+# when all of it is on the disk, so a killed save is never listed; what was damaged later is found by its manifest.
 
 FOLDER = "checkpoints"
 

@@ -1,8 +1,4 @@
-"""Config files: found by name, changed from the command line, saved beside what they made.
-
-A config file is Python with one `get_config(variant)` that returns an `ml_collections.ConfigDict`. It is named `FILE[:variant]`:
-`configs/head.py:demo`, or `head:demo` for a file of the repository's own `configs/`.
-"""
+"""ml_collections configs: found by name, overridden from the command line, saved beside a run; what a resumed run may change."""
 
 from __future__ import annotations
 
@@ -20,6 +16,12 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
+
+# ----------------------------------------------------------------------------------------------------
+# Config files: found by name, changed from the command line, saved beside what they made.
+#
+# A config file is Python with one `get_config(variant)` that returns an `ml_collections.ConfigDict`. It is named `FILE[:variant]`:
+# `configs/head.py:demo`, or `head:demo` for a file of the repository's own `configs/`.
 
 CONFIG_FILE = "config.json"
 

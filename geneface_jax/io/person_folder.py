@@ -1,4 +1,4 @@
-"""Which networks a subject folder holds: a family of renderer (head, torso) and who speaks."""
+"""A person's folder: which networks it holds, and its model card."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pathlib import Path
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_text
 from geneface_jax.io import checkpoints
+
+# ----------------------------------------------------------------------------------------------------
+# Which networks a subject folder holds: a family of renderer (head, torso) and who speaks.
 
 TORSO_OF = {"head_sr": "torso_sr", "head": "torso", "nerf_head": "nerf_torso"}
 """Head stage -> its torso stage, the preferred family first: super-resolution is trained on top of what `head` does."""

@@ -1,4 +1,4 @@
-"""A short name for the values of a tree of arrays, to know a network again."""
+"""Weights outside of checkpoints: fingerprints of parameter trees, LPIPS weight files, reading and writing safetensors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# A short name for the values of a tree of arrays, to know a network again.
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:

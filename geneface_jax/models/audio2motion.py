@@ -1,4 +1,6 @@
-"""What an audio2motion VAE hears: audio alone (GeneFace), or audio, pitch, blinks and amplitudes (GeneFace's pitch variant, GeneFace++)."""
+"""The audio2motion VAE: speech condition (audio, pitch, blink, amplitude), WaveNet stacks, flow prior (GeneFace's VAEModel, GeneFace++'s
+pitch-aware variant).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from geneface_jax.models.layers import BatchNorm1d, Conv1d, Upsample1d, WeightNormConv1d, uniform_fan_in
+
+# ----------------------------------------------------------------------------------------------------
+# What an audio2motion VAE hears: audio alone (GeneFace), or audio, pitch, blinks and amplitudes (GeneFace's pitch variant, GeneFace++).
 
 N_PITCH = 300
 """Rows of the pitch embedding; bins 1 to 255 are used."""

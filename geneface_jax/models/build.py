@@ -1,4 +1,4 @@
-"""Networks from their configs: the only place that maps config fields to module attributes of the fields."""
+"""Networks from their configs: maps config fields to the attributes of the head, torso and vanilla NeRF modules."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from ml_collections import ConfigDict
 from geneface_jax.models.head import Head
 from geneface_jax.models.nerf import NerfField, NerfHead, NerfTorso
 from geneface_jax.models.torso import Torso
+
+# ----------------------------------------------------------------------------------------------------
+# Networks from their configs: the only place that maps config fields to module attributes of the fields.
 
 
 def grid_spec(grid: ConfigDict) -> GridSpec:

@@ -1,10 +1,4 @@
-"""From a window of landmarks to the condition of the head: per-frame encoder, blink, attention over the window.
-
-Sizes and slopes follow GeneFace's AudioNet and AudioAttNet. Two windows are at work: the attention weighs S frames (`smo_win_size`), and
-each of these may itself be a window of W frames (`cond_win_size`), which convolutions of stride 2 shrink to one. All landmark configs have
-W = 1: convolutions of width 3 over a sequence of length 1 see padding but for the middle tap, so they are dense layers then; the importer
-takes the middle tap.
-"""
+"""The head network: RAD-NeRF's radiance field with GeneFace's landmark condition encoder (windows, blink, attention)."""
 
 from __future__ import annotations
 
@@ -17,6 +11,14 @@ from geneface_kernels.encodings import spherical_harmonics
 from geneface_kernels.grid_encoding import GridSpec
 
 from geneface_jax.models.layers import GridEncoder, Mlp, trunc_exp
+
+# ----------------------------------------------------------------------------------------------------
+# From a window of landmarks to the condition of the head: per-frame encoder, blink, attention over the window.
+#
+# Sizes and slopes follow GeneFace's AudioNet and AudioAttNet. Two windows are at work: the attention weighs S frames (`smo_win_size`),
+# and each of these may itself be a window of W frames (`cond_win_size`), which convolutions of stride 2 shrink to one. All landmark
+# configs have W = 1: convolutions of width 3 over a sequence of length 1 see padding but for the middle tap, so they are dense layers
+# then; the importer takes the middle tap.
 
 SLOPE = 0.02
 """Negative slope of the LeakyReLUs in the condition networks."""

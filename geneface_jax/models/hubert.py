@@ -1,4 +1,4 @@
-"""HuBERT's first half: seven strided convolutions turn 16 kHz sound into 50 vectors a second, then a projection to the encoder's width."""
+"""HuBERT speech encoder in Flax, equal to transformers' `HubertModel` in evaluation mode."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from geneface_jax.models.layers import uniform_fan_in
+
+# ----------------------------------------------------------------------------------------------------
+# HuBERT's first half: seven strided convolutions turn 16 kHz sound into 50 vectors a second, then a projection to the encoder's width.
 
 NORM_EPSILON = 1e-5
 """Of the convolutions' norms; PyTorch's default, not the config's `layer_norm_eps`."""

@@ -1,4 +1,4 @@
-"""Activations with gradients of their own."""
+"""Shared network layers: convolutions with PyTorch's semantics, MLPs, dense layers at mixed rates, the grid encoder, `trunc_exp`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from geneface_kernels.grid_encoding import GridSpec, grid_encode
 from jax import lax
+
+# ----------------------------------------------------------------------------------------------------
+# Activations with gradients of their own.
 
 
 @jax.custom_jvp

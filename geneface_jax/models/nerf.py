@@ -1,4 +1,4 @@
-"""The field of the vanilla NeRF: a deep network on frequency-encoded positions (Mildenhall et al. 2020, conditioned as AD-NeRF)."""
+"""The vanilla NeRF networks: coarse and fine fields of head and torso (GeneFace's Lm3dNeRF and ADNeRFTorso)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.models.head import SLOPE, FrameEncoder, WindowAttention
 from geneface_jax.models.layers import JointDense
+
+# ----------------------------------------------------------------------------------------------------
+# The field of the vanilla NeRF: a deep network on frequency-encoded positions (Mildenhall et al. 2020, conditioned as AD-NeRF).
 
 
 class NerfField(nn.Module):

@@ -1,14 +1,16 @@
-"""Cameras and pixel rays in the scene of the radiance field.
-
-Scene axes (RAD-NeRF's `nerf_matrix_to_ngp`): x = up, y = towards the camera, z = to the right; four scene units are one metre of the
-dataset, so that a head is about one unit high.
-"""
+"""Cameras and pixel rays: RAD-NeRF's scene coordinates, and the pinhole camera of the vanilla NeRF."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+# ----------------------------------------------------------------------------------------------------
+# Cameras and pixel rays in the scene of the radiance field.
+#
+# Scene axes (RAD-NeRF's `nerf_matrix_to_ngp`): x = up, y = towards the camera, z = to the right; four scene units are one metre of the
+# dataset, so that a head is about one unit high.
 
 SCALE = 4.0
 """Scene units per metre (`camera_scale`)."""

@@ -1,4 +1,4 @@
-"""How rays are marched: one small static object shared by training and inference."""
+"""Rendering the head's radiance field: march settings, inference frames, training rays, and carving the occupancy grid from masks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from scipy import interpolate, ndimage
 
 from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import pixel_rays
+
+# ----------------------------------------------------------------------------------------------------
+# How rays are marched: one small static object shared by training and inference.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Coarse and fine sampling of rays and their compositing over a background pixel (Mildenhall et al. 2020, section 5; AD-NeRF's variant)."""
+"""Rendering the vanilla NeRF: hierarchical (coarse and fine) sampling, compositing, pixels and whole frames of head and torso."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from ml_collections import ConfigDict
 
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.cameras import camera_angles, camera_rays
+
+# ----------------------------------------------------------------------------------------------------
+# Coarse and fine sampling of rays and their compositing over a background pixel (Mildenhall et al. 2020, section 5; AD-NeRF's variant).
 
 LAST_STEP = 1e10
 """Length of the last sample's step: whatever light is left ends in it."""

@@ -1,4 +1,4 @@
-"""What the studio makes of a recording and settings: videos, previews, comparisons; each in its turn, each cancellable."""
+"""Shared state of a running studio: render tasks (videos, previews, comparisons), settings, portraits of the persons."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from geneface_jax.studio.i18n import text
 from geneface_jax.studio.render_queue import Desk, People, Person, Ticket, thumbnail
 from geneface_jax.studio.security import Limits
 from geneface_jax.studio.uploads import Workspace
+
+# ----------------------------------------------------------------------------------------------------
+# What the studio makes of a recording and settings: videos, previews, comparisons; each in its turn, each cancellable.
 
 LANDMARK_SIZE = 384
 TELL_EVERY = 0.5

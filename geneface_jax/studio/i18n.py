@@ -1,4 +1,4 @@
-"""The words themselves: key -> (English, Chinese), and the controls' Chinese."""
+"""Texts of the page in English and Chinese, and which component shows which."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from geneface_jax.inference.controls import Controls
 
 # ruff: noqa: RUF001 (Chinese punctuation is meant)
 
+
+# ----------------------------------------------------------------------------------------------------
+# The words themselves: key -> (English, Chinese), and the controls' Chinese.
 
 WORDS: dict[str, tuple[str, str]] = {
     "title": ("geneface studio", "geneface 工作室"),

@@ -1,8 +1,4 @@
-"""Training people from the page: one job at a time, in a process of its own, that can go on after a stop or a restart.
-
-A job is `geneface prepare` or `geneface fit` on `PEOPLE/NAME`, where its video is kept as `source.*`; what it is about stands in
-`PEOPLE/NAME/studio.json`, so that a studio started later finds it. Both commands go on where they were stopped.
-"""
+"""Training jobs started from the page: one at a time in a process of its own, with curves and sample pictures."""
 
 from __future__ import annotations
 
@@ -29,6 +25,12 @@ from data_tools.io import read_json, write_json
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import STAGES
 from geneface_jax.training.reporting import LOG_FOLDER, METRICS_FILE, Chart, draw_curves, read_metrics
+
+# ----------------------------------------------------------------------------------------------------
+# Training people from the page: one job at a time, in a process of its own, that can go on after a stop or a restart.
+#
+# A job is `geneface prepare` or `geneface fit` on `PEOPLE/NAME`, where its video is kept as `source.*`; what it is about stands in
+# `PEOPLE/NAME/studio.json`, so that a studio started later finds it. Both commands go on where they were stopped.
 
 RECORD_FILE, LOG_FILE, LOCK_FILE = "studio.json", "studio.log", ".studio-training.lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")

@@ -1,4 +1,4 @@
-"""The people a studio serves: subject folders by name. A visitor names a person and never a path."""
+"""Bounded render queue, and an LRU cache of loaded persons."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from data_tools.errors import InputError
 from data_tools.io import read_json
 from geneface_jax.inference.person import OpenPerson, open_person
 from geneface_jax.io.person_folder import SubjectParts, find_parts
+
+# ----------------------------------------------------------------------------------------------------
+# The people a studio serves: subject folders by name. A visitor names a person and never a path.
 
 THUMBNAIL_SIZE = 192
 

@@ -1,4 +1,4 @@
-"""How much one visitor, and all of them together, may ask of the studio."""
+"""ASGI middleware of the studio: host and origin checks, route allow-list, size and rate limits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+# ----------------------------------------------------------------------------------------------------
+# How much one visitor, and all of them together, may ask of the studio.
 
 MIB = 1 << 20
 

@@ -1,4 +1,4 @@
-"""The command line that does what the page did."""
+"""The Speak tab: person, recording or typed text, controls, previews, the video, a comparison, the history."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from geneface_jax.studio.i18n import LANGUAGES, Labels, text
 from geneface_jax.studio.render_queue import Cancelled, Person, Ticket
 from geneface_jax.studio.uploads import Workspace, accept_audio, accept_picture
 from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, moving_line, plain_line
+
+# ----------------------------------------------------------------------------------------------------
+# The command line that does what the page did.
 
 
 def infer_line(subject: str, audio: str, controls: Controls, out: str = "video.mp4") -> str:

@@ -1,7 +1,4 @@
-"""The studio's private folder: uploads, results and Gradio's own files, readable by this user alone and gone when the studio ends.
-
-A studio that was killed can't tidy up, so the next one does: every folder is held by a lock, and one that nobody holds is swept away.
-"""
+"""Uploads of visitors, checked and re-encoded, in the studio's private workspace folder."""
 
 from __future__ import annotations
 
@@ -23,6 +20,11 @@ from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, input_arguments, probe
 from geneface_jax.inference.person import MIN_SECONDS
 from geneface_jax.studio.security import MIB, Limits
+
+# ----------------------------------------------------------------------------------------------------
+# The studio's private folder: uploads, results and Gradio's own files, readable by this user alone and gone when the studio ends.
+#
+# A studio that was killed can't tidy up, so the next one does: every folder is held by a lock, and one that nobody holds is swept away.
 
 PREFIX = "geneface-studio-"
 LOCK = "lock"

@@ -1,4 +1,4 @@
-"""The line and bar that say how far something is."""
+"""Gradio widgets of the inference controls, and the progress line as HTML."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.studio.context import Progress
 from geneface_jax.studio.i18n import Labels, text
+
+# ----------------------------------------------------------------------------------------------------
+# The line and bar that say how far something is.
 
 
 def idle_line(language: str) -> str:

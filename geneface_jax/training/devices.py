@@ -1,7 +1,5 @@
-"""Everything that knows about devices: pmap, replication, shares of a batch, the gradient mean.
-
-`pmap` is jit + shard_map underneath since JAX 0.9.2; keeping it in this one file is what makes a later move cheap. In a run on many hosts
-every process maps over its own devices, and the axis spans all of them: means and item numbers are global, arrays handed in and out local.
+"""Devices and hosts: pmap, replication, sharding of batches, gradient means, jax.distributed processes and what happens when one is
+lost.
 """
 
 from __future__ import annotations
@@ -20,6 +18,13 @@ from flax import jax_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_tools.errors import InputError
+
+# ----------------------------------------------------------------------------------------------------
+# Everything that knows about devices: pmap, replication, shares of a batch, the gradient mean.
+#
+# `pmap` is jit + shard_map underneath since JAX 0.9.2; keeping it in this one file is what makes a later move cheap. In a run on many
+# hosts every process maps over its own devices, and the axis spans all of them: means and item numbers are global, arrays handed in and
+# out local.
 
 AXIS = "devices"
 """Name of the mapped axis inside a training step."""

@@ -1,8 +1,4 @@
-"""Exponential moving average of parameters.
-
-The average is what a checkpoint calls `params`: whoever reads a trained network gets it without knowing. How far the trained iterate is
-ahead of it lies in the optimiser's state, which a release leaves behind; a warm start from the average alone starts with nothing ahead.
-"""
+"""Optimizers of all stages, the moving average of parameters (EMA), frozen parameters, norms in the metrics."""
 
 from __future__ import annotations
 
@@ -17,6 +13,12 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
+
+# ----------------------------------------------------------------------------------------------------
+# Exponential moving average of parameters.
+#
+# The average is what a checkpoint calls `params`: whoever reads a trained network gets it without knowing. How far the trained iterate is
+# ahead of it lies in the optimiser's state, which a release leaves behind; a warm start from the average alone starts with nothing ahead.
 
 
 class AveragedState(NamedTuple):

@@ -1,4 +1,4 @@
-"""When a loss breaks: go back to the last good checkpoint and on at a lower rate, a few times, and then say so."""
+"""Recovery and prefetch: NaN recovery from the last good checkpoint, SIGTERM and Ctrl-C, batches prepared in a thread."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.devices import any_of_all
+
+# ----------------------------------------------------------------------------------------------------
+# When a loss breaks: go back to the last good checkpoint and on at a lower rate, a few times, and then say so.
 
 RETURNS_FILE = "returns.json"
 RATE_KEY = "lr"

@@ -1,4 +1,4 @@
-"""What the person at the terminal sees while a stage trains."""
+"""Reporting of a run: progress on the terminal, TensorBoard and metrics.jsonl, profiler traces, charts as PNG."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from data_tools.io import write_text
 from geneface_jax.io import configs
 from geneface_jax.training import devices
 from geneface_jax.training.stage import Evaluation, Stage
+
+# ----------------------------------------------------------------------------------------------------
+# What the person at the terminal sees while a stage trains.
 
 SHOWN = 4
 """Metrics on the line; the rest are in TensorBoard and metrics.jsonl."""

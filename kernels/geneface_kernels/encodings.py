@@ -1,9 +1,4 @@
-"""The real spherical harmonics up to degree 8, as polynomials of x, y and z.
-
-Y_lm splits into a part that only z enters, the m-th derivative of the Legendre polynomial P_l, and a part that only x and y enter, the real
-or imaginary part of (x + iy)^m. Both follow from short recurrences, which lose fewer digits in float32 near the poles than
-written-out powers of z do.
-"""
+"""Positional encodings: real spherical harmonics of a direction, and frequency encoding (sines and cosines)."""
 
 from __future__ import annotations
 
@@ -12,6 +7,13 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+
+# ----------------------------------------------------------------------------------------------------
+# The real spherical harmonics up to degree 8, as polynomials of x, y and z.
+#
+# Y_lm splits into a part that only z enters, the m-th derivative of the Legendre polynomial P_l, and a part that only x and y enter, the
+# real or imaginary part of (x + iy)^m. Both follow from short recurrences, which lose fewer digits in float32 near the poles than
+# written-out powers of z do.
 
 MAX_DEGREE = 8
 """Largest number of bands, that of the original encoder."""

@@ -1,4 +1,4 @@
-"""What every way of rendering a frame takes and gives."""
+"""Inference rendering of whole frames: ray marching, a radiance field given as a function, and compositing in one jitted call."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import numpy as np
 
 from geneface_kernels.ray_marching import Lattice
 from geneface_kernels.ray_marching.geometry import cell_index, near_far_from_aabb
+
+# ----------------------------------------------------------------------------------------------------
+# What every way of rendering a frame takes and gives.
 
 Field = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """A radiance field: (points [M, 3], unit directions [M, 3], frame [M] int32 of each point) -> (sigma [M] >= 0, rgb [M, 3]).

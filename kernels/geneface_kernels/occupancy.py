@@ -1,9 +1,12 @@
-"""Where the cells of a 3D occupancy grid lie, and points in them to ask a field for its density."""
+"""Occupancy grids: cell positions, the running maximum of density, thresholds, dilation, and the original's Morton order and bit fields."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
+# ----------------------------------------------------------------------------------------------------
+# Where the cells of a 3D occupancy grid lie, and points in them to ask a field for its density.
 
 
 def cascade_extent(cascade: int, bound: float) -> float:

@@ -1,4 +1,4 @@
-"""What training judges itself by: a few held-out frames, always the same, and how they are shown."""
+"""Base of the stages that train a head: cameras and pose refinement, occupancy grid updates, training rays, validation frames."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_f
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import field_optimizer
 from geneface_jax.training.stage import Metrics, State
+
+# ----------------------------------------------------------------------------------------------------
+# What training judges itself by: a few held-out frames, always the same, and how they are shown.
 
 
 def heldout_frames(subject: Subject, count: int) -> np.ndarray:

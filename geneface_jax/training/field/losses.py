@@ -1,4 +1,4 @@
-"""Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs)."""
+"""Losses of the radiance fields: photometric, opacity entropy, ambient, guarded LPIPS, lip patches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
 from geneface_jax.training.devices import mean_where_mapped
+
+# ----------------------------------------------------------------------------------------------------
+# Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs).
 
 
 def psnr(mse: jax.Array) -> jax.Array:

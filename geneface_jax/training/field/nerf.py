@@ -1,8 +1,4 @@
-"""Noticing that a network has begun dead, so that it can be begun anew.
-
-A vanilla NeRF whose densities all start below zero shows the bare background, and its ReLU passes no gradient that would change that: the
-loss stands still for ever. Everything here is a pure function of the state, so that a resumed run takes the same decisions.
-"""
+"""Base of the vanilla NeRF stages: one frame per step, restart of a network that begins dead, validation."""
 
 from __future__ import annotations
 
@@ -28,6 +24,12 @@ from geneface_jax.training.field.base import heldout_frames
 from geneface_jax.training.field.losses import psnr
 from geneface_jax.training.optimizers import nerf_optimizer
 from geneface_jax.training.stage import Evaluation, Metrics, State
+
+# ----------------------------------------------------------------------------------------------------
+# Noticing that a network has begun dead, so that it can be begun anew.
+#
+# A vanilla NeRF whose densities all start below zero shows the bare background, and its ReLU passes no gradient that would change that: the
+# loss stands still for ever. Everything here is a pure function of the state, so that a resumed run takes the same decisions.
 
 ALIVE_BELOW = 0.5
 """A loss below this share of what showing nothing costs is no dead start, however little it fell: a run that begins with the parameters of

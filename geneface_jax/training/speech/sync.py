@@ -1,7 +1,4 @@
-"""A trained SyncNet as a judge: a loss for the motion networks, and scores for evaluation. Its batch norm stays frozen.
-
-(GeneFace leaves the expert's batch norm in training mode inside other stages, so its statistics drift there; see docs/deviations.md.)
-"""
+"""SyncNet as a judge: frozen expert loss, sync AUC, and the sync score that filters corpus clips."""
 
 from __future__ import annotations
 
@@ -20,6 +17,11 @@ from geneface_jax.data.speech_batches import MOUTH, Pair, clips_at, model_audio,
 from geneface_jax.io import checkpoints
 from geneface_jax.models.syncnet import MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training.speech.losses import sync_bce
+
+# ----------------------------------------------------------------------------------------------------
+# A trained SyncNet as a judge: a loss for the motion networks, and scores for evaluation. Its batch norm stays frozen.
+#
+# (GeneFace leaves the expert's batch norm in training mode inside other stages, so its statistics drift there; see docs/deviations.md.)
 
 WINDOW = 25
 """Video frames of a scored window: one second."""

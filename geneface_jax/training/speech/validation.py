@@ -1,4 +1,4 @@
-"""Figures of a validation that tell whether predicted motion fits the speech, in network space or any other scale."""
+"""Validation of the speech stages: motion metrics, Frechet distance to a person's motion, landmark video and audio for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from geneface_jax.data.motion import lip_distance, motion_lmd, pearson
 from geneface_jax.data.speech_batches import MOUTH
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.training.reporting import VIDEO_FPS
+
+# ----------------------------------------------------------------------------------------------------
+# Figures of a validation that tell whether predicted motion fits the speech, in network space or any other scale.
 
 
 def summarise(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], prefix: str = "val/") -> dict[str, float]:

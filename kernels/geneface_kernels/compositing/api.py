@@ -1,4 +1,4 @@
-"""Compositing of packed training samples, with the exact gradient at a fixed stop."""
+"""Volume-rendering compositing of packed training samples (`composite_train`), with its exact gradient."""
 
 from __future__ import annotations
 

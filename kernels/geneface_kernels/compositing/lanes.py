@@ -1,4 +1,4 @@
-"""What compositing gives for each ray."""
+"""Compositing loops over a block of rays, independent of how samples are loaded and stored; shared by the XLA and Pallas kernels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+# ----------------------------------------------------------------------------------------------------
+# What compositing gives for each ray.
 
 
 class Composite(NamedTuple):

@@ -1,4 +1,4 @@
-"""What every public function of grid encoding asks of its arguments."""
+"""Multi-resolution grid encoding (instant-ngp; hash and tiled): `grid_encode` with its gradients, and `input_jacobian`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from geneface_kernels import backend
 from geneface_kernels.backend import Implementation
 from geneface_kernels.grid_encoding import pallas, xla
 from geneface_kernels.grid_encoding.spec import GridSpec
+
+# ----------------------------------------------------------------------------------------------------
+# What every public function of grid encoding asks of its arguments.
 
 TABLE_DTYPES = ("float32", "float16", "bfloat16")
 

@@ -1,4 +1,4 @@
-"""From the sample parameters of each ray to flat buffers of a fixed number of rows."""
+"""Ray marching through an occupancy grid: `march_rays` finds the samples of each ray, `march_train` packs them into flat buffers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from geneface_kernels import backend
 from geneface_kernels.backend import Implementation
 from geneface_kernels.ray_marching import pallas, xla
 from geneface_kernels.ray_marching.geometry import MarchConfig, clamp, step_length
+
+# ----------------------------------------------------------------------------------------------------
+# From the sample parameters of each ray to flat buffers of a fixed number of rows.
 
 
 class MarchedSamples(NamedTuple):

@@ -1,4 +1,4 @@
-"""The slab test (Kay and Kajiya 1986)."""
+"""Geometry of ray marching: ray-box intersection, `MarchConfig`, the lattice of sample positions, occupancy lookups."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+# ----------------------------------------------------------------------------------------------------
+# The slab test (Kay and Kajiya 1986).
 
 FAR_AWAY = jnp.finfo(jnp.float32).max
 """Both ends of a ray that misses the box."""

@@ -1,4 +1,4 @@
-"""What an op's `bench.py` hands to scripts/bench_kernels.py: the cases that are timed, with the work each of them does."""
+"""Timed cases of every kernel, with the work each of them does: for scripts/bench/kernels/run.py."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from geneface_kernels.ray_marching.api import march_train
 from geneface_kernels.ray_marching.geometry import MarchConfig
 
 from tests.parity.kernels.inference_step import march_step
+
+# ----------------------------------------------------------------------------------------------------
+# What an op's `bench.py` hands to scripts/bench_kernels.py: the cases that are timed, with the work each of them does.
 
 Call = Callable[[], Any]
 """A call without arguments whose result is an array, or a tree of arrays, to wait for."""

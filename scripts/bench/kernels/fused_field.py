@@ -1,4 +1,4 @@
-"""Parameters of the trial's field."""
+"""A trial: grid encoding, a small network and compositing of a block of rays in one Pallas kernel, nothing per sample in memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from geneface_kernels.backend import Implementation
 from geneface_kernels.compositing import Composite, composite_train, lanes
 from geneface_kernels.grid_encoding import GridSpec, grid_encode, lattice
 from jax.experimental import pallas as pl
+
+# ----------------------------------------------------------------------------------------------------
+# Parameters of the trial's field.
 
 
 class FieldWeights(NamedTuple):

@@ -1,4 +1,4 @@
-"""One round of inference compositing, as the original renders: an op that parity alone needs (frames are rendered without rounds)."""
+"""Inference in rounds as the original renders (march_rays and composite_rays of RAD-NeRF): ops that parity alone needs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from geneface_kernels.compositing import lanes, pallas, xla
 from geneface_kernels.compositing.api import OP, check_threshold
 from geneface_kernels.ray_marching.api import march_rays
 from geneface_kernels.ray_marching.geometry import MarchConfig, clamp, step_length
+
+# ----------------------------------------------------------------------------------------------------
+# One round of inference compositing, as the original renders: an op that parity alone needs (frames are rendered without rounds).
 
 
 class StepState(NamedTuple):
