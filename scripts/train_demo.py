@@ -13,10 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from data_tools.avatar.clip import make_corpus, render_clip
 from data_tools.io import read_json, write_folder, write_text
 from data_tools.light import light_copy
 from data_tools.prepare import prepare
+from data_tools.video.read import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.fit import fit
 from geneface_jax.io import checkpoints, configs
@@ -69,6 +73,7 @@ def main() -> None:
         checkpoints.release(subject / stage, shipped / "demo" / stage, half=HALF[stage])
     light_copy(subject / "dataset", shipped / "demo" / "dataset")
     timed("measurement", lambda: measure(subject, shipped / "demo", work))
+    readme_picture(work / "heldout" / "beside_truth.mp4", work / "avatar.png")
     total = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
     print(f"{shipped}: {total / 1e6:.1f} MB")
 
@@ -120,6 +125,16 @@ def row(region: str, pixels: dict) -> str:
         looks = f"{score['lpips']:.4f}" if "lpips" in score else "n/a"
         cells += [f"{score['psnr']:.2f} dB", f"{score['ssim']:.3f}", looks]
     return f"| {region} | {' | '.join(cells)} |"
+
+
+def readme_picture(video: Path, out: Path, count: int = 6) -> None:
+    """The README's picture (docs/images/avatar.png) from a side-by-side video of `geneface evaluate`: truth above, ours below."""
+    frames = list(read_video(video))
+    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, count + 2).astype(int)[1:-1]]
+    width = chosen[0].shape[1] // 3
+    columns = [np.concatenate([frame[:, :width], frame[:, width : 2 * width]]) for frame in chosen]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate(columns, axis=1)).save(out, optimize=True)
 
 
 def timed(name: str, make: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""The recorded tiny HuBERTs (scripts/record_hubert.py), also as Hugging Face folders."""
+"""The recorded tiny HuBERTs (tests/geneface_jax/models/record_hubert.py), also as Hugging Face folders."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Implementation = Literal["auto", "xla", "pallas", "pallas_interpret"]
 
 AUTO: Mapping[str, str] = {}
 """Op -> implementation that "auto" takes on an NVIDIA GPU. An op that is not named takes "xla": nothing is listed before it has been
-measured on one (scripts/bench_kernels.py)."""
+measured on one (scripts/bench/kernels/run.py)."""
 
 _assume_cuda: contextvars.ContextVar[bool] = contextvars.ContextVar("assume_cuda", default=False)
 

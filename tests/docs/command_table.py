@@ -123,7 +123,7 @@ NOT_RUN: dict[str, str] = {
     "exit $code": _SHELL,
     "python scripts/ablate.py configs/ablations/head_grid.py --out runs/head_grid --devices 0,1,2,3 "
     "--config.data.subject=SUBJECT/dataset": "four GPUs: tests/geneface_jax/training/test_sweep.py runs a sweep",
-    "python scripts/bench_loop.py --subject SUBJECT/dataset --json loop.json": "minutes, and alone on the machine",
+    "python scripts/bench/loop.py --subject SUBJECT/dataset --json loop.json": "minutes, and alone on the machine",
     "geneface import-torch checkpoints/lrs3 CORPUS": _TORCH,
     f"geneface import-torch checkpoints/May SUBJECT --dataset {_MAY}/trainval_dataset.npy": _TORCH,
     "geneface import-torch checkpoints/audio2motion_vae CORPUS/audio2motion": _TORCH,

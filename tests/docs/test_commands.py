@@ -39,7 +39,7 @@ def test_it_is_a_line_that_the_program_takes(command, monkeypatch):
         "python -m data_tools.crop a.mp4 b.mp4 --folow",
         "python scripts/nothing.py",
         "python scripts/ablate.py configs/ablations/head_grid.py --out a --config.optimiser.lr=1",
-        "python scripts/bench_loop.py --subject a --jsn b",
+        "python scripts/bench/loop.py --subject a --jsn b",
         "pip install -e .[gpu]",
         "./scripts/run.sh",
         "rm -rf people",

@@ -24,7 +24,7 @@ from geneface_kernels.ray_marching.geometry import MarchConfig
 from tests.parity.kernels.inference_step import march_step
 
 # ----------------------------------------------------------------------------------------------------
-# What an op's `bench.py` hands to scripts/bench_kernels.py: the cases that are timed, with the work each of them does.
+# What an op's `bench.py` hands to scripts/bench/kernels/run.py: the cases that are timed, with the work each of them does.
 
 Call = Callable[[], Any]
 """A call without arguments whose result is an array, or a tree of arrays, to wait for."""
@@ -452,7 +452,7 @@ def _scene(n: int, marching: MarchConfig) -> tuple[np.ndarray, ...]:
 # Timed cases: whole frames of a head-like ellipsoid, 40 % of the rays live and 6 samples a ray on average over all of them.
 #
 # The field is a small network with fixed random weights, so that what is timed is marching, packing, one batch of matrix products, and
-# compositing. Frames per second of a real head, grids and torso included, are measured by scripts/bench_main_job.py.
+# compositing. Frames per second of a real head, grids and torso included, are measured by scripts/bench/main_job.py.
 
 FRAME_OP = "frame_rendering"
 

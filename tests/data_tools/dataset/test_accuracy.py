@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from scripts.bench.prepare_accuracy import measure_accuracy, pose_errors
+from scripts.bench.prepare import measure_accuracy, pose_errors
 
 
 def test_a_constant_turn_of_the_world_is_no_pose_error():

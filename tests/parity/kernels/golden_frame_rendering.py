@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.backend import Implementation
-from geneface_kernels.compositing import composite_train
+from geneface_kernels.compositing.api import composite_train
 from geneface_kernels.frame_rendering import Field
 from geneface_kernels.occupancy import from_morton_order, unpack_bits
-from geneface_kernels.ray_marching import MarchConfig, march_train
+from geneface_kernels.ray_marching.api import march_train
+from geneface_kernels.ray_marching.geometry import MarchConfig
 
 from tests.parity.kernels.comparison import Check, GoldenFile, compare
 from tests.parity.kernels.reference_schedule import over_background, render_reference

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.backend import Implementation
 from geneface_kernels.frame_rendering import Field
-from geneface_kernels.ray_marching import MarchConfig
+from geneface_kernels.ray_marching.geometry import MarchConfig
 
 from tests.parity.kernels.inference_step import StepState, composite_step, march_step
 

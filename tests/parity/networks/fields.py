@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.grid_encoding import GridSpec
+from geneface_kernels.grid_encoding.spec import GridSpec
 from geneface_kernels.occupancy import from_morton_order, unpack_bits
 from ml_collections import ConfigDict
 

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.frame_rendering import FrameMarch, FrameRender
-from geneface_kernels.ray_marching import Lattice, MarchConfig
-from geneface_kernels.ray_marching.geometry import near_far_from_aabb
+from geneface_kernels.ray_marching.geometry import Lattice, MarchConfig, near_far_from_aabb
 
 from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.compositing import Composite, composite_train
-from geneface_kernels.ray_marching import MarchConfig, march_train
+from geneface_kernels.compositing.api import composite_train
+from geneface_kernels.compositing.lanes import Composite
+from geneface_kernels.ray_marching.api import march_train
+from geneface_kernels.ray_marching.geometry import MarchConfig
 
 from geneface_jax.convert import radnerf
 from geneface_jax.models.head import Head

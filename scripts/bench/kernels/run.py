@@ -1,6 +1,6 @@
 """Times every kernel on this machine and writes JSON; nothing is asserted.
 
-    python scripts/bench_kernels.py [--json docs/figures/kernels_cpu.json] [--only grid_encoding] [--repeats 5]
+    python scripts/bench/kernels/run.py [--json docs/figures/kernels_cpu.json] [--only grid_encoding] [--repeats 5]
 
 Per case: the time of each implementation that can run here (fastest of the repeats, implementations and PyTorch taking turns), samples/s,
 the share of this device's measured ceiling (random gathers, copies or matrix products), and the ratio to plain PyTorch for the same maths
@@ -18,7 +18,7 @@ import platform
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 import jax  # noqa: E402

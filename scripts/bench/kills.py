@@ -1,6 +1,6 @@
 """Kills a training run at random moments and shows that nothing is lost; exit code 0 means that every promise held.
 
-    python scripts/kill_trial.py [--kills 50] [--seed 0] [--folder DIR]
+    python scripts/bench/kills.py [--kills 50] [--seed 0] [--folder DIR]
 
 The run is the tests' toy stage, whose updates take no time: it is nearly always saving. Each time it is killed (SIGKILL) at a random
 moment, whatever it is doing: compiling, updating, copying, writing, renaming, deleting. Before every restart the newest whole
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 from geneface_jax.io import checkpoints  # noqa: E402

@@ -1,11 +1,11 @@
 """Times whole training steps of the speech stages against the same steps in plain PyTorch, in one run; writes JSON, asserts nothing.
 
-    python scripts/bench_speech_step.py [--stages syncnet audio2motion postnet] [--batch 32] [--turns 3] [--json FILE]
+    python scripts/bench/speech_step.py [--stages syncnet audio2motion postnet] [--batch 32] [--turns 3] [--json FILE]
 
 The stages are the library's own at `reference` size, on a made-up corpus with 1024 audio channels (HuBERT's width); a step holds forward,
 losses with the SyncNet expert, gradients, clipping and the optimiser. Both sides begin with the same weights and see the same batch; the
 random draws differ, so `first_losses` agree where nothing is drawn (SyncNet) and nearly elsewhere. The PyTorch side is
-scripts/torch_speech.py and needs torch (pip install torch==2.13.0). A few minutes on two CPU cores.
+scripts/bench/torch_speech.py and needs torch (pip install torch==2.13.0). A few minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "scripts")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "scripts" / "bench")]
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

@@ -1,6 +1,6 @@
 """Times the main job on this machine: preparing a clip, and the demo with the shipped weights. Writes JSON; nothing is asserted.
 
-    python scripts/bench_main_job.py [--json docs/figures/main_job.json] [--seconds 20]
+    python scripts/bench/main_job.py [--json docs/figures/main_job.json] [--seconds 20]
 
 Run it in the repository with .venv made (`./scripts/demo.sh` does that), on an otherwise idle machine: every figure is wall-clock time.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from data_tools.ffmpeg import probe
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Measures the studio's streams: seconds to the first bytes, cold and warm, and memory by length; writes JSON, asserts nothing.
 
-    python scripts/bench_studio.py [--subject checkpoints/demo] [--only first memory] [--lengths 10 180] [--json docs/figures/studio.json]
+    python scripts/bench/studio.py [--subject checkpoints/demo] [--only first memory] [--lengths 10 180] [--json docs/figures/studio.json]
 
 Starts `geneface app`, asks for one stream cold (the person's networks are read and compiled) and three warm ones, then streams a
 recording of each length in a studio of its own and takes the peak memory of that process (Linux). At about 7 frames a second on two
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav  # noqa: E402

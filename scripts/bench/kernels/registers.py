@@ -1,6 +1,6 @@
 """Compiles every Pallas kernel to H100 machine code on a machine without a GPU, and writes down registers and spills.
 
-    python scripts/kernel_registers.py [--json docs/figures/kernel_registers.json]
+    python scripts/bench/kernels/registers.py [--json docs/figures/kernel_registers.json]
 
 Needs the CUDA plugin of the installed jax and NVIDIA's assembler, both from pip and neither needing a GPU (the versions of jax's two
 plugin wheels must equal jax's own):
@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 H100 = """
@@ -44,7 +44,7 @@ def main() -> int:
     assembler = find_assembler()
     if assembler is None or importlib.util.find_spec("jax_plugins") is None:
         print(
-            "jax's CUDA plugin or ptxas is missing; see `python scripts/kernel_registers.py --help` for the line that installs both",
+            "jax's CUDA plugin or ptxas is missing; see `python scripts/bench/kernels/registers.py --help` for the line that installs both",
             file=sys.stderr,
         )
         return 2

@@ -1,4 +1,4 @@
-"""The speech networks and their training steps in plain PyTorch, for scripts/bench_speech_step.py: same maths, the originals' key names."""
+"""The speech networks and their training steps in plain PyTorch, for scripts/bench/speech_step.py: same maths, the originals' key names."""
 
 from __future__ import annotations
 

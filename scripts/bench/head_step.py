@@ -1,9 +1,9 @@
 """Times one whole training step of the head against the same step in plain PyTorch, in one run; writes JSON, asserts nothing.
 
-    python scripts/bench_head_step.py [--variant demo] [--json docs/figures/head_step.json] [--turns 2]
+    python scripts/bench/head_step.py [--variant demo] [--json docs/figures/head_step.json] [--turns 2]
 
 A step: camera rays, march through a shell of occupied cells, field, compositing, losses, gradients, Adam; the density of all cells is
-evaluated once in 16 steps, as in training. Both sides take turns on the same rays. The PyTorch side is scripts/torch_head.py: the maths as
+evaluated once in 16 steps, as in training. Both sides take turns on the same rays. The PyTorch side is scripts/bench/torch_head.py: the maths as
 one writes it there (vectorised, autograd, no custom kernel). Needs torch (pip install torch==2.13.0). Set
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 to give both sides the huge pages that `geneface train` gives itself.
 """
@@ -19,8 +19,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "scripts")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "scripts" / "bench")]
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

@@ -4,7 +4,7 @@
 Two variants: "large" (layer norms in the convolutions, norms first, biases) and "base" (a norm over time, norms last), each with another
 spelling of the weight norm's names. Needs torch and transformers, which neither the library nor its tests do; the file is recorded once.
 
-    python scripts/record_hubert.py
+    python tests/geneface_jax/models/record_hubert.py
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-OUT = Path(__file__).resolve().parents[1] / "tests" / "geneface_jax" / "models" / "hubert.npz"
+OUT = Path(__file__).with_name("hubert.npz")
 SAMPLES = 4000
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "conv_dim": [16] * 7,

@@ -1,6 +1,6 @@
 """Real voices: does a person's PostNet move the mouth as the person does, on speech it never heard?
 
-    python scripts/real_voices_trial.py DIR [--clips anchor_20s ...] [--settings both neither ...] [--work runs/real_voices] [--json FILE]
+    python scripts/bench/real_voices.py DIR [--clips anchor_20s ...] [--settings both neither ...] [--work runs/real_voices] [--json FILE]
 
 For every clip in DIR: prepares a dataset, trains the speech part of `geneface fit` (PostNet with its fine-tuning of the VAE; no head, no
 torso) and drives it with the sound of the held-out last 1/11, and with other sound of the same voice. Settings: `both` is the demo config,

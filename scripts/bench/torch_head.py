@@ -1,4 +1,4 @@
-"""The head's training step in plain PyTorch, for scripts/bench_head_step.py: same maths and first weights, autograd, no custom kernel."""
+"""The head's training step in plain PyTorch, for scripts/bench/head_step.py: same maths and first weights, autograd, no custom kernel."""
 
 from __future__ import annotations
 

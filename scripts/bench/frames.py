@@ -1,6 +1,6 @@
 """Times whole frames of the head at the released sizes; writes JSON, asserts nothing.
 
-    python scripts/bench_frames.py [--json FILE] [--precision float32] [--scale 8]
+    python scripts/bench/frames.py [--json FILE] [--precision float32] [--scale 8]
 
 Two configurations, random weights, an ellipsoid of occupied cells seen by 40 % of the rays with 6 samples a ray on average over all of them
 (15 on a live one), video encoding left out, everything in one jitted call with a static sample budget:
@@ -21,7 +21,7 @@ import platform
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 
 import jax  # noqa: E402

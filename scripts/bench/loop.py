@@ -1,6 +1,6 @@
 """What the training loop costs over the bare step, and steps per second over 1, 2, 4 and 8 host devices; writes JSON, asserts nothing.
 
-    python scripts/bench_loop.py --subject SUBJECT/dataset [--json docs/figures/loop.json] [--turns 4] [--steps 32]
+    python scripts/bench/loop.py --subject SUBJECT/dataset [--json docs/figures/loop.json] [--turns 4] [--steps 32]
 
 Overhead: configs/head.py:demo in `training.loop.train`, with batches from the dataset, logs and a checkpoint. After every log the same
 number of bare steps is run (a compiled step on a state and a batch that lie on the device, and nothing else), so the two take turns and a
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
 if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
     os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
