@@ -12,7 +12,6 @@ import numpy as np
 from configs.head import get_config as head_config
 from configs.torso import get_config as torso_config
 from geneface_jax.io import checkpoints
-from geneface_jax.models.build import build_torso
 from geneface_jax.models.torso import Torso
 from geneface_jax.training.stages import head
 from tests.synthetic_subject import tiny_field_config, write_subject
@@ -23,7 +22,7 @@ def write_person(folder: Path, *, size: int = 32, seed: int = 0, torso: dict[str
     dataset = write_subject(folder / "dataset", size=size)
     config = tiny_field_config(head_config("demo"), dataset)
     config.model.update(model)
-    stage = head.make(config)
+    stage = head.HeadStage(config)
     state = stage.init(jax.random.key(seed))
     state["params"] = _stronger(state["params"])
     # Every cell that the masks left is dense.
@@ -33,7 +32,7 @@ def write_person(folder: Path, *, size: int = 32, seed: int = 0, torso: dict[str
     config = tiny_field_config(torso_config("demo"), dataset)
     config.model.codes = stage.subject.n_train
     config.model.update(torso or {})
-    params = build_torso(config.model).init(jax.random.key(seed), jnp.zeros((8, 2)), method=Torso.initialise)["params"]
+    params = Torso.from_config(config.model).init(jax.random.key(seed), jnp.zeros((8, 2)), method=Torso.initialise)["params"]
     checkpoints.save(folder / "torso", 1, {"params": _stronger(params)}, {"config": config})
     return folder
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.audio.features import MEL_F0, cached, n_frames_of
-from data_tools.audio.level import measure_level
-from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.audio.load import SAMPLE_RATE, load_audio, measure_level, save_wav
 from data_tools.command_line import run_step
 from data_tools.io import write_npz
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import subprocess
 import wave
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import lfilter
 
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, input_arguments
@@ -82,3 +85,111 @@ def save_wav(path: str | os.PathLike, samples: np.ndarray, sample_rate: int = SA
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+# ----------------------------------------------------------------------------------------------------
+# How loud a recording is, whether it was clipped, and how much of it is silence.
+
+BLOCK_SECONDS, STEP_SECONDS = 0.4, 0.1
+"""Blocks of the loudness measurement (ITU-R BS.1770-4: 400 ms, three quarters overlapping)."""
+
+ABSOLUTE_GATE, RELATIVE_GATE = -70.0, -10.0
+"""Blocks quieter than this (LUFS), or than this much (LU) below the rest's average, are pauses and don't count (BS.1770-4)."""
+
+CLIPPED = 0.99
+"""A sample this near to full scale counts as clipped: resampling moves clipped samples to both sides of it."""
+
+FRAME_SECONDS = 0.04
+"""Silence is judged in stretches as long as a video frame."""
+
+SILENCE_BELOW_LOUD_DB, SILENCE_FLOOR_DB = 35.0, -60.0
+"""A stretch is silent this much below the recording's loud ones (their 95th percentile), or below this level."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundLevel:
+    """What was measured of a recording.
+
+    Attributes:
+      loudness: LUFS (integrated, gated); -inf for silence. Speech on the web is made at -16 to -23.
+      peak: dBFS, largest sample.
+      clipped: share of the samples at full scale, 0..1.
+      silent: share of the recording in pauses, 0..1.
+      longest_pause: seconds.
+      noise: dBFS, level of the quietest tenth: what is heard when nobody speaks.
+    """
+
+    loudness: float
+    peak: float
+    clipped: float
+    silent: float
+    longest_pause: float
+    noise: float
+
+
+def measure_level(samples: np.ndarray, sample_rate: int) -> SoundLevel:
+    """Measures a recording.
+
+    Args:
+      samples: [n] float, mono, full scale 1.
+      sample_rate: Hz.
+    """
+    samples = np.asarray(samples, np.float64)
+    level = frame_levels(samples, sample_rate)
+    quiet = level < max(np.percentile(level, 95) - SILENCE_BELOW_LOUD_DB, SILENCE_FLOOR_DB)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(int), [0]]))).reshape(-1, 2)
+    return SoundLevel(
+        loudness=loudness(samples, sample_rate),
+        peak=_decibels(np.abs(samples).max(initial=0.0) ** 2),
+        clipped=float(np.mean(np.abs(samples) >= CLIPPED)) if len(samples) else 0.0,
+        silent=float(quiet.mean()),
+        longest_pause=float((edges[:, 1] - edges[:, 0]).max(initial=0) * FRAME_SECONDS),
+        noise=float(np.percentile(level, 10)),
+    )
+
+
+def frame_levels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """[n] samples -> [T] dBFS (root mean square) of each stretch of `FRAME_SECONDS`; a rest that is shorter is left out, unless it is all
+    there is."""
+    length = round(FRAME_SECONDS * sample_rate)
+    count = max(len(samples) // length, 1)
+    padded = np.pad(samples, (0, max(length - len(samples), 0)))[: count * length]
+    return 10.0 * np.log10(np.mean(padded.reshape(count, length) ** 2, axis=1) + 1e-12)
+
+
+def loudness(samples: np.ndarray, sample_rate: int) -> float:
+    """Integrated loudness of mono samples in LUFS (ITU-R BS.1770-4); -inf where nothing is louder than the absolute gate."""
+    weighted = k_weighted(np.asarray(samples, np.float64), sample_rate)
+    length, step = round(BLOCK_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
+    if len(weighted) < length:
+        weighted = np.pad(weighted, (0, length - len(weighted)))
+    energy = np.concatenate([[0.0], np.cumsum(weighted**2)])
+    starts = np.arange(0, len(weighted) - length + 1, step)
+    power = (energy[starts + length] - energy[starts]) / length
+    power = power[_lufs(power) > ABSOLUTE_GATE]
+    if not len(power):
+        return -math.inf
+    power = power[_lufs(power) > _lufs(power.mean()) + RELATIVE_GATE]
+    return float(_lufs(power.mean()))
+
+
+def k_weighted(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The two filters of BS.1770 (the head's high shelf, then a high pass), designed for any sample rate."""
+    # High shelf: +4 dB above 1.7 kHz. The constants are the analogue prototype of the standard's 48 kHz coefficients.
+    k = math.tan(math.pi * 1681.974450955533 / sample_rate)
+    gain, q = 10.0 ** (3.999843853973347 / 20.0), 0.7071752369554196
+    boost = gain**0.4996667741545416
+    a0 = 1.0 + k / q + k * k
+    shelf = [(gain + boost * k / q + k * k) / a0, 2.0 * (k * k - gain) / a0, (gain - boost * k / q + k * k) / a0]
+    samples = lfilter(shelf, [1.0, 2.0 * (k * k - 1.0) / a0, (1.0 - k / q + k * k) / a0], samples)
+    k, q = math.tan(math.pi * 38.13547087602444 / sample_rate), 0.5003270373238773
+    a0 = 1.0 + k / q + k * k
+    return lfilter([1.0, -2.0, 1.0], [1.0, 2.0 * (k * k - 1.0) / a0, (1.0 - k / q + k * k) / a0], samples)
+
+
+def _lufs(power: np.ndarray | float) -> np.ndarray:
+    return -0.691 + 10.0 * np.log10(np.maximum(power, 1e-15))
+
+
+def _decibels(power: float) -> float:
+    return float(10.0 * np.log10(max(power, 1e-12)))

@@ -15,9 +15,9 @@ from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis
 from data_tools.dataset.scan import Chunk, Source, chunk_frames
 from data_tools.face.align import Skin, Texture, sample_texture
 from data_tools.io import read_npz, write_bytes, write_npz
+from data_tools.masks.plates import torso_image
 from data_tools.masks.regions import WORK_SIZE, detached, head_region, head_share
 from data_tools.masks.segmenters import refine, smooth_in_time
-from data_tools.masks.torso import torso_image
 
 KINDS = {"frames": "jpg", "head": "png", "torso": "png"}
 

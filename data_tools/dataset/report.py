@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import dataclasses
 import json
@@ -14,9 +15,9 @@ import cv2
 import jinja2
 import numpy as np
 
-from data_tools.audio.level import measure_level
-from data_tools.audio.load import SAMPLE_RATE
+from data_tools.audio.load import SAMPLE_RATE, measure_level
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
+from data_tools.command_line import run_step
 from data_tools.dataset.analyse import ANALYSIS_SIZE
 from data_tools.errors import InputError
 from data_tools.face.motion import find_blinks
@@ -323,3 +324,18 @@ def write_again(folder: str | os.PathLike) -> Path:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{folder} is not a dataset with pictures and a report: make it with `geneface prepare`.") from error
     return folder / "report.html"
+
+
+# ----------------------------------------------------------------------------------------------------
+# Draws a dataset's report again: `python -m data_tools.dataset DATASET`.
+
+
+def main() -> None:
+    """Rewrites report.html from report.json and the pictures, and prints its path."""
+    parser = argparse.ArgumentParser(prog="python -m data_tools.dataset", description="Draws a dataset's report.html again.")
+    parser.add_argument("dataset", type=Path)
+    print(write_again(parser.parse_args().dataset))
+
+
+if __name__ == "__main__":
+    run_step(main)

@@ -13,8 +13,7 @@ from data_tools.errors import InputError
 from data_tools.face.crop import choose_crop
 from data_tools.face.track import FaceTrack, check_rivals, detect
 from data_tools.ffmpeg import VideoInfo, probe
-from data_tools.video.cuts import check_cuts, watched
-from data_tools.video.read import FPS, Box, frames
+from data_tools.video.read import FPS, Box, check_cuts, frames, watched
 
 # ----------------------------------------------------------------------------------------------------
 # First look at a clip: is it usable, who is in it, where to crop.

@@ -16,7 +16,7 @@ from geneface_jax.convert.speech import KIND
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.compatibility import record_kind
 from geneface_jax.io import configs
-from geneface_jax.models.build import build_nerf_head, build_nerf_torso
+from geneface_jax.models.nerf import NerfHead, NerfTorso
 
 # ----------------------------------------------------------------------------------------------------
 # State dicts of the original vanilla NeRF (Lm3dNeRF, ADNeRFTorso) -> our variables.
@@ -126,7 +126,7 @@ def import_nerf(checkpoint: TorchCheckpoint) -> Imported:
         if not torso and without_attention is not None:
             config.model.attention_from = int(without_attention)
         apply_hparams(config, checkpoint)
-    build, convert = (build_nerf_torso, convert_nerf_torso) if torso else (build_nerf_head, convert_nerf_head)
+    build, convert = (NerfTorso.from_config, convert_nerf_torso) if torso else (NerfHead.from_config, convert_nerf_head)
     model = config.model
     inner = (DEEPSPEECH,) if torso else (204,)
     frames = (model.condition_frames,) if model.condition_frames > 1 else ()

@@ -19,7 +19,6 @@ from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.compatibility import record_kind
 from geneface_jax.io import configs
 from geneface_jax.io.weights import head_fingerprint
-from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
@@ -245,7 +244,7 @@ def import_head(checkpoint: TorchCheckpoint) -> Imported:
         _apply_grids(config.model, checkpoint)
         _apply_march(config.march, checkpoint, weights)
         apply_hparams(config, checkpoint)
-    model = build_head(config.model)
+    model = Head.from_config(config.model)
     window = jnp.zeros((1, config.model.condition_window, *((frames,) if frames > 1 else ()), MOTION))
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((1, 3)), method=Head.initialise))
     variables, problems = match(head_part(weights), lambda part: convert_head(part, frames), expected)
@@ -272,7 +271,7 @@ def import_torso(checkpoint: TorchCheckpoint) -> Imported:
         shrink = number(checkpoint.hparams, "torso_shrink")
         config.model.shrink = config.model.shrink if shrink is None else shrink
         apply_hparams(config, checkpoint)
-    model = build_torso(config.model)
+    model = Torso.from_config(config.model)
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2)), method=Torso.initialise))
     variables, problems = match(torso_part(weights), convert_torso, expected)
     _refuse(checkpoint, problems, "torso")

@@ -32,7 +32,7 @@ from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet
-from geneface_jax.training.speech.vae_step import build_network
+from geneface_jax.training.stages.audio2motion import build_network
 
 # ----------------------------------------------------------------------------------------------------
 # State dicts of the original speech networks -> our variables.

@@ -20,7 +20,7 @@ from geneface_jax.inference.controls import in_precision
 from geneface_jax.inference.pictures import resize, straight_rgba
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import fingerprint
-from geneface_jax.models.build import build_nerf_head, build_nerf_torso
+from geneface_jax.models.nerf import NerfHead, NerfTorso
 from geneface_jax.rendering.nerf import Drive, NerfPerson, RaySettings, attends
 
 HEAD, TORSO = "nerf_head", "nerf_torso"
@@ -75,8 +75,8 @@ class NerfRenderer:
         began = int(head.state["start"]["began"]) if "start" in head.state else 0
         head_settings = RaySettings.from_config(head.config.rays)
         person = NerfPerson(
-            head=build_nerf_head(head.config.model),
-            torso=None if body is None else build_nerf_torso(body.config.model),
+            head=NerfHead.from_config(head.config.model),
+            torso=None if body is None else NerfTorso.from_config(body.config.model),
             params=jax.tree.map(jnp.asarray, (head.state["params"], None if body is None else body.state["params"])),
             head_settings=head_settings,
             torso_settings=head_settings if body is None else RaySettings.from_config(body.config.rays),

@@ -25,7 +25,6 @@ from geneface_jax.inference.pictures import resize, straight_rgba, without_backg
 from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import TORSO_OF, SubjectParts
 from geneface_jax.io.weights import head_fingerprint
-from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
@@ -166,11 +165,11 @@ class SubjectRenderer:
             torso_dir = folder / TORSO_OF[stage]
             torso_checkpoint = checkpoints.load(torso_dir)
             _check_torso(torso_dir, torso_checkpoint.config, name, params)
-            torso_model = build_torso(torso_checkpoint.config.model)
+            torso_model = Torso.from_config(torso_checkpoint.config.model)
             torso_params = jax.tree.map(jnp.asarray, torso_checkpoint.state["params"])
         return cls(
             subject=subject,
-            head=build_head(config.model),
+            head=Head.from_config(config.model),
             head_params=jax.tree.map(jnp.asarray, params["head"] if stage == "head_sr" else params),
             occupied=occupied,
             march=MarchSettings.from_config(config.march),

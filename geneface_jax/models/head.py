@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,11 @@ import jax.numpy as jnp
 from geneface_kernels.encodings import spherical_harmonics
 from geneface_kernels.grid_encoding import GridSpec
 
-from geneface_jax.models.layers import GridEncoder, Mlp, trunc_exp
+from geneface_jax.models.layers import GridEncoder, Mlp, grid_spec, trunc_exp
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 # ----------------------------------------------------------------------------------------------------
 # From a window of landmarks to the condition of the head: per-frame encoder, blink, attention over the window.
@@ -157,6 +161,25 @@ class Head(nn.Module):
     bound: float = 1.0
     condition_frames: int = 1
     attention: bool = True
+
+    @classmethod
+    def from_config(cls, model: ConfigDict) -> Head:
+        """The head network of `config.model` (stage "head")."""
+        return cls(
+            position_grid=grid_spec(model.position_grid),
+            ambient_grid=grid_spec(model.ambient_grid),
+            hidden=model.hidden,
+            hidden_color=model.hidden_color,
+            geometry_features=model.geometry_features,
+            condition_features=model.condition_features,
+            blink_channels=model.blink_channels,
+            codes=model.codes,
+            code_features=model.code_features,
+            bound=model.bound,
+            # Configs of earlier checkpoints don't have these two.
+            condition_frames=model.get("condition_frames", 1),
+            attention=model.get("attention", True),
+        )
 
     def setup(self) -> None:
         self.condition_encoder = ConditionEncoder(self.condition_features, self.blink_channels, self.condition_frames, self.attention)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from geneface_kernels.grid_encoding import GridSpec, grid_encode
 from jax import lax
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 # ----------------------------------------------------------------------------------------------------
 # Activations with gradients of their own.
@@ -308,3 +313,18 @@ class GridEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         table = self.param("table", table_init, (self.spec.rows, self.spec.features))
         return grid_encode((x + self.bound) / (2.0 * self.bound), table, self.spec)
+
+
+def grid_spec(grid: ConfigDict) -> GridSpec:
+    """A `GridSpec` from a config section with the same field names."""
+    return GridSpec(
+        dims=grid.dims,
+        levels=grid.levels,
+        features=grid.features,
+        base_resolution=grid.base_resolution,
+        finest_resolution=grid.finest_resolution,
+        log2_table_size=grid.log2_table_size,
+        kind=grid.kind,
+        interpolation=grid.get("interpolation", "linear"),
+        align_corners=grid.get("align_corners", False),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Self
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,10 @@ from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.models.head import SLOPE, FrameEncoder, WindowAttention
 from geneface_jax.models.layers import JointDense
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 # ----------------------------------------------------------------------------------------------------
 # The field of the vanilla NeRF: a deep network on frequency-encoded positions (Mildenhall et al. 2020, conditioned as AD-NeRF).
@@ -34,6 +40,20 @@ class NerfField(nn.Module):
     octaves: int = 10
     view_octaves: int = 4
     density_start: float = 0.0
+
+    @classmethod
+    def from_config(cls, model: ConfigDict) -> NerfField:
+        """The field of `config.model` (stages "nerf_head" and "nerf_torso")."""
+        return cls(
+            hidden=model.hidden,
+            layers=model.layers,
+            skip=model.skip,
+            color_hidden=model.color_hidden,
+            color_layers=model.color_layers,
+            octaves=model.octaves,
+            view_octaves=model.view_octaves,
+            density_start=model.density_start,
+        )
 
     @nn.compact
     def __call__(self, points: jax.Array, view: jax.Array, condition: jax.Array) -> jax.Array:
@@ -81,6 +101,11 @@ class TwoFields(nn.Module):
     fine: NerfField
     condition_features: int = 64
     condition_frames: int = 1
+
+    @classmethod
+    def from_config(cls, model: ConfigDict) -> Self:
+        """The networks of `config.model` (stages "nerf_head" and "nerf_torso")."""
+        return cls(NerfField.from_config(model), NerfField.from_config(model), model.condition_features, model.condition_frames)
 
     def setup(self) -> None:
         self.frame_encoder = FrameEncoder(self.condition_features, self.condition_frames)

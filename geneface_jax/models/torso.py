@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,11 @@ from geneface_kernels.encodings import frequency_encode
 from geneface_kernels.grid_encoding import GridSpec
 
 from geneface_jax.models.head import SLOPE
-from geneface_jax.models.layers import GridEncoder, Mlp
+from geneface_jax.models.layers import GridEncoder, Mlp, grid_spec
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 CONDITIONS = {"pose": 6, "jaw": 14}
 """What bends the torso, and how many numbers that is: Euler angles and translation of the head's camera (GeneFace), or image coordinates
@@ -60,6 +64,21 @@ class Torso(nn.Module):
     shrink: float = 0.8
     condition: str = "pose"
     head_aware: bool = False
+
+    @classmethod
+    def from_config(cls, model: ConfigDict) -> Torso:
+        """The torso network of `config.model` (stage "torso")."""
+        return cls(
+            grid=grid_spec(model.grid),
+            codes=model.codes,
+            code_features=model.code_features,
+            hidden_deform=model.hidden_deform,
+            hidden=model.hidden,
+            shrink=model.shrink,
+            # Configs of earlier checkpoints don't have these two.
+            condition=model.get("condition", "pose"),
+            head_aware=model.get("head_aware", False),
+        )
 
     def setup(self) -> None:
         if self.condition not in CONDITIONS:

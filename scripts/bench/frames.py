@@ -29,7 +29,6 @@ import jax.numpy as jnp  # noqa: E402
 from geneface_kernels.frame_rendering import count_samples, sufficient_budget  # noqa: E402
 
 from configs.head import get_config  # noqa: E402
-from geneface_jax.models.build import build_head  # noqa: E402
 from geneface_jax.models.head import Head  # noqa: E402
 from geneface_jax.models.super_resolution import SuperResolution  # noqa: E402
 from geneface_jax.rendering.field import MarchSettings, render_rays  # noqa: E402
@@ -78,7 +77,7 @@ def measure(size: int, frames: int, repeats: int, *, enlarge: bool) -> dict:
     if enlarge:
         # GeneFace++'s three ambient coordinates.
         config.model.ambient_grid.dims = 3
-    head, settings = build_head(config.model), MarchSettings.from_config(config.march)
+    head, settings = Head.from_config(config.model), MarchSettings.from_config(config.march)
     rays = [jnp.asarray(a) for a in frame_rays(frames, size)]
     occupied = jnp.asarray(ellipsoid())
     wanted = int(jax.jit(lambda o, d, g: count_samples(o, d, g, MARCH))(*rays, occupied))

@@ -3,8 +3,8 @@
     python scripts/bench/head_step.py [--variant demo] [--json docs/figures/head_step.json] [--turns 2]
 
 A step: camera rays, march through a shell of occupied cells, field, compositing, losses, gradients, Adam; the density of all cells is
-evaluated once in 16 steps, as in training. Both sides take turns on the same rays. The PyTorch side is scripts/bench/torch_head.py: the maths as
-one writes it there (vectorised, autograd, no custom kernel). Needs torch (pip install torch==2.13.0). Set
+evaluated once in 16 steps, as in training. Both sides take turns on the same rays. The PyTorch side is
+scripts/bench/torch_head.py: the maths as one writes it there (vectorised, autograd, no custom kernel). Needs torch (pip install torch==2.13.0). Set
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 to give both sides the huge pages that `geneface train` gives itself.
 """
 
@@ -28,7 +28,6 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 from geneface_kernels.occupancy import cell_centres  # noqa: E402
 
-from geneface_jax.models.build import build_head  # noqa: E402
 from geneface_jax.models.head import Head  # noqa: E402
 from geneface_jax.rendering.field import MarchSettings, render_groups  # noqa: E402
 from geneface_jax.training.field.losses import ambient_outside_face, masked_mean, opacity_entropy  # noqa: E402
@@ -107,7 +106,7 @@ class jax_steps:
     """Iterator over training steps of the library; each gives the loss."""
 
     def __init__(self, config, batch):
-        self.model, self.config = build_head(config.model), config
+        self.model, self.config = Head.from_config(config.model), config
         self.batch = {key: jnp.asarray(value) for key, value in batch.items()}
         window, eyes = self.batch["window"], self.batch["eyes"]
         self.params = self.model.init(jax.random.key(0), window[:1], eyes[:1], jnp.zeros((8, 3)), method=Head.initialise)["params"]

@@ -32,7 +32,7 @@ from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
 from geneface_jax.training.field.super_resolution import halved
 from geneface_jax.training.loop import train
-from geneface_jax.training.stages.head_sr import HeadSrStage, doubled, make
+from geneface_jax.training.stages.head import HeadSrStage, doubled
 
 # ----------------------------------------------------------------------------------------------------
 # Quality against training time: every kept checkpoint of a head on all held-out frames; the table is docs/head-training.md's.
@@ -188,7 +188,7 @@ def super_resolution(argv: list[str]) -> None:
         workdir = train(configs.load("head_sr:demo", plan), Path(folder) / "head_sr")
         minutes = (time.perf_counter() - started) / 60
         state = checkpoints.load(workdir).state
-    stage = make(configs.load("head_sr:demo", plan))
+    stage = HeadSrStage(configs.load("head_sr:demo", plan))
     before = checkpoints.load(head).state
     rows = compare(stage, state, before, target)
     figures = {"subject": args.subject.name, "steps": args.steps, "minutes": round(minutes, 2), "size": target.size, "rows": rows}

@@ -25,9 +25,9 @@ from data_tools.io import read_json, write_json
 from data_tools.light import light_copy
 from data_tools.prepare import prepare
 from geneface_jax.data.corpus import Corpus
-from geneface_jax.evaluation.heldout import in_head_frame_of
 from geneface_jax.data.speech_batches import Pair, corpus_pairs, model_audio, silence
 from geneface_jax.data.subject import Subject
+from geneface_jax.evaluation.heldout import in_head_frame_of
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs

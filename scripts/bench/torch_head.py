@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from geneface_jax.models.build import grid_spec
 from geneface_jax.models.head import SLOPE
+from geneface_jax.models.layers import grid_spec
 from geneface_jax.rendering.field import MarchSettings
 from scripts.bench.kernels.cases import torch_encode
 

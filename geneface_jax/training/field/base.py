@@ -17,7 +17,6 @@ from data_tools.errors import InputError
 from geneface_jax.data.compatibility import record_camera
 from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
-from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, pose_vector, scene_pose, to_scene
 from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_front_of_face, render_groups, render_head
@@ -207,7 +206,7 @@ class HeadField:
         subject, model = self.subject, config.model
         model.codes = subject.n_train
         record_camera(config, subject.size, subject.intrinsics._asdict())
-        self.model = build_head(model)
+        self.model = Head.from_config(model)
         self.march = MarchSettings.from_config(config.march)
         refinement = config.pose_refinement
         self.optimizer = field_optimizer(config.optimizer, config.train.steps, {"corrections": refinement.lr} if refinement.lr else None)

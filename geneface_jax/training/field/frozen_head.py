@@ -18,7 +18,6 @@ from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import head_fingerprint
-from geneface_jax.models.build import build_head
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, scene_pose
 from geneface_jax.rendering.field import MarchSettings, render_rays
@@ -52,7 +51,7 @@ class FrozenHead:
         require_same_frames(name, config, subject)
         require_same_camera(name, config, subject)
         params = state["params"].get("head", state["params"])
-        self._model = build_head(config.model)
+        self._model = Head.from_config(config.model)
         self._march = MarchSettings.from_config(config.march)
         self._intrinsics = np.asarray(subject.intrinsics, np.float32)
         self._size = subject.size

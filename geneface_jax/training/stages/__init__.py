@@ -1,26 +1,38 @@
-"""One file per stage; `get_stage` finds it by the name in the config."""
+"""The training stages by name: which module and class each one is."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import pkgutil
 
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.training.stage import Stage
 
+STAGES = {
+    "syncnet": "syncnet.SyncNetStage",
+    "audio2motion": "audio2motion.Audio2MotionStage",
+    "postnet": "postnet.PostNetStage",
+    "head": "head.HeadStage",
+    "head_sr": "head.HeadSrStage",
+    "torso": "torso.TorsoStage",
+    "torso_sr": "torso.TorsoSrStage",
+    "nerf_head": "nerf.NerfHeadStage",
+    "nerf_torso": "nerf.NerfTorsoStage",
+}
+"""`config.stage` -> module of this package and the class in it, which takes the config; a stage is imported when it is asked for."""
+
 
 def get_stage(config: ConfigDict) -> Stage:
-    """Makes the stage `config.stage`: imports `geneface_jax.training.stages.<stage>` and calls its `make(config)`.
+    """Makes the stage that `config.stage` names.
 
     Raises:
       InputError: there is no such stage (the nearest is named).
     """
-    known = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    if config.stage not in known:
-        nearest = difflib.get_close_matches(config.stage, known, 1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(known)}."
+    if config.stage not in STAGES:
+        nearest = difflib.get_close_matches(config.stage, STAGES, 1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(STAGES))}."
         raise InputError(f"config.stage is {config.stage!r}, which is no stage: {hint}")
-    return importlib.import_module(f"{__name__}.{config.stage}").make(config)
+    module, name = STAGES[config.stage].split(".")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)(config)

@@ -9,12 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from geneface_kernels import occupancy
 from ml_collections import ConfigDict
+from PIL import Image
 
+from data_tools.errors import InputError
 from geneface_jax.data.motion import eye_boxes, shut_frames, shut_share
-from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, in_boxes, over
+from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, in_boxes, over, patch_pixels
+from geneface_jax.io import checkpoints
 from geneface_jax.training import devices
 from geneface_jax.training.field.base import HeadField, comparison, heldout_frames, learnt_part, noise_per_group, psnr_in_box
-from geneface_jax.training.field.losses import LipPatches, ambient_outside_face, masked_mean, opacity_entropy, psnr
+from geneface_jax.training.field.losses import LipPatches, adapted_weight, ambient_outside_face, masked_mean, opacity_entropy, psnr
+from geneface_jax.training.field.super_resolution import PictureLpips, build_super_resolution, crops, halved, start_plain
 from geneface_jax.training.optimizers import iterate
 from geneface_jax.training.stage import Evaluation, Metrics, State
 
@@ -127,6 +131,172 @@ class HeadStage(HeadField):
         return Evaluation(scalars, images={"val/truth_ours_difference_depth": np.concatenate(rows[:4])})
 
 
-def make(config: ConfigDict) -> HeadStage:
-    """The stage of a config with `stage = "head"`."""
-    return HeadStage(config)
+# ----------------------------------------------------------------------------------------------------
+# Head and super-resolution together (GeneFace++'s `lm3d_radnerf_sr`): whole frames at half size, doubled by a network, both compared.
+
+
+class HeadSrStage(HeadField):
+    """See `training.stage.Stage`, and `HeadField` for the state; here `params` is {"head", "super_resolution"}, `constants` holds the
+    network's noise pictures and `ambient` the adaptive `weight` []."""
+
+    unit = "rays"
+    best = ("val/psnr_face_box", "max")
+
+    def __init__(self, config: ConfigDict):
+        super().__init__(config)
+        self.network = build_super_resolution(config, self.subject)
+        self.perceptual = PictureLpips(config)
+        self.small = self.network.size
+        self.items_per_step = config.data.groups * self.small**2
+        self._pictures: tuple[np.ndarray, ...] | None = None
+
+    def _load_pictures(self) -> tuple[np.ndarray, ...]:
+        """(frames, frames at half size, torso over background at half size) of the training split, uint8, decoded once."""
+        if self._pictures is None:
+            frames = self.subject.load_all("frames", self.subject.train)
+            behind = over(self.subject.load_all("torso", self.subject.train), self.subject.background)
+            self._pictures = frames, halved(frames), halved(behind)
+        return self._pictures
+
+    def init(self, rng: jax.Array) -> State:
+        """First state; the head's parameters and grid from `config.data.head` where it names a work folder.
+
+        Raises:
+          InputError: that head has other sizes than this config's.
+        """
+        head_rng, network_rng = jax.random.split(rng)
+        variables = self.network.init(network_rng, jnp.zeros((1, self.small, self.small, 3)))
+        network = start_plain(variables["params"]) if self.config.start_plain else variables["params"]
+        state = self.initial_state({"head": self.initial_head(head_rng), "super_resolution": network})
+        if self.config.data.head:
+            state = self._begin_with(state, self.config.data.head)
+        state["constants"] = variables["constants"]
+        state["ambient"] = {"weight": jnp.asarray(self.config.loss.ambient, jnp.float32)}
+        return state
+
+    def _begin_with(self, state: State, workdir: str) -> State:
+        found = checkpoints.load(workdir).state
+        wanted = {"params": state["params"]["head"], "occupancy": {"grid": state["occupancy"]["grid"]}}
+        there = {"params": found["params"], "occupancy": {"grid": found["occupancy"]["grid"]}}
+        if jax.tree.map(jnp.shape, wanted) != jax.tree.map(jnp.shape, there):
+            raise InputError(
+                f"the head in {workdir} has other sizes than config.model and config.march: give a head of this variant, or leave "
+                "config.data.head empty to begin anew"
+            )
+        params = {**state["params"], "head": jax.tree.map(jnp.asarray, found["params"])}
+        return {**state, "params": params, "occupancy": {"grid": jnp.asarray(found["occupancy"]["grid"])}}
+
+    def data(self) -> Any:
+        """Per-frame conditions and cameras, and LPIPS's weights where they are needed."""
+        return {**self.frame_data(), "lpips": self.perceptual.weights()}
+
+    def host_batch(self, step: int) -> dict[str, np.ndarray]:
+        """G whole frames."""
+        large, small, behind = self._load_pictures()
+        rng = np.random.default_rng((self.config.seed, step))
+        frames = draw_frames(rng, self.train_frames, self.config.data.groups)
+        pixels = self._pixels(len(frames))
+        side = self.config.perceptual.lip_side
+        corners = patch_pixels(self.subject.lip_box[frames], side, (self.subject.size, self.subject.size))[:, 0]
+        return {
+            "frame": frames,
+            "large": large[frames],
+            "small": small[frames],
+            "behind": behind[frames],
+            "in_face": in_boxes(2 * pixels, self.subject.face_box[frames]),
+            "lip_corner": corners,
+        }
+
+    def _pixels(self, groups: int) -> np.ndarray:
+        """[G, S * S, 2] all pixels (row, column) of a small picture, row by row."""
+        rows, columns = np.meshgrid(np.arange(self.small), np.arange(self.small), indexing="ij")
+        one = np.stack([rows, columns], axis=-1).reshape(-1, 2).astype(np.int32)
+        return np.broadcast_to(one, (groups, *one.shape))
+
+    def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
+        """Occupancy update every few steps until the perceptual terms begin, then one Adam step on whole frames."""
+        config = self.config.loss
+        grid_rng, march_rng, noise_rng = jax.random.split(rng, 3)
+        learnt = iterate(learnt_part(state), state["opt_state"])
+        started = self.perceptual.started(step)
+        grid = self.followed_grid(learnt["params"]["head"], state["occupancy"]["grid"], data, grid_rng, step, started)
+        occupied = occupancy.occupied(grid, self.config.march.density_threshold)
+        frame, small, large = batch["frame"], batch["small"].astype(jnp.float32) / 255.0, batch["large"].astype(jnp.float32) / 255.0
+        behind = batch["behind"].astype(jnp.float32) / 255.0
+        pixels = jnp.asarray(self._pixels(len(frame)))
+        jitter = noise_per_group(march_rng, pixels.shape[:2])
+        keys = jax.vmap(lambda item: jax.random.fold_in(noise_rng, item))(devices.global_indices(len(frame)))
+        intrinsics = self.intrinsics * (self.small / self.subject.size)
+        weight = state["ambient"]["weight"]
+
+        def loss(learnt: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            poses, correction = self.frame_poses(learnt, data, frame, step)
+            out = self.render(learnt["params"]["head"], poses, data, frame, pixels, intrinsics, jitter, occupied)
+            composite = out.composite
+            rgb = composite.rgb.reshape(small.shape) + (1.0 - composite.alpha.reshape(small.shape[:3]))[..., None] * behind
+            variables = {"params": learnt["params"]["super_resolution"], "constants": state["constants"]}
+            ours = self._enlarged(variables, jnp.clip(rgb, 0.0, 1.0), keys)
+            complete = out.complete.astype(jnp.float32)
+            outside = 1.0 - batch["in_face"].reshape(-1).astype(jnp.float32)
+            small_mse = masked_mean(jnp.mean((rgb - small) ** 2, axis=-1).reshape(-1), complete)
+            large_mse = jnp.mean((ours - large) ** 2)
+            entropy = masked_mean(opacity_entropy(composite.alpha), complete)
+            ambient = jnp.sum(composite.ambient * outside * complete) / (
+                devices.mean_where_mapped(jnp.sum(outside * complete)) + 1.0 / devices.count()
+            )
+            lips = [crops(picture, batch["lip_corner"], self.config.perceptual.lip_side) for picture in (ours, large)]
+            pairs = {"small": (rgb, small), "large": (ours, large), "lips": (lips[0], lips[1])}
+            perceptual, seen = self.perceptual.loss(step, pairs, data["lpips"])
+            total = config.small_mse * small_mse + config.large_mse * large_mse + config.entropy * entropy + weight * ambient + perceptual
+            total += self.config.pose_refinement.weight * correction
+            return total, {
+                "loss": total,
+                "mse": small_mse,
+                "sr_mse": large_mse,
+                "entropy": entropy,
+                "ambient": ambient,
+                "samples_per_ray": out.samples / jitter.size,
+                "rays_out_of_budget": 1.0 - jnp.mean(complete),
+                **seen,
+            }
+
+        grads, metrics = devices.mean(jax.grad(loss, has_aux=True)(learnt))
+        following = adapted_weight(weight, metrics["ambient"], config.ambient_target, config.ambient_rate, config.ambient_most)
+        metrics = {**metrics, "psnr": psnr(metrics["mse"]), "sr_psnr": psnr(metrics["sr_mse"]), "ambient_weight": weight}
+        metrics["occupancy"] = jnp.mean(occupied)
+        return self.updated(state, grads, metrics, {"occupancy": {"grid": grid}, "ambient": {"weight": following}})
+
+    def _enlarged(self, variables: Any, rgb: jax.Array, keys: jax.Array) -> jax.Array:
+        """[G, H, W, 3] doubled, each picture under noise of its own key [G] where the config asks for noise."""
+        if not self.config.noise:
+            return self.network.apply(variables, rgb, "none")
+        return jax.vmap(lambda picture, key: self.network.apply(variables, picture[None], key)[0])(rgb, keys)
+
+    def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
+        """Held-out frames by the head protocol, doubled without noise; beside them the small picture doubled by bicubic interpolation."""
+        del data, step
+        subject = self.subject
+        chosen = heldout_frames(subject, self.config.data.eval_frames)
+        truth = subject.frames(chosen).astype(np.float32) / 255.0
+        behind = halved(over(subject.torso(chosen), subject.background)).astype(np.float32) / 255.0
+        occupied = occupancy.occupied(state["occupancy"]["grid"], self.config.march.density_threshold)
+        variables = {"params": state["params"]["super_resolution"], "constants": state["constants"]}
+        enlarge = jax.jit(self.network.apply)
+        scores: dict[str, list[float]] = {"val/psnr_face_box": [], "val/psnr_lip_box": [], "val/psnr_face_box_bicubic": []}
+        rows = []
+        for i, frame in enumerate(chosen):
+            rgb, depth, alpha = self.heldout_picture(state["params"]["head"], occupied, frame, behind[i])
+            ours = np.clip(np.asarray(enlarge(variables, jnp.asarray(rgb)[None])[0]), 0.0, 1.0)
+            scores["val/psnr_face_box"].append(psnr_in_box(ours, truth[i], subject.face_box[frame]))
+            scores["val/psnr_lip_box"].append(psnr_in_box(ours, truth[i], subject.lip_box[frame]))
+            scores["val/psnr_face_box_bicubic"].append(psnr_in_box(doubled(rgb), truth[i], subject.face_box[frame]))
+            rows.append(comparison(truth[i], ours, depth.repeat(2, 0).repeat(2, 1), alpha.repeat(2, 0).repeat(2, 1)))
+        image = np.concatenate(rows[:4])
+        return Evaluation({tag: float(np.mean(v)) for tag, v in scores.items()}, images={"val/truth_ours_difference_depth": image})
+
+
+def doubled(picture: np.ndarray, kind: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
+    """[H, W, 3] in [0, 1] -> [2H, 2W, 3] by plain interpolation: what the network has to beat."""
+    height, width = picture.shape[:2]
+    planes = [Image.fromarray(np.ascontiguousarray(picture[..., c], np.float32)).resize((2 * width, 2 * height), kind) for c in range(3)]
+    return np.clip(np.stack([np.asarray(plane) for plane in planes], axis=-1), 0.0, 1.0)

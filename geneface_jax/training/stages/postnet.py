@@ -29,10 +29,9 @@ from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
 from geneface_jax.training.speech.augment import augment_windows
 from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse, sync_bce
 from geneface_jax.training.speech.sync import SyncExpert
-from geneface_jax.training.speech.vae_step import build_network, item_noise, vae_gradients
 from geneface_jax.training.speech.validation import PersonDomain, landmark_clip, speech_clip, summarise
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.stages.audio2motion import EVAL_SEED, expert_cosines, load_expert
+from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients
 
 NETWORKS = ("postnet", "discriminator", "audio2motion")
 UPPER_FACE = slice(17, 48)
@@ -296,8 +295,3 @@ def upper_face_weights(weight: float) -> np.ndarray:
     weights = np.ones((68, 3), np.float32)
     weights[UPPER_FACE] = weight
     return weights.reshape(-1)
-
-
-def make(config: ConfigDict) -> PostNetStage:
-    """The stage of `configs/postnet.py`."""
-    return PostNetStage(config)

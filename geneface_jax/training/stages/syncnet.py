@@ -96,8 +96,3 @@ class SyncNetStage:
                 "val/auc": windows_auc(expert, self.pairs["val"]),
             }
         )
-
-
-def make(config: ConfigDict) -> SyncNetStage:
-    """The stage of `configs/syncnet.py`."""
-    return SyncNetStage(config)

@@ -1,4 +1,4 @@
-"""Typical calls of every Pallas kernel, as shapes: what the tests lower for CUDA and scripts/bench/kernels/registers.py compiles for an H100."""
+"""Typical calls of every Pallas kernel, as shapes: the tests lower them for CUDA, registers.py compiles them for an H100."""
 
 from __future__ import annotations
 

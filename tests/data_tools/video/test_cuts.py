@@ -6,8 +6,7 @@ import pytest
 from synthetic_video import ffmpeg
 
 from data_tools.errors import InputError
-from data_tools.video.cuts import THUMBNAIL, check_cuts, cuts_between, watched
-from data_tools.video.read import frames
+from data_tools.video.read import THUMBNAIL, check_cuts, cuts_between, frames, watched
 
 
 def scene(seed):

@@ -9,7 +9,7 @@ from configs.nerf_head import get_config as head_config
 from configs.nerf_torso import get_config as torso_config
 from geneface_jax.convert import nerf
 from geneface_jax.convert.rules import match
-from geneface_jax.models.build import build_nerf_head, build_nerf_torso
+from geneface_jax.models.nerf import NerfHead, NerfTorso
 
 HIDDEN, LAYERS, COLOR = 12, 6, 8
 
@@ -48,7 +48,7 @@ def state_dict(kind):
 def network_of(kind, weights):
     config = (head_config if kind == "head" else torso_config)("reference").model
     config.update(nerf.nerf_sizes(weights))
-    network = (build_nerf_head if kind == "head" else build_nerf_torso)(config)
+    network = (NerfHead.from_config if kind == "head" else NerfTorso.from_config)(config)
     window = jnp.zeros((5, 204) if kind == "head" else (8, 16, 29))
     return network, jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialise"))
 

@@ -7,7 +7,6 @@ import pytest
 
 from configs.nerf_head import get_config as head_config
 from configs.nerf_torso import get_config as torso_config
-from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.layers import JointDense
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 
@@ -20,10 +19,10 @@ def parameters(network, window):
 def test_reference_sizes_are_the_originals():
     # The outer two taps of the head's four convolutions only ever see padding: they are dense layers here.
     padding = 2 * (204 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
-    assert parameters(build_nerf_head(head_config("reference").model), jnp.zeros((5, 204))) + padding == 1_244_931
+    assert parameters(NerfHead.from_config(head_config("reference").model), jnp.zeros((5, 204))) + padding == 1_244_931
     model = torso_config("reference").model
     model.condition_frames = 16
-    assert parameters(build_nerf_torso(model), jnp.zeros((8, 16, 29))) == 1_325_565
+    assert parameters(NerfTorso.from_config(model), jnp.zeros((8, 16, 29))) == 1_325_565
 
 
 def test_joint_dense_is_dense_on_the_concatenation():
@@ -44,7 +43,7 @@ def test_joint_dense_is_dense_on_the_concatenation():
 def head():
     config = head_config("demo").model
     config.update({"hidden": 8, "layers": 3, "skip": 1, "color_hidden": 8})
-    network = build_nerf_head(config)
+    network = NerfHead.from_config(config)
     window = jax.random.normal(jax.random.key(1), (5, 204))
     return network, jax.jit(lambda: network.init(jax.random.key(0), window, method=NerfHead.initialise))(), window
 
@@ -71,7 +70,7 @@ def test_the_condition_changes_density_and_colour(head):
 
 
 def test_every_pixel_of_a_torso_has_a_condition_of_its_own():
-    network = build_nerf_torso(torso_config("demo").model)
+    network = NerfTorso.from_config(torso_config("demo").model)
     window, zeros, colors = jnp.ones((8, 204)), jnp.zeros(3), jnp.eye(3)
 
     @jax.jit

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from geneface_jax.convert import radnerf
 from geneface_jax.convert.rules import flat_leaves
 from geneface_jax.convert.speech import Family
-from geneface_jax.models.build import build_head, build_torso
 from geneface_jax.models.head import Head
 from geneface_jax.models.torso import Torso
 from tests.parity.kernels.comparison import Check, compare
@@ -29,11 +28,11 @@ CONDITION_ATOL, CONDITION_RTOL = 1e-5, 1e-4
 
 def _init_head(model: ConfigDict) -> Any:
     window = jnp.zeros((1, model.condition_window, 204))
-    return build_head(model).init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialise)
+    return Head.from_config(model).init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialise)
 
 
 def _init_torso(model: ConfigDict) -> Any:
-    return build_torso(model).init(jax.random.key(0), jnp.zeros((8, 2)), method=Torso.initialise)
+    return Torso.from_config(model).init(jax.random.key(0), jnp.zeros((8, 2)), method=Torso.initialise)
 
 
 HEAD = Family("RAD-NeRF head", r"sigma_net\.", "head", radnerf.head_sizes, radnerf.convert_head, _init_head)
@@ -43,13 +42,13 @@ TORSO = Family("RAD-NeRF torso", r"torso_deform_net\.", "torso", radnerf.torso_s
 def load_head(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Head, Any, Check]:
     """(network, its variables, whether names and shapes fit) of a state_dict."""
     loaded = Network.from_weights(HEAD, weights, name)
-    return build_head(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
+    return Head.from_config(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
 
 
 def load_torso(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Torso, Any, Check]:
     """(network, its variables, whether names and shapes fit) of a state_dict."""
     loaded = Network.from_weights(TORSO, weights, name)
-    return build_torso(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
+    return Torso.from_config(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
 
 
 def occupied_cells(weights: Mapping[str, np.ndarray]) -> jax.Array:

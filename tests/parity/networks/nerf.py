@@ -13,7 +13,6 @@ from geneface_kernels.encodings import frequency_encode
 from geneface_jax.convert import nerf
 from geneface_jax.convert.rules import Converter, match
 from geneface_jax.io import configs
-from geneface_jax.models.build import build_nerf_head, build_nerf_torso
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.cameras import camera_rays
 from geneface_jax.rendering.nerf import Composite, Noise, Rendered, composite, render_rays, sample_pdf
@@ -61,7 +60,7 @@ def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields
         return None
     model = configs.load(f"{stage}:reference").model
     model.update(nerf.nerf_sizes(weights))
-    network: Any = build_nerf_head(model) if stage == "nerf_head" else build_nerf_torso(model)
+    network: Any = NerfHead.from_config(model) if stage == "nerf_head" else NerfTorso.from_config(model)
     first = "lm_encoder" if stage == "nerf_head" else "aud_net"
     inputs = weights[f"{first}.encoder_conv.0.weight"].shape[1]
     frames = (model.condition_frames,) if model.condition_frames > 1 else ()

@@ -13,7 +13,7 @@ from geneface_jax.convert.speech import AUDIO2MOTION, DISCRIMINATOR, POSTNET
 from geneface_jax.models.audio2motion import Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse
-from geneface_jax.training.speech.vae_step import build_network
+from geneface_jax.training.stages.audio2motion import build_network
 from tests.parity.kernels.comparison import Check
 from tests.parity.networks import syncnet
 from tests.parity.networks.vectors import Network, Vectors

@@ -55,8 +55,8 @@ def run(stage, steps, batches=None):
 
 def test_the_average_does_not_change_how_the_iterate_moves(dataset):
     """Compared by what the iterate sees: single entries of a grid whose gradient is almost zero take Adam's whole step either way."""
-    plain, history = run(head.make(config_for(dataset)), 6)
-    state, averaged_history = run(head.make(config_for(dataset, optimizer={"ema": 0.9})), 6)
+    plain, history = run(head.HeadStage(config_for(dataset)), 6)
+    state, averaged_history = run(head.HeadStage(config_for(dataset, optimizer={"ema": 0.9})), 6)
     assert isinstance(state["opt_state"], AveragedState)
     for a, b in zip(history, averaged_history, strict=True):
         assert b["mse"] == pytest.approx(a["mse"], rel=1e-3)
@@ -76,18 +76,18 @@ def test_refined_poses_find_a_camera_that_was_wrong(dataset, tmp_path):
     config = config_for(folder, pose_refinement={"lr": 3e-3, "start": 20, "weight": 0.0})
     config.train.steps = 150
     config.data.rays = 256
-    stage = head.make(config)
+    stage = head.HeadStage(config)
     state, history = run(stage, 150)
     assert history[10]["pose_correction"] == 0 < history[-1]["pose_correction"]
     found = np.asarray(state["poses"]["corrections"])[:, 3]  # scene x is up; a camera that was moved up has to come down
     assert np.corrcoef(found, shifts[: len(found)])[0, 1] < -0.7
-    off, _ = run(head.make(config_for(folder)), 1)
+    off, _ = run(head.HeadStage(config_for(folder)), 1)
     assert "poses" not in off
 
 
 def test_lip_steps_look_at_a_patch_and_freeze_the_grid(dataset, weights_file):
     lips = {"start": 4, "every": 2, "side": 8, "weight": 0.01, "ramp": 4, "weights": str(weights_file), "shown_side": 32}
-    stage = head.make(config_for(dataset, lips=lips, march={"update_every": 2}))
+    stage = head.HeadStage(config_for(dataset, lips=lips, march={"update_every": 2}))
     assert [bool(stage.lips.due(step)) for step in range(9)] == [False] * 5 + [True, False, True, False]
     pixels = stage.host_batch(5)["pixels"]
     assert (np.diff(pixels[:, :8, 1]) == 1).all() and (pixels[:, :8, 0] == pixels[:, :1, 0]).all()
@@ -104,18 +104,18 @@ def test_a_broken_perceptual_gradient_does_not_reach_the_network(dataset, weight
     flat["weights_0"] = np.full_like(flat["weights_0"], np.nan)
     broken = save_lpips(tmp_path / "broken.npz", flat)
     lips = {"start": 0, "every": 1, "side": 8, "weight": 1.0, "ramp": 1, "weights": str(broken), "shown_side": 32}
-    state, history = run(head.make(config_for(dataset, lips=lips)), 2)
+    state, history = run(head.HeadStage(config_for(dataset, lips=lips)), 2)
     assert [metrics["lpips_skipped"] for metrics in history] == [1.0, 1.0]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(state["params"]))
 
 
 def test_lips_ask_for_weights_only_when_their_turn_will_come(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    head.make(config_for(dataset, lips={"weight": 0.01, "start": 60, "side": 8}))
+    head.HeadStage(config_for(dataset, lips={"weight": 0.01, "start": 60, "side": 8}))
     with pytest.raises(InputError, match="fetch_lpips"):
-        head.make(config_for(dataset, lips={"weight": 0.01, "start": 30, "side": 8}))
+        head.HeadStage(config_for(dataset, lips={"weight": 0.01, "start": 30, "side": 8}))
     with pytest.raises(InputError, match="does not fit 64 rays"):
-        head.make(config_for(dataset, lips={"weight": 0.01, "start": 30, "side": 9}))
+        head.HeadStage(config_for(dataset, lips={"weight": 0.01, "start": 30, "side": 9}))
 
 
 def test_a_resumed_run_equals_an_undisturbed_one(dataset, tmp_path):

@@ -14,7 +14,7 @@ from geneface_jax.models.super_resolution import upsample_image
 from geneface_jax.training import devices
 from geneface_jax.training.field.losses import adapted_weight
 from geneface_jax.training.field.super_resolution import crops, halved
-from geneface_jax.training.stages import head_sr
+from geneface_jax.training.stages.head import HeadSrStage
 from tests.synthetic_subject import tiny_field_config, write_subject
 
 
@@ -47,7 +47,7 @@ def run(stage, steps):
 
 
 def test_learns_both_sizes(dataset):
-    stage = head_sr.make(config_for(dataset))
+    stage = HeadSrStage(config_for(dataset))
     before = stage.evaluate(stage.init(jax.random.key(0)), None, 0).scalars
     state, history = run(stage, 60)
     assert set(state["params"]) == {"head", "super_resolution"} and set(state) >= {"constants", "occupancy", "opt_state"}
@@ -66,7 +66,7 @@ def test_two_steps_of_each_variant_with_every_loss(dataset, variant, tmp_path):
     # The small picture has 16 pixels per side, fewer than the network can look at.
     loss = {"perceptual_start": 1, "perceptual_small": 0.0, "perceptual_large": 0.1, "perceptual_lips": 0.1, "ambient_rate": 0.01}
     perceptual = {"net": "alex", "weights": str(save_lpips(tmp_path / "lpips_alex.npz", flat)), "lip_side": 32}
-    _, history = run(head_sr.make(config_for(dataset, variant, loss=loss, perceptual=perceptual)), 2)
+    _, history = run(HeadSrStage(config_for(dataset, variant, loss=loss, perceptual=perceptual)), 2)
     assert history[0]["lpips_large"] == 0 < history[1]["lpips_large"] and history[1]["lpips_lips"] == pytest.approx(
         history[1]["lpips_large"]
     )
@@ -75,7 +75,7 @@ def test_two_steps_of_each_variant_with_every_loss(dataset, variant, tmp_path):
 
 
 def test_begins_as_a_plain_enlargement(dataset):
-    stage = head_sr.make(config_for(dataset))
+    stage = HeadSrStage(config_for(dataset))
     state = stage.init(jax.random.key(0))
     picture = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 3)), jnp.float32)
     large = stage.network.apply({"params": state["params"]["super_resolution"], "constants": state["constants"]}, picture)
@@ -83,23 +83,23 @@ def test_begins_as_a_plain_enlargement(dataset):
 
 
 def test_goes_on_from_a_trained_head_and_refuses_another_size(dataset, tmp_path):
-    stage = head_sr.make(config_for(dataset))
+    stage = HeadSrStage(config_for(dataset))
     own = stage.init(jax.random.key(3))
     grid = jnp.where(own["occupancy"]["grid"] < 0, -1.0, 7.0)
     config = stage.config.copy_and_resolve_references()
     checkpoints.save(tmp_path / "head", 5, {"params": own["params"]["head"], "occupancy": {"grid": grid}}, {"config": config})
-    again = head_sr.make(config_for(dataset, data={"head": str(tmp_path / "head")})).init(jax.random.key(0))
+    again = HeadSrStage(config_for(dataset, data={"head": str(tmp_path / "head")})).init(jax.random.key(0))
     np.testing.assert_array_equal(again["occupancy"]["grid"], grid)
     for x, y in zip(jax.tree.leaves(own["params"]["head"]), jax.tree.leaves(again["params"]["head"]), strict=True):
         np.testing.assert_array_equal(x, y)
     wider = config_for(dataset, data={"head": str(tmp_path / "head")}, model={"hidden": 24})
     with pytest.raises(InputError, match="other sizes"):
-        head_sr.make(wider).init(jax.random.key(0))
+        HeadSrStage(wider).init(jax.random.key(0))
 
 
 def test_a_network_of_another_size_than_the_dataset_is_refused(dataset):
     with pytest.raises(InputError, match="--size 64"):
-        head_sr.make(config_for(dataset, super_resolution={"size": 32}))
+        HeadSrStage(config_for(dataset, super_resolution={"size": 32}))
 
 
 def test_halving_takes_means_and_crops_are_not_transposed():

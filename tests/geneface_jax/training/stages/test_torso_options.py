@@ -20,7 +20,7 @@ def person(tmp_path_factory):
     folder = tmp_path_factory.mktemp("person")
     dataset = write_subject(folder / "dataset")
     config = tiny_field_config(configs.load("head:demo"), dataset)
-    state = head.make(config).init(jax.random.key(0))
+    state = head.HeadStage(config).init(jax.random.key(0))
     grid = state["occupancy"]["grid"]
     state = {"params": state["params"], "occupancy": {"grid": jnp.where(grid >= 0, 2.0 * config.march.density_threshold, grid)}}
     configs.save(config, folder / "head")
@@ -58,7 +58,7 @@ def test_every_switch_trains_and_comes_back(person, changes, tmp_path):
 
 
 def test_head_encoder_is_trained(person):
-    stage = torso.make(make(person, model__head_aware=True))
+    stage = torso.TorsoStage(make(person, model__head_aware=True))
     state = stage.init(jax.random.key(0))
     before = jax.tree.map(np.asarray, state["params"]["head_encoder"])
     state, data = devices.replicate(state), devices.replicate(stage.data())
@@ -70,7 +70,7 @@ def test_head_encoder_is_trained(person):
 
 
 def test_the_head_is_seen_where_its_masks_are(person):
-    stage = torso.make(make(person, loss__composite=1.0))
+    stage = torso.TorsoStage(make(person, loss__composite=1.0))
     batch = stage.host_batch(0)
     front = np.asarray(stage.head.look(stage.head.arrays(), jnp.asarray(batch["frame"]), jnp.asarray(batch["pixels"])))
     assert front.shape == (*batch["pixels"].shape[:2], 4) and 0.0 <= front[..., 3].min() and front[..., 3].max() <= 1.0 + 1e-5
@@ -81,7 +81,7 @@ def test_the_head_is_seen_where_its_masks_are(person):
 
 def test_a_torso_without_its_head_says_what_to_do(person, tmp_path):
     with pytest.raises(InputError, match="train the head first"):
-        torso.make(make(person, loss__composite=1.0, data__head=str(tmp_path / "nothing")))
+        torso.TorsoStage(make(person, loss__composite=1.0, data__head=str(tmp_path / "nothing")))
 
 
 def test_a_head_of_another_dataset_is_refused(person, tmp_path):
@@ -89,13 +89,13 @@ def test_a_head_of_another_dataset_is_refused(person, tmp_path):
     config = make(person, loss__composite=1.0, data__head=str(person / "head"))
     config.data.subject = str(tmp_path / "dataset")
     with pytest.raises(InputError, match="20 frames.*30 training frames"):
-        torso.make(config)
+        torso.TorsoStage(config)
 
 
 def test_a_config_of_another_head_names_what_differs(person):
     config = make(person, model__head_aware=True)
     with config.unlocked():
-        config.head = FrozenHead(person / "head", torso.make(config).subject).record
+        config.head = FrozenHead(person / "head", torso.TorsoStage(config).subject).record
         config.head.fingerprint = "0123456789abcdef"
     with pytest.raises(InputError, match="fingerprint 0123456789abcdef there"):
-        torso.make(config)
+        torso.TorsoStage(config)

@@ -10,7 +10,8 @@ from configs.torso_sr import get_config
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices
-from geneface_jax.training.stages import head_sr, torso_sr
+from geneface_jax.training.stages.head import HeadSrStage
+from geneface_jax.training.stages.torso import TorsoSrStage
 from tests.synthetic_subject import tiny_field_config, write_subject
 
 
@@ -21,7 +22,7 @@ def person(tmp_path_factory):
     config = tiny_field_config(head_config("demo"), write_subject(folder / "dataset"))
     config.data.groups = devices.count()
     config.super_resolution.update({"size": 16, "features": (4, 4)})
-    stage = head_sr.make(config)
+    stage = HeadSrStage(config)
     state = stage.init(jax.random.key(0))
     state["occupancy"]["grid"] = jnp.where(state["occupancy"]["grid"] < 0, -1.0, 50.0)
     released = {name: state[name] for name in ("params", "occupancy", "constants")}
@@ -50,7 +51,7 @@ def run(stage, steps):
 
 
 def test_learns_the_torso_and_leaves_the_network_alone(person):
-    stage = torso_sr.make(config_for(person))
+    stage = TorsoSrStage(config_for(person))
     before = stage.evaluate(stage.init(jax.random.key(0)), None, 0).scalars["val/psnr_torso"]
     state, history = run(stage, 60)
     found = stage.evaluate(state, None, 60)
@@ -60,7 +61,7 @@ def test_learns_the_torso_and_leaves_the_network_alone(person):
 
 
 def test_two_steps_of_the_reference_which_sees_the_head(person):
-    stage = torso_sr.make(config_for(person, "reference", loss={"composite": 1.0}))
+    stage = TorsoSrStage(config_for(person, "reference", loss={"composite": 1.0}))
     _, history = run(stage, 2)
     assert all(np.isfinite(list(metrics.values())).all() for metrics in history) and history[0]["composite"] > 0
     assert stage.config.head.step == 7
@@ -69,8 +70,8 @@ def test_two_steps_of_the_reference_which_sees_the_head(person):
 
 def test_a_missing_head_and_one_without_super_resolution_are_refused(person, tmp_path):
     with pytest.raises(InputError, match="no trained head_sr"):
-        torso_sr.make(config_for(person, data={"head": str(tmp_path)}))
+        TorsoSrStage(config_for(person, data={"head": str(tmp_path)}))
     plain = config_for(person)
     checkpoints.save(tmp_path / "head", 1, {"params": {"a": np.zeros(1)}}, {"config": plain})
     with pytest.raises(InputError, match="without super-resolution"):
-        torso_sr.make(config_for(person, data={"head": str(tmp_path / "head")}))
+        TorsoSrStage(config_for(person, data={"head": str(tmp_path / "head")}))

@@ -1,8 +1,4 @@
-"""The vanilla NeRF torso: neck and shoulders in front of a frozen vanilla head (GeneFace's `lm3d_nerf_torso`).
-
-All torsos are seen by one camera, the first training frame's; what moves them is the condition: landmarks, the head's camera, and the
-colour that the head network shows at each pixel.
-"""
+"""The vanilla NeRF head: landmarks and camera to the head's picture, without a grid (GeneFace's `lm3d_nerf`)."""
 
 from __future__ import annotations
 
@@ -15,15 +11,115 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import require_same_camera
+from geneface_jax.data.motion import normalise_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import fingerprint
-from geneface_jax.models.build import build_nerf_head, build_nerf_torso
-from geneface_jax.models.nerf import NerfHead
-from geneface_jax.rendering.nerf import Composite, Drive, NerfPerson, RaySettings, attends, render_pixels, torso_condition
+from geneface_jax.models.nerf import NerfHead, NerfTorso
+from geneface_jax.rendering.nerf import Composite, Drive, NerfPerson, RaySettings, attends, depth_range, render_pixels, torso_condition
 from geneface_jax.training.field.nerf import PASSES, NerfStage, judge, shrink, two_passes
 from geneface_jax.training.stage import Evaluation, Metrics, State
-from geneface_jax.training.stages.nerf_head import condition_windows
+
+
+class NerfHeadStage(NerfStage):
+    """See `training.stage.Stage`."""
+
+    best = ("val/psnr_face_box", "max")
+
+    def __init__(self, config: ConfigDict):
+        subject = Subject.load(config.data.subject)
+        set_depths(config.rays, subject)
+        model, settings = NerfHead.from_config(config.model), RaySettings.from_config(config.rays)
+        super().__init__(config, subject, model, settings, condition_windows(config.model, subject), config.model.attention_from)
+        self._targets: np.ndarray | None = None
+
+    def heads(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 [n, H, W, 3] heads alone over the background: what the network is to show."""
+        pictures, masks = self.subject.frames(frames), self.subject.head_masks(frames)
+        for picture, mask in zip(pictures, masks, strict=True):
+            alpha = mask[..., None].astype(np.float32) / 255.0
+            picture[:] = np.round(picture * alpha + self.subject.background * (1.0 - alpha))
+        return pictures
+
+    def data(self) -> Any:
+        """Conditions and cameras of the training frames, for every device."""
+        n = self.subject.n_train
+        return {"windows": jnp.asarray(self.windows[:n]), "cameras": jnp.asarray(self.subject.cameras[:n])}
+
+    def host_batch(self, step: int) -> dict[str, np.ndarray]:
+        """R pixels of one frame, most of them from the face box."""
+        if self._targets is None:
+            self._targets = self.heads(np.arange(self.subject.n_train))
+        frame, pixels = self.draw(step, lambda frame: self.subject.face_box[frame])
+        row, column = pixels[:, 0], pixels[:, 1]
+        return {
+            "frame": frame,
+            "pixels": pixels,
+            "target": self._targets[frame[0], row, column],
+            "behind": self.subject.background[row, column],
+        }
+
+    def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
+        """One Adam step on the rays of one frame; the window is looked at as a whole from `attention_from` on."""
+        frame = batch["frame"][0]
+        target, behind = (batch[name].astype(jnp.float32) / 255.0 for name in ("target", "behind"))
+        attend = step - state["start"]["began"] >= self.config.model.attention_from
+        noise = self.noise(rng, len(target))
+
+        def loss(params):
+            condition = self.model.apply({"params": params}, data["windows"][frame], attend, method=NerfHead.condition)
+            camera, intrinsics = data["cameras"][frame], jnp.asarray(self.intrinsics)
+            out = render_pixels(self.model, params, condition, camera, intrinsics, batch["pixels"], behind, self.settings, noise)
+            metrics = two_passes(out.fine.rgb, out.coarse.rgb, target, self.config.loss)
+            return metrics["loss"], {**metrics, "background": jnp.mean(out.fine.last_weight)}
+
+        nothing = jnp.full(len(PASSES), jnp.mean((behind - target) ** 2))
+        return self.update(state, loss, nothing, step)
+
+    def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
+        """Held-out frames under their own landmarks and cameras, against the head over the background."""
+        del data
+        subject = self.subject
+        params = jax.tree.map(jnp.asarray, state["params"])
+        person = NerfPerson(self.model, None, (params, None), self.settings, self.settings, self.intrinsics, subject.size)
+        attend = jnp.asarray(attends(self.config.model.attention_from, int(state["start"]["began"]), step))
+        background = subject.background.astype(np.float32) / 255.0
+
+        def render(frame: int, size: int) -> np.ndarray:
+            window, camera = jnp.asarray(self.windows[frame]), jnp.asarray(subject.cameras[frame])
+            behind = shrink(background, size)
+            return person.render(Drive(window, window, camera, camera, camera, attend), size, behind, behind)
+
+        plan = self.config.data
+        return judge(subject, plan.eval_frames, plan.eval_size, self.heads, render, lambda frame: subject.face_box[frame], self.best[0])
+
+
+def set_depths(rays: ConfigDict, subject: Subject) -> None:
+    """Fills in `rays.near` and `rays.far` from the dataset where they are 0.
+
+    Raises:
+      InputError: only one of them is given, or they are no range in front of the camera.
+    """
+    if rays.near == 0.0 and rays.far == 0.0:
+        try:
+            rays.near, rays.far = depth_range(subject.cameras[: subject.n_train], rays.reach)
+        except ValueError as error:
+            raise InputError(f"config.rays.reach does not fit {subject.folder}: {error}.") from error
+    if not 0.0 < rays.near < rays.far:
+        raise InputError(f"config.rays.near is {rays.near} and config.rays.far {rays.far}: give 0 for both, or 0 < near < far in metres.")
+
+
+def condition_windows(model: ConfigDict, subject: Subject) -> np.ndarray:
+    """[T, S, 204] windows of normalised motion around every frame ([T, S, W, 204] for W > 1) for a network of this config."""
+    normalised = normalise_motion(subject.motion, subject.motion_mean, subject.motion_std)
+    return windows(normalised, model.condition_window, model.condition_frames)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The vanilla NeRF torso: neck and shoulders in front of a frozen vanilla head (GeneFace's `lm3d_nerf_torso`).
+#
+# All torsos are seen by one camera, the first training frame's; what moves them is the condition: landmarks, the head's camera, and the
+# colour that the head network shows at each pixel.
 
 
 class NerfTorsoStage(NerfStage):
@@ -37,11 +133,11 @@ class NerfTorsoStage(NerfStage):
         super().__init__(
             config,
             subject,
-            build_nerf_torso(config.model),
+            NerfTorso.from_config(config.model),
             RaySettings.from_config(config.rays),
             condition_windows(config.model, subject),
         )
-        self.head = build_nerf_head(head.config.model)
+        self.head = NerfHead.from_config(head.config.model)
         self.head_params = head.state["params"]
         self.head_settings = RaySettings.from_config(head.config.rays)
         self.head_windows = condition_windows(head.config.model, subject)
@@ -141,8 +237,3 @@ def _load_head(config: ConfigDict, subject: Subject) -> checkpoints.Checkpoint:
     for name in ("near", "far", "offset"):
         config.rays[name] = head.config.rays[name]
     return head
-
-
-def make(config: ConfigDict) -> NerfTorsoStage:
-    """The stage of a config with `stage = "nerf_torso"`."""
-    return NerfTorsoStage(config)
