@@ -17,15 +17,15 @@ ALLOWED = {
     "configs": set(),
     "geneface_jax/models": {"geneface_kernels", "geneface_jax.models"},
     "geneface_jax/rendering": {"geneface_kernels", "geneface_jax.models", "geneface_jax.rendering"},
-    "geneface_jax/io": {"geneface_jax.io", "geneface_jax.errors"},
+    "geneface_jax/io": {"geneface_jax.io", "data_tools.errors"},
     # SyncNet's window lengths are the network's to fix and the data's to cut.
     "geneface_jax/data": {
         "geneface_jax.data",
         "geneface_jax.io",
-        "geneface_jax.errors",
+        "data_tools.errors",
         "geneface_jax.models.syncnet",
         # Pure maths that preparing a dataset needs as well.
-        "data_tools.face.known",
+        "data_tools.face.align",
     },
     "geneface_jax/training": {
         "geneface_kernels",
@@ -34,10 +34,10 @@ ALLOWED = {
         "geneface_jax.io",
         "geneface_jax.data",
         "geneface_jax.training",
-        "geneface_jax.errors",
+        "data_tools.errors",
         # A validation's landmarks are drawn as `geneface landmarks` draws them.
-        "geneface_jax.inference.landmark_video",
-        "data_tools.face.canonical",
+        "geneface_jax.rendering.landmark_video",
+        "data_tools.landmarks68",
     },
     "geneface_jax/convert": {
         "geneface_kernels",
@@ -52,7 +52,7 @@ ALLOWED = {
         # A person's data is measured as `geneface prepare` measures it.
         "data_tools.face",
         "geneface_jax.convert",
-        "geneface_jax.errors",
+        "data_tools.errors",
     },
     "geneface_jax/inference": {
         "geneface_kernels",
@@ -61,11 +61,11 @@ ALLOWED = {
         "geneface_jax.io",
         "geneface_jax.data",
         "geneface_jax.inference",
-        "geneface_jax.errors",
+        "data_tools.errors",
         # HuBERT's weights are the user's, in transformers' format: they are read whenever features are computed.
-        "geneface_jax.convert.hubert",
+        "geneface_jax.convert.pretrained",
         "data_tools.audio",
-        "data_tools.options",
+        "data_tools.command_line",
         "data_tools.video",
     },
     "geneface_jax/export": {
@@ -75,7 +75,7 @@ ALLOWED = {
         "geneface_jax.data",
         "geneface_jax.inference",
         "geneface_jax.export",
-        "geneface_jax.errors",
+        "data_tools.errors",
     },
     "geneface_jax/evaluation": {
         "geneface_jax.models.lpips",
@@ -84,10 +84,10 @@ ALLOWED = {
         "geneface_jax.data",
         "geneface_jax.io",
         "geneface_jax.evaluation",
-        "geneface_jax.errors",
+        "data_tools.errors",
         # The SyncNet that judged in training judges the result.
-        "geneface_jax.training.sync_auc",
-        "geneface_jax.training.sync_expert",
+        "geneface_jax.training.speech.sync",
+        "geneface_jax.training.speech.sync",
         "data_tools.audio",
         "data_tools.face",
         "data_tools.video",

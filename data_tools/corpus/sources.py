@@ -32,7 +32,7 @@ class MeasureSettings:
 
 @dataclasses.dataclass(frozen=True)
 class FilterSettings:
-    """Thresholds on measurements (`data_tools.corpus.filters`)."""
+    """Thresholds on measurements (`data_tools.corpus.publish`)."""
 
     min_seconds: float
     min_face_pixels: float

@@ -140,7 +140,7 @@ def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Jumps of the head: a piece cut out of the middle of one scene. (Cuts to another scene are found by `data_tools.video.cuts`.)
+# Jumps of the head: a piece cut out of the middle of one scene. (Cuts to another scene are found by `data_tools.video.read`.)
 
 JUMP = 0.1
 """Face heights by which the head moves in one frame, above its neighbours: a piece was cut out of the middle."""

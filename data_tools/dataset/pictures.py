@@ -41,7 +41,7 @@ def make_pictures(frame: np.ndarray, landmarks: np.ndarray, layers: np.ndarray, 
     Args:
       frame: uint8 [H, W, 3], H = W.
       landmarks: [478, 2+] pixels.
-      layers: [L, 256, 256] float32 mask layers of a segmenter (`segmentation.layers`).
+      layers: [L, 256, 256] float32 mask layers of a segmenter (`masks.segmenters`).
       background: uint8 [H, W, 3].
 
     Returns:

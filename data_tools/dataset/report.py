@@ -161,7 +161,7 @@ OFFSET_REACH = 15
 """Frames searched to each side for the offset between mouth and sound."""
 
 OFFSET_MIN_SCORE, OFFSET_MIN_MARGIN = 5.5, 3.0
-"""What an offset needs to be believed (measured in `data_tools.corpus.offset`; the same as configs/corpus.py)."""
+"""What an offset needs to be believed (measured in `data_tools.audio.offset`; the same as configs/corpus.py)."""
 
 OFFSET_TOLERANCE = 3
 """Mouth against loudness peaks within so many frames of zero in good videos; only what lies further off is offered as a correction."""

@@ -220,7 +220,7 @@ def render_target(
     """Renders the target's frames with the subject's networks.
 
     Args:
-      subject_dir: `SUBJECT` with trained networks (`inference.subject_parts`).
+      subject_dir: `SUBJECT` with trained networks (`io.person_folder`).
       target: frames of the same person, same crop.
       protocol: "head" or "audio".
       composite: False puts the head over the true torso and background; True over the torso network's torso and the dataset's one

@@ -215,7 +215,7 @@ class SubjectRenderer:
           size: pixels per side to render at, the rays through them and not a resampled picture (the background is resampled); the size
             the person was trained at when None.
           batch: frames per call; what suits the device when None.
-          single_pass: evaluate all samples of a batch at once instead of in rounds (see `rendering.frame`); what suits the device when
+          single_pass: evaluate all samples of a batch at once instead of in rounds (see `rendering.field`); what suits the device when
             None.
           transparent: head and torso with the alpha channel that they have together, before no background.
 

@@ -214,7 +214,7 @@ def _pcm(samples: np.ndarray) -> bytes:
 # ----------------------------------------------------------------------------------------------------
 # Speaking while the recording is still arriving.
 #
-# The shipped road levels a recording as a whole (`data.model_audio`: its loudness, the median of its pitch; `silence`: its loud frames),
+# The shipped road levels a recording as a whole (`data.speech_batches`: its loudness, the median of its pitch; `silence`: its loud frames),
 # which nobody knows before its end. Here the recording is worked on in blocks of `BLOCK` frames, and a block is a pure function of the
 # sound in a window around it: `HISTORY` frames before, and behind it what the networks look ahead. Levels are those of the window, blocks
 # are faded into each other, noise belongs to its moment, smoothing is causal. So the frames don't depend on how the sound was cut into

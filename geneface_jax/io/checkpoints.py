@@ -228,7 +228,7 @@ def release(
     Args:
       workdir: the work folder of a trained stage.
       out: the released work folder (replaced when it exists).
-      step: which; None is the one that was chosen (`io.selected`), or else the newest.
+      step: which; None is the one that was chosen (`io.checkpoints`), or else the newest.
       half: shell patterns on `collection/module/.../array`; float32 arrays that match are stored as float16.
       drop: collections left out.
 

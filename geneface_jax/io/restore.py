@@ -9,7 +9,7 @@
    the old one, whatever their number.
 5. A warm start from another stage (`--init-rename OLD=NEW`, or `--init-rule` for one of `NAMED`) takes the tensors whose names begin with
    OLD, as NEW. The others begin anew; among those that it takes it is as strict as ever, both ways.
-6. What must stay as it is, `config.train.freeze` names; that is the optimiser's business (`training.frozen`), not a restore's.
+6. What must stay as it is, `config.train.freeze` names; that is the optimiser's business (`training.optimizers`), not a restore's.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def warm_start(
     Args:
       workdir: the other run's work folder, full or released (no optimiser, float16).
       state: the state as the run would begin without it; arrays.
-      step: which of the other run's checkpoints; None is the one that was chosen (`io.selected`), or else the newest.
+      step: which of the other run's checkpoints; None is the one that was chosen (`io.checkpoints`), or else the newest.
       mode: "strict" or "lenient".
       codes: "keep" takes appearance codes like every other tensor; "mean" is for another video, see rule 4.
       moves: (old, new) prefixes of names, see rule 5; none takes everything by its own name.

@@ -187,7 +187,7 @@ def _damaged(path: Path, why: str) -> InputError:
 # ----------------------------------------------------------------------------------------------------
 # Writing .safetensors files: eight bytes of length, a JSON header with names, types and places, then the bytes of the arrays.
 #
-# The counterpart of `convert.safetensors.read_safetensors`; the format is small enough that no library is needed.
+# The counterpart of `io.weights.read_safetensors`; the format is small enough that no library is needed.
 
 _NAMES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",

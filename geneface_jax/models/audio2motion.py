@@ -20,7 +20,7 @@ N_PITCH = 300
 
 F0_LOW, F0_HIGH, TOP_BIN = 50.0, 1100.0, 255
 TYPICAL_AMPLITUDE = 0.4
-"""Amplitudes where none are given (GeneFace++): decimetres between the outer lips of somebody who speaks, see `data.behaviour`."""
+"""Amplitudes where none are given (GeneFace++): decimetres between the outer lips of somebody who speaks, see `data.motion`."""
 
 
 @jax.tree_util.register_dataclass

@@ -30,7 +30,7 @@ SMALLEST = {"alex": 31, "vgg": 16}
 
 
 class Lpips(nn.Module):
-    """The distance as a Flax module; its parameters come from `io.lpips_weights` and are never trained.
+    """The distance as a Flax module; its parameters come from `io.weights` and are never trained.
 
     Attributes:
       net: "alex" (what is usually reported) or "vgg" (usually trained with).
@@ -91,7 +91,7 @@ def lpips(images_a: jax.Array, images_b: jax.Array, weights: Mapping[str, Any]) 
 
     Args:
       images_a, images_b: the pictures; the order does not matter.
-      weights: parameters from `io.lpips_weights.load`, of either network.
+      weights: parameters from `io.weights.load_lpips`, of either network.
 
     Raises:
       ValueError: see `Lpips`.

@@ -158,7 +158,7 @@ class NerfTorso(TwoFields):
 
         Args:
           window: [S, C], or [S, W, C] for W > 1.
-          euler, translation: [3] each, of the head's camera (`rendering.pinhole.camera_angles`).
+          euler, translation: [3] each, of the head's camera (`rendering.cameras.camera_angles`).
           head_rgb: [R, 3] what the head network shows at each pixel, in [0, 1].
 
         Returns:

@@ -70,7 +70,7 @@ def train(
       workdir: the work folder (docs/file-formats.md); made when absent.
       stage: the stage, when it isn't to be made from `config.stage`.
       init, codes, moves, restore_mode: see `Start`.
-      profile: how many updates to record (`training.profile`).
+      profile: how many updates to record (`training.reporting`).
       remake: makes the stage from a config; again, at a lower rate, after a loss broke. None is `stages.get_stage`.
 
     Returns:

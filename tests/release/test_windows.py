@@ -13,7 +13,7 @@ POSIX_ONLY = ("fcntl", "grp", "pty", "pwd", "resource", "termios")
 PARTS = (
     "geneface_jax.cli.infer",
     "geneface_jax.cli.evaluate",
-    "geneface_jax.inference.pipeline",
+    "geneface_jax.inference.person",
     "geneface_jax.evaluation",
     "geneface_jax.fit",
     "geneface_jax.training.loop",

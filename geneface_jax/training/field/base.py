@@ -198,7 +198,7 @@ SMALL_HEAD = 0.15
 
 class HeadField:
     """A person's head in training. Its part of the state: `params` (averaged where the config says so), `opt_state`, `occupancy`, and
-    with pose refinement `poses`: `corrections` [n_train, 6] (`training.pose_refinement`)."""
+    with pose refinement `poses`: `corrections` [n_train, 6] (`training.field.base`)."""
 
     def __init__(self, config: ConfigDict):
         self.config = config

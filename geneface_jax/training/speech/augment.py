@@ -118,7 +118,7 @@ def augment_f0(rng: jax.Array, f0: jax.Array, strength: Mapping[str, float]) -> 
 def augment_windows(
     rng: jax.Array, indices: jax.Array, batch: Mapping[str, jax.Array], strength: Mapping[str, float]
 ) -> dict[str, jax.Array]:
-    """Augments what a batch of windows (`data.audio_batches`) hears: `audio`, and `f0` where `strength` tells how.
+    """Augments what a batch of windows (`data.speech_batches`) hears: `audio`, and `f0` where `strength` tells how.
 
     Raises as `augment_batch`.
     """

@@ -33,7 +33,7 @@ def build_network(model: ConfigDict, axis_name: str | None = None) -> Audio2Moti
 
 
 def voice_of(batch: Mapping[str, jax.Array]) -> Voice:
-    """The voice of a batch of windows (`data.audio_batches`)."""
+    """The voice of a batch of windows (`data.speech_batches`)."""
     return Voice(batch["f0"], batch["blink"], batch["mouth_amp"], batch["eye_amp"])
 
 

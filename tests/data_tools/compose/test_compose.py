@@ -88,7 +88,7 @@ def test_a_subjects_crop_starts_where_its_trim_does_and_loops_over_its_training_
 
 
 def test_frames_are_played_back_in_pieces(scene, monkeypatch):
-    monkeypatch.setattr("data_tools.compose.playback.CHUNK_BYTES", 3 * 48 * 32 * 6)
+    monkeypatch.setattr("data_tools.compose.CHUNK_BYTES", 3 * 48 * 32 * 6)
     film = played(scene, (48, 32), 25, 0.0, N, "mirror")
     found = [next(film) for _ in range(3 * N)]
     expected = [*MIRRORED, *range(12, N), *range(N - 2, 0, -1)][: 3 * N]
