@@ -7,7 +7,7 @@ import argparse
 import cv2
 
 from data_tools.command_line import run_step
-from data_tools.dataset.analyse import add_video_arguments, looked
+from data_tools.dataset.analyse import add_video_arguments, analyzed_video
 from data_tools.io import write_bytes
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m data_tools.background", description="The picture behind the person.")
     add_video_arguments(parser, "PNG to write")
     args = parser.parse_args()
-    with looked(args) as clip:
+    with analyzed_video(args) as clip:
         write_bytes(args.out, cv2.imencode(".png", clip.analysis.background(args.size)[..., ::-1])[1].tobytes())
     print(args.out)
 

@@ -80,7 +80,7 @@ CHUNK_BYTES = 128 * 2**20
 """Memory for frames that are shown backwards: they are decoded forwards, a piece at a time."""
 
 
-def played(
+def looped_frames(
     video: str | os.PathLike, size: tuple[int, int], fps: float, start: float, length: int, fill: str
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (source frame, picture) for ever.
@@ -169,7 +169,7 @@ def compose(
     total = round(head.seconds * head.fps)
 
     def pictures():
-        film = played(into, (scene.width, scene.height), head.fps, record.start, length, fill)
+        film = looped_frames(into, (scene.width, scene.height), head.fps, record.start, length, fill)
         for number, (square, (index, picture)) in enumerate(zip(read_video(face), film, strict=False)):
             at = min(round(index / head.fps * record.fps), len(record.corners) - 1)
             composed = paste(picture, square, record.corners[at], record.side, feather)

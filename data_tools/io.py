@@ -148,7 +148,7 @@ def _megabytes(size: int) -> str:
 _STAMPS, _LOCK = "steps.json", ".lock"
 
 
-def fingerprint(*parts: Any) -> str:
+def settings_fingerprint(*parts: Any) -> str:
     """A short hash of JSON-able values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -238,7 +238,7 @@ class Workspace:
         stamps = self._stamps()
         if stamps.get(step, {}).get("started") != key:
             for name in files:
-                remove(self.path(name))
+                remove_folder(self.path(name))
         write_json(self.path(_STAMPS), {**stamps, step: {"started": key}})
         yield
         write_json(self.path(_STAMPS), {**self._stamps(), step: {"started": key, "finished": key}})
@@ -246,17 +246,17 @@ class Workspace:
     def publish(self, scratch: list[str]) -> Path:
         """Removes the scratch files and renames the folder to its final name; an older result goes only when the new one stands."""
         for name in [*scratch, _STAMPS, _LOCK]:
-            remove(self.path(name))
+            remove_folder(self.path(name))
         old = self.out.with_name(self.out.name + ".old")
-        remove(old)
+        remove_folder(old)
         if self.out.exists():
             os.rename(self.out, old)
         os.rename(self.folder, self.out)
-        remove(old)
+        remove_folder(old)
         return self.out
 
 
-def remove(path: Path) -> None:
+def remove_folder(path: Path) -> None:
     """Deletes a file or a folder; it may be absent."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -265,7 +265,7 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def full_disk_told(folder: Path) -> Iterator[None]:
+def disk_full_as_input_error(folder: Path) -> Iterator[None]:
     """Turns "no space left" from anywhere inside into a sentence.
 
     Raises:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_tools.command_line import run_step
 from data_tools.errors import InputError
-from data_tools.io import read_npz, remove, write_npz
+from data_tools.io import read_npz, remove_folder, write_npz
 
 
 def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Path:
@@ -29,14 +29,14 @@ def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Pa
     if out.resolve() == source.resolve():
         raise InputError(f"the light copy of {source} can't replace the dataset itself: give another folder.")
     temporary = out.with_name(out.name + ".partial")
-    remove(temporary)
+    remove_folder(temporary)
     temporary.mkdir(parents=True)
     arrays = read_npz(source / "arrays.npz")
     arrays.pop("landmarks_mediapipe", None)
     write_npz(temporary / "arrays.npz", **arrays)
     for name in ("meta.json", "background.png"):
         shutil.copyfile(source / name, temporary / name)
-    remove(out)
+    remove_folder(out)
     os.rename(temporary, out)
     return out
 

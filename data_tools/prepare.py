@@ -15,7 +15,7 @@ from data_tools.command_line import add_prepare_options, jax_device, run_step
 from data_tools.dataset.pipeline import Pipeline
 from data_tools.dataset.scan import check_video, parse_trim
 from data_tools.dataset.settings import Settings, check_options
-from data_tools.io import file_sha256, full_disk_told, write_json
+from data_tools.io import disk_full_as_input_error, file_sha256, write_json
 from data_tools.masks.segmenters import SegmenterChoice
 
 
@@ -73,13 +73,13 @@ def prepare(
     info, span = check_video(video, span)
     settings = Settings(video, file_sha256(video), span, size, face_model, folder, audio, audio_offset, segmenter)
     name = name or out.absolute().parent.name
-    if kept := _standing(out, settings.recipe, name, consent):
+    if kept := _finished_dataset(out, settings.recipe, name, consent):
         return kept
-    with full_disk_told(out), jax_device(device):
+    with disk_full_as_input_error(out), jax_device(device):
         return Pipeline(settings, info, out, name, consent, workers, progress).run()
 
 
-def _standing(out: Path, recipe: str, name: str, consent: str | None) -> Path | None:
+def _finished_dataset(out: Path, recipe: str, name: str, consent: str | None) -> Path | None:
     """The dataset that is there already, when this recipe made it; name and consent are brought up to date."""
     try:
         meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from data_tools.command_line import run_step
-from data_tools.dataset.analyse import add_video_arguments, looked
+from data_tools.dataset.analyse import add_video_arguments, analyzed_video
 from data_tools.dataset.pictures import make_pictures
 from data_tools.dataset.scan import chunk_frames
 from data_tools.io import write_bytes
@@ -28,7 +28,7 @@ def main() -> None:
     for kind in ("head", "torso", "parts"):
         (args.out / kind).mkdir(parents=True, exist_ok=True)
     preview = []
-    with looked(args) as clip:
+    with analyzed_video(args) as clip:
         background = clip.analysis.background(args.size)
         for position, chunk in enumerate(clip.analysis.chunks):
             layers = clip.analysis.layers(position)

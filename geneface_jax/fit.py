@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from data_tools.audio.features import MEL_F0, AudioFeatures
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
-from geneface_jax.data.compatibility import DataKind, kind_of, require_same
+from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, require_same_features
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.io.person_folder import STAGES, write_card
 
@@ -66,7 +66,7 @@ def fit(
         another person's, or a `start_from` that does not fit.
     """
     subject = Path(subject)
-    kind = DataKind(audio_model=audio.name, face_model=prepare_options.get("face_model", "mediapipe"))
+    kind = FeatureTypes(audio_model=audio.name, face_model=prepare_options.get("face_model", "mediapipe"))
     plans = plan(subject, variant=variant, corpus=corpus, corpus_models=corpus_models, steps=steps or {}, kind=kind)
     origins = _origins(start_from, plans)
 
@@ -103,7 +103,7 @@ def plan(
     corpus: str | os.PathLike | None,
     corpus_models: str | os.PathLike | None,
     steps: Mapping[str, int],
-    kind: DataKind | None = None,
+    kind: FeatureTypes | None = None,
 ) -> dict[str, ConfigDict]:
     """The resolved config of every stage; checks that what they read exists before anything slow starts.
 
@@ -126,7 +126,9 @@ def plan(
             raise InputError(
                 f"{models / model} holds no checkpoint: name trained ones with --corpus-models, or run ./scripts/demo.sh --train."
             )
-    require_same("the dataset to make", kind or DataKind(), f"the corpus {corpus}", kind_of(read_json(corpus / "meta.json")))
+    require_same_features(
+        "the dataset to make", kind or FeatureTypes(), f"the corpus {corpus}", feature_types_of(read_json(corpus / "meta.json"))
+    )
     sources = {
         "data.subject": subject / "dataset",
         "data.corpus": corpus,

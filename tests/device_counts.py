@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from geneface_jax.training import devices
-from geneface_jax.training.optimizers import with_norms
+from geneface_jax.training.optimizers import log_norms
 from tests.tiny_stages import tiny_stage
 
 STEPS = 20
@@ -45,7 +45,7 @@ def run(name: str, folder: Path, count: int) -> dict[str, Any]:
             stage.optimizer = recorded(stage.optimizer)
         chex.clear_trace_counter()
         # One trace for the types of the first call; whatever comes later must find it.
-        step_fn = devices.parallel_step(chex.assert_max_traces(with_norms(stage.train_step), n=1))
+        step_fn = devices.parallel_step(chex.assert_max_traces(log_norms(stage.train_step), n=1))
         state, data = devices.replicate(stage.init(jax.random.key(0))), devices.replicate(stage.data())
         seed, fold_in = devices.put_everywhere(jax.random.key(1)), jax.jit(jax.random.fold_in)
         history, grads = [], {}

@@ -87,7 +87,6 @@ ALLOWED = {
         "data_tools.errors",
         # The SyncNet that judged in training judges the result.
         "geneface_jax.training.speech.sync",
-        "geneface_jax.training.speech.sync",
         "data_tools.audio",
         "data_tools.face",
         "data_tools.video",

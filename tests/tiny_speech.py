@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from geneface_jax.data.compatibility import DataKind
+from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.person import OpenPerson
@@ -34,7 +34,7 @@ def tiny_speech() -> AudioToMotion:
     postnet = CNNPostNet(8)
     refined = jax.jit(postnet.init)(jax.random.key(1), motion)
     scale = np.zeros(204, np.float32), np.ones(204, np.float32)
-    return AudioToMotion(vae, start(jax.random.key(0)), (postnet, refined), *scale, DataKind(), {"mouth_amp": 0.4})
+    return AudioToMotion(vae, start(jax.random.key(0)), (postnet, refined), *scale, FeatureTypes(), {"mouth_amp": 0.4})
 
 
 def tiny_person(folder: Path, renderer: type) -> OpenPerson:

@@ -51,7 +51,7 @@ _LONG = 120.0
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class HeadMotion:
     """Per frame: `angles` [T, 3] radians (yaw, pitch, roll), `sway` [T, 3] cm, `blink` [T] 0..1, `brow` [T] -1..1."""
 
     angles: np.ndarray
@@ -60,7 +60,7 @@ class Behaviour:
     brow: np.ndarray
 
 
-def make_behaviour(n_frames: int, seed: int) -> Behaviour:
+def make_head_motion(n_frames: int, seed: int) -> HeadMotion:
     """Movement of one clip of T frames; another seed gives another one."""
     generator = np.random.default_rng([seed, 7])
     n_long = max(int(_LONG * FPS), n_frames)
@@ -68,7 +68,7 @@ def make_behaviour(n_frames: int, seed: int) -> Behaviour:
     angles = np.stack([np.deg2rad(sd) * _wander(generator, n_long)[cut] for sd in HEAD_SD_DEGREES.values()], axis=1)
     sway = np.stack([sd * _wander(generator, n_long)[cut] for sd in BODY_SD_CM], axis=1)
     brow = np.tanh(0.5 * _wander(generator, n_long)[cut])
-    return Behaviour(angles, sway, _blinks(generator, n_frames), brow)
+    return HeadMotion(angles, sway, _blinks(generator, n_frames), brow)
 
 
 def _wander(generator: np.random.Generator, n_frames: int) -> np.ndarray:
@@ -272,7 +272,7 @@ class Performance:
     clip: SpeechClip
     speaker: Speaker
     mouth: np.ndarray
-    behaviour: Behaviour
+    behaviour: HeadMotion
     vertices: np.ndarray
 
     @property
@@ -286,7 +286,7 @@ def perform(clip: SpeechClip, seed: int = 0) -> Performance:
     speaker = make_speaker(clip.speaker)
     n_frames = clip.n_frames
     mouth = mouth_parameters(clip.phonemes, clip.samples, n_frames, speaker.expressiveness)
-    behaviour = make_behaviour(n_frames, seed + zlib.crc32(clip.name.encode()))
+    behaviour = make_head_motion(n_frames, seed + zlib.crc32(clip.name.encode()))
     vertices = face_vertices(rest_vertices(speaker), mouth, behaviour.blink, behaviour.brow)
     return Performance(clip, speaker, mouth, behaviour, vertices)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_tools.avatar.mesh import vertex_normals
 from data_tools.avatar.model import Avatar
-from data_tools.avatar.performance import Behaviour, Performance
+from data_tools.avatar.performance import HeadMotion, Performance
 from data_tools.avatar.speakers import Speaker
 from data_tools.avatar.speech import PARAMETERS
 from data_tools.avatar.texture import make_atlas
@@ -49,13 +49,13 @@ def head_rotations(angles: np.ndarray) -> np.ndarray:
     return yaw @ pitch @ roll
 
 
-def head_to_camera(behaviour: Behaviour) -> tuple[np.ndarray, np.ndarray]:
+def head_to_camera(behaviour: HeadMotion) -> tuple[np.ndarray, np.ndarray]:
     """Rotations [T, 3, 3] and translations [T, 3] cm of the head."""
     rotations = head_rotations(behaviour.angles)
     return rotations, PIVOT - rotations @ PIVOT + behaviour.sway + OFFSET
 
 
-def camera_matrices(behaviour: Behaviour) -> np.ndarray:
+def camera_matrices(behaviour: HeadMotion) -> np.ndarray:
     """[T, 4, 4] float32 camera to world (= canonical head frame), metres, as docs/file-formats.md defines."""
     rotations, translations = head_to_camera(behaviour)
     matrices = np.zeros((len(rotations), 4, 4))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_tools.avatar.mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_LOWER_LIP, OUTER_UPPER_LIP, UPPER_LIDS
-from data_tools.avatar.speech import look
+from data_tools.avatar.speech import appearance_of
 from data_tools.landmarks68 import canonical_face
 
 # ----------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def make_speaker(name: str) -> Speaker:
     hairs, irises = (_HAIRS[:_N_DARK_HAIRS], _IRISES[:_N_DARK_IRISES]) if dark else (_HAIRS, _IRISES)
     colours = {"hair": one_of(hairs, 5.0), "iris": one_of(irises, 6.0), "cloth": one_of(_CLOTHS, 8.0), "wall": one_of(_WALLS, 6.0)}
     speaker = Speaker(name=name, seed=seed, skin=skin, lips=lips, **proportions, **colours)
-    return replace(speaker, **look(name))
+    return replace(speaker, **appearance_of(name))
 
 
 # ----------------------------------------------------------------------------------------------------

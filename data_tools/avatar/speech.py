@@ -61,7 +61,7 @@ def voices() -> dict[str, str]:
     return {voice["name"]: voice["split"] for voice in _script()}
 
 
-def look(speaker: str) -> dict[str, float]:
+def appearance_of(speaker: str) -> dict[str, float]:
     """Fields of `speakers.Speaker` that the script fixes for a speaker instead of leaving them to chance; often none."""
     return next((dict(voice.get("look", {})) for voice in _script() if voice["name"] == speaker), {})
 

@@ -24,11 +24,11 @@ from data_tools.audio.load import SAMPLE_RATE
 from data_tools.command_line import bar as progress_bar
 from data_tools.corpus.measure import Span, UnusableError, measure_clip
 from data_tools.corpus.publish import FORMAT, FORMAT_VERSION, histogram, publish
-from data_tools.corpus.sources import CorpusSettings, MeasureSettings, Source, find_sources
+from data_tools.corpus.sources import CorpusSettings, MeasureSettings, SourceVideo, find_sources
 from data_tools.errors import InputError
 from data_tools.face.track import detect
 from data_tools.ffmpeg import VideoInfo, probe
-from data_tools.io import file_sha256, fingerprint, full_disk_told
+from data_tools.io import disk_full_as_input_error, file_sha256, settings_fingerprint
 from data_tools.video.read import FPS
 
 # ----------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Journal:
 class Piece:
     """A stretch of a source: number `index` of `count`, seconds `span` (None: all of it). `info` is None where it can't be read."""
 
-    source: Source
+    source: SourceVideo
     sha256: str
     index: int
     count: int
@@ -133,7 +133,7 @@ class Piece:
         return self.source.name if self.count == 1 else f"{self.source.name}@{self.index:04d}"
 
 
-def pieces_of(source: Source, sha256: str, piece_seconds: float) -> list[Piece]:
+def pieces_of(source: SourceVideo, sha256: str, piece_seconds: float) -> list[Piece]:
     """Cuts a source into equal pieces of at most `piece_seconds`, on frame borders; one that can't be read is one piece without facts."""
     try:
         info = probe(source.path)
@@ -248,7 +248,7 @@ def build_corpus(
     if workers > 1 and audio is not MEL_F0:
         raise InputError(f"{audio.name} features are computed in one process: leave --workers out.")
     detect(iter(()), FPS)  # MediaPipe that can't start is no fault of the first clip
-    with full_disk_told(out):
+    with disk_full_as_input_error(out):
         out.mkdir(parents=True, exist_ok=True)
         return _Build(sources, out, settings, audio, scorer).run(max(workers, 1), limit, progress)
 
@@ -256,9 +256,11 @@ def build_corpus(
 class _Build:
     """One run over all sources."""
 
-    def __init__(self, sources: list[Source], out: Path, settings: CorpusSettings, audio: AudioFeatures, scorer: Scorer | None) -> None:
+    def __init__(
+        self, sources: list[SourceVideo], out: Path, settings: CorpusSettings, audio: AudioFeatures, scorer: Scorer | None
+    ) -> None:
         self.sources, self.out, self.settings, self.audio, self.scorer = sources, out, settings, audio, scorer
-        self.key = fingerprint(RECIPE_VERSION, dataclasses.asdict(settings.measure), audio.recipe)
+        self.key = settings_fingerprint(RECIPE_VERSION, dataclasses.asdict(settings.measure), audio.recipe)
         self.journal = Journal(out)
         known = {source.name for source in sources}
         self.records: dict[str, dict[str, dict[str, Any]]] = collections.defaultdict(dict)
@@ -288,7 +290,7 @@ class _Build:
             )
         return report
 
-    def _todo(self, sources: list[Source], bar: tqdm) -> Iterator[Piece]:
+    def _todo(self, sources: list[SourceVideo], bar: tqdm) -> Iterator[Piece]:
         """The pieces that have no valid record; forgets records of an earlier version of a video."""
         for source in sources:
             sha256 = file_sha256(source.path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.audio.features import AudioFeatures
-from data_tools.corpus.sources import CorpusSettings, Source, held_out
+from data_tools.corpus.sources import CorpusSettings, SourceVideo, held_out
 from data_tools.io import write_json
 from data_tools.video.read import FPS
 
@@ -36,7 +36,7 @@ REASONS = {
 """Why a clip is dropped, in the order in which it is judged; the first four mean that it could not even be measured."""
 
 
-def judge(measured: Mapping[str, Any], settings: CorpusSettings, sync_score: float | None = None) -> str | None:
+def first_failed_filter(measured: Mapping[str, Any], settings: CorpusSettings, sync_score: float | None = None) -> str | None:
     """The first filter that a clip fails.
 
     Args:
@@ -71,7 +71,7 @@ EXAMPLES = 20
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
-Judged = tuple[Source, Mapping[str, Any], str | None]
+Judged = tuple[SourceVideo, Mapping[str, Any], str | None]
 """A source, one of its records, and the reason for which that is dropped."""
 
 
@@ -80,12 +80,12 @@ def verdict(record: Mapping[str, Any], settings: CorpusSettings, scorer: str | N
     if "dropped" in record:
         return record["dropped"]
     sync = record.get("sync") or {}
-    return judge(record["measured"], settings, sync.get("score") if scorer and sync.get("scorer") == scorer else None)
+    return first_failed_filter(record["measured"], settings, sync.get("score") if scorer and sync.get("scorer") == scorer else None)
 
 
 def publish(
     out: Path,
-    sources: Sequence[Source],
+    sources: Sequence[SourceVideo],
     records: Mapping[str, Sequence[Mapping[str, Any]]],
     settings: CorpusSettings,
     audio: AudioFeatures,

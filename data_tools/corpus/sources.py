@@ -99,7 +99,7 @@ LRS3_PARTS = frozenset({"pretrain", "trainval", "test", "main"})
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class SourceVideo:
     """A video: `name` its path below the folder without suffix (unique), `path` the file, `speaker` who speaks, `size` bytes."""
 
     name: str
@@ -108,7 +108,7 @@ class Source:
     size: int
 
 
-def find_sources(folder: Path, rule: str) -> list[Source]:
+def find_sources(folder: Path, rule: str) -> list[SourceVideo]:
     """All videos below a folder, in an order in which every beginning holds many speakers.
 
     Args:
@@ -133,7 +133,7 @@ def find_sources(folder: Path, rule: str) -> list[Source]:
         # a.mp4 and a.mov would be written to one file: the second keeps its suffix in its name.
         name = stem if stem not in taken else path.relative_to(folder).as_posix()
         taken.add(name)
-        sources.append(Source(name, path, speaker_of(path.relative_to(folder), rule), path.stat().st_size))
+        sources.append(SourceVideo(name, path, speaker_of(path.relative_to(folder), rule), path.stat().st_size))
     return _spread(sources)
 
 
@@ -167,7 +167,7 @@ def _videos(folder: Path) -> list[Path]:
     return found
 
 
-def _spread(sources: list[Source]) -> list[Source]:
+def _spread(sources: list[SourceVideo]) -> list[SourceVideo]:
     """Every speaker's first clip, then every speaker's second, ...: a corpus that is not finished is a fair sample already."""
     turn: dict[str, int] = defaultdict(int)
     keys = {}

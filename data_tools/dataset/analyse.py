@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from data_tools.command_line import frames_bar
-from data_tools.dataset.scan import Chunk, Source, chunk_frames, parse_trim, plan, scan
+from data_tools.dataset.scan import Chunk, FrameSource, chunk_frames, parse_trim, plan, scan
 from data_tools.face.align import LOOK_SIZE
 from data_tools.face.track import MAX_FACES, FaceTrack, check_gaps, fill, find_faces, follow
 from data_tools.ffmpeg import probe
@@ -41,7 +41,7 @@ PLATE_EVERY = 12
 class AnalysisJob:
     """One chunk to analyse: `source` decodes at `ANALYSIS_SIZE`, `size` is the dataset's, the result goes to `folder`/%05d.npz."""
 
-    source: Source
+    source: FrameSource
     chunk: Chunk
     size: int
     segmenter: SegmenterChoice
@@ -53,7 +53,7 @@ class AnalysisJob:
         return self.folder / f"{self.chunk.index:05d}.npz"
 
 
-def analyse_chunk(job: AnalysisJob, tick: Callable[[int], None] = lambda frames: None) -> None:
+def analyze_chunk(job: AnalysisJob, tick: Callable[[int], None] = lambda frames: None) -> None:
     """Runs landmarker and segmenter over a chunk and writes its file.
 
     The file holds `faces` [n, 2, 478, 3] float32 in fractions of the picture (NaN where there is none), `layers` [n, L, 256, 256] uint8,
@@ -161,7 +161,7 @@ class Analysis:
 
 
 @dataclasses.dataclass(frozen=True)
-class Looked:
+class AnalyzedVideo:
     """A video after the networks' pass.
 
     Attributes:
@@ -171,7 +171,7 @@ class Looked:
       landmarks: [T, 478, 3] pixels of the crop, gaps interpolated.
     """
 
-    source: Source
+    source: FrameSource
     analysis: Analysis
     track: FaceTrack
     landmarks: np.ndarray
@@ -190,7 +190,7 @@ def add_video_arguments(parser: argparse.ArgumentParser, out: str) -> None:
 
 
 @contextmanager
-def looked(args: argparse.Namespace) -> Iterator[Looked]:
+def analyzed_video(args: argparse.Namespace) -> Iterator[AnalyzedVideo]:
     """Crops to the face and runs the networks over a video; the intermediate files last as long as the block.
 
     Raises:
@@ -202,10 +202,10 @@ def looked(args: argparse.Namespace) -> Iterator[Looked]:
     box = scan(args.video, info, span).box
     n_frames = round(((min(span[1], info.seconds) - span[0]) if span else info.seconds) * FPS)
     with tempfile.TemporaryDirectory() as temporary, frames_bar()(total=n_frames) as bar:
-        source = Source(args.video, box, span, ANALYSIS_SIZE)
+        source = FrameSource(args.video, box, span, ANALYSIS_SIZE)
         jobs = [AnalysisJob(source, chunk, args.size, segmenter, Path(temporary)) for chunk in plan(n_frames)]
-        run_jobs(analyse_chunk, jobs, args.workers, bar.update)
+        run_jobs(analyze_chunk, jobs, args.workers, bar.update)
         analysis = Analysis.of(jobs)
         track = analysis.track()
         check_gaps(track.found, FPS, span[0] if span else 0.0)
-        yield Looked(dataclasses.replace(source, size=args.size), analysis, track, fill(track.landmarks * np.float32(args.size)))
+        yield AnalyzedVideo(dataclasses.replace(source, size=args.size), analysis, track, fill(track.landmarks * np.float32(args.size)))

@@ -158,7 +158,7 @@ def isolated(change: np.ndarray, threshold: float) -> np.ndarray:
     return np.flatnonzero(change - around > threshold) + 1
 
 
-def told_jumps(landmarks: np.ndarray, fps: float, start: float = 0.0) -> list[str]:
+def describe_jumps(landmarks: np.ndarray, fps: float, start: float = 0.0) -> list[str]:
     """A sentence when the head jumps, as where a piece was cut out.
 
     Args:

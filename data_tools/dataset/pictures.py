@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis
-from data_tools.dataset.scan import Chunk, Source, chunk_frames
+from data_tools.dataset.scan import Chunk, FrameSource, chunk_frames
 from data_tools.face.align import Skin, Texture, sample_texture
 from data_tools.io import read_npz, write_bytes, write_npz
 from data_tools.masks.plates import torso_image
@@ -85,7 +85,7 @@ class PicturesJob:
       threads: that make pictures at the same time.
     """
 
-    source: Source
+    source: FrameSource
     chunk: Chunk
     position: int
     size: int

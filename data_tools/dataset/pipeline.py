@@ -20,17 +20,17 @@ from data_tools.audio.features import cached
 from data_tools.audio.load import SAMPLE_RATE, save_wav
 from data_tools.command_line import frames_bar
 from data_tools.dataset import report
-from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis, AnalysisJob, analyse_chunk
-from data_tools.dataset.arrays import clip_sound, make_arrays, n_train_frames, told_jumps, with_face_model
+from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis, AnalysisJob, analyze_chunk
+from data_tools.dataset.arrays import clip_sound, describe_jumps, make_arrays, n_train_frames, with_face_model
 from data_tools.dataset.pictures import KINDS, TEXTURE, TRACK, PicturesJob, decode_size, make_chunk, read_texture
-from data_tools.dataset.scan import LOOKS_PER_SECOND, MIN_SECONDS, Chunk, Source, format_changes, plan, scan
+from data_tools.dataset.scan import LOOKS_PER_SECOND, MIN_SECONDS, Chunk, FrameSource, format_changes, plan, scan
 from data_tools.dataset.settings import Settings
 from data_tools.errors import InputError
 from data_tools.face.align import KnownFace, align_texture, known_face, mean_texture, pose_state, skin_brightness, skin_of
 from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
 from data_tools.ffmpeg import VideoInfo
-from data_tools.io import Workspace, fingerprint, write_bytes, write_json, write_npz
+from data_tools.io import Workspace, settings_fingerprint, write_bytes, write_json, write_npz
 from data_tools.jobs import run_jobs
 from data_tools.video.read import FPS, Box
 
@@ -159,12 +159,12 @@ class Pipeline:
         """Faces, mask layers and background: the slow networks."""
         settings = self.settings
         n_frames = round(self.length * FPS)
-        source = Source(settings.video, box, settings.span, ANALYSIS_SIZE)
+        source = FrameSource(settings.video, box, settings.span, ANALYSIS_SIZE)
         folder = self.work.path("analysis")
         jobs = [AnalysisJob(source, chunk, settings.size, settings.segmenter, folder) for chunk in plan(n_frames)]
         with self._timed("landmarks, masks"), self.work.step("analysis", settings.picture_key, ["analysis", "background.png"]):
             folder.mkdir(exist_ok=True)
-            self._run_jobs("landmarks, masks", analyse_chunk, jobs, n_frames)
+            self._run_jobs("landmarks, masks", analyze_chunk, jobs, n_frames)
             analysis = Analysis.of(jobs)
             track = analysis.track()
             check_gaps(track.found, FPS, self.start)
@@ -184,7 +184,7 @@ class Pipeline:
 
     def _told(self, analysis: Analysis, seen: np.ndarray, landmarks: np.ndarray) -> list[str]:
         """Sentences about what the frames turned out to be."""
-        told = check_gaps(seen, FPS, self.start) + told_jumps(landmarks, FPS, self.start)
+        told = check_gaps(seen, FPS, self.start) + describe_jumps(landmarks, FPS, self.start)
         if analysis.n_frames / FPS < self.length - SHORT_SECONDS:
             told.append(f"the picture ends after {analysis.n_frames / FPS:.1f} s, although the file says {self.length:.1f} s")
         if (unheard := (analysis.n_frames - len(landmarks)) / FPS) > SHORT_SECONDS:
@@ -202,12 +202,12 @@ class Pipeline:
         """Writes the pictures and, having looked at the skin on the way, returns better poses, what to know the
         person by in another clip, and the skin's brightness [T]."""
         settings, n_frames = self.settings, len(landmarks)
-        source = Source(settings.video, box, settings.span, decode_size(settings.size))
+        source = FrameSource(settings.video, box, settings.span, decode_size(settings.size))
         chunks = [Chunk(chunk.index, chunk.first, min(chunk.end, n_frames)) for chunk in analysis.chunks if chunk.first < n_frames]
         threads = PICTURE_THREADS if self.workers == 1 else 1
         jobs = [PicturesJob(source, chunk, i, settings.size, self.work.folder, analysis, threads) for i, chunk in enumerate(chunks)]
         small = self._at_analysis_size(landmarks)
-        key = fingerprint(settings.picture_key, n_frames)
+        key = settings_fingerprint(settings.picture_key, n_frames)
         with self._timed("pictures"), self.work.step("pictures", key, [*KINDS, TRACK, TEXTURE]):
             for name in (*KINDS, TEXTURE):
                 self.work.path(name).mkdir(exist_ok=True)

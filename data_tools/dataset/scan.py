@@ -148,7 +148,7 @@ class Chunk:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class FrameSource:
     """What is decoded: a file, its crop, the seconds used, and the side of the square pictures that come out."""
 
     video: Path
@@ -162,7 +162,7 @@ def plan(n_frames: int) -> list[Chunk]:
     return [Chunk(i, first, min(first + CHUNK_FRAMES, n_frames)) for i, first in enumerate(range(0, n_frames, CHUNK_FRAMES))]
 
 
-def chunk_frames(source: Source, chunk: Chunk, preroll: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+def chunk_frames(source: FrameSource, chunk: Chunk, preroll: int = 0) -> Iterator[tuple[int, np.ndarray]]:
     """Decodes one chunk.
 
     Args:

@@ -10,7 +10,7 @@ from data_tools.audio.features import MEL_F0, AudioFeatures
 from data_tools.command_line import FACE_MODELS
 from data_tools.errors import InputError
 from data_tools.face.bfm import model_key
-from data_tools.io import file_sha256, fingerprint
+from data_tools.io import file_sha256, settings_fingerprint
 from data_tools.masks.segmenters import SegmenterChoice
 
 RECIPE_VERSION = 4
@@ -47,19 +47,19 @@ class Settings:
     @property
     def scan_key(self) -> str:
         """Names all that the crop depends on."""
-        return fingerprint(RECIPE_VERSION, self.sha256, self.span)
+        return settings_fingerprint(RECIPE_VERSION, self.sha256, self.span)
 
     @property
     def picture_key(self) -> str:
         """Names all that pictures and landmarks depend on."""
         model = self.segmenter.model
-        return fingerprint(RECIPE_VERSION, self.sha256, self.span, self.size, file_sha256(model) if model else None)
+        return settings_fingerprint(RECIPE_VERSION, self.sha256, self.span, self.size, file_sha256(model) if model else None)
 
     @property
     def recipe(self) -> str:
         """Names all that the dataset depends on."""
         face_model = model_key(self.bfm_folder) if self.face_model == "bfm" else self.face_model
-        return fingerprint(self.picture_key, face_model, self.audio.recipe, self.audio_offset)
+        return settings_fingerprint(self.picture_key, face_model, self.audio.recipe, self.audio_offset)
 
 
 def check_options(size: int, face_model: str, bfm_folder: Path | None, audio_offset: float, workers: int) -> None:

@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 
 from data_tools.command_line import run_step
-from data_tools.dataset.analyse import add_video_arguments, looked
+from data_tools.dataset.analyse import add_video_arguments, analyzed_video
 from data_tools.face.motion import canonical_landmarks, find_blinks
 from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, jitter, solve_poses
 from data_tools.io import write_npz
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m data_tools.face", description="Landmarks, head pose and blinks of a video.")
     add_video_arguments(parser, "NPZ to write")
     args = parser.parse_args()
-    with looked(args) as clip:
+    with analyzed_video(args) as clip:
         found = clip.track.found
         pose = solve_poses(clip.landmarks, args.size, np.where(found, 1.0, INTERPOLATED_TRUST))
         points = canonical_landmarks(clip.landmarks, pose, args.size)

@@ -12,7 +12,7 @@ from scipy.io.matlab import MatReadError
 
 from data_tools.errors import InputError
 from data_tools.face.pose import intrinsics
-from data_tools.io import file_sha256, fingerprint
+from data_tools.io import file_sha256, settings_fingerprint
 
 # ----------------------------------------------------------------------------------------------------
 # The Basel face model at MediaPipe's points, from the files that its licence makes every user fetch.
@@ -56,7 +56,7 @@ def model_files(folder: Path) -> tuple[Path, Path]:
 
 def model_key(folder: Path) -> str:
     """Names the files' content."""
-    return fingerprint([file_sha256(path) for path in model_files(folder)])
+    return settings_fingerprint([file_sha256(path) for path in model_files(folder)])
 
 
 def load_face_model(folder: Path) -> FaceModel:

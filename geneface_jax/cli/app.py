@@ -41,19 +41,19 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--port is {args.port}; give a number from 0 to 65535.")
     from geneface_jax.io import configs
     from geneface_jax.studio import server
-    from geneface_jax.studio.jobs import TrainingRoom
-    from geneface_jax.studio.render_queue import People
+    from geneface_jax.studio.jobs import JobRunner
+    from geneface_jax.studio.render_queue import PersonList
     from geneface_jax.studio.security import Limits, host_names
-    from geneface_jax.studio.uploads import Workspace
+    from geneface_jax.studio.uploads import SessionFolder
 
-    people = People(Path(args.subject) if args.subject else configs.repository() / "checkpoints")
+    people = PersonList(Path(args.subject) if args.subject else configs.repository() / "checkpoints")
     if not _loopback(args.host):
         print(
             f"geneface app: {args.host} can be reached from other machines, and whoever reaches it can use every person here.",
             file=sys.stderr,
         )
-    with Workspace() as workspace:
-        room = TrainingRoom(people.folder)
+    with SessionFolder() as workspace:
+        room = JobRunner(people.folder)
         app = server.build_app(people, workspace, Limits(), host_names(args.host, args.allow_host), room)
         listener = server.free_socket(args.host, args.port)
         name = f"[{args.host}]" if ":" in args.host else args.host

@@ -61,7 +61,7 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
     if args.motion:
         return _motion(args, folder, known)
     other = in_head_frame_of(Subject.load(args.against), known) if args.against else None
-    target = heldout.whole_target(other, args.size) if other else heldout.heldout_target(known, args.size)
+    target = heldout.full_clip_target(other, args.size) if other else heldout.heldout_target(known, args.size)
     perceptual = Perceptual.find(args.lpips)
     faces = _faces_can_be_found()
     result: dict[str, Any] = {
@@ -152,7 +152,7 @@ def _film(out: Path, target: Any, images: Any, faces: bool, perceptual: Any) -> 
     from geneface_jax.evaluation import heldout
     from geneface_jax.evaluation.metrics import difference
 
-    with VideoWriter(out, heldout.sound(target)) as writer:
+    with VideoWriter(out, heldout.heldout_sound(target)) as writer:
 
         def write(truth: np.ndarray, image: np.ndarray) -> None:
             writer.write(np.concatenate([truth, image, difference(image, truth)], axis=1))

@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
     settings = CorpusSettings.from_mapping(configs.load(args.config, args.overrides))
     audio, scorer = chosen_audio(args), None
     if args.syncnet:
-        from geneface_jax.data.compatibility import DataKind
+        from geneface_jax.data.compatibility import FeatureTypes
         from geneface_jax.training.speech.sync import sync_scorer
 
-        scorer = Scorer(*sync_scorer(args.syncnet, DataKind(audio_model=audio.name)))
+        scorer = Scorer(*sync_scorer(args.syncnet, FeatureTypes(audio_model=audio.name)))
     report = build_corpus(args.videos, args.out, settings, audio=audio, scorer=scorer, workers=args.workers, limit=args.limit)
     print(histogram(report))
     print(Path(args.out))

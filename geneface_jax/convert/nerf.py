@@ -14,7 +14,7 @@ from data_tools.errors import InputError
 from geneface_jax.convert.rules import Imported, Rule, apply_hparams, convert, hparams_notes, match
 from geneface_jax.convert.speech import KIND
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
-from geneface_jax.data.compatibility import record_kind
+from geneface_jax.data.compatibility import record_feature_types
 from geneface_jax.io import configs
 from geneface_jax.models.nerf import NerfHead, NerfTorso
 
@@ -109,7 +109,7 @@ def import_nerf(checkpoint: TorchCheckpoint) -> Imported:
     stage = "nerf_torso" if torso else "nerf_head"
     config = configs.load(f"{stage}:reference")
     with config.unlocked():
-        record_kind(config, KIND)
+        record_feature_types(config, KIND)
         config.model.update(nerf_sizes(weights))
         # The original's rays go through the pixels' corners, between depths that its config.yaml states; these are its own defaults.
         config.rays.update({"offset": 0.0, "near": 0.3, "far": 0.9})

@@ -16,7 +16,7 @@ from data_tools.errors import InputError
 from geneface_jax.convert.rules import Imported, Rule, apply_hparams, convert, hparams_notes, match, put
 from geneface_jax.convert.speech import KIND
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
-from geneface_jax.data.compatibility import record_kind
+from geneface_jax.data.compatibility import record_feature_types
 from geneface_jax.io import configs
 from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.head import Head
@@ -239,7 +239,7 @@ def import_head(checkpoint: TorchCheckpoint) -> Imported:
     config = configs.load(f"{stage}:reference")
     frames = int(number(checkpoint.hparams, "cond_win_size") or 1)
     with config.unlocked():
-        record_kind(config, KIND)
+        record_feature_types(config, KIND)
         config.model.update({**head_sizes(weights), "condition_frames": frames})
         _apply_grids(config.model, checkpoint)
         _apply_march(config.march, checkpoint, weights)
@@ -266,7 +266,7 @@ def import_torso(checkpoint: TorchCheckpoint) -> Imported:
     stage = "torso_sr" if any(key.startswith(_SR_PREFIX) for key in weights) else "torso"
     config = configs.load(f"{stage}:reference")
     with config.unlocked():
-        record_kind(config, KIND)
+        record_feature_types(config, KIND)
         config.model.update(torso_sizes(weights))
         shrink = number(checkpoint.hparams, "torso_shrink")
         config.model.shrink = config.model.shrink if shrink is None else shrink

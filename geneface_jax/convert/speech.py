@@ -27,7 +27,7 @@ from geneface_jax.convert.rules import (
     syncnet_sizes,
 )
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
-from geneface_jax.data.compatibility import DataKind, kind_of, record_kind, require_same
+from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, record_feature_types, require_same_features
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
@@ -103,7 +103,7 @@ def _wavenet(theirs: str, ours: str) -> list[Rule]:
 # ----------------------------------------------------------------------------------------------------
 # Whole checkpoints of the original speech-to-motion stages -> our work folders.
 
-KIND = DataKind("bfm", "hubert")
+KIND = FeatureTypes("bfm", "hubert")
 """What every published checkpoint was trained on."""
 
 CENTER = "none"
@@ -235,7 +235,7 @@ def _config(family: Family, checkpoint: TorchCheckpoint, parts: Mapping[str, tup
     """The reference config of the stage with the checkpoint's own sizes and settings; where it came from is in `source`."""
     config = configs.load(f"{family.stage}:reference")
     with config.unlocked():
-        record_kind(config, KIND)
+        record_feature_types(config, KIND)
         for name, (part, weights) in parts.items():
             if name in ("model", "postnet"):
                 config.model.update(part.sizes(weights))
@@ -260,7 +260,7 @@ def _add_vae(config: ConfigDict, variables: dict[str, Any], vae: checkpoints.Che
         return "postnet", []
     if vae is None:
         return POSTNET_ALONE, ["it carries no audio2motion VAE and cannot speak without one: import it again with --audio2motion DIR."]
-    require_same("the PostNet", KIND, "the VAE of --audio2motion", kind_of(vae.config.data))
+    require_same_features("the PostNet", KIND, "the VAE of --audio2motion", feature_types_of(vae.config.data))
     with config.unlocked():
         config.audio2motion = ConfigDict({"model": vae.config.model.to_dict(), "center": vae.config.data.center})
     variables["audio2motion"] = {"params": vae.state["params"], "batch_stats": vae.state["batch_stats"]}

@@ -18,7 +18,7 @@ from geneface_jax.data.subject import Subject
 # inference find it.
 
 
-class DataKind(NamedTuple):
+class FeatureTypes(NamedTuple):
     """What made the landmarks ("mediapipe", "bfm") and the audio features ("mel_f0", "hubert").
 
     The defaults are what everything was made with before the kind was written down.
@@ -31,18 +31,18 @@ class DataKind(NamedTuple):
         return f"{self.face_model} landmarks and {self.audio_model} audio features"
 
 
-def kind_of(record: Mapping[str, Any] | ConfigDict) -> DataKind:
+def feature_types_of(record: Mapping[str, Any] | ConfigDict) -> FeatureTypes:
     """The kind in a dataset's or corpus' meta.json, or in `config.data` of a checkpoint."""
-    return DataKind(**{field: record[field] for field in DataKind._fields if field in record})
+    return FeatureTypes(**{field: record[field] for field in FeatureTypes._fields if field in record})
 
 
-def record_kind(config: ConfigDict, kind: DataKind) -> None:
+def record_feature_types(config: ConfigDict, kind: FeatureTypes) -> None:
     """Writes the kind to `config.data`, and so into every checkpoint of the stage."""
     with config.unlocked():
         config.data.update(kind._asdict())
 
 
-def require_same(name: str, kind: DataKind, other_name: str, other: DataKind) -> None:
+def require_same_features(name: str, kind: FeatureTypes, other_name: str, other: FeatureTypes) -> None:
     """Checks that two things may be used together.
 
     Args:

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import DataKind, kind_of
+from geneface_jax.data.compatibility import FeatureTypes, feature_types_of
 from geneface_jax.data.subject import Subject
 
 # ----------------------------------------------------------------------------------------------------
 # Memory for what is read from disk again and again: the most recently used things, up to a number of bytes.
 
 
-class BoundedCache:
+class LRUCache:
     """Least recently used out first; safe to use from several threads (batches are made in one while another evaluates).
 
     Attributes:
@@ -104,7 +104,7 @@ class Clip:
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredClip:
+class LazyClip:
     """A clip whose arrays lie on disk, with the attributes of `Clip`; the arrays are read when asked for and kept in `cache` for a while.
 
     Attributes:
@@ -116,7 +116,7 @@ class StoredClip:
     split: str
     n_frames: int
     path: Path
-    cache: BoundedCache = dataclasses.field(repr=False, compare=False)
+    cache: LRUCache = dataclasses.field(repr=False, compare=False)
 
     def read(self) -> Clip:
         """Reads the arrays, past the cache.
@@ -168,7 +168,7 @@ class Corpus:
 
     folder: Path
     meta: dict[str, Any]
-    clips: tuple[Clip | StoredClip, ...]
+    clips: tuple[Clip | LazyClip, ...]
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], cache_bytes: int = CACHE_BYTES) -> Corpus:
@@ -185,7 +185,7 @@ class Corpus:
         """
         folder = Path(folder)
         meta = _read_meta(folder)
-        clips: tuple[Clip | StoredClip, ...]
+        clips: tuple[Clip | LazyClip, ...]
         if meta["format_version"] == 1:
             path = folder / "clips.npz"
             with _opened(path) as archive:
@@ -194,9 +194,9 @@ class Corpus:
                     for e in meta["clips"]
                 )
         else:
-            cache = BoundedCache(cache_bytes)
+            cache = LRUCache(cache_bytes)
             clips = tuple(
-                StoredClip(e["name"], e["speaker"], e["split"], e["n_frames"], folder / "clips" / f"{e['name']}.npz", cache)
+                LazyClip(e["name"], e["speaker"], e["split"], e["n_frames"], folder / "clips" / f"{e['name']}.npz", cache)
                 for e in meta["clips"]
             )
         for split in SPLITS:
@@ -204,14 +204,14 @@ class Corpus:
                 raise InputError(f'{folder} has no clip in the split "{split}"; {_REMAKE}')
         return cls(folder, meta, clips)
 
-    def of_split(self, split: str) -> tuple[Clip | StoredClip, ...]:
+    def of_split(self, split: str) -> tuple[Clip | LazyClip, ...]:
         """The clips of "train" or "val"."""
         return tuple(clip for clip in self.clips if clip.split == split)
 
     @functools.cached_property
     def speaker_means(self) -> dict[str, np.ndarray]:
         """Speaker -> [204] mean of all their frames: the resting face, which speech doesn't tell."""
-        clips: dict[str, list[Clip | StoredClip]] = {speaker: [] for speaker in self.speakers}
+        clips: dict[str, list[Clip | LazyClip]] = {speaker: [] for speaker in self.speakers}
         for clip in self.clips:
             clips[clip.speaker].append(clip)
         return {speaker: mean_motion(own) for speaker, own in clips.items()}
@@ -222,7 +222,7 @@ class Corpus:
         return tuple(dict.fromkeys(clip.speaker for clip in self.clips))
 
 
-def mean_motion(clips: Sequence[Clip | StoredClip]) -> np.ndarray:
+def mean_motion(clips: Sequence[Clip | LazyClip]) -> np.ndarray:
     """[204] float32 mean over every frame of the clips."""
     return np.average([clip.moments[0] for clip in clips], axis=0, weights=[clip.n_frames for clip in clips]).astype(np.float32)
 
@@ -304,7 +304,7 @@ class SubjectMotion:
     val: Clip
     motion_mean: np.ndarray
     motion_std: np.ndarray
-    kind: DataKind
+    kind: FeatureTypes
 
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike[str]) -> SubjectMotion:
@@ -339,5 +339,5 @@ class SubjectMotion:
             clip("val", heldout),
             subject.motion_mean.reshape(MOTION_DIM),
             subject.motion_std.reshape(MOTION_DIM),
-            kind_of(subject.meta),
+            feature_types_of(subject.meta),
         )

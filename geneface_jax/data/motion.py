@@ -13,7 +13,7 @@ STD_FLOOR = 0.02
 """Smallest standard deviation motion is divided by (a fiftieth of a millimetre on a face): points that hardly move must not blow up."""
 
 
-def normalise_motion(motion: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def normalize_motion(motion: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """(motion - mean) / std, flattened to [T, 204]; motion is [T, 68, 3] or [T, 204], mean and std are [68, 3]."""
     flat = np.asarray(motion, np.float32).reshape(len(motion), -1)
     return (flat - mean.reshape(1, -1)) / np.maximum(std.reshape(1, -1), STD_FLOOR)
@@ -115,7 +115,7 @@ OPEN, SHUT = 0.75, 0.85
 """Lids are shut where they open less than SHUT times their OPEN quantile."""
 
 
-class Behaviour(NamedTuple):
+class BlinkAndAmplitude(NamedTuple):
     """Of one clip.
 
     Attributes:
@@ -128,7 +128,7 @@ class Behaviour(NamedTuple):
     eye_amp: float
 
 
-def behaviour(motion: np.ndarray) -> Behaviour:
+def blink_and_amplitude(motion: np.ndarray) -> BlinkAndAmplitude:
     """Measures a clip of motion [T, 204], T >= 1, as stored (not in network space).
 
     The amplitude of the mouth is the 90 % quantile over frames of the distance |x| + |y| + |z| of points 51 and 57; that of the eyes is the
@@ -141,7 +141,7 @@ def behaviour(motion: np.ndarray) -> Behaviour:
     openness = np.mean(np.linalg.norm(lids, axis=-1), axis=0) / np.maximum(np.mean(np.linalg.norm(corners, axis=-1), axis=0), 1e-6)
     eyes = np.abs(lids).sum(axis=-1).mean(axis=0)
     shut = openness < SHUT * np.quantile(openness, OPEN)
-    return Behaviour(_middles(shut), float(np.quantile(lips, WIDE)), float(np.quantile(eyes, WIDE)))
+    return BlinkAndAmplitude(_middles(shut), float(np.quantile(lips, WIDE)), float(np.quantile(eyes, WIDE)))
 
 
 def _between(motion: np.ndarray, gap: _Gap) -> np.ndarray:

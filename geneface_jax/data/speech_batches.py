@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus, StoredClip, SubjectMotion
-from geneface_jax.data.motion import Behaviour, behaviour
+from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus, LazyClip, SubjectMotion
+from geneface_jax.data.motion import BlinkAndAmplitude, blink_and_amplitude
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES
 
 # ----------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ MOUTH = slice(144, 204)
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class NormalizedClip:
     """A clip as the networks see it.
 
     Attributes:
@@ -119,7 +119,7 @@ class Pair:
     motion: np.ndarray
     speaker: str
     f0: np.ndarray
-    behaviour: Behaviour
+    behaviour: BlinkAndAmplitude
 
     @property
     def voiced(self) -> np.ndarray:
@@ -146,14 +146,14 @@ def motion_scale(clips: Sequence[Clip], centers: Sequence[np.ndarray]) -> np.nda
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredPair:
+class LazyNormalizedClip:
     """A clip on disk as the networks see it, with the attributes of `Pair`: read when asked for, and kept in the corpus' cache for a while.
 
     Attributes:
       clip: the clip. center, std: [204], what brings it to network space.
     """
 
-    clip: StoredClip
+    clip: LazyClip
     center: np.ndarray
     std: np.ndarray
 
@@ -188,30 +188,32 @@ class StoredPair:
         return self._kept().voiced
 
     @property
-    def behaviour(self) -> Behaviour:
+    def behaviour(self) -> BlinkAndAmplitude:
         """Blinks and amplitudes of the face."""
         return self._kept().behaviour
 
-    def _kept(self) -> Pair:
-        def make() -> tuple[Pair, int]:
-            pair = _pair(self.clip.read(), self.center, self.std)
+    def _kept(self) -> NormalizedClip:
+        def make() -> tuple[NormalizedClip, int]:
+            pair = _normalized_clip(self.clip.read(), self.center, self.std)
             return pair, pair.audio.nbytes + pair.motion.nbytes + pair.f0.nbytes + pair.behaviour.blink.nbytes
 
         return self.clip.cache.get((id(self), self.clip.name), make)
 
 
-def to_pair(clip: Clip | StoredClip, center: np.ndarray, std: np.ndarray) -> Pair | StoredPair:
+def normalize_clip(clip: Clip | LazyClip, center: np.ndarray, std: np.ndarray) -> NormalizedClip | LazyNormalizedClip:
     """Brings a clip to network space; center and std are [204]. A clip on disk stays there until its arrays are asked for."""
-    return StoredPair(clip, center, std) if isinstance(clip, StoredClip) else _pair(clip, center, std)
+    return LazyNormalizedClip(clip, center, std) if isinstance(clip, LazyClip) else _normalized_clip(clip, center, std)
 
 
-def _pair(clip: Clip, center: np.ndarray, std: np.ndarray) -> Pair:
+def _normalized_clip(clip: Clip, center: np.ndarray, std: np.ndarray) -> NormalizedClip:
     audio = model_audio(clip.audio_features, clip.f0)
     motion = ((clip.motion - center) / std).astype(np.float32)
-    return Pair(audio, motion, clip.speaker, np.asarray(clip.f0, np.float32), behaviour(clip.motion))
+    return NormalizedClip(audio, motion, clip.speaker, np.asarray(clip.f0, np.float32), blink_and_amplitude(clip.motion))
 
 
-def corpus_pairs(corpus: Corpus, center: str, std: np.ndarray | None = None) -> tuple[dict[str, list[Pair]], dict[str, np.ndarray]]:
+def corpus_clips(
+    corpus: Corpus, center: str, std: np.ndarray | None = None
+) -> tuple[dict[str, list[NormalizedClip]], dict[str, np.ndarray]]:
     """Brings a corpus to network space.
 
     Args:
@@ -234,25 +236,25 @@ def corpus_pairs(corpus: Corpus, center: str, std: np.ndarray | None = None) -> 
         std = motion_scale(train, [center_of(clip) for clip in train]) if center == "speaker" else np.ones(MOTION_DIM, np.float32)
     speakers = dict.fromkeys(clip.speaker for clip in train)
     mean = np.mean([corpus.speaker_means[name] for name in speakers], axis=0) if center == "speaker" else zero
-    pairs = {split: [to_pair(clip, center_of(clip), std) for clip in corpus.of_split(split)] for split in ("train", "val")}
+    pairs = {split: [normalize_clip(clip, center_of(clip), std) for clip in corpus.of_split(split)] for split in ("train", "val")}
     return pairs, {"motion_mean": mean.astype(np.float32), "motion_std": std}
 
 
-def subject_pairs(subject: SubjectMotion, center: str, std: np.ndarray) -> tuple[dict[str, list[Pair]], np.ndarray]:
+def subject_clips(subject: SubjectMotion, center: str, std: np.ndarray) -> tuple[dict[str, list[NormalizedClip]], np.ndarray]:
     """Brings a person to the network space of a trained network of scale `std` [204].
 
     Returns:
       (split -> one pair, center [204]: motion = network * std + center).
     """
     offset = subject.motion_mean if center == "speaker" else np.zeros(MOTION_DIM, np.float32)
-    return {"train": [_pair(subject.train, offset, std)], "val": [_pair(subject.val, offset, std)]}, offset
+    return {"train": [_normalized_clip(subject.train, offset, std)], "val": [_normalized_clip(subject.val, offset, std)]}, offset
 
 
 AMPLITUDE_CLIPS = 256
 """Clips that say what amplitudes are typical, so that a large corpus need not be read whole."""
 
 
-def typical_amplitudes(pairs: Sequence[Pair | StoredPair]) -> dict[str, np.ndarray]:
+def typical_amplitudes(pairs: Sequence[NormalizedClip | LazyNormalizedClip]) -> dict[str, np.ndarray]:
     """Mean amplitudes {"mouth_amp", "eye_amp"} (decimetres, float32 numbers) of clips that are spread over a split."""
     chosen = np.unique(np.linspace(0, len(pairs) - 1, AMPLITUDE_CLIPS).astype(int))
     found = [pairs[i].behaviour for i in chosen]
@@ -263,7 +265,7 @@ def typical_amplitudes(pairs: Sequence[Pair | StoredPair]) -> dict[str, np.ndarr
 # Random windows out of clips: the batches of the speech-to-motion stages.
 
 
-def sample_windows(rng: np.random.Generator, pairs: Sequence[Pair], batch: int, window: int) -> dict[str, np.ndarray]:
+def sample_windows(rng: np.random.Generator, pairs: Sequence[NormalizedClip], batch: int, window: int) -> dict[str, np.ndarray]:
     """Draws windows of `window` video frames, every possible start of every clip equally likely; short clips are padded at their end.
 
     Returns:
@@ -272,11 +274,11 @@ def sample_windows(rng: np.random.Generator, pairs: Sequence[Pair], batch: int, 
     """
     starts = np.array([max(pair.n_frames - window + 1, 1) for pair in pairs])
     which = rng.choice(len(pairs), size=batch, p=starts / starts.sum())
-    items = [cut(pairs[i], int(rng.integers(starts[i])), window) for i in which]
+    items = [cut_window(pairs[i], int(rng.integers(starts[i])), window) for i in which]
     return {key: np.stack([item[key] for item in items]) for key in items[0]}
 
 
-def cut(pair: Pair, start: int, window: int) -> dict[str, np.ndarray]:
+def cut_window(pair: NormalizedClip, start: int, window: int) -> dict[str, np.ndarray]:
     """One window of a pair as in `sample_windows`, without the batch axis; frames beyond the end are padding."""
     motion, audio = pair.motion[start : start + window], pair.audio[2 * start : 2 * (start + window)]
     missing = window - len(motion)
@@ -311,7 +313,7 @@ OTHER_CLIP, SAME_CLIP = 0.25, 0.375
 NEAR = range(2, 6)
 
 
-def draw_sync_pairs(rng: np.random.Generator, pairs: Sequence[Pair], n: int) -> dict[str, np.ndarray]:
+def draw_sync_pairs(rng: np.random.Generator, pairs: Sequence[NormalizedClip], n: int) -> dict[str, np.ndarray]:
     """Draws n clip pairs, half of them in sync.
 
     A negative comes with probability 0.25 from another clip (GeneFace meant to, but read the audio of the same clip at the other one's

@@ -158,7 +158,7 @@ def heldout_target(subject: Subject, size: int | None = None) -> Target:
     return _target(subject, subject.heldout, size)
 
 
-def whole_target(subject: Subject, size: int | None = None) -> Target:
+def full_clip_target(subject: Subject, size: int | None = None) -> Target:
     """All frames of another dataset of the person, which no stage was trained on. Raises as `heldout_target`."""
     return _target(subject, range(subject.n_frames), size)
 
@@ -318,7 +318,7 @@ def _torso_over_background(subject: Subject, frame: int) -> np.ndarray:
     return np.rint(torso[..., :3] * alpha + subject.background * (1.0 - alpha)).astype(np.uint8)
 
 
-def sound(target: Target) -> np.ndarray | None:
+def heldout_sound(target: Target) -> np.ndarray | None:
     """The target frames' own sound, float32 [n] at 16 kHz, or None when the dataset holds no audio.wav or it is silent."""
     path = target.subject.folder / "audio.wav"
     try:

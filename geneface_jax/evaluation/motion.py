@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.io import read_json
-from geneface_jax.data.compatibility import kind_of, require_same
+from geneface_jax.data.compatibility import feature_types_of, require_same_features
 from geneface_jax.data.corpus import MOTION_DIM, Clip
 from geneface_jax.data.motion import motion_lmd, mouth_opening, pearson
-from geneface_jax.data.speech_batches import Pair, model_audio, to_pair
+from geneface_jax.data.speech_batches import NormalizedClip, model_audio, normalize_clip
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.metrics import best_lag, jitter
 from geneface_jax.inference.motion import AudioToMotion
@@ -77,7 +77,7 @@ def evaluate_motion(
       InputError: no trained postnet, or a SyncNet of another face model or feature type.
     """
     speech = AudioToMotion.load(subject_dir / "postnet")
-    require_same(f"the postnet of {subject_dir}", speech.kind, f"the dataset {subject.folder}", kind_of(subject.meta))
+    require_same_features(f"the postnet of {subject_dir}", speech.kind, f"the dataset {subject.folder}", feature_types_of(subject.meta))
 
     def predict(which: np.ndarray) -> np.ndarray:
         features, f0 = _sound(subject, which)
@@ -91,7 +91,7 @@ def evaluate_motion(
     control = [pearson(_opening(predict(which), subject.mean_face), opening) for which in elsewhere]
     report["other_sound_correlation"] = float(np.mean(control)) if control else float("nan")
     if expert is not None:
-        require_same("the SyncNet", expert.kind, f"the dataset {subject.folder}", kind_of(subject.meta))
+        require_same_features("the SyncNet", expert.kind, f"the dataset {subject.folder}", feature_types_of(subject.meta))
         strangers = [model_audio(*_sound(subject, which)) for which in elsewhere]
         for name, motion in (("sync_auc", prediction), ("truth_sync_auc", truth)):
             report[name] = windows_auc(expert, [_expert_pair(expert, subject, frames, motion)], strangers)
@@ -136,8 +136,8 @@ def _sound(subject: Subject, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return subject.audio_features[audio], subject.f0[audio]
 
 
-def _expert_pair(expert: SyncExpert, subject: Subject, frames: range, motion: np.ndarray) -> Pair:
+def _expert_pair(expert: SyncExpert, subject: Subject, frames: range, motion: np.ndarray) -> NormalizedClip:
     features, f0 = _sound(subject, np.array(frames))
     center = subject.motion_mean.reshape(-1) if expert.center == "speaker" else np.zeros(MOTION_DIM, np.float32)
     clip = Clip(subject.name, subject.name, "val", features, f0, motion.reshape(len(motion), -1))
-    return to_pair(clip, center, np.asarray(expert.std))
+    return normalize_clip(clip, center, np.asarray(expert.std))

@@ -29,7 +29,7 @@ FRAMES_PER_VIDEO_FRAME = 2
 SAMPLES_PER_VIDEO_FRAME = 640
 
 
-def normalise(samples: np.ndarray) -> np.ndarray:
+def normalize_sound(samples: np.ndarray) -> np.ndarray:
     """[n] sound -> mean 0, variance 1 over the whole recording, float32 (transformers' Wav2Vec2Processor)."""
     samples = np.asarray(samples, np.float64)
     return ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
@@ -54,7 +54,7 @@ def extract(module: Hubert, variables: Mapping[str, Any], samples: np.ndarray) -
     step, field = hop(module.conv_strides), receptive_field(module.conv_kernels, module.conv_strides)
     if len(samples) < field:
         return np.zeros((0, module.width), np.float32)
-    samples = normalise(samples)
+    samples = normalize_sound(samples)
     chunks = (samples[start : start + (CHUNK - 1) * step + field] for start in range(0, len(samples), CHUNK * step))
     return np.concatenate([_chunk(module, variables, chunk, step, field) for chunk in chunks if len(chunk) >= field])
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from data_tools.landmarks68 import BROWS, EYES, MOUTH
-from geneface_jax.data.compatibility import DataKind, kind_of
+from geneface_jax.data.compatibility import FeatureTypes, feature_types_of
 from geneface_jax.data.corpus import MOTION_DIM
 from geneface_jax.data.speech_batches import model_audio, silence
 from geneface_jax.data.subject import Subject
@@ -50,7 +50,7 @@ class AudioToMotion:
     postnet: tuple[CNNPostNet, dict[str, Any]] | None
     motion_mean: np.ndarray
     motion_std: np.ndarray
-    kind: DataKind
+    kind: FeatureTypes
     amplitudes: dict[str, float] = dataclasses.field(default_factory=dict)
     expression: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -81,7 +81,7 @@ class AudioToMotion:
 
         postnet = (CNNPostNet(config.model.base, config.model.zero_init), variables("postnet")) if stage == "postnet" else None
         vae = _vae(config.audio2motion.model, postnet_dir)
-        return cls(vae, variables("audio2motion"), postnet, **_constants(state), kind=kind_of(config.data))
+        return cls(vae, variables("audio2motion"), postnet, **_constants(state), kind=feature_types_of(config.data))
 
     @classmethod
     def load_corpus_model(
@@ -107,7 +107,7 @@ class AudioToMotion:
         size = MOTION_DIM if expression is None else len(expression[0])
         vae = _vae(checkpoint.config.model, audio2motion_dir, {MOTION_DIM, size})
         needed = None if vae.motion_dim == MOTION_DIM else expression
-        return cls(vae, variables, None, **_constants(state), kind=kind_of(checkpoint.config.data), expression=needed)
+        return cls(vae, variables, None, **_constants(state), kind=feature_types_of(checkpoint.config.data), expression=needed)
 
     def predict(
         self,

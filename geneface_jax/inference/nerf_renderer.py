@@ -14,12 +14,12 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import require_same_camera
-from geneface_jax.data.motion import normalise_motion, windows
+from geneface_jax.data.motion import normalize_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.controls import in_precision
 from geneface_jax.inference.pictures import resize, straight_rgba
 from geneface_jax.io import checkpoints
-from geneface_jax.io.weights import fingerprint
+from geneface_jax.io.weights import params_fingerprint
 from geneface_jax.models.nerf import NerfHead, NerfTorso
 from geneface_jax.rendering.nerf import Drive, NerfPerson, RaySettings, attends
 
@@ -62,7 +62,7 @@ class NerfRenderer:
             step = body.config.data.head_step
         head = checkpoints.load(folder / HEAD, step)
         require_same_camera(f"the head in {folder / HEAD}", head.config, subject)
-        if body is not None and body.config.head.fingerprint not in ("", fingerprint(head.state["params"])):
+        if body is not None and body.config.head.fingerprint not in ("", params_fingerprint(head.state["params"])):
             raise InputError(
                 f"the torso in {folder / TORSO} was trained with another head (step {body.config.data.head_step}) than step {head.step} in "
                 f"{folder / HEAD}; bring that head back, or train the torso again"
@@ -136,7 +136,7 @@ class NerfRenderer:
         for i, drive in enumerate(drives):
             shown = _picture(pictures[i], size) if still is None else still
             if i == 0:
-                say(slowness(passes * seconds_per_frame(person, drive, size, own, shown), len(motion), size, person))
+                say(speed_warning(passes * seconds_per_frame(person, drive, size, own, shown), len(motion), size, person))
             if transparent:
                 # What a pixel lets through of the background is how much brighter white makes it than black.
                 colour, over_white = (person.render(drive, size, own, shown) for shown in (black, white))
@@ -146,7 +146,7 @@ class NerfRenderer:
 
     def _drives(self, motion: np.ndarray, cameras: np.ndarray, body_cameras: np.ndarray) -> Iterator[Drive]:
         subject = self.subject
-        normalised = normalise_motion(motion, subject.motion_mean, subject.motion_std)
+        normalised = normalize_motion(motion, subject.motion_mean, subject.motion_std)
         heads = windows(normalised, self.head_model.condition_window, self.head_model.condition_frames)
         model = self.torso_model or self.head_model
         torsos = windows(normalised, model.condition_window, model.condition_frames)
@@ -166,7 +166,7 @@ def seconds_per_frame(person: NerfPerson, drive: Drive, size: int, own: np.ndarr
     return seconds * len(pieces)
 
 
-def slowness(seconds: float, frames: int, size: int, person: NerfPerson) -> str:
+def speed_warning(seconds: float, frames: int, size: int, person: NerfPerson) -> str:
     """What the user is told before a rendering."""
     total = seconds * frames
     duration = f"{total:.0f} s" if total < 120 else f"{total / 60:.0f} min" if total < 7200 else f"{total / 3600:.1f} h"

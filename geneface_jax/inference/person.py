@@ -17,7 +17,7 @@ from data_tools.errors import InputError
 from data_tools.io import write_folder, write_json
 from data_tools.video.encoder import check_output
 from data_tools.video.write import write_video
-from geneface_jax.data.compatibility import kind_of, require_same
+from geneface_jax.data.compatibility import feature_types_of, require_same_features
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference import provenance
 from geneface_jax.inference.audio_features import audio_features_of
@@ -37,7 +37,7 @@ from geneface_jax.rendering.landmark_video import landmark_frames
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called as progress(frames done, frames in all)."""
 
 
@@ -57,7 +57,7 @@ def infer(
     out: str | os.PathLike[str],
     controls: Controls | None = None,
     *,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     debug: str | os.PathLike[str] | None = None,
 ) -> InferenceResult:
     """Makes a video of a trained person saying what is heard in a recording.
@@ -88,7 +88,7 @@ def infer_open(
     out: str | os.PathLike[str],
     controls: Controls,
     *,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     debug: str | os.PathLike[str] | None = None,
 ) -> InferenceResult:
     """`infer` of a person whose networks are in memory; arguments and errors as there."""
@@ -103,14 +103,14 @@ def _make(
     audio: str | os.PathLike[str],
     out: Path,
     controls: Controls,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
     debug: str | os.PathLike[str] | None,
 ) -> InferenceResult:
     parts = person.parts
-    script = direct(person, samples, controls)
+    script = plan_motion(person, samples, controls)
     if debug is not None:
         write_intermediates(debug, person, samples, script, controls)
-    frames = perform(person, script, controls)
+    frames = render_frames(person, script, controls)
     write_video(out, _counted(frames, script.frames, progress), audio, FPS, controls, alpha=controls.bg == TRANSPARENT)
     if out.suffix.lower() == ".mp4":
         stamp(out, provenance_of(parts, person.subject.meta))
@@ -141,7 +141,7 @@ class OpenPerson:
 
 
 @dataclasses.dataclass(frozen=True)
-class Script:
+class MotionPlan:
     """What a person does while speaking, T frames long.
 
     Attributes:
@@ -176,11 +176,11 @@ def open_person(parts: SubjectParts, precision: str = "fp32") -> OpenPerson:
     """
     subject = Subject.load(parts.folder / "dataset")
     speech = open_speech(parts, subject)
-    require_same(f"the {parts.speech} of {parts.folder}", speech.kind, "its dataset", kind_of(subject.meta))
+    require_same_features(f"the {parts.speech} of {parts.folder}", speech.kind, "its dataset", feature_types_of(subject.meta))
     return OpenPerson(parts, subject, speech, open_renderer(parts, precision=precision), precision)
 
 
-def direct(person: OpenPerson, samples: np.ndarray, controls: Controls) -> Script:
+def plan_motion(person: OpenPerson, samples: np.ndarray, controls: Controls) -> MotionPlan:
     """Decides what a person does while a recording is heard.
 
     Args:
@@ -204,10 +204,10 @@ def direct(person: OpenPerson, samples: np.ndarray, controls: Controls) -> Scrip
     # A mouth that the network has already moved as asked is not scaled again.
     shaping = dataclasses.replace(controls, mouth_amp=UNCHANGED_MOUTH) if speech.follows_mouth_amp else controls
     motion, eye_openness = shape_motion(predicted, subject, shaping, loudness(samples, n_frames))
-    return Script(predicted, motion, eye_openness, cameras, orbit(cameras, controls.orbit))
+    return MotionPlan(predicted, motion, eye_openness, cameras, orbit(cameras, controls.orbit))
 
 
-def perform(person: OpenPerson, script: Script, controls: Controls) -> Generator[np.ndarray, None, None]:
+def render_frames(person: OpenPerson, script: MotionPlan, controls: Controls) -> Generator[np.ndarray, None, None]:
     """Draws a script, one frame at a time.
 
     Torso and background are pictures: they keep the view they were filmed from, and a head that turns on its spot stays over its neck.
@@ -264,7 +264,7 @@ def output_cameras(subject: Subject, n_frames: int, pose: str) -> np.ndarray:
     return pose_track(source, n_frames, pose)
 
 
-def _counted(frames: Iterable[np.ndarray], n_frames: int, progress: Progress | None) -> Iterator[np.ndarray]:
+def _counted(frames: Iterable[np.ndarray], n_frames: int, progress: ProgressCallback | None) -> Iterator[np.ndarray]:
     for i, frame in enumerate(frames):
         yield frame
         if progress is not None:
@@ -278,7 +278,7 @@ ARRAYS, LANDMARKS, SOUND, SETTINGS = "script.npz", "landmarks.mp4", "audio.wav",
 
 
 def write_intermediates(
-    folder: str | os.PathLike[str], person: OpenPerson, samples: np.ndarray, script: Script, controls: Controls
+    folder: str | os.PathLike[str], person: OpenPerson, samples: np.ndarray, script: MotionPlan, controls: Controls
 ) -> Path:
     """Writes what inference knew before it drew the first frame; an earlier folder is replaced whole.
 
@@ -350,7 +350,7 @@ def infer_folder(
     out_dir: str | os.PathLike[str],
     controls: Controls | None = None,
     *,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Path, InferenceResult | InputError]]:
     """Makes `OUT_DIR/NAME.mp4` (with `bg="transparent"`: .webm) of every recording NAME.* of a folder.
 

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import require_same_camera, require_same_frames
-from geneface_jax.data.motion import normalise_motion, windows
+from geneface_jax.data.motion import normalize_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference.controls import in_precision
 from geneface_jax.inference.pictures import resize, straight_rgba, without_background
@@ -36,7 +36,7 @@ from geneface_jax.rendering.torso import render_torso, torso_conditions
 # Super-resolution at inference: a composite rendered at half size becomes the frame.
 
 
-class Enlarger:
+class SuperResolver:
     """A trained super-resolution network.
 
     Noise is off: the original draws a new one in every frame, which flickers.
@@ -49,17 +49,17 @@ class Enlarger:
         self._network, self._variables = network, variables
         self.size = network.size
 
-    def in_precision(self, precision: str) -> Enlarger:
+    def in_precision(self, precision: str) -> SuperResolver:
         """The same network kept in another dtype; see `precision.in_precision`."""
-        return Enlarger(self._network, in_precision(self._variables, precision))
+        return SuperResolver(self._network, in_precision(self._variables, precision))
 
     def __call__(self, rgb: jax.Array) -> jax.Array:
         """[size * size, 3] in [0, 1] -> [2 size, 2 size, 3], not clipped."""
-        return _enlarge(self._network, self._variables, rgb)
+        return _super_resolve(self._network, self._variables, rgb)
 
 
 @functools.partial(jax.jit, static_argnames=("network",))
-def _enlarge(network: SuperResolution, variables: Any, rgb: jax.Array) -> jax.Array:
+def _super_resolve(network: SuperResolution, variables: Any, rgb: jax.Array) -> jax.Array:
     return network.apply(variables, rgb.reshape(1, network.size, network.size, 3))[0]
 
 
@@ -67,7 +67,7 @@ def _enlarge(network: SuperResolution, variables: Any, rgb: jax.Array) -> jax.Ar
 # What is behind the head in each frame: the torso over the background.
 
 
-class Backdrop:
+class TorsoLayer:
     """Paints torso over background at one size, anew only where something changes.
 
     Args of the constructor:
@@ -137,7 +137,7 @@ class SubjectRenderer:
     head_config: ConfigDict
     torso: Torso | None
     torso_params: Any
-    enlarger: Enlarger | None = None
+    enlarger: SuperResolver | None = None
 
     @classmethod
     def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True, stage: str = "head") -> SubjectRenderer:
@@ -176,7 +176,7 @@ class SubjectRenderer:
             head_config=config,
             torso=torso_model,
             torso_params=torso_params,
-            enlarger=_enlarger(name, checkpoint, subject) if stage == "head_sr" else None,
+            enlarger=_load_super_resolver(name, checkpoint, subject) if stage == "head_sr" else None,
         )
 
     def in_precision(self, precision: str) -> SubjectRenderer:
@@ -228,7 +228,7 @@ class SubjectRenderer:
         on_cpu = jax.default_backend() == "cpu"
         batch = batch or (CPU_BATCH if on_cpu else ACCELERATOR_BATCH)
         heads = _HeadBatches(self, size, end_threshold, single_pass=not on_cpu if single_pass is None else single_pass)
-        normalised = normalise_motion(motion, subject.motion_mean, subject.motion_std)
+        normalised = normalize_motion(motion, subject.motion_mean, subject.motion_std)
         condition = windows(normalised, model.condition_window, model.get("condition_frames", 1))
         eye_openness = np.asarray(eye_openness, np.float32)
         poses = scene_pose(cameras)
@@ -247,16 +247,16 @@ class SubjectRenderer:
         if pending is not None:
             yield from self._finish(heads, pending, backdrop, wanted, transparent)
 
-    def _backdrop(self, motion: np.ndarray, cameras: np.ndarray, background: np.ndarray | None, size: int) -> Backdrop:
+    def _backdrop(self, motion: np.ndarray, cameras: np.ndarray, background: np.ndarray | None, size: int) -> TorsoLayer:
         subject, conditions = self.subject, None
         if self.torso is not None:
             intrinsics = np.asarray(subject.intrinsics)
             conditions = torso_conditions(self.torso.condition, cameras, motion, subject.mean_face, intrinsics, subject.size)
         pictures = subject.background if background is None else np.asarray(background)
-        return Backdrop(self.torso, self.torso_params, conditions, pictures, size)
+        return TorsoLayer(self.torso, self.torso_params, conditions, pictures, size)
 
     def _finish(
-        self, heads: _HeadBatches, pending: tuple[Any, range], backdrop: Backdrop, size: int, transparent: bool
+        self, heads: _HeadBatches, pending: tuple[Any, range], backdrop: TorsoLayer, size: int, transparent: bool
     ) -> Iterator[np.ndarray]:
         """Yields a batch as `render` does."""
         started, numbers = pending
@@ -309,7 +309,7 @@ def _check_torso(torso_dir: Path, config: ConfigDict, head_name: str, head_param
         )
 
 
-def _enlarger(name: str, checkpoint: checkpoints.Checkpoint, subject: Subject) -> Enlarger:
+def _load_super_resolver(name: str, checkpoint: checkpoints.Checkpoint, subject: Subject) -> SuperResolver:
     network = SuperResolution(checkpoint.config.super_resolution.size, tuple(checkpoint.config.super_resolution.features))
     if subject.size != 2 * network.size:
         raise InputError(
@@ -317,7 +317,7 @@ def _enlarger(name: str, checkpoint: checkpoints.Checkpoint, subject: Subject) -
             "it was trained on, or prepare the video again with that --size"
         )
     variables = {"params": checkpoint.state["params"]["super_resolution"], "constants": checkpoint.state["constants"]}
-    return Enlarger(network, jax.tree.map(jnp.asarray, variables))
+    return SuperResolver(network, jax.tree.map(jnp.asarray, variables))
 
 
 class _HeadBatches:

@@ -23,7 +23,7 @@ from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion, shape_motion, with_eyes
 from geneface_jax.inference.motion_filters import RAMP, UNCHANGED_MOUTH, loudness, smooth_exponential
-from geneface_jax.inference.person import OpenPerson, Script, direct, output_cameras, perform
+from geneface_jax.inference.person import MotionPlan, OpenPerson, output_cameras, plan_motion, render_frames
 from geneface_jax.inference.provenance import Provenance, provenance_of, uuid_box
 from geneface_jax.models.audio2motion import STRIDE
 
@@ -47,7 +47,7 @@ PIECE_BYTES = 1 << 16
 WAITING_FRAMES = 8
 """Frames of sound that may wait for ffmpeg, so that a stalled reader stalls the rendering and no memory fills up."""
 
-Moment = tuple[np.ndarray, np.ndarray]
+AVFrame = tuple[np.ndarray, np.ndarray]
 """A picture, uint8 [H, W, 3], and the [640] samples (16 kHz, -1..1) that are heard with it."""
 
 
@@ -67,14 +67,14 @@ def stream(person: OpenPerson, samples: np.ndarray, controls: Controls) -> Gener
     """
     if controls.bg == TRANSPARENT:
         raise InputError("--bg transparent can't be streamed, mp4 has no alpha channel; give a colour, or make a file")
-    script = direct(person, samples, controls)
+    script = plan_motion(person, samples, controls)
     sound = np.zeros(script.frames * SAMPLES_PER_FRAME, np.float32)
     sound[: len(samples)] = samples[: len(sound)]
-    moments = zip(perform(person, script, controls), sound.reshape(-1, SAMPLES_PER_FRAME), strict=True)
+    moments = zip(render_frames(person, script, controls), sound.reshape(-1, SAMPLES_PER_FRAME), strict=True)
     yield from encode(moments, provenance_of(person.parts, person.subject.meta))
 
 
-def encode(moments: Iterable[Moment], provenance: Provenance | None = None) -> Generator[bytes, None, None]:
+def encode(moments: Iterable[AVFrame], provenance: Provenance | None = None) -> Generator[bytes, None, None]:
     """Encodes pictures with their sound while they come.
 
     Closing the generator ends ffmpeg, closes `moments` and leaves nothing behind.
@@ -107,7 +107,7 @@ class _Feeder:
     ffmpeg reads its inputs in its own order: whoever fed both pipes from one thread would wait for ever.
     """
 
-    def __init__(self, moments: Iterator[Moment]):
+    def __init__(self, moments: Iterator[AVFrame]):
         self._moments, self._log = moments, tempfile.TemporaryFile()
         self._process: subprocess.Popen | None = None
         self._sound: queue.Queue[bytes | None] = queue.Queue(WAITING_FRAMES)
@@ -158,8 +158,8 @@ class _Feeder:
         self._process.stdout.close()
         self._log.close()
 
-    def _feed_pictures(self, first: Moment) -> None:
-        moment: Moment | None = first
+    def _feed_pictures(self, first: AVFrame) -> None:
+        moment: AVFrame | None = first
         try:
             with self._process.stdin as pictures:
                 while moment is not None and not self._stopped.is_set():
@@ -256,7 +256,7 @@ def delay_frames(speech: AudioToMotion) -> int:
     return BLOCK + _tail(speech)
 
 
-def live(person: OpenPerson, pieces: Iterable[np.ndarray], controls: Controls) -> Iterator[Moment]:
+def stream_live(person: OpenPerson, pieces: Iterable[np.ndarray], controls: Controls) -> Iterator[AVFrame]:
     """Pictures and their sound, as soon as enough sound has come.
 
     Args:
@@ -281,7 +281,7 @@ def live(person: OpenPerson, pieces: Iterable[np.ndarray], controls: Controls) -
         )
     if controls.bg == TRANSPARENT:
         raise InputError("--bg transparent can't be streamed, mp4 has no alpha channel; give a colour")
-    director = _Director(person, controls)
+    director = _LiveSession(person, controls)
     for piece in pieces:
         director.hear(piece)
         while (block := director.next_block(last=False)) is not None:
@@ -307,7 +307,7 @@ class _Block:
     motion: np.ndarray
 
 
-class _Director:
+class _LiveSession:
     """Keeps the sound of the last windows, the motion around the current block, and the smoothing's state."""
 
     def __init__(self, person: OpenPerson, controls: Controls):
@@ -344,15 +344,15 @@ class _Director:
         self._shaped, self._shaped_begin = self._shaped[max(keep - self._shaped_begin, 0) :], max(keep, self._shaped_begin)
         return _Block(first, end, begin, motion)
 
-    def draw(self, block: _Block) -> Iterator[Moment]:
+    def draw(self, block: _Block) -> Iterator[AVFrame]:
         """Renders a block."""
         person, controls, n = self._person, self._controls, len(block.motion)
         motion, openness = with_eyes(block.motion.reshape(n, 68, 3).copy(), person.subject, controls, block.begin)
         # Smoothed as if the video went on, so that the path is the same wherever a block ends.
         cameras = output_cameras(person.subject, block.begin + n + POSE_MARGIN, controls.pose)[block.begin : block.begin + n]
-        script = Script(block.motion, motion, openness, cameras, cameras)
+        script = MotionPlan(block.motion, motion, openness, cameras, cameras)
         sound = self._sound[(block.first - self._sound_begin) * SAMPLES_PER_FRAME :]
-        for number, picture in enumerate(perform(person, script, controls), start=block.begin):
+        for number, picture in enumerate(render_frames(person, script, controls), start=block.begin):
             if block.first <= number < block.last:
                 heard = sound[(number - block.first) * SAMPLES_PER_FRAME : (number - block.first + 1) * SAMPLES_PER_FRAME]
                 yield picture, np.pad(heard, (0, SAMPLES_PER_FRAME - len(heard)))

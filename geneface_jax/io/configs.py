@@ -252,7 +252,7 @@ RULES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
+class ConfigChange:
     """A key with its old and new value, and what its rule says."""
 
     key: str
@@ -261,14 +261,14 @@ class Change:
     why: str
 
 
-def changes(old: ConfigDict, new: ConfigDict) -> list[Change]:
+def config_changes(old: ConfigDict, new: ConfigDict) -> list[ConfigChange]:
     """Every leaf that differs, judged by `RULES`."""
     shared = set(keys(old)) & set(keys(new))
     found = []
     for text in differences(old, new):
         key = text.partition(":")[0]
         action, why = next((action, why) for pattern, action, why in RULES if fnmatch.fnmatch(key, pattern))
-        found.append(Change(key, text, action if key in shared else WARN, why))
+        found.append(ConfigChange(key, text, action if key in shared else WARN, why))
     return found
 
 
@@ -288,7 +288,7 @@ def require_resumable(workdir: str | os.PathLike, new: ConfigDict, *, lenient: b
     """
     if not (Path(workdir) / CONFIG_FILE).is_file():
         return []
-    found = changes(load_saved(workdir), new)
+    found = config_changes(load_saved(workdir), new)
     refused = [change for change in found if change.action == REFUSE and not lenient]
     if refused:
         first, more = refused[0], f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""

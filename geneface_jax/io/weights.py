@@ -19,7 +19,7 @@ from data_tools.errors import InputError
 # A short name for the values of a tree of arrays, to know a network again.
 
 
-def fingerprint(tree: Mapping[str, Any]) -> str:
+def params_fingerprint(tree: Mapping[str, Any]) -> str:
     """16 hex digits of a sha256 over names, shapes and values of a nested dict's arrays.
 
     The order of names does not count, and values count in half precision, as released checkpoints may hold them.
@@ -39,7 +39,7 @@ def head_fingerprint(params: Mapping[str, Any]) -> str:
       params: of a stage "head" or "head_sr".
     """
     field = params.get("head", params)
-    return fingerprint({name: field[name] for name in ("position_encoder", "sigma_net", "color_net")})
+    return params_fingerprint({name: field[name] for name in ("position_encoder", "sigma_net", "color_net")})
 
 
 def _add(digest: Any, name: str, value: Any) -> None:

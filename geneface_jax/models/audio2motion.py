@@ -75,7 +75,7 @@ def pair_audio(audio: jax.Array, how: str) -> jax.Array:
     raise ValueError(f'pairing must be "even" or "stack", not {how!r}')
 
 
-class ConditionEncoder(nn.Module):
+class SpeechConditionEncoder(nn.Module):
     """A sequence at the video rate -> condition: conv, batch norm, exact GELU, conv. Not masked.
 
     Attributes:
@@ -122,7 +122,7 @@ class VoiceEncoder(nn.Module):
         """[B, T, features] and a voice -> [B, T, features], or [B, T, features + pitch] with pitch alone."""
         normal = nn.initializers.normal(self.features**-0.5)
         pitch = nn.Embed(N_PITCH, self.features, embedding_init=normal, name="pitch_embedding")(pitch_bins(voice.f0))
-        encoder = ConditionEncoder(self.pitch, self.axis_name, self.features, name="pitch_encoder")
+        encoder = SpeechConditionEncoder(self.pitch, self.axis_name, self.features, name="pitch_encoder")
         heard = [audio, encoder(pair_audio(pitch, self.pairing), train)]
         if self.blink:
             heard.append(nn.Embed(2, self.features, embedding_init=normal, name="blink_embedding")(voice.blink))
@@ -292,7 +292,7 @@ class Audio2Motion(nn.Module):
     axis_name: str | None = None
 
     def setup(self) -> None:
-        self.condition_encoder = ConditionEncoder(self.condition, self.axis_name)
+        self.condition_encoder = SpeechConditionEncoder(self.condition, self.axis_name)
         joined = self.blink or self.mouth_amp or self.eye_amp
         if self.pitch:
             flags = self.blink, self.mouth_amp, self.eye_amp

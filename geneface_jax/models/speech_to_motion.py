@@ -49,7 +49,7 @@ def generate(
     padded = -(-(frames + STRIDE) // BUCKET) * BUCKET
     tail = np.broadcast_to(silence, (2 * padded - 2 * frames, audio.shape[-1]))
     if voice is not None:
-        f0, blink = (_filled(values, length) for values, length in ((voice.f0, 2 * padded), (voice.blink, padded)))
+        f0, blink = (_with_defaults(values, length) for values, length in ((voice.f0, 2 * padded), (voice.blink, padded)))
         voice = dataclasses.replace(voice, f0=f0, blink=blink)
     motion = _generate(network, variables, np.concatenate([audio[: 2 * frames], tail])[None], rng, temperature, voice, start // STRIDE)
     if postnet is not None:
@@ -70,7 +70,7 @@ def typical_voice(f0: np.ndarray | jax.Array, constants: Mapping[str, Any], mout
     return Voice.of(jnp.asarray(f0, jnp.float32), mouth * (mouth_amp / TYPICAL_AMPLITUDE), eyes)
 
 
-def _filled(values: jax.Array, length: int) -> np.ndarray:
+def _with_defaults(values: jax.Array, length: int) -> np.ndarray:
     """[1, N] -> [1, length]: cut, or zeros after the last."""
     values = np.asarray(values)[:, :length]
     return np.pad(values, ((0, 0), (0, length - values.shape[1])))

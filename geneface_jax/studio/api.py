@@ -18,7 +18,7 @@ from data_tools.command_line import base_type
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
 from geneface_jax.studio.context import Context
-from geneface_jax.studio.render_queue import Busy, Cancelled, Person, Ticket
+from geneface_jax.studio.render_queue import Cancelled, ListedPerson, QueueFull, RenderJob
 from geneface_jax.studio.uploads import accept_audio
 from geneface_jax.studio.widgets import colour_code
 
@@ -86,7 +86,7 @@ def controls_of_query(query: Mapping[str, str]) -> Controls:
     return Controls(**values).validate()
 
 
-async def _respond(context: Context, person: Person, audio: Path, controls: Controls) -> StreamingResponse:
+async def _respond(context: Context, person: ListedPerson, audio: Path, controls: Controls) -> StreamingResponse:
     ticket = context.desk.enter()
     pieces = context.performance.streamed(ticket, person, audio, controls)
     try:
@@ -98,7 +98,7 @@ async def _respond(context: Context, person: Person, audio: Path, controls: Cont
     return StreamingResponse(_pieces(context, ticket, pieces, first), media_type="video/mp4", headers=NO_STORE)
 
 
-async def _pieces(context: Context, ticket: Ticket, pieces: Generator[bytes, None, None], first: bytes) -> AsyncIterator[bytes]:
+async def _pieces(context: Context, ticket: RenderJob, pieces: Generator[bytes, None, None], first: bytes) -> AsyncIterator[bytes]:
     """The stream; ends the render when the viewer goes away."""
     try:
         yield first
@@ -112,7 +112,7 @@ async def _pieces(context: Context, ticket: Ticket, pieces: Generator[bytes, Non
         await asyncio.sleep(0)
 
 
-def _close(context: Context, ticket: Ticket, pieces: Generator[bytes, None, None]) -> None:
+def _close(context: Context, ticket: RenderJob, pieces: Generator[bytes, None, None]) -> None:
     while True:
         try:
             pieces.close()
@@ -123,6 +123,6 @@ def _close(context: Context, ticket: Ticket, pieces: Generator[bytes, None, None
 
 
 def _refused(error: InputError, context: Context) -> JSONResponse:
-    if isinstance(error, Busy):
+    if isinstance(error, QueueFull):
         return JSONResponse({"error": str(error)}, 503, {"retry-after": "30"})
     return JSONResponse({"error": context.sentence(error, "en")}, 400)

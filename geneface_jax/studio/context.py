@@ -20,13 +20,13 @@ from data_tools.errors import InputError
 from data_tools.video.write import open_writer
 from geneface_jax.inference import provenance
 from geneface_jax.inference.controls import TRANSPARENT, Controls
-from geneface_jax.inference.person import OpenPerson, Script, direct, perform
+from geneface_jax.inference.person import MotionPlan, OpenPerson, plan_motion, render_frames
 from geneface_jax.inference.streaming import stream
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.studio.i18n import text
-from geneface_jax.studio.render_queue import Desk, People, Person, Ticket, thumbnail
+from geneface_jax.studio.render_queue import ListedPerson, PersonList, RenderJob, RenderQueue, thumbnail
 from geneface_jax.studio.security import Limits
-from geneface_jax.studio.uploads import Workspace
+from geneface_jax.studio.uploads import SessionFolder
 
 # ----------------------------------------------------------------------------------------------------
 # What the studio makes of a recording and settings: videos, previews, comparisons; each in its turn, each cancellable.
@@ -37,7 +37,7 @@ TELL_EVERY = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class RenderProgress:
     """How far a render is.
 
     Attributes:
@@ -52,12 +52,12 @@ class Progress:
     seconds_left: float | None = None
 
 
-Made = TypeVar("Made")
-Making = Generator[Progress, None, Made]
+RenderResult = TypeVar("Made")
+RenderTask = Generator[RenderProgress, None, RenderResult]
 """Yields how far it is; returns what was made."""
 
 
-class Performance:
+class Renders:
     """Makes things for visitors.
 
     Args:
@@ -66,10 +66,10 @@ class Performance:
       limits: `preview_seconds` is used.
     """
 
-    def __init__(self, desk: Desk, workspace: Workspace, limits: Limits):
+    def __init__(self, desk: RenderQueue, workspace: SessionFolder, limits: Limits):
         self._desk, self._workspace, self._limits = desk, workspace, limits
 
-    def video(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[Path]:
+    def video(self, ticket: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[Path]:
         """Renders the whole recording; returns the file.
 
         Raises:
@@ -80,21 +80,21 @@ class Performance:
         out = self._workspace.new_file("results", ".webm" if transparent else ".mp4")
         opened = yield from self._opened(ticket, person, controls.precision)
         samples = load_audio(audio)
-        script = direct(opened, samples, controls)
-        with contextlib.closing(perform(opened, script, controls)) as frames:
+        script = plan_motion(opened, samples, controls)
+        with contextlib.closing(render_frames(opened, script, controls)) as frames:
             yield from self._write(ticket, frames, script.frames, out, audio, controls, transparent)
         if not transparent:
             provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
         return out
 
-    def first_frame(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[np.ndarray]:
+    def first_frame(self, ticket: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[np.ndarray]:
         """Renders the first frame alone; returns it, uint8 [H, W, 3 or 4]."""
         opened = yield from self._opened(ticket, person, controls.precision)
-        script = direct(opened, load_audio(audio), controls)
-        with contextlib.closing(perform(opened, script, controls)) as frames:
+        script = plan_motion(opened, load_audio(audio), controls)
+        with contextlib.closing(render_frames(opened, script, controls)) as frames:
             return next(frames)
 
-    def landmarks(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Making[Path]:
+    def landmarks(self, ticket: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[Path]:
         """Draws the landmarks of the first seconds, as predicted and as the controls shape them; returns the file."""
         opened = yield from self._opened(ticket, person, controls.precision)
         script = self._beginning(opened, audio, controls)
@@ -103,7 +103,7 @@ class Performance:
         yield from self._write(ticket, pictures, script.frames, out, audio, Controls(preset="veryfast"), False)
         return out
 
-    def comparison(self, ticket: Ticket, person: Person, audio: Path, pair: tuple[Controls, Controls]) -> Making[Path]:
+    def comparison(self, ticket: RenderJob, person: ListedPerson, audio: Path, pair: tuple[Controls, Controls]) -> RenderTask[Path]:
         """Renders the first seconds with two settings, side by side (A left); returns the file."""
         # One precision, or both would have to be in memory; the second setting's, which is the one being looked at.
         precision = pair[1].precision
@@ -116,8 +116,8 @@ class Performance:
         )
         scripts = [self._beginning(opened, audio, controls) for controls in (first, second)]
         with (
-            contextlib.closing(perform(opened, scripts[0], first)) as left,
-            contextlib.closing(perform(opened, scripts[1], second)) as right,
+            contextlib.closing(render_frames(opened, scripts[0], first)) as left,
+            contextlib.closing(render_frames(opened, scripts[1], second)) as right,
         ):
             both = (np.concatenate(halves, axis=1) for halves in zip(left, right, strict=True))
             out = self._workspace.new_file("results", ".mp4")
@@ -125,7 +125,7 @@ class Performance:
         provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
         return out
 
-    def streamed(self, ticket: Ticket, person: Person, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
+    def streamed(self, ticket: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
         """The whole recording as a fragmented mp4, while it is rendered; raises as `video`."""
         for _ in self._desk.wait(ticket):
             pass
@@ -135,19 +135,19 @@ class Performance:
                 ticket.check()
                 yield piece
 
-    def _opened(self, ticket: Ticket, person: Person, precision: str) -> Making[OpenPerson]:
+    def _opened(self, ticket: RenderJob, person: ListedPerson, precision: str) -> RenderTask[OpenPerson]:
         """Yields the waiting; returns the person's networks."""
         for ahead in self._desk.wait(ticket):
-            yield Progress(ahead)
-        yield Progress()
+            yield RenderProgress(ahead)
+        yield RenderProgress()
         return self._desk.open(person, precision)
 
-    def _beginning(self, opened: OpenPerson, audio: Path, controls: Controls) -> Script:
-        return direct(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)
+    def _beginning(self, opened: OpenPerson, audio: Path, controls: Controls) -> MotionPlan:
+        return plan_motion(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)
 
     def _write(
-        self, ticket: Ticket, frames: Iterable[np.ndarray], total: int, out: Path, audio: Path, controls: Controls, alpha: bool
-    ) -> Iterator[Progress]:
+        self, ticket: RenderJob, frames: Iterable[np.ndarray], total: int, out: Path, audio: Path, controls: Controls, alpha: bool
+    ) -> Iterator[RenderProgress]:
         began = told = time.monotonic()
         with open_writer(out, audio, FPS, controls, alpha=alpha) as writer:
             for frame in frames:
@@ -156,8 +156,8 @@ class Performance:
                 now = time.monotonic()
                 if now - told >= TELL_EVERY:
                     told = now
-                    yield Progress(0, writer.count, total, (now - began) / writer.count * (total - writer.count))
-        yield Progress(0, total, total, 0.0)
+                    yield RenderProgress(0, writer.count, total, (now - began) / writer.count * (total - writer.count))
+        yield RenderProgress(0, total, total, 0.0)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Performance:
 class StreamOrder:
     """What an address of a stream stands for."""
 
-    person: Person
+    person: ListedPerson
     audio: Path
     controls: Controls
     ordered: float
@@ -182,15 +182,15 @@ class Context:
       desk: whose turn it is. performance: what is made.
     """
 
-    def __init__(self, people: People, workspace: Workspace, limits: Limits):
+    def __init__(self, people: PersonList, workspace: SessionFolder, limits: Limits):
         self.people, self.workspace, self.limits = people, workspace, limits
-        self.desk = Desk(limits.waiting, limits.warm_people)
-        self.performance = Performance(self.desk, workspace, limits)
-        self._tickets: dict[str, Ticket] = {}
+        self.desk = RenderQueue(limits.waiting, limits.warm_people)
+        self.performance = Renders(self.desk, workspace, limits)
+        self._tickets: dict[str, RenderJob] = {}
         self._orders: dict[str, StreamOrder] = {}
         self._lock = threading.Lock()
 
-    def enter(self, session: str) -> Ticket:
+    def enter(self, session: str) -> RenderJob:
         """A ticket for a visitor, in place of an earlier one, which is cancelled. Raises as `Desk.enter`."""
         self.cancel(session)
         self.workspace.expire(time.time() - self.limits.keep_seconds)
@@ -206,7 +206,7 @@ class Context:
         if ticket is not None:
             ticket.cancelled.set()
 
-    def order_stream(self, person: Person, audio: Path, controls: Controls) -> str:
+    def order_stream(self, person: ListedPerson, audio: Path, controls: Controls) -> str:
         """An address `/stream/TOKEN`, for a while."""
         token, now = uuid.uuid4().hex, time.monotonic()
         with self._lock:
@@ -245,9 +245,9 @@ class Portraits:
 
     def __init__(self, context: Context):
         self._context, self._lock = context, threading.Lock()
-        self._known: dict[Person, np.ndarray] = {}
+        self._known: dict[ListedPerson, np.ndarray] = {}
 
-    def get(self, person: Person) -> np.ndarray:
+    def get(self, person: ListedPerson) -> np.ndarray:
         """uint8 [192, 192, 3]. Waits for its turn at the desk, since it renders.
 
         Raises:
@@ -258,7 +258,7 @@ class Portraits:
                 self._known[person] = self._draw(person)
             return self._known[person]
 
-    def _draw(self, person: Person) -> np.ndarray:
+    def _draw(self, person: ListedPerson) -> np.ndarray:
         desk = self._context.desk
         ticket = desk.enter()
         try:
@@ -266,8 +266,8 @@ class Portraits:
                 pass
             opened = desk.open(person)
             controls = Controls(pose="still", blink_mode="none", temperature=0.0)
-            script = direct(opened, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), np.float32), controls)
-            with contextlib.closing(perform(opened, script, controls)) as frames:
+            script = plan_motion(opened, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), np.float32), controls)
+            with contextlib.closing(render_frames(opened, script, controls)) as frames:
                 return np.asarray(thumbnail(next(frames)))
         finally:
             desk.leave(ticket)

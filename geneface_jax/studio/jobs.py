@@ -64,7 +64,7 @@ class Job:
     code: int | None = None
 
 
-class TrainingRoom:
+class JobRunner:
     """The jobs in a folder of people.
 
     Args:

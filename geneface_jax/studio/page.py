@@ -8,7 +8,7 @@ import gradio as gr
 
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.i18n import LANGUAGES, Labels, language_of, text
-from geneface_jax.studio.jobs import TrainingRoom
+from geneface_jax.studio.jobs import JobRunner
 from geneface_jax.studio.postnet_tab import PostnetTab
 from geneface_jax.studio.speak_tab import SpeakTab
 from geneface_jax.studio.train_tab import TrainTab
@@ -30,7 +30,7 @@ def theme() -> gr.themes.Base:
     return gr.themes.Soft(primary_hue="blue", neutral_hue="stone", font=FONTS, font_mono=["ui-monospace", "monospace"])
 
 
-def build_page(context: Context, room: TrainingRoom) -> gr.Blocks:
+def build_page(context: Context, room: JobRunner) -> gr.Blocks:
     """The whole page as a Gradio app that is not served yet.
 
     Args:

@@ -17,7 +17,7 @@ from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints
 from geneface_jax.rendering.landmark_video import landmark_frames
-from geneface_jax.studio.context import LANDMARK_SIZE, Context, Progress
+from geneface_jax.studio.context import LANDMARK_SIZE, Context, RenderProgress
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
 from geneface_jax.studio.uploads import accept_audio
 from geneface_jax.studio.widgets import failed_line, idle_line, moving_line, plain_line, progress_sentence
@@ -80,7 +80,7 @@ class PostnetTab:
             wav = accept_audio(audio, context.workspace, context.limits)
             ticket = context.desk.enter()
             for ahead in context.desk.wait(ticket):
-                yield moving_line(Progress(ahead), code), gr.skip()
+                yield moving_line(RenderProgress(ahead), code), gr.skip()
             yield plain_line("status.opening", code), gr.skip()
             out = context.workspace.new_file("results", ".mp4")
             draw_candidate(workdir, step, wav, out, context.limits.preview_seconds)

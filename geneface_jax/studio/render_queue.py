@@ -24,7 +24,7 @@ THUMBNAIL_SIZE = 192
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
+class ListedPerson:
     """One served person.
 
     Attributes:
@@ -42,7 +42,7 @@ class Person:
     frames: int
 
 
-class People:
+class PersonList:
     """The people in a folder, looked up anew each time so that a person just trained is there.
 
     Args:
@@ -63,7 +63,7 @@ class People:
         """Names of everybody who can speak, in order."""
         return [person.name for person in self._all()]
 
-    def get(self, name: object) -> Person:
+    def get(self, name: object) -> ListedPerson:
         """The person of a name.
 
         Raises:
@@ -74,7 +74,7 @@ class People:
                 return person
         raise InputError("there is no person of that name here; choose one from the list")
 
-    def _all(self) -> list[Person]:
+    def _all(self) -> list[ListedPerson]:
         folders = [self.alone] if self.alone else sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))
         found = []
         for folder in folders:
@@ -85,7 +85,7 @@ class People:
                 parts, meta = find_parts(folder), read_json(folder / "dataset" / "meta.json")
             except InputError:
                 continue  # a corpus, or a person that is still being trained
-            found.append(Person(folder.resolve().name, parts, meta.get("consent") or "", meta["size"], meta["n_frames"]))
+            found.append(ListedPerson(folder.resolve().name, parts, meta.get("consent") or "", meta["size"], meta["n_frames"]))
         return found
 
 
@@ -98,7 +98,7 @@ def thumbnail(picture: np.ndarray) -> Image.Image:
 # Whose turn it is: one render at a time, a few waiting, the rest refused; and the people whose networks are warm.
 
 
-class Busy(InputError):
+class QueueFull(InputError):
     """Too many are waiting already."""
 
 
@@ -106,7 +106,7 @@ class Cancelled(Exception):
     """The visitor does not want it any more."""
 
 
-class Ticket:
+class RenderJob:
     """One visitor's render, waiting or running; may be cancelled from anywhere."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class Ticket:
             raise Cancelled
 
 
-class Desk:
+class RenderQueue:
     """A queue of tickets; the first one is being served.
 
     Args:
@@ -128,11 +128,11 @@ class Desk:
 
     def __init__(self, waiting: int, warm_people: int):
         self._most, self._most_warm = waiting + 1, warm_people
-        self._queue: list[Ticket] = []
+        self._queue: list[RenderJob] = []
         self._warm: collections.OrderedDict[tuple, OpenPerson] = collections.OrderedDict()
         self._changed = threading.Condition()
 
-    def enter(self) -> Ticket:
+    def enter(self) -> RenderJob:
         """Draws a ticket; `leave` must follow.
 
         Raises:
@@ -140,19 +140,19 @@ class Desk:
         """
         with self._changed:
             if len(self._queue) >= self._most:
-                raise Busy(f"{self._most - 1} renders are waiting already; try again in a minute")
-            ticket = Ticket()
+                raise QueueFull(f"{self._most - 1} renders are waiting already; try again in a minute")
+            ticket = RenderJob()
             self._queue.append(ticket)
             return ticket
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: RenderJob) -> None:
         """Gives a ticket back, whatever became of it."""
         with self._changed:
             if ticket in self._queue:
                 self._queue.remove(ticket)
             self._changed.notify_all()
 
-    def wait(self, ticket: Ticket, every: float = 0.5) -> Iterator[int]:
+    def wait(self, ticket: RenderJob, every: float = 0.5) -> Iterator[int]:
         """Yields how many are in front, every so many seconds, until it is the ticket's turn.
 
         Raises:
@@ -168,7 +168,7 @@ class Desk:
                 if self._queue.index(ticket):
                     self._changed.wait(every)
 
-    def open(self, person: Person, precision: str = "fp32") -> OpenPerson:
+    def open(self, person: ListedPerson, precision: str = "fp32") -> OpenPerson:
         """The person's networks; only for whoever's turn it is.
 
         They are read again when a checkpoint was added since, as after a training, or when another precision is asked for.

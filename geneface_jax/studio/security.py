@@ -79,7 +79,7 @@ HEADERS = {
 """Sent with every answer; the policy also keeps the page from fetching anything from another machine."""
 
 
-class Guard:
+class RequestFilter:
     """ASGI middleware.
 
     Args:

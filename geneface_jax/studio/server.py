@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable, Collection
 
 from data_tools.errors import InputError
-from geneface_jax.studio.jobs import TrainingRoom
-from geneface_jax.studio.render_queue import People
+from geneface_jax.studio.jobs import JobRunner
+from geneface_jax.studio.render_queue import PersonList
 from geneface_jax.studio.security import Limits
-from geneface_jax.studio.uploads import Workspace
+from geneface_jax.studio.uploads import SessionFolder
 
 
-def quiet_gradio(workspace: Workspace) -> None:
+def quiet_gradio(workspace: SessionFolder) -> None:
     """Settings that Gradio reads from the environment while it is imported: no reports home, and its files in the private folder."""
     os.environ.update(
         GRADIO_ANALYTICS_ENABLED="False",
@@ -26,7 +26,7 @@ def quiet_gradio(workspace: Workspace) -> None:
     )
 
 
-def build_app(people: People, workspace: Workspace, limits: Limits, hosts: Collection[str], room: TrainingRoom) -> Callable:
+def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, hosts: Collection[str], room: JobRunner) -> Callable:
     """The ASGI app, guarded.
 
     Args:
@@ -43,7 +43,7 @@ def build_app(people: People, workspace: Workspace, limits: Limits, hosts: Colle
     from geneface_jax.studio.api import add_routes
     from geneface_jax.studio.context import Context
     from geneface_jax.studio.page import CSS, build_page, theme
-    from geneface_jax.studio.security import Guard
+    from geneface_jax.studio.security import RequestFilter
 
     context = Context(people, workspace, limits)
     app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
@@ -66,7 +66,7 @@ def build_app(people: People, workspace: Workspace, limits: Limits, hosts: Colle
         theme=theme(),
         css=CSS,
     )
-    return Guard(app, hosts, limits, lambda: limits.folder_bytes - workspace.size(), workspace.folder)
+    return RequestFilter(app, hosts, limits, lambda: limits.folder_bytes - workspace.size(), workspace.folder)
 
 
 def free_socket(host: str, port: int) -> socket.socket:

@@ -18,10 +18,10 @@ import numpy as np
 from data_tools.command_line import flag
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
-from geneface_jax.studio.context import Context, Making, Portraits
+from geneface_jax.studio.context import Context, Portraits, RenderTask
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
-from geneface_jax.studio.render_queue import Cancelled, Person, Ticket
-from geneface_jax.studio.uploads import Workspace, accept_audio, accept_picture
+from geneface_jax.studio.render_queue import Cancelled, ListedPerson, RenderJob
+from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture
 from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, moving_line, plain_line
 
 # ----------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def synthesizer_available() -> bool:
     return shutil.which(PROGRAM) is not None
 
 
-def synthesize(words: str, language: str, workspace: Workspace) -> Path:
+def synthesize(words: str, language: str, workspace: SessionFolder) -> Path:
     """A wav of the text in the private folder; the text goes in by a pipe and is never an option.
 
     Raises:
@@ -191,7 +191,7 @@ class SpeakTab:
         self._show.click(self._do_show, [self._history, self._made], [self._result, self._download, self._command], **private)
         self._say.click(self._do_say, [self._words, self._language], [self._status, self._audio], **private)
 
-    def _read(self, values: Sequence[Any]) -> tuple[Person, Path, Controls, str]:
+    def _read(self, values: Sequence[Any]) -> tuple[ListedPerson, Path, Controls, str]:
         """Checks everything a render needs; the last item is the command line."""
         name, audio, named = values[0], values[1], self._widgets.named(values[2:])
         context = self._context
@@ -209,8 +209,8 @@ class SpeakTab:
         request: gr.Request,
         language: str,
         values: Sequence[Any],
-        make: Callable[[Ticket, Person, Path, Controls], Making[Any]],
-        show: Callable[[Any, Person, str], tuple],
+        make: Callable[[RenderJob, ListedPerson, Path, Controls], RenderTask[Any]],
+        show: Callable[[Any, ListedPerson, str], tuple],
         outputs: int,
     ) -> Iterator[tuple]:
         """Makes something in its turn and shows it; errors become the error box.
@@ -245,13 +245,13 @@ class SpeakTab:
                 self._context.desk.leave(ticket)
 
     def _do_preview(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
-        def show(frame: np.ndarray, person: Person, line: str) -> tuple:
+        def show(frame: np.ndarray, person: ListedPerson, line: str) -> tuple:
             return gr.update(value=frame, visible=True), line
 
         yield from self._turn(request, language, values, self._context.performance.first_frame, show, 2)
 
     def _do_landmarks(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
-        def show(path: Path, person: Person, line: str) -> tuple:
+        def show(path: Path, person: ListedPerson, line: str) -> tuple:
             return gr.update(value=str(path), visible=True), line
 
         yield from self._turn(request, language, values, self._context.performance.landmarks, show, 2)
@@ -259,7 +259,7 @@ class SpeakTab:
     def _do_render(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         *values, history = values
 
-        def show(path: Path, person: Person, line: str) -> tuple:
+        def show(path: Path, person: ListedPerson, line: str) -> tuple:
             title = f"{time.strftime('%H:%M:%S')} {person.name}, {Path(values[1]).name}"
             known = [(title, str(path), line), *history][:HISTORY]
             titles = [entry[0] for entry in known]
@@ -280,7 +280,7 @@ class SpeakTab:
     def _do_compare(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         *values, first = values
 
-        def make(ticket: Ticket, person: Person, wav: Path, controls: Controls) -> Making[Path]:
+        def make(ticket: RenderJob, person: ListedPerson, wav: Path, controls: Controls) -> RenderTask[Path]:
             return self._context.performance.comparison(ticket, person, wav, (first, controls))
 
         yield from self._turn(request, language, values, make, lambda path, person, line: (str(path),), 1)

@@ -12,7 +12,7 @@ import gradio as gr
 from data_tools.errors import InputError
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
-from geneface_jax.studio.jobs import Job, TrainingRoom, curves, report_rows, sample_pictures, stage_at_work
+from geneface_jax.studio.jobs import Job, JobRunner, curves, report_rows, sample_pictures, stage_at_work
 from geneface_jax.studio.uploads import accept_video
 from geneface_jax.studio.widgets import failed_line, plain_line
 
@@ -28,7 +28,7 @@ class TrainTab:
       room: the jobs.
     """
 
-    def __init__(self, context: Context, labels: Labels, language: gr.Radio, room: TrainingRoom):
+    def __init__(self, context: Context, labels: Labels, language: gr.Radio, room: JobRunner):
         self._context, self._room, self._language = context, room, language
         add = labels.add
         add(gr.Markdown(), value="train.intro")

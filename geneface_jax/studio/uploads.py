@@ -30,7 +30,7 @@ PREFIX = "geneface-studio-"
 LOCK = "lock"
 
 
-class Workspace:
+class SessionFolder:
     """Use as a context manager.
 
     Args:
@@ -46,8 +46,8 @@ class Workspace:
         self._lock: IO[str] | None = None
         self.folder = self._parent
 
-    def __enter__(self) -> Workspace:
-        sweep(self._parent)
+    def __enter__(self) -> SessionFolder:
+        remove_abandoned_folders(self._parent)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))  # made with mode 0700
         self._lock = (self.folder / LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -95,7 +95,7 @@ class Workspace:
                     path.unlink(missing_ok=True)
 
 
-def sweep(parent: Path) -> None:
+def remove_abandoned_folders(parent: Path) -> None:
     """Removes the private folders of this user's studios that are not running any more."""
     for folder in parent.glob(f"{PREFIX}*"):
         if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
@@ -114,7 +114,7 @@ def sweep(parent: Path) -> None:
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 
 
-def accept_audio(source: str | os.PathLike[str] | None, workspace: Workspace, limits: Limits) -> Path:
+def accept_audio(source: str | os.PathLike[str] | None, workspace: SessionFolder, limits: Limits) -> Path:
     """Decodes an upload to a 16 kHz wav in the private folder.
 
     At most `audio_seconds` and a second are ever decoded: a small file can hold days of silence.
@@ -141,7 +141,7 @@ def accept_audio(source: str | os.PathLike[str] | None, workspace: Workspace, li
     return wav
 
 
-def accept_picture(source: str | os.PathLike[str] | None, workspace: Workspace, limits: Limits) -> Path:
+def accept_picture(source: str | os.PathLike[str] | None, workspace: SessionFolder, limits: Limits) -> Path:
     """Writes an uploaded background picture again, as PNG in the private folder.
 
     Raises:
@@ -160,7 +160,7 @@ def accept_picture(source: str | os.PathLike[str] | None, workspace: Workspace, 
     return png
 
 
-def accept_video(source: str | os.PathLike[str] | None, target: Path, workspace: Workspace, limits: Limits) -> Path:
+def accept_video(source: str | os.PathLike[str] | None, target: Path, workspace: SessionFolder, limits: Limits) -> Path:
     """Copies an uploaded training video to `target` (its folder is made), once its content is a video of an allowed length with sound.
 
     Raises:
@@ -185,7 +185,7 @@ def accept_video(source: str | os.PathLike[str] | None, target: Path, workspace:
     return target
 
 
-def _ours(source: str | os.PathLike[str] | None, workspace: Workspace, most: int, what: str) -> Path:
+def _ours(source: str | os.PathLike[str] | None, workspace: SessionFolder, most: int, what: str) -> Path:
     """The upload's real path, when it is a plain file in the private folder and small enough."""
     if source is None or not str(source):
         raise InputError(f"there is nothing to work on yet; choose or record {what} first")

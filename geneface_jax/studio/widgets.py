@@ -13,7 +13,7 @@ import gradio as gr
 from data_tools.command_line import base_type
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
-from geneface_jax.studio.context import Progress
+from geneface_jax.studio.context import RenderProgress
 from geneface_jax.studio.i18n import Labels, text
 
 # ----------------------------------------------------------------------------------------------------
@@ -25,7 +25,7 @@ def idle_line(language: str) -> str:
     return _line(text("status.idle", language))
 
 
-def moving_line(progress: Progress, language: str) -> str:
+def moving_line(progress: RenderProgress, language: str) -> str:
     """A render that waits, opens or draws."""
     if progress.ahead:
         return _line(text("status.waiting", language, ahead=progress.ahead))

@@ -21,8 +21,8 @@ from data_tools.io import require_writable
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.io.checkpoints import CheckpointWriter
 from geneface_jax.training import devices
-from geneface_jax.training.optimizers import with_frozen, with_norms
-from geneface_jax.training.recovery import Interrupts, NotFiniteError, Prefetch, Returns, finite_means, with_rates
+from geneface_jax.training.optimizers import freeze_params, log_norms
+from geneface_jax.training.recovery import Interrupts, NanRecovery, NotFiniteError, Prefetch, finite_means, with_rates
 from geneface_jax.training.reporting import Profile, RunLog, duration
 from geneface_jax.training.stage import Metrics, Stage, State
 from geneface_jax.training.stages import get_stage
@@ -84,7 +84,7 @@ def train(
     if devices.is_writer():
         require_writable(workdir)
     plan = configs.train_plan(config)
-    returns = Returns(workdir, plan.returns, plan.return_rate)
+    returns = NanRecovery(workdir, plan.returns, plan.return_rate)
     stage = remake(with_rates(config, config, returns.rate)) if stage is None or returns.rate != 1.0 else stage
     while True:
         log = RunLog(stage, plan.steps, speaks=devices.is_writer())
@@ -124,7 +124,7 @@ def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start
 
     # ------------------------------------------------------------------ 3. to the devices
     state, data = devices.replicate(state), devices.replicate(data)
-    step_fn = devices.parallel_step(with_norms(with_frozen(stage.train_step, plan.freeze)))
+    step_fn = devices.parallel_step(log_norms(freeze_params(stage.train_step, plan.freeze)))
     step_seed, fold_in = devices.put_everywhere(jax.random.fold_in(seed, 1)), jax.jit(jax.random.fold_in)
 
     def inputs(step: int) -> tuple[Any, jax.Array, jax.Array]:

@@ -189,7 +189,7 @@ def rmsprop(config: ConfigDict, steps: int) -> optax.GradientTransformation:
 # Parameters that stay as they are, whatever the optimiser.
 
 
-def with_frozen(train_step: Callable[..., Any], patterns: Sequence[str]) -> Callable[..., Any]:
+def freeze_params(train_step: Callable[..., Any], patterns: Sequence[str]) -> Callable[..., Any]:
     """Wraps a stage's `train_step`: parameters that a pattern fits leave every update as they entered it.
 
     So do the optimiser's arrays that belong to them (moments, what a moving average is ahead by): they are found by their names, which end
@@ -229,7 +229,7 @@ def frozen_names(state: Any, patterns: Sequence[str]) -> set[str]:
 # How long an update is, beside how long the parameters are: what a rate that is too high shows first.
 
 
-def with_norms(train_step: Callable[..., Any]) -> Callable[..., Any]:
+def log_norms(train_step: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps a stage's `train_step`: its metrics gain `param_norm` and `update_norm`, Euclidean, over the collection `params`.
 
     (Every stage reports the norms of its own gradients as `grad_norm`: what is a gradient, a stage alone knows.)

@@ -24,7 +24,7 @@ from geneface_jax.training.devices import any_of_all
 # ----------------------------------------------------------------------------------------------------
 # When a loss breaks: go back to the last good checkpoint and on at a lower rate, a few times, and then say so.
 
-RETURNS_FILE = "returns.json"
+RECOVERY_FILE = "returns.json"
 RATE_KEY = "lr"
 """A config leaf of this name is a learning rate."""
 
@@ -59,7 +59,7 @@ def finite_means(pending: Sequence[Mapping[str, jax.Array]], step: int) -> dict[
     return {tag: float(values.mean()) for tag, values in table.items()}
 
 
-class Returns:
+class NanRecovery:
     """How often a run went back, kept in `returns.json` beside its checkpoints, so that a resumed run keeps the lower rate.
 
     Args of the constructor:
@@ -70,7 +70,7 @@ class Returns:
 
     def __init__(self, workdir: str | os.PathLike, most: int, factor: float):
         self._workdir, self._most, self._factor = Path(workdir), most, factor
-        path = self._workdir / RETURNS_FILE
+        path = self._workdir / RECOVERY_FILE
         self._noted: list[dict] = read_json(path)["returns"] if path.is_file() else []
 
     @property
@@ -99,7 +99,7 @@ class Returns:
             raise InputError(f"{broken}{so_far}: {sound} with a smaller learning rate or other data.")
         self._noted.append({"step": broken.step, "metrics": broken.tags, "back_to": saved[-1] if saved else 0})
         if write:
-            write_json(self._workdir / RETURNS_FILE, {"returns": self._noted})
+            write_json(self._workdir / RECOVERY_FILE, {"returns": self._noted})
         back = f"step {saved[-1]}" if saved else "the start"
         return f"{broken}: back to {back} at {self.rate:g} of the learning rate (return {len(self._noted)} of at most {self._most})"
 

@@ -140,7 +140,7 @@ def select(workdir: str | os.PathLike, rules: Rules | None = None) -> Selection:
             f"{first} on): set config.train.eval_every and save_every to the same number and train again."
         )
     candidates = rank(candidates, rules)
-    verdict, findings = judge(evaluated, candidates, rules)
+    verdict, findings = run_verdict(evaluated, candidates, rules)
     return Selection(candidates[0].step, verdict, findings, candidates, rules)
 
 
@@ -204,7 +204,7 @@ def rank(candidates: Sequence[Candidate], rules: Rules) -> list[Candidate]:
     return ordered
 
 
-def judge(evaluated: Sequence[Candidate], ranked: Sequence[Candidate], rules: Rules) -> tuple[str, list[str]]:
+def run_verdict(evaluated: Sequence[Candidate], ranked: Sequence[Candidate], rules: Rules) -> tuple[str, list[str]]:
     """The verdict on a run and sentences that say why.
 
     Args:

@@ -139,7 +139,7 @@ def kernel_call(
     )
 
 
-def whole() -> pl.BlockSpec:
+def whole_array() -> pl.BlockSpec:
     """Spec of an array that every program sees whole and gathers from (it stays in global memory)."""
     return pl.BlockSpec(memory_space=pl.ANY)
 

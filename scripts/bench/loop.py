@@ -33,7 +33,7 @@ import numpy as np  # noqa: E402
 from geneface_jax.io import configs  # noqa: E402
 from geneface_jax.training import devices  # noqa: E402
 from geneface_jax.training.loop import train  # noqa: E402
-from geneface_jax.training.optimizers import with_norms  # noqa: E402
+from geneface_jax.training.optimizers import log_norms  # noqa: E402
 from geneface_jax.training.stages import get_stage  # noqa: E402
 
 
@@ -116,7 +116,7 @@ class Bare:
         self._rng = devices.put_everywhere(jax.random.key(1))
         # The occupancy grid is refreshed at some step numbers: a turn goes through all of them, as the loop does.
         self._numbers = [devices.put_everywhere(np.int32(number)) for number in range(stage.config.march.update_every)]
-        self._step = devices.parallel_step(with_norms(stage.train_step))
+        self._step = devices.parallel_step(log_norms(stage.train_step))
 
     def turn(self, steps: int) -> float:
         """Seconds a step, on average."""

@@ -25,7 +25,7 @@ from data_tools.io import read_json, write_json
 from data_tools.light import light_copy
 from data_tools.prepare import prepare
 from geneface_jax.data.corpus import Corpus
-from geneface_jax.data.speech_batches import Pair, corpus_pairs, model_audio, silence
+from geneface_jax.data.speech_batches import NormalizedClip, corpus_clips, model_audio, silence
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import in_head_frame_of
 from geneface_jax.evaluation.motion import motion_report
@@ -37,7 +37,7 @@ from geneface_jax.training.reporting import read_metrics, save_png
 from geneface_jax.training.select_postnet import adversarial_start, select
 from geneface_jax.training.speech.losses import sync_bce
 from geneface_jax.training.speech.sync import SyncExpert
-from geneface_jax.training.speech.validation import PersonDomain
+from geneface_jax.training.speech.validation import MotionDistribution
 from geneface_jax.training.stages.audio2motion import expert_cosines
 
 # ----------------------------------------------------------------------------------------------------
@@ -86,8 +86,8 @@ def figures(run: Path, unseen: Subject) -> dict[str, Any]:
         return (motion.reshape(len(motion), -1) - mean) / std
 
     own = space(person.motion[person.train.start : person.train.stop])
-    domain = PersonDomain.fit(own, space(in_head_frame_of(unseen, person).motion))
-    voices = corpus_pairs(Corpus.load(data.corpus), checkpoints.load(data.audio2motion).config.data.center, std)[0]["val"]
+    domain = MotionDistribution.fit(own, space(in_head_frame_of(unseen, person).motion))
+    voices = corpus_clips(Corpus.load(data.corpus), checkpoints.load(data.audio2motion).config.data.center, std)[0]["val"]
     audio = model_audio(unseen.audio_features, unseen.f0)
     said = dataclasses.replace(voices[0], audio=audio, f0=unseen.f0)
     expert = SyncExpert.load(data.syncnet)
@@ -101,7 +101,7 @@ def figures(run: Path, unseen: Subject) -> dict[str, Any]:
     return row
 
 
-def spoken(speech: AudioToMotion, variables: Any, postnet: Any, voice: Pair) -> np.ndarray:
+def spoken(speech: AudioToMotion, variables: Any, postnet: Any, voice: NormalizedClip) -> np.ndarray:
     """[T, 204] the person's motion for another's speech, in network space."""
     quiet = silence(1, voice.audio.shape[-1])[0]
     rng = jax.random.key(0)
@@ -110,7 +110,7 @@ def spoken(speech: AudioToMotion, variables: Any, postnet: Any, voice: Pair) -> 
     )
 
 
-def sync(expert: SyncExpert, voices: Sequence[Pair], motions: Sequence[np.ndarray], std: np.ndarray) -> float:
+def sync(expert: SyncExpert, voices: Sequence[NormalizedClip], motions: Sequence[np.ndarray], std: np.ndarray) -> float:
     """Cross-entropy of "in sync" over all clips, as PostNet's `val/sync`."""
     cosines = [expert_cosines(expert, voice.audio, motion, std) for voice, motion in zip(voices, motions, strict=True)]
     return float(sync_bce(jnp.concatenate(cosines), 1.0))

@@ -136,7 +136,7 @@ def test_an_interrupted_run_goes_on_where_it_was(mediapipe, avatar, tmp_path, mo
     kept = {path: path.stat().st_mtime_ns for path in sorted((out.parent / "dataset.partial" / "frames").iterdir())}
     assert len(kept) == 50
     monkeypatch.setattr(steps, "scan", lambda *_: pytest.fail("scanned again"))
-    monkeypatch.setattr(steps, "analyse_chunk", lambda *_: pytest.fail("analysed again"))
+    monkeypatch.setattr(steps, "analyze_chunk", lambda *_: pytest.fail("analysed again"))
     prepare(avatar / "video.mp4", out, size=64, trim="0-3", progress=False, name="undisturbed")
     assert all((out / "frames" / path.name).stat().st_mtime_ns == time for path, time in kept.items())
     assert contents(out) == undisturbed

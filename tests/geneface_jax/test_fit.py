@@ -15,7 +15,7 @@ from toy_stage import ToyStage, toy_config
 from data_tools.errors import InputError
 from geneface_jax import fit as fit_module
 from geneface_jax.cli.main import main
-from geneface_jax.data.compatibility import DataKind
+from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.fit import fit, plan
 from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import STAGES, _row
@@ -124,7 +124,7 @@ def test_other_audio_features_than_the_corpus_has_are_refused_before_anything_sl
     options = {"variant": "demo", "corpus": None, "corpus_models": None, "steps": {}}
     assert list(fit_module.plan(tmp_path, **options)) == list(STAGES)
     with pytest.raises(InputError, match="dataset to make has .*hubert.*corpus .*mel_f0"):
-        fit_module.plan(tmp_path, **options, kind=DataKind(audio_model="hubert"))
+        fit_module.plan(tmp_path, **options, kind=FeatureTypes(audio_model="hubert"))
 
 
 def test_the_options_of_prepare_are_those_of_fit(road, tmp_path, monkeypatch):

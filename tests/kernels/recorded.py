@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tests.parity.kernels.comparison import Check, GoldenFile
+from tests.parity.kernels.comparison import Comparison, GoldenFile
 
 
 class ReadLog(dict[str, np.ndarray]):
@@ -29,7 +29,7 @@ def golden_module(op: str) -> ModuleType:
 
 
 @functools.cache
-def run(op: str, path: Path) -> tuple[tuple[Check, ...], frozenset[str]]:
+def run(op: str, path: Path) -> tuple[tuple[Comparison, ...], frozenset[str]]:
     """The op's comparisons with one file, and the keys of the arrays it looked at."""
     file = GoldenFile.read(path)
     log = ReadLog(file.arrays)

@@ -19,7 +19,7 @@ def _gather(table, index, interpret):
         name="gather",
         out_shape=jax.ShapeDtypeStruct(index.shape, table.dtype),
         grid=(index.shape[0] // 32,),
-        in_specs=[backend.whole(), block],
+        in_specs=[backend.whole_array(), block],
         out_specs=block,
         interpret=interpret,
     )(table, index)

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import record_camera
-from geneface_jax.data.motion import normalise_motion, windows
+from geneface_jax.data.motion import normalize_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, pose_vector, scene_pose, to_scene
@@ -133,7 +133,7 @@ CARVE_FRAMES = 60
 """Training frames whose masks carve the occupancy grid, spread over the video."""
 
 
-def carved_grid(subject: Subject, poses: np.ndarray, march: ConfigDict, bound: float) -> jax.Array:
+def init_occupancy(subject: Subject, poses: np.ndarray, march: ConfigDict, bound: float) -> jax.Array:
     """The first grid [R, R, R]: 0 where the head may be, -1 where it can't.
 
     Args:
@@ -158,7 +158,7 @@ def carved_grid(subject: Subject, poses: np.ndarray, march: ConfigDict, bound: f
     return jnp.where(jnp.asarray(seen), 0.0, -1.0)
 
 
-def refreshed_grid(
+def refresh_occupancy(
     model: Head, params: Any, grid: jax.Array, window: jax.Array, eye_openness: jax.Array, rng: jax.Array, decay: float
 ) -> jax.Array:
     """The grid with the field's densities under one frame's condition folded in.
@@ -189,7 +189,7 @@ def refreshed_grid(
 # ----------------------------------------------------------------------------------------------------
 # What all stages that train a head do alike: read the person, march rays, follow the occupancy, update, render held-out frames.
 
-LEARNT = ("params", "poses")
+TRAINABLE = ("params", "poses")
 """Collections of the state that the optimiser moves."""
 
 SMALL_HEAD = 0.15
@@ -210,7 +210,7 @@ class HeadField:
         self.march = MarchSettings.from_config(config.march)
         refinement = config.pose_refinement
         self.optimizer = field_optimizer(config.optimizer, config.train.steps, {"corrections": refinement.lr} if refinement.lr else None)
-        motion = normalise_motion(subject.motion, subject.motion_mean, subject.motion_std)
+        motion = normalize_motion(subject.motion, subject.motion_mean, subject.motion_std)
         self.condition_windows = windows(motion, model.condition_window, model.get("condition_frames", 1))
         self.poses = np.asarray(scene_pose(subject.cameras))
         self.intrinsics = np.asarray(subject.intrinsics, np.float32)
@@ -227,8 +227,8 @@ class HeadField:
         state: State = {"params": params}
         if self.config.pose_refinement.lr:
             state["poses"] = {"corrections": jnp.zeros((self.subject.n_train, 6))}
-        state["opt_state"] = self.optimizer.init(learnt_part(state))
-        state["occupancy"] = {"grid": carved_grid(self.subject, self.poses, self.config.march, self.config.model.bound)}
+        state["opt_state"] = self.optimizer.init(trainable(state))
+        state["occupancy"] = {"grid": init_occupancy(self.subject, self.poses, self.config.march, self.config.model.bound)}
         return state
 
     def frame_data(self) -> dict[str, jax.Array]:
@@ -281,14 +281,14 @@ class HeadField:
         window, eyes = data["windows"][frame], data["eye_openness"][frame]
         return jax.lax.cond(
             (step % self.config.march.update_every == 0) & ~frozen,
-            lambda: refreshed_grid(self.model, params, grid, window, eyes, jitter_rng, self.config.march.decay),
+            lambda: refresh_occupancy(self.model, params, grid, window, eyes, jitter_rng, self.config.march.decay),
             lambda: grid,
         )
 
     def updated(self, state: State, grads: Any, metrics: Metrics, rest: State) -> tuple[State, Metrics]:
         """One update of everything learnt; `rest` are the collections of the new state that the step made itself."""
-        updates, opt_state = self.optimizer.update(grads, state["opt_state"], learnt_part(state))
-        learnt = optax.apply_updates(learnt_part(state), updates)
+        updates, opt_state = self.optimizer.update(grads, state["opt_state"], trainable(state))
+        learnt = optax.apply_updates(trainable(state), updates)
         return {**state, **learnt, "opt_state": opt_state, **rest}, {**metrics, "grad_norm": optax.tree.norm(grads)}
 
     def remarks(self, means: Mapping[str, float]) -> list[str]:
@@ -344,9 +344,9 @@ class HeadField:
         return np.clip(picture, 0.0, 1.0), np.asarray(out.depth).reshape(size), alpha
 
 
-def learnt_part(state: State) -> State:
+def trainable(state: State) -> State:
     """The collections of a state that the optimiser moves."""
-    return {name: state[name] for name in LEARNT if name in state}
+    return {name: state[name] for name in TRAINABLE if name in state}
 
 
 def noise_per_group(rng: jax.Array, shape: tuple[int, int]) -> jax.Array:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import require_same_camera, require_same_frames
-from geneface_jax.data.motion import normalise_motion, windows
+from geneface_jax.data.motion import normalize_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import head_fingerprint
@@ -55,7 +55,7 @@ class FrozenHead:
         self._march = MarchSettings.from_config(config.march)
         self._intrinsics = np.asarray(subject.intrinsics, np.float32)
         self._size = subject.size
-        motion = normalise_motion(subject.motion, subject.motion_mean, subject.motion_std)
+        motion = normalize_motion(subject.motion, subject.motion_mean, subject.motion_std)
         self._arrays = {
             "params": jax.tree.map(jnp.asarray, params),
             "occupied": _occupied(name, state["occupancy"], config.march.density_threshold),

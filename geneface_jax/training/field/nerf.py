@@ -35,13 +35,13 @@ ALIVE_BELOW = 0.5
 """A loss below this share of what showing nothing costs is no dead start, however little it fell: a run that begins with the parameters of
 another one has little left to fall."""
 
-Start = dict[str, jax.Array]
+RestartState = dict[str, jax.Array]
 """`attempt`: how many starts were given up; `began`: the step this one began at; `first`, `last` [P]: sums of the losses of its first and
 last steps; `nothing` [P]: sum over the last steps of what showing nothing costs."""
 
 
 @dataclasses.dataclass(frozen=True)
-class StartRule:
+class RestartRule:
     """When a start counts as dead.
 
     Attributes:
@@ -60,12 +60,14 @@ class StartRule:
         return max(1, self.steps // 20)
 
 
-def first_start(passes: int) -> Start:
+def initial_restart_state(passes: int) -> RestartState:
     """The state of a run that begins; P = `passes` losses are watched, and one that stands still is enough."""
     return {"attempt": jnp.int32(0), "began": jnp.int32(0), **{name: jnp.zeros(passes) for name in ("first", "last", "nothing")}}
 
 
-def observe(rule: StartRule, start: Start, step: jax.Array, losses: jax.Array, nothing: jax.Array) -> tuple[Start, jax.Array, jax.Array]:
+def update_restart(
+    rule: RestartRule, start: RestartState, step: jax.Array, losses: jax.Array, nothing: jax.Array
+) -> tuple[RestartState, jax.Array, jax.Array]:
     """Takes note of a step's losses.
 
     Args:
@@ -92,12 +94,12 @@ def observe(rule: StartRule, start: Start, step: jax.Array, losses: jax.Array, n
     stands_still = (seen["last"] > (1.0 - rule.fall) * seen["first"]) & (seen["last"] > ALIVE_BELOW * seen["nothing"])
     dead = jnp.any(stands_still) & (age == rule.steps - 1)
     again = dead & (start["attempt"] < rule.retries)
-    fresh = {**first_start(len(losses)), "attempt": start["attempt"] + 1, "began": jnp.asarray(step + 1, jnp.int32)}
+    fresh = {**initial_restart_state(len(losses)), "attempt": start["attempt"] + 1, "began": jnp.asarray(step + 1, jnp.int32)}
     after = jax.tree.map(lambda new, old: jnp.where(again, new, old), fresh, seen)
     return after, again, dead & ~again
 
 
-def begun_anew(rule: StartRule, attempt: int) -> str:
+def restart_message(rule: RestartRule, attempt: int) -> str:
     """What to tell the user when a start was given up; `attempt` counts those that were."""
     return (
         f"the loss did not fall by {rule.fall:.0%} within {rule.steps} steps, a dead start: begun anew with other first parameters "
@@ -105,7 +107,7 @@ def begun_anew(rule: StartRule, attempt: int) -> str:
     )
 
 
-def given_up(rule: StartRule) -> str:
+def give_up_message(rule: RestartRule) -> str:
     """What to tell the user when the last start was dead too."""
     return (
         f"{rule.retries + 1} starts in a row did not learn: the loss never fell by {rule.fall:.0%} within {rule.steps} steps; begin with "
@@ -135,7 +137,7 @@ def shrink(pictures: np.ndarray, size: int) -> np.ndarray:
     return squares.astype(np.float32).mean(axis=(-4, -2))
 
 
-def judge(
+def evaluate_frames(
     subject: Subject,
     count: int,
     size: int,
@@ -212,7 +214,7 @@ class NerfStage:
         self.windows = windows
         self.items_per_step = config.data.rays
         self.optimizer = nerf_optimizer(config.optimizer, attention_from)
-        self.rule = StartRule(config.restart.steps, config.restart.fall, config.restart.retries)
+        self.rule = RestartRule(config.restart.steps, config.restart.fall, config.restart.retries)
         self.intrinsics = np.asarray(subject.intrinsics, np.float32)
         self.train_frames = np.flatnonzero(~subject.interpolated[: subject.n_train]).astype(np.int32)
         self._told = 0
@@ -220,7 +222,7 @@ class NerfStage:
 
     def init(self, rng: jax.Array) -> State:
         """First parameters, Adam moments, and the record of this start."""
-        return {**jax.jit(self._fresh)(rng), "start": first_start(len(PASSES))}
+        return {**jax.jit(self._fresh)(rng), "start": initial_restart_state(len(PASSES))}
 
     def _fresh(self, rng: jax.Array) -> State:
         # This generator is one instruction of the device: the usual one would be compiled in full for every parameter.
@@ -259,7 +261,7 @@ class NerfStage:
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], state["params"])
         trained = {"params": optax.apply_updates(state["params"], updates), "opt_state": opt_state}
         losses = jnp.stack([metrics[name] for name in PASSES])
-        start, again, hopeless = observe(self.rule, state["start"], step, losses, nothing)
+        start, again, hopeless = update_restart(self.rule, state["start"], step, losses, nothing)
         if self.rule.steps:
             rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), 0), start["attempt"])
             trained = jax.lax.cond(again, lambda: self._fresh(rng), lambda: trained)
@@ -279,9 +281,9 @@ class NerfStage:
           InputError: the last start that the config allows was dead too.
         """
         if means["hopeless"] > 0:
-            raise InputError(given_up(self.rule))
+            raise InputError(give_up_message(self.rule))
         told, self._told = self._told, max(self._told, math.ceil(means["restarts"]))
-        return [begun_anew(self.rule, attempt) for attempt in range(told + 1, self._told + 1)]
+        return [restart_message(self.rule, attempt) for attempt in range(told + 1, self._told + 1)]
 
 
 def two_passes(fine: jax.Array, coarse: jax.Array, target: jax.Array, weights: ConfigDict) -> dict[str, jax.Array]:

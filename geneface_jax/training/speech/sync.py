@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.data.compatibility import DataKind, kind_of, require_same
-from geneface_jax.data.speech_batches import MOUTH, Pair, clips_at, model_audio, positive_clips
+from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, require_same_features
+from geneface_jax.data.speech_batches import MOUTH, NormalizedClip, clips_at, model_audio, positive_clips
 from geneface_jax.io import checkpoints
 from geneface_jax.models.syncnet import MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training.speech.losses import sync_bce
@@ -45,7 +45,7 @@ class SyncExpert:
     variables: dict[str, Any]
     std: np.ndarray
     center: str
-    kind: DataKind = DataKind()
+    kind: FeatureTypes = FeatureTypes()
 
     @classmethod
     def load(cls, workdir: str | os.PathLike[str], step: int | None = None) -> SyncExpert:
@@ -55,7 +55,7 @@ class SyncExpert:
         checkpoint = checkpoints.load(workdir, step)
         state, data = checkpoint.state, checkpoint.config.data
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
-        return cls(SyncNet(checkpoint.config.model.base), variables, state["constants"]["motion_std"], data.center, kind_of(data))
+        return cls(SyncNet(checkpoint.config.model.base), variables, state["constants"]["motion_std"], data.center, feature_types_of(data))
 
     def loss(
         self, rng: jax.Array, indices: jax.Array, audio: jax.Array, motion: jax.Array, std: jax.Array, mask: jax.Array, per_item: int
@@ -116,7 +116,7 @@ VOICED_SHARE = 0.4
 """A window is judged when at least this share of its audio frames is voiced: nobody can tell silence from silence."""
 
 
-def windows_auc(expert: SyncExpert, pairs: Sequence[Pair], strangers: Sequence[np.ndarray] = ()) -> float:
+def windows_auc(expert: SyncExpert, pairs: Sequence[NormalizedClip], strangers: Sequence[np.ndarray] = ()) -> float:
     """AUC of voiced one-second windows: true ones against shifted audio and against other sound.
 
     Args:
@@ -141,7 +141,7 @@ def windows_auc(expert: SyncExpert, pairs: Sequence[Pair], strangers: Sequence[n
     return auc(np.concatenate(true), np.concatenate(wrong))
 
 
-def _voiced_windows(pair: Pair) -> np.ndarray:
+def _voiced_windows(pair: NormalizedClip) -> np.ndarray:
     """[T - 24] bool: which one-second windows hold enough voice; none in a clip shorter than a second."""
     if len(pair.voiced) < 50:
         return np.zeros(0, bool)
@@ -179,7 +179,7 @@ def sync_score(expert: SyncExpert, audio_features: np.ndarray, f0: np.ndarray, m
     return float(scores[0].mean() - np.mean([scores[shift].mean() for shift in WRONG_SHIFTS]))
 
 
-def sync_scorer(workdir: str | os.PathLike[str], kind: DataKind) -> tuple[str, Callable[[dict[str, np.ndarray]], float | None]]:
+def sync_scorer(workdir: str | os.PathLike[str], kind: FeatureTypes) -> tuple[str, Callable[[dict[str, np.ndarray]], float | None]]:
     """Reads a SyncNet.
 
     Args:
@@ -193,6 +193,6 @@ def sync_scorer(workdir: str | os.PathLike[str], kind: DataKind) -> tuple[str, C
       InputError: there is no checkpoint, or it was trained on landmarks or audio features of another kind.
     """
     expert = SyncExpert.load(workdir)
-    require_same(f"the SyncNet {os.fspath(workdir)}", expert.kind, "the corpus to be made", kind)
+    require_same_features(f"the SyncNet {os.fspath(workdir)}", expert.kind, "the corpus to be made", kind)
     name = f"{os.path.abspath(workdir)} step {checkpoints.steps(workdir)[-1]}"
     return name, lambda arrays: sync_score(expert, arrays["audio_features"], arrays["f0"], arrays["motion"])

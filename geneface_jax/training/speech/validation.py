@@ -20,7 +20,7 @@ from geneface_jax.training.reporting import VIDEO_FPS
 # Figures of a validation that tell whether predicted motion fits the speech, in network space or any other scale.
 
 
-def summarise(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], prefix: str = "val/") -> dict[str, float]:
+def motion_metrics(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], prefix: str = "val/") -> dict[str, float]:
     """Frame-weighted means over clips: `lmd`, `lmd_still` (of no motion), `lmd_ratio`, `mouth_correlation`, `mouth_amplitude`, `mse`.
 
     Args:
@@ -54,7 +54,7 @@ COMPONENTS = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class PersonDomain:
+class MotionDistribution:
     """A person's landmarks as a Gaussian in the space of their own principal components.
 
     Attributes:
@@ -70,7 +70,7 @@ class PersonDomain:
     mouth_variance: float
 
     @classmethod
-    def fit(cls, train: np.ndarray, unseen: np.ndarray) -> PersonDomain:
+    def fit(cls, train: np.ndarray, unseen: np.ndarray) -> MotionDistribution:
         """Principal components of `train` [N, 204], Gaussian of `unseen` [M, 204]; N, M >= 2, in network space."""
         train = np.asarray(train, np.float64)
         center = train.mean(0)
@@ -119,7 +119,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
 # A short video of landmarks for TensorBoard: the truth beside the prediction, so that a validation can be looked at.
 
 
-def landmark_clip(
+def landmark_video_summary(
     truth: np.ndarray, prediction: np.ndarray, std: np.ndarray, center: np.ndarray, config: ConfigDict
 ) -> dict[str, np.ndarray]:
     """Draws the beginning of a validation clip.
@@ -144,7 +144,7 @@ def landmark_clip(
 AUDIO_FILE = "audio.wav"
 
 
-def speech_clip(dataset: str | os.PathLike[str], first: int, frames: int) -> dict[str, tuple[np.ndarray, int]]:
+def speech_audio_summary(dataset: str | os.PathLike[str], first: int, frames: int) -> dict[str, tuple[np.ndarray, int]]:
     """The sound of some frames of a subject dataset.
 
     Args:

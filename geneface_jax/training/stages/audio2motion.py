@@ -13,9 +13,9 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import DataKind, kind_of, record_kind, require_same
+from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, record_feature_types, require_same_features
 from geneface_jax.data.corpus import MOTION_DIM, Corpus
-from geneface_jax.data.speech_batches import corpus_pairs, sample_windows, silence, typical_amplitudes
+from geneface_jax.data.speech_batches import corpus_clips, sample_windows, silence, typical_amplitudes
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices
@@ -23,7 +23,7 @@ from geneface_jax.training.optimizers import adam, learning_rate
 from geneface_jax.training.speech.augment import augment_windows
 from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse, sync_bce
 from geneface_jax.training.speech.sync import SyncExpert
-from geneface_jax.training.speech.validation import landmark_clip, summarise
+from geneface_jax.training.speech.validation import landmark_video_summary, motion_metrics
 from geneface_jax.training.stage import Evaluation, Metrics, State
 
 
@@ -132,9 +132,9 @@ class Audio2MotionStage:
         if config.data.window % STRIDE:
             raise InputError(f"config.data.window is {config.data.window}; write a multiple of {STRIDE}.")
         corpus = Corpus.load(config.data.corpus)
-        record_kind(config, kind_of(corpus.meta))
-        self.pairs, self.constants = corpus_pairs(corpus, config.data.center)
-        self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center, kind_of(corpus.meta))
+        record_feature_types(config, feature_types_of(corpus.meta))
+        self.pairs, self.constants = corpus_clips(corpus, config.data.center)
+        self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center, feature_types_of(corpus.meta))
         self.network = build_network(config.model, devices.AXIS)
         if self.network.pitch:
             self.constants |= typical_amplitudes(self.pairs["train"])
@@ -202,7 +202,7 @@ class Audio2MotionStage:
         predictions = [
             generate(network, variables, pair.audio, quiet, rng, 0.0, voice=typical_voice(pair.f0[None], self.constants)) for pair in pairs
         ]
-        scalars = summarise(predictions, [pair.motion for pair in pairs])
+        scalars = motion_metrics(predictions, [pair.motion for pair in pairs])
         if self.expert:
             cosines = [
                 expert_cosines(self.expert, pair.audio, motion, self.constants["motion_std"])
@@ -210,7 +210,7 @@ class Audio2MotionStage:
             ]
             scalars["val/sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
         std, mean = self.constants["motion_std"], self.constants["motion_mean"]
-        return Evaluation(scalars, videos=landmark_clip(pairs[0].motion, predictions[0], std, mean, self.config.eval_video))
+        return Evaluation(scalars, videos=landmark_video_summary(pairs[0].motion, predictions[0], std, mean, self.config.eval_video))
 
 
 def expert_cosines(expert: SyncExpert, audio: np.ndarray, motion: np.ndarray, std: np.ndarray) -> jax.Array:
@@ -219,7 +219,7 @@ def expert_cosines(expert: SyncExpert, audio: np.ndarray, motion: np.ndarray, st
     return jnp.sum(audio_embedding * mouth_embedding, axis=-1)
 
 
-def load_expert(workdir: str, weight: float, center: str, kind: DataKind) -> SyncExpert | None:
+def load_expert(workdir: str, weight: float, center: str, kind: FeatureTypes) -> SyncExpert | None:
     """The frozen SyncNet; None when its weight is 0.
 
     Raises:
@@ -232,7 +232,7 @@ def load_expert(workdir: str, weight: float, center: str, kind: DataKind) -> Syn
             "config.data.syncnet is empty: give a trained SyncNet's work folder, or switch it off with --config.loss.sync=0.0."
         )
     expert = SyncExpert.load(workdir)
-    require_same(f"the SyncNet in {workdir}", expert.kind, "this stage's data", kind)
+    require_same_features(f"the SyncNet in {workdir}", expert.kind, "this stage's data", kind)
     if expert.center != center:
         raise InputError(
             f'the SyncNet in {workdir} was trained with data.center "{expert.center}", this stage uses "{center}"; use the same.'

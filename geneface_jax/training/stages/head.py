@@ -16,7 +16,7 @@ from geneface_jax.data.motion import eye_boxes, shut_frames, shut_share
 from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, in_boxes, over, patch_pixels
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices
-from geneface_jax.training.field.base import HeadField, comparison, heldout_frames, learnt_part, noise_per_group, psnr_in_box
+from geneface_jax.training.field.base import HeadField, comparison, heldout_frames, noise_per_group, psnr_in_box, trainable
 from geneface_jax.training.field.losses import LipPatches, adapted_weight, ambient_outside_face, masked_mean, opacity_entropy, psnr
 from geneface_jax.training.field.super_resolution import PictureLpips, build_super_resolution, crops, halved, start_plain
 from geneface_jax.training.optimizers import iterate
@@ -76,7 +76,7 @@ class HeadStage(HeadField):
     def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
         """Occupancy update every few steps, then one Adam step on random rays."""
         grid_rng, noise_rng = jax.random.split(rng)
-        learnt = iterate(learnt_part(state), state["opt_state"])
+        learnt = iterate(trainable(state), state["opt_state"])
         grid = self.followed_grid(learnt["params"], state["occupancy"]["grid"], data, grid_rng, step, self.lips.phase(step))
         occupied = occupancy.occupied(grid, self.config.march.density_threshold)
         noise = noise_per_group(noise_rng, batch["pixels"].shape[:2])
@@ -217,7 +217,7 @@ class HeadSrStage(HeadField):
         """Occupancy update every few steps until the perceptual terms begin, then one Adam step on whole frames."""
         config = self.config.loss
         grid_rng, march_rng, noise_rng = jax.random.split(rng, 3)
-        learnt = iterate(learnt_part(state), state["opt_state"])
+        learnt = iterate(trainable(state), state["opt_state"])
         started = self.perceptual.started(step)
         grid = self.followed_grid(learnt["params"]["head"], state["occupancy"]["grid"], data, grid_rng, step, started)
         occupied = occupancy.occupied(grid, self.config.march.density_threshold)

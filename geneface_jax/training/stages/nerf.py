@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import require_same_camera
-from geneface_jax.data.motion import normalise_motion, windows
+from geneface_jax.data.motion import normalize_motion, windows
 from geneface_jax.data.subject import Subject
 from geneface_jax.io import checkpoints
-from geneface_jax.io.weights import fingerprint
+from geneface_jax.io.weights import params_fingerprint
 from geneface_jax.models.nerf import NerfHead, NerfTorso
 from geneface_jax.rendering.nerf import Composite, Drive, NerfPerson, RaySettings, attends, depth_range, render_pixels, torso_condition
-from geneface_jax.training.field.nerf import PASSES, NerfStage, judge, shrink, two_passes
+from geneface_jax.training.field.nerf import PASSES, NerfStage, evaluate_frames, shrink, two_passes
 from geneface_jax.training.stage import Evaluation, Metrics, State
 
 
@@ -91,7 +91,9 @@ class NerfHeadStage(NerfStage):
             return person.render(Drive(window, window, camera, camera, camera, attend), size, behind, behind)
 
         plan = self.config.data
-        return judge(subject, plan.eval_frames, plan.eval_size, self.heads, render, lambda frame: subject.face_box[frame], self.best[0])
+        return evaluate_frames(
+            subject, plan.eval_frames, plan.eval_size, self.heads, render, lambda frame: subject.face_box[frame], self.best[0]
+        )
 
 
 def set_depths(rays: ConfigDict, subject: Subject) -> None:
@@ -111,7 +113,7 @@ def set_depths(rays: ConfigDict, subject: Subject) -> None:
 
 def condition_windows(model: ConfigDict, subject: Subject) -> np.ndarray:
     """[T, S, 204] windows of normalised motion around every frame ([T, S, W, 204] for W > 1) for a network of this config."""
-    normalised = normalise_motion(subject.motion, subject.motion_mean, subject.motion_std)
+    normalised = normalize_motion(subject.motion, subject.motion_mean, subject.motion_std)
     return windows(normalised, model.condition_window, model.condition_frames)
 
 
@@ -205,7 +207,7 @@ class NerfTorsoStage(NerfStage):
             return person.render(Drive(head_window, window, camera, camera, torso_camera, jnp.asarray(self.attend)), size, behind, behind)
 
         plan = self.config.data
-        return judge(subject, plan.eval_frames, plan.eval_size, subject.frames, render, self._lower_half, self.best[0])
+        return evaluate_frames(subject, plan.eval_frames, plan.eval_size, subject.frames, render, self._lower_half, self.best[0])
 
     def _lower_half(self, frame: int) -> np.ndarray:
         del frame
@@ -233,7 +235,7 @@ def _load_head(config: ConfigDict, subject: Subject) -> checkpoints.Checkpoint:
         )
     require_same_camera(f"the head in {config.data.head}", head.config, subject)
     config.data.head_step = head.step
-    config.head.fingerprint = fingerprint(head.state["params"])
+    config.head.fingerprint = params_fingerprint(head.state["params"])
     for name in ("near", "far", "offset"):
         config.rays[name] = head.config.rays[name]
     return head

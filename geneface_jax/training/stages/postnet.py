@@ -18,9 +18,9 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import kind_of, record_kind, require_same
+from geneface_jax.data.compatibility import feature_types_of, record_feature_types, require_same_features
 from geneface_jax.data.corpus import Corpus, SubjectMotion
-from geneface_jax.data.speech_batches import corpus_pairs, sample_windows, silence, subject_pairs, typical_amplitudes
+from geneface_jax.data.speech_batches import corpus_clips, sample_windows, silence, subject_clips, typical_amplitudes
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.speech_to_motion import generate, typical_voice
@@ -29,7 +29,7 @@ from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
 from geneface_jax.training.speech.augment import augment_windows
 from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse, sync_bce
 from geneface_jax.training.speech.sync import SyncExpert
-from geneface_jax.training.speech.validation import PersonDomain, landmark_clip, speech_clip, summarise
+from geneface_jax.training.speech.validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
 from geneface_jax.training.stage import Evaluation, Metrics, State
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients
 
@@ -74,20 +74,20 @@ class PostNetStage:
             config.audio2motion = ConfigDict({"model": vae.config.model.to_dict(), "center": vae.config.data.center})
         self.vae_variables = {"params": vae.state["params"], "batch_stats": vae.state["batch_stats"]}
         self.std = np.asarray(vae.state["constants"]["motion_std"])
-        kind = kind_of(vae.config.data)
-        record_kind(config, kind)
+        kind = feature_types_of(vae.config.data)
+        record_feature_types(config, kind)
         self.expert = load_expert(config.data.syncnet, config.loss.sync, vae.config.data.center, kind)
         corpus = Corpus.load(config.data.corpus)
         person = SubjectMotion.load(config.data.subject)
         for name, other in (
-            (f"the corpus {config.data.corpus}", kind_of(corpus.meta)),
+            (f"the corpus {config.data.corpus}", feature_types_of(corpus.meta)),
             (f"the dataset {config.data.subject}", person.kind),
         ):
-            require_same(f"the audio2motion VAE in {config.data.audio2motion}", kind, name, other)
-        self.corpus, _ = corpus_pairs(corpus, vae.config.data.center, self.std)
-        self.person, center = subject_pairs(person, vae.config.data.center, self.std)
+            require_same_features(f"the audio2motion VAE in {config.data.audio2motion}", kind, name, other)
+        self.corpus, _ = corpus_clips(corpus, vae.config.data.center, self.std)
+        self.person, center = subject_clips(person, vae.config.data.center, self.std)
         self.constants = {"motion_mean": center, "motion_std": self.std}
-        self.domain = PersonDomain.fit(self.person["train"][0].motion, self.person["val"][0].motion)
+        self.domain = MotionDistribution.fit(self.person["train"][0].motion, self.person["val"][0].motion)
         self.vae = build_network(config.audio2motion.model, devices.AXIS)
         if self.vae.pitch:
             self.constants |= typical_amplitudes(self.person["train"])
@@ -270,8 +270,8 @@ class PostNetStage:
         truth = [pair.motion for pair in person]
         own, own_vae = predict(person, True), predict(person, False)
         heard, heard_vae = predict(others, True), predict(others, False)
-        scalars = summarise(own, truth)
-        unrefined = summarise(own_vae, truth, "val_vae/")
+        scalars = motion_metrics(own, truth)
+        unrefined = motion_metrics(own_vae, truth, "val_vae/")
         scalars |= {tag: unrefined[tag] for tag in ("val_vae/mse", "val_vae/mouth_correlation")}
         # Of other voices: what is heard must go on mattering when it is said with the person's face.
         for prefix, motions, own_motions in (("val/", heard, own), ("val_vae/", heard_vae, own_vae)):
@@ -285,8 +285,8 @@ class PostNetStage:
         shown = self.config.eval_video
         return Evaluation(
             scalars,
-            videos=landmark_clip(truth[0], own[0], self.std, self.constants["motion_mean"], shown),
-            sounds=speech_clip(self.config.data.subject, self.person["train"][0].n_frames, min(shown.frames, person[0].n_frames)),
+            videos=landmark_video_summary(truth[0], own[0], self.std, self.constants["motion_mean"], shown),
+            sounds=speech_audio_summary(self.config.data.subject, self.person["train"][0].n_frames, min(shown.frames, person[0].n_frames)),
         )
 
 

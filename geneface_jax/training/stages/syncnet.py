@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from geneface_jax.data.compatibility import kind_of, record_kind
+from geneface_jax.data.compatibility import feature_types_of, record_feature_types
 from geneface_jax.data.corpus import Corpus
-from geneface_jax.data.speech_batches import corpus_pairs, draw_sync_pairs
+from geneface_jax.data.speech_batches import corpus_clips, draw_sync_pairs
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate
@@ -39,8 +39,8 @@ class SyncNetStage:
         self.config = config
         self.items_per_step = config.data.batch
         corpus = Corpus.load(config.data.corpus)
-        record_kind(config, kind_of(corpus.meta))
-        self.pairs, self.constants = corpus_pairs(corpus, config.data.center)
+        record_feature_types(config, feature_types_of(corpus.meta))
+        self.pairs, self.constants = corpus_clips(corpus, config.data.center)
         self.network = SyncNet(config.model.base, axis_name=devices.AXIS)
         self.optimizer = adam(config.optimizer, config.train.steps)
 

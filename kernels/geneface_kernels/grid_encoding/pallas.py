@@ -33,8 +33,8 @@ def encode(x: jax.Array, table: jax.Array, spec: GridSpec, interpret: bool) -> j
         name="grid_encode",
         out_shape=jax.ShapeDtypeStruct((spec.output_dim, columns[0].size), jnp.float32),
         grid=(columns[0].size // BLOCK, spec.levels),
-        in_specs=[_points_block()] * spec.dims + [backend.whole()] * 3,
-        out_specs=backend.whole(),
+        in_specs=[_points_block()] * spec.dims + [backend.whole_array()] * 3,
+        out_specs=backend.whole_array(),
         interpret=interpret,
     )(*columns, table, *_level_arrays(spec))
     return out[:, :points].T
@@ -51,8 +51,8 @@ def table_gradient(x: jax.Array, g: jax.Array, spec: GridSpec, interpret: bool) 
         name="grid_encode_table_gradient",
         out_shape=jax.ShapeDtypeStruct(zeros.shape, zeros.dtype),
         grid=(columns[0].size // BLOCK, spec.levels),
-        in_specs=[_points_block()] * spec.dims + [backend.whole()] * 4,
-        out_specs=backend.whole(),
+        in_specs=[_points_block()] * spec.dims + [backend.whole_array()] * 4,
+        out_specs=backend.whole_array(),
         input_output_aliases={spec.dims + 3: 0},
         interpret=interpret,
     )(*columns, _pad_level_major(g, columns[0].size), *_level_arrays(spec), zeros)
@@ -68,7 +68,7 @@ def input_gradient(x: jax.Array, table: jax.Array, g: jax.Array, spec: GridSpec,
         name="grid_encode_input_gradient",
         out_shape=[jax.ShapeDtypeStruct((columns[0].size,), jnp.float32)] * spec.dims,
         grid=(columns[0].size // BLOCK,),
-        in_specs=[_points_block()] * spec.dims + [backend.whole()] * 4,
+        in_specs=[_points_block()] * spec.dims + [backend.whole_array()] * 4,
         out_specs=[_points_block()] * spec.dims,
         interpret=interpret,
     )(*columns, _pad_level_major(g, columns[0].size), table, *_level_arrays(spec))

@@ -66,7 +66,7 @@ def sample_parameters(
         name="march_rays",
         out_shape=shapes,
         grid=(pl.cdiv(n, BLOCK),),
-        in_specs=[backend.whole()] * 5,
-        out_specs=[backend.whole()] * 2,
+        in_specs=[backend.whole_array()] * 5,
+        out_specs=[backend.whole_array()] * 2,
         interpret=interpret,
     )(rays_o, rays_d, start, far, occupied.reshape(-1).astype(jnp.int8))

@@ -96,8 +96,8 @@ def render_pallas(
         name="fused_field",
         out_shape=shapes,
         grid=(pl.cdiv(rays, LANES),),
-        in_specs=[backend.whole()] * len(inputs),
-        out_specs=[backend.whole()] * len(shapes),
+        in_specs=[backend.whole_array()] * len(inputs),
+        out_specs=[backend.whole_array()] * len(shapes),
         interpret=interpret,
         num_warps=WARPS,
     )(*inputs)

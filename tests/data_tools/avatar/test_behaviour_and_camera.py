@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from data_tools.avatar.clip import truth_arrays
-from data_tools.avatar.performance import make_behaviour, perform
+from data_tools.avatar.performance import make_head_motion, perform
 from data_tools.avatar.render import camera_matrices, intrinsics
 from data_tools.avatar.speech import excerpt, recording
 from data_tools.landmarks68 import landmarks_from_motion
 
 
 def test_head_movement_is_lively_and_smooth():
-    angles = np.rad2deg(make_behaviour(3000, seed=3).angles)
+    angles = np.rad2deg(make_head_motion(3000, seed=3).angles)
     assert angles[:, 0].std() >= 4.0 and angles[:, 1].std() >= 2.0
     assert np.abs(angles).max() < 25.0
     assert np.abs(np.diff(angles, axis=0)).max() < 3.0  # degrees a frame
@@ -28,7 +28,7 @@ def test_the_demo_persons_minute_is_lively_too():
 def test_blinks_a_minute_and_full_closure():
     counts = []
     for seed in range(6):
-        blink = make_behaviour(1500, seed).blink
+        blink = make_head_motion(1500, seed).blink
         starts = np.flatnonzero(np.diff((blink > 0.5).astype(int)) == 1)
         counts.append(len(starts))
         assert all(blink[s : s + 6].max() > 0.85 for s in starts)
@@ -37,17 +37,17 @@ def test_blinks_a_minute_and_full_closure():
 
 
 def test_the_seed_decides():
-    one, same, other = make_behaviour(100, 1), make_behaviour(100, 1), make_behaviour(100, 2)
+    one, same, other = make_head_motion(100, 1), make_head_motion(100, 1), make_head_motion(100, 2)
     np.testing.assert_array_equal(one.angles, same.angles)
     assert np.abs(one.angles - other.angles).max() > 0.01
 
 
 def test_a_short_clip_is_the_beginning_of_the_long_one():
-    np.testing.assert_allclose(make_behaviour(60, 5).angles, make_behaviour(600, 5).angles[:60])
+    np.testing.assert_allclose(make_head_motion(60, 5).angles, make_head_motion(600, 5).angles[:60])
 
 
 def test_cameras_are_rigid_and_in_metres():
-    cameras = camera_matrices(make_behaviour(50, 0)).astype(np.float64)
+    cameras = camera_matrices(make_head_motion(50, 0)).astype(np.float64)
     rotation = cameras[:, :3, :3]
     np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (50, 3, 3)), atol=1e-6)
     np.testing.assert_allclose(np.linalg.det(rotation), 1.0, atol=1e-6)

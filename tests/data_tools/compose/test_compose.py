@@ -8,7 +8,7 @@ import pytest
 from synthetic_video import ffmpeg
 
 from data_tools.audio.load import load_audio
-from data_tools.compose import compose, played
+from data_tools.compose import compose, looped_frames
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, load_record, record_path, save_record
 from data_tools.video.encoder import EncoderOptions
@@ -89,7 +89,7 @@ def test_a_subjects_crop_starts_where_its_trim_does_and_loops_over_its_training_
 
 def test_frames_are_played_back_in_pieces(scene, monkeypatch):
     monkeypatch.setattr("data_tools.compose.CHUNK_BYTES", 3 * 48 * 32 * 6)
-    film = played(scene, (48, 32), 25, 0.0, N, "mirror")
+    film = looped_frames(scene, (48, 32), 25, 0.0, N, "mirror")
     found = [next(film) for _ in range(3 * N)]
     expected = [*MIRRORED, *range(12, N), *range(N - 2, 0, -1)][: 3 * N]
     assert [index for index, _ in found] == expected

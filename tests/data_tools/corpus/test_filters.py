@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from data_tools.corpus.publish import REASONS, judge
+from data_tools.corpus.publish import REASONS, first_failed_filter
 from data_tools.corpus.sources import CorpusSettings
 from data_tools.errors import InputError
 from geneface_jax.io import configs
@@ -43,34 +43,34 @@ def settings():
 
 
 def test_a_good_clip_stays(settings):
-    assert judge(GOOD, settings) is None
-    assert judge(GOOD, settings, sync_score=0.3) is None
+    assert first_failed_filter(GOOD, settings) is None
+    assert first_failed_filter(GOOD, settings, sync_score=0.3) is None
 
 
 @pytest.mark.parametrize(("change", "reason"), BAD)
 def test_each_filter_fires_alone(settings, change, reason):
-    assert judge({**GOOD, **change}, settings) == reason and reason in REASONS
+    assert first_failed_filter({**GOOD, **change}, settings) == reason and reason in REASONS
 
 
 def test_an_offset_that_is_not_believed_or_was_corrected_drops_nothing(settings):
-    assert judge({**GOOD, "offset": -12, "offset_confident": False}, settings) is None
-    assert judge({**GOOD, "offset": -8, "corrected": -8}, settings) is None
+    assert first_failed_filter({**GOOD, "offset": -12, "offset_confident": False}, settings) is None
+    assert first_failed_filter({**GOOD, "offset": -8, "corrected": -8}, settings) is None
 
 
 def test_the_sync_score_counts_only_where_it_is_known(settings):
-    assert judge(GOOD, settings, sync_score=-0.1) == "sync_score"
-    assert judge(GOOD, settings, sync_score=None) is None
+    assert first_failed_filter(GOOD, settings, sync_score=-0.1) == "sync_score"
+    assert first_failed_filter(GOOD, settings, sync_score=None) is None
 
 
 def test_the_first_reason_in_the_list_is_told(settings):
     worst = {key: value for change, _ in BAD for key, value in change.items()}
-    assert judge({**GOOD, **worst}, settings) == "too_short"
+    assert first_failed_filter({**GOOD, **worst}, settings) == "too_short"
 
 
 def test_thresholds_are_those_of_the_config(settings):
     for field, better in {"min_face_pixels": 200.0, "min_sharpness": 0.4, "min_voiced_share": 0.9, "min_seconds": 6.0}.items():
         stricter = dataclasses.replace(settings, filters=dataclasses.replace(settings.filters, **{field: better}))
-        assert judge(GOOD, stricter) is not None
+        assert first_failed_filter(GOOD, stricter) is not None
 
 
 @pytest.mark.parametrize("override", ["speaker=nobody", "measure.piece_seconds=0.5", "split.val_share=1.0", "filters.min_seconds=0.0"])

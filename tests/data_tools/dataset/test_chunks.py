@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from synthetic_video import ffmpeg
 
-from data_tools.dataset.scan import CHUNK_FRAMES, Chunk, Source, chunk_frames, plan
+from data_tools.dataset.scan import CHUNK_FRAMES, Chunk, FrameSource, chunk_frames, plan
 from data_tools.errors import InputError
 from data_tools.video.read import Box, frames
 
@@ -33,7 +33,7 @@ def moving(tmp_path_factory):
 def test_a_chunk_decoded_alone_has_the_frames_of_the_whole(moving, rate, trim):
     path = moving(rate)
     whole = list(frames(path, (64, 64), trim=trim))
-    source = Source(path, Box(0, 0, 64), trim, 64)
+    source = FrameSource(path, Box(0, 0, 64), trim, 64)
     for first, end in ((0, 25), (25, 50), (50, 75)):
         got = list(chunk_frames(source, Chunk(first // 25, first, end)))
         assert [number for number, _ in got] == list(range(first, end))
@@ -42,16 +42,16 @@ def test_a_chunk_decoded_alone_has_the_frames_of_the_whole(moving, rate, trim):
 
 
 def test_preroll_comes_first_and_not_before_the_clip(moving):
-    source = Source(moving("25"), Box(0, 0, 64), None, 64)
+    source = FrameSource(moving("25"), Box(0, 0, 64), None, 64)
     assert [n for n, _ in chunk_frames(source, Chunk(1, 50, 60), preroll=10)] == list(range(40, 60))
     assert [n for n, _ in chunk_frames(source, Chunk(0, 0, 10), preroll=10)] == list(range(10))
 
 
 def test_behind_the_end_there_are_no_frames_and_no_error(moving, tmp_path):
-    source = Source(moving("25"), Box(0, 0, 64), None, 64)
+    source = FrameSource(moving("25"), Box(0, 0, 64), None, 64)
     assert list(chunk_frames(source, Chunk(2, 500, 750))) == []
     assert len(list(chunk_frames(source, Chunk(0, 75, 325)))) == 25
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(b"no video")
     with pytest.raises(InputError):
-        list(chunk_frames(Source(damaged, Box(0, 0, 64), None, 64), Chunk(0, 0, 250)))
+        list(chunk_frames(FrameSource(damaged, Box(0, 0, 64), None, 64), Chunk(0, 0, 250)))

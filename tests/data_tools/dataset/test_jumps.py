@@ -1,6 +1,6 @@
 import numpy as np
 
-from data_tools.dataset.arrays import told_jumps
+from data_tools.dataset.arrays import describe_jumps
 from data_tools.landmarks68 import CHIN, FOREHEAD
 
 
@@ -9,9 +9,9 @@ def test_a_jump_of_the_head_is_told():
     landmarks = np.cumsum(0.3 * rng.normal(size=(200, 1, 2)), axis=0) + np.zeros((200, 478, 2))
     landmarks[:, FOREHEAD] += [0.0, -100.0]
     landmarks[:, CHIN] += [0.0, 100.0]
-    assert told_jumps(landmarks, 25.0) == []
+    assert describe_jumps(landmarks, 25.0) == []
     landmarks[80:] += 60.0
-    assert "3.20 s" in told_jumps(landmarks, 25.0)[0]
+    assert "3.20 s" in describe_jumps(landmarks, 25.0)[0]
 
 
 def test_a_fast_turn_is_no_jump():
@@ -19,4 +19,4 @@ def test_a_fast_turn_is_no_jump():
     landmarks = np.zeros((200, 478, 2)) + np.stack([centre, 0 * centre], 1)[:, None]
     landmarks[:, FOREHEAD] += [0.0, -100.0]
     landmarks[:, CHIN] += [0.0, 100.0]
-    assert told_jumps(landmarks, 25.0) == []
+    assert describe_jumps(landmarks, 25.0) == []

@@ -6,7 +6,7 @@ import pytest
 from data_tools.audio.load import save_wav
 from data_tools.video.read import read_video
 from geneface_jax.cli import main as cli
-from geneface_jax.data.compatibility import DataKind
+from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.inference import motion, person
 from geneface_jax.inference.controls import Controls
 from tests.synthetic_subject import write_subject
@@ -14,7 +14,7 @@ from tests.synthetic_subject import write_subject
 
 class FakeSpeech:
     stage = step = None
-    kind = DataKind()
+    kind = FeatureTypes()
 
     @classmethod
     def load(cls, folder, *, step=None, stage="postnet"):

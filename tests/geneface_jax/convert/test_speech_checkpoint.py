@@ -10,7 +10,7 @@ from data_tools.errors import InputError
 from geneface_jax.convert import speech
 from geneface_jax.convert.rules import write_work_folder
 from geneface_jax.convert.torch_checkpoint import number, read_hparams
-from geneface_jax.data.compatibility import DataKind, kind_of
+from geneface_jax.data.compatibility import FeatureTypes, feature_types_of
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints
 from tests.geneface_jax.convert.originals import SMALL_VAE, checkpoint, state_dict
@@ -64,7 +64,7 @@ def test_the_work_folder_is_read_by_our_own_code(tmp_path, vae):
     write_work_folder(imported(checkpoint(40000, model=vae)), tmp_path / "vae")
     read = checkpoints.load(tmp_path / "vae")
     assert read.step == 40000 and "opt_state" not in read.state
-    assert kind_of(read.config.data) == DataKind("bfm", "hubert") and read.config.data.center == "none"
+    assert feature_types_of(read.config.data) == FeatureTypes("bfm", "hubert") and read.config.data.center == "none"
     np.testing.assert_array_equal(read.state["constants"]["motion_std"], 1.0)
     np.testing.assert_array_equal(read.state["params"]["decoder_up"]["kernel"], vae["vae.decoder.pre_net.0.weight"].transpose(0, 2, 1))
     assert AudioToMotion.load_corpus_model(tmp_path / "vae").vae.latent == SMALL_VAE["latent"]
@@ -118,7 +118,7 @@ def test_a_postnet_without_a_vae_says_so_and_takes_another(tmp_path, vae):
     write_work_folder(whole, tmp_path / "whole")
     assert AudioToMotion.load(tmp_path / "whole").vae.condition == SMALL_VAE["condition"]
     foreign = checkpoints.load(tmp_path / "vae")
-    foreign.config.data.update(DataKind("mediapipe", "mel_f0")._asdict())
+    foreign.config.data.update(FeatureTypes("mediapipe", "mel_f0")._asdict())
     with pytest.raises(InputError, match=r"bfm.*hubert.*mediapipe.*mel_f0"):
         imported(checkpoint(**networks), foreign)
 

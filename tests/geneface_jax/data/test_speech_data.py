@@ -11,16 +11,16 @@ from geneface_jax.data.speech_batches import (
     LOWEST_LEVEL,
     MOUTH,
     SILENCE,
-    Pair,
+    NormalizedClip,
     clip_level,
-    corpus_pairs,
-    cut,
+    corpus_clips,
+    cut_window,
     draw_sync_pairs,
     model_audio,
     positive_clips,
     sample_windows,
     silence,
-    subject_pairs,
+    subject_clips,
 )
 from tests.synthetic_corpus import speech_and_motion, write_corpus
 from tests.synthetic_subject import write_subject
@@ -33,7 +33,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pairs(corpus):
-    return corpus_pairs(corpus, "speaker")[0]["train"]
+    return corpus_clips(corpus, "speaker")[0]["train"]
 
 
 def test_corpus_reads_what_was_written(corpus):
@@ -96,17 +96,17 @@ def test_model_audio_of_a_batch_is_that_of_its_clips():
 
 
 def test_network_space_takes_the_speakers_face_away_and_gives_it_back(corpus):
-    pairs, constants = corpus_pairs(corpus, "speaker")
+    pairs, constants = corpus_clips(corpus, "speaker")
     for clip, pair in zip(corpus.of_split("val"), pairs["val"], strict=True):
         back = pair.motion * constants["motion_std"] + corpus.speaker_means[clip.speaker]
         np.testing.assert_allclose(back, clip.motion, atol=1e-5)
     mouth = np.concatenate([pair.motion[:, MOUTH] for pair in pairs["train"]])
     assert abs(np.sqrt(np.mean(mouth**2)) - 1) < 1e-4
-    raw, constants = corpus_pairs(corpus, "none")
+    raw, constants = corpus_clips(corpus, "none")
     np.testing.assert_array_equal(raw["train"][0].motion, corpus.clips[0].motion)
     assert np.all(constants["motion_std"] == 1) and np.all(constants["motion_mean"] == 0)
     with pytest.raises(InputError, match="center"):
-        corpus_pairs(corpus, "clip")
+        corpus_clips(corpus, "clip")
 
 
 def test_windows_keep_audio_and_motion_together(pairs):
@@ -123,7 +123,7 @@ def test_windows_keep_audio_and_motion_together(pairs):
 
 
 def test_short_clips_are_padded_with_silence(pairs):
-    window = cut(pairs[0], pairs[0].n_frames - 3, 8)
+    window = cut_window(pairs[0], pairs[0].n_frames - 3, 8)
     np.testing.assert_array_equal(window["mask"], [1, 1, 1, 0, 0, 0, 0, 0])
     assert np.all(window["motion"][3:] == 0)
     np.testing.assert_array_equal(window["audio"][6:], silence(10, 82))
@@ -132,7 +132,7 @@ def test_short_clips_are_padded_with_silence(pairs):
 def test_sync_pairs_are_labelled_rightly():
     # Noise, so that every clip can be found again in one place only.
     rng = np.random.default_rng(1)
-    pairs = [Pair(rng.normal(size=(2 * n, 82)), rng.normal(size=(n, 204)), "ada", np.ones(2 * n), None) for n in (30, 21, 12)]
+    pairs = [NormalizedClip(rng.normal(size=(2 * n, 82)), rng.normal(size=(n, 204)), "ada", np.ones(2 * n), None) for n in (30, 21, 12)]
     drawn = draw_sync_pairs(np.random.default_rng(0), pairs, 200)
     assert 70 < drawn["label"].sum() < 130
     sources = {"other": 0, "same": 0}
@@ -172,7 +172,7 @@ def test_subject_motion_splits_and_centres(tmp_path):
     subject = SubjectMotion.load(write_subject(tmp_path / "dataset", frames=88))
     assert (subject.train.n_frames, subject.val.n_frames) == (80, 8)
     assert len(subject.val.audio_features) == len(subject.val.f0) == 16
-    pairs, center = subject_pairs(subject, "speaker", np.full(204, 2.0, np.float32))
+    pairs, center = subject_clips(subject, "speaker", np.full(204, 2.0, np.float32))
     np.testing.assert_allclose(pairs["train"][0].motion.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(pairs["val"][0].motion * 2.0 + center, subject.val.motion, atol=1e-5)
 

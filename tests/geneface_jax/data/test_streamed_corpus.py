@@ -8,8 +8,8 @@ import pytest
 
 from data_tools.corpus.build import clip_path, write_clip
 from data_tools.errors import InputError
-from geneface_jax.data.corpus import BoundedCache, Clip, Corpus, StoredClip
-from geneface_jax.data.speech_batches import StoredPair, corpus_pairs, draw_sync_pairs, sample_windows
+from geneface_jax.data.corpus import Clip, Corpus, LazyClip, LRUCache
+from geneface_jax.data.speech_batches import LazyNormalizedClip, corpus_clips, draw_sync_pairs, sample_windows
 from tests.synthetic_corpus import write_corpus
 
 
@@ -39,13 +39,13 @@ def streamed(memory, tmp_path):
 
 def test_both_formats_give_the_same_clips_statistics_and_batches(memory, streamed):
     stored = Corpus.load(streamed)
-    assert all(isinstance(clip, StoredClip) for clip in stored.clips) and all(isinstance(clip, Clip) for clip in memory.clips)
+    assert all(isinstance(clip, LazyClip) for clip in stored.clips) and all(isinstance(clip, Clip) for clip in memory.clips)
     for ours, theirs in zip(stored.clips, memory.clips, strict=True):
         assert (ours.name, ours.speaker, ours.split, ours.n_frames) == (theirs.name, theirs.speaker, theirs.split, theirs.n_frames)
         for array in ("audio_features", "f0", "motion"):
             np.testing.assert_array_equal(getattr(ours, array), getattr(theirs, array))
     for center in ("speaker", "none"):
-        (ours, our_constants), (theirs, their_constants) = corpus_pairs(stored, center), corpus_pairs(memory, center)
+        (ours, our_constants), (theirs, their_constants) = corpus_clips(stored, center), corpus_clips(memory, center)
         for name in our_constants:
             np.testing.assert_allclose(our_constants[name], their_constants[name], rtol=1e-5, atol=1e-6)
         for draw in (lambda pairs: sample_windows(np.random.default_rng(3), pairs, 16, 20), sync_draw):
@@ -60,9 +60,9 @@ def sync_draw(pairs):
 
 
 def test_loading_and_statistics_read_no_frames(streamed, monkeypatch):
-    monkeypatch.setattr(StoredClip, "read", lambda self: pytest.fail("a clip was read"))
-    pairs, _ = corpus_pairs(Corpus.load(streamed), "speaker")
-    assert all(isinstance(pair, StoredPair) and pair.n_frames > 0 and pair.speaker for pair in pairs["train"])
+    monkeypatch.setattr(LazyClip, "read", lambda self: pytest.fail("a clip was read"))
+    pairs, _ = corpus_clips(Corpus.load(streamed), "speaker")
+    assert all(isinstance(pair, LazyNormalizedClip) and pair.n_frames > 0 and pair.speaker for pair in pairs["train"])
 
 
 def test_memory_is_bounded_and_a_small_cache_changes_nothing(streamed):
@@ -71,7 +71,7 @@ def test_memory_is_bounded_and_a_small_cache_changes_nothing(streamed):
     for cache_bytes in (0, 250_000, 1 << 30):
         corpus = Corpus.load(streamed, cache_bytes=cache_bytes)
         cache = corpus.clips[0].cache
-        pairs, _ = corpus_pairs(corpus, "speaker")
+        pairs, _ = corpus_clips(corpus, "speaker")
         batches[cache_bytes] = [sample_windows(np.random.default_rng(step), pairs["train"], 8, 20)["motion"] for step in range(4)]
         assert cache.n_bytes <= cache_bytes
         reads.append(cache.n_bytes)
@@ -83,8 +83,8 @@ def test_memory_is_bounded_and_a_small_cache_changes_nothing(streamed):
 
 def test_two_scales_of_one_corpus_are_kept_apart(streamed):
     corpus = Corpus.load(streamed)
-    one, _ = corpus_pairs(corpus, "speaker", np.full(204, 1.0, np.float32))
-    two, _ = corpus_pairs(corpus, "speaker", np.full(204, 2.0, np.float32))
+    one, _ = corpus_clips(corpus, "speaker", np.full(204, 1.0, np.float32))
+    two, _ = corpus_clips(corpus, "speaker", np.full(204, 2.0, np.float32))
     np.testing.assert_allclose(one["train"][0].motion, 2.0 * two["train"][0].motion, rtol=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_a_name_that_leads_out_of_the_corpus_is_refused(streamed, name):
 
 
 def test_the_least_recently_used_goes_first():
-    cache, made = BoundedCache(3), []
+    cache, made = LRUCache(3), []
 
     def get(key, size=1):
         return cache.get(key, lambda: (made.append(key) or key, size))
@@ -138,7 +138,7 @@ def test_the_least_recently_used_goes_first():
 
 
 def test_threads_share_a_cache():
-    cache = BoundedCache(50)
+    cache = LRUCache(50)
     wrong = []
 
     def work(seed):

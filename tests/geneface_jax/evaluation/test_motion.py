@@ -8,7 +8,7 @@ import pytest
 from data_tools.errors import InputError
 from data_tools.landmarks68 import mean_face
 from geneface_jax.cli import main as cli
-from geneface_jax.data.compatibility import DataKind
+from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import motion as evaluation
 from tests.synthetic_subject import write_subject
@@ -38,7 +38,7 @@ def person(tmp_path_factory):
 
 
 class Network:
-    kind = DataKind()
+    kind = FeatureTypes()
     late, deaf = 0, False
 
     @classmethod
@@ -100,7 +100,7 @@ def test_the_sync_auc_needs_a_syncnet_of_the_same_features(person, monkeypatch):
     subject = Subject.load(person)
 
     class Expert:
-        kind, center, std = DataKind(), "speaker", np.ones(204, np.float32)
+        kind, center, std = FeatureTypes(), "speaker", np.ones(204, np.float32)
 
     heard = []
 
@@ -115,7 +115,7 @@ def test_the_sync_auc_needs_a_syncnet_of_the_same_features(person, monkeypatch):
     assert predicted.audio.shape == (40, 82) and len(strangers) == evaluation.OTHER_SOUNDS
     center = subject.motion_mean.reshape(-1)
     np.testing.assert_allclose(truth.motion, subject.motion[subject.heldout.start :].reshape(20, 204) - center, atol=1e-6)
-    Expert.kind = DataKind(audio_model="hubert")
+    Expert.kind = FeatureTypes(audio_model="hubert")
     with pytest.raises(InputError, match="SyncNet.*hubert"):
         evaluation.evaluate_motion(person, subject, subject.heldout, expert=Expert())
 

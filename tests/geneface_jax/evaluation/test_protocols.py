@@ -116,7 +116,7 @@ def test_baselines_copy_only_training_frames(person):
     rows = heldout.baselines(heldout.heldout_target(subject), subject, faces=False)
     assert set(rows) == {"nearest by the dataset's landmarks", "mean training image"}
     assert rows["nearest by the dataset's landmarks"]["face hull"]["psnr"] > rows["mean training image"]["face hull"]["psnr"]
-    again = heldout.baselines(heldout.whole_target(subject), subject, faces=False)  # training frames find themselves
+    again = heldout.baselines(heldout.full_clip_target(subject), subject, faces=False)  # training frames find themselves
     assert again["nearest by the dataset's landmarks"]["frame"]["psnr"] == np.inf
 
 

@@ -9,7 +9,7 @@ import pytest
 from data_tools.landmarks68 import EYES, MOUTH
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion_filters import loudness, most_closed_mouth, silence_weight
-from geneface_jax.inference.person import direct
+from geneface_jax.inference.person import plan_motion
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 ELSEWHERE = {
@@ -39,7 +39,7 @@ def act(tmp_path_factory):
     def acted(**changes):
         # Wide open limits: one control is looked at, not what the others leave of it.
         wide = {"clamp": 10.0, "close_mouth": 0.0, "smooth": 0.0, "blink_mode": "none"}
-        return direct(person, sound, Controls(**{**wide, **changes}).validate())
+        return plan_motion(person, sound, Controls(**{**wide, **changes}).validate())
 
     acted.subject, acted.sound = person.subject, sound
     return acted

@@ -8,7 +8,7 @@ from hubert_folder import recorded
 from data_tools.errors import InputError
 from geneface_jax.convert.pretrained import convert_hubert, hubert_from_config
 from geneface_jax.inference import audio_features
-from geneface_jax.inference.audio_features import extract, extract_for_frames, normalise, weights_fingerprint
+from geneface_jax.inference.audio_features import extract, extract_for_frames, normalize_sound, weights_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def as_the_original_does(network, samples, frames):
 @pytest.mark.parametrize("variant", ["large", "base"])
 def test_sound_is_normalised_as_transformers_does(variant):
     record = recorded(variant)
-    np.testing.assert_allclose(normalise(record.raw), record.samples, atol=1e-5)
+    np.testing.assert_allclose(normalize_sound(record.raw), record.samples, atol=1e-5)
     np.testing.assert_allclose(
         extract(hubert_from_config(record.config), convert_hubert(record.weights), record.raw), record.hidden, atol=5e-5
     )

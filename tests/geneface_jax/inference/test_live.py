@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.streaming import BLOCK, delay_frames, live, look_ahead
+from geneface_jax.inference.streaming import BLOCK, delay_frames, look_ahead, stream_live
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 SECONDS = 12.0
@@ -40,7 +40,7 @@ def sound():
 
 
 def spoken(person, pieces, **changes):
-    pictures = [(picture[0, 0], heard) for picture, heard in live(person, pieces, Controls(**changes))]
+    pictures = [(picture[0, 0], heard) for picture, heard in stream_live(person, pieces, Controls(**changes))]
     return np.array([picture for picture, _ in pictures]).astype(int), np.concatenate([heard for _, heard in pictures])
 
 
@@ -76,7 +76,7 @@ def test_pictures_come_as_early_as_promised_and_no_earlier(person, sound):
             given.append(start + 640)
             yield sound[start : start + 640]
 
-    next(live(person, pieces(), Controls()))
+    next(stream_live(person, pieces(), Controls()))
     assert given[-1] == wanted
 
 
@@ -96,9 +96,9 @@ def test_the_networks_look_no_further_ahead_than_it_says(person, sound):
 def test_what_needs_the_whole_recording_is_refused(person, sound):
     for controls, words in (({"orbit": 5.0}, "--orbit"), ({"bg": "transparent"}, "transparent")):
         with pytest.raises(InputError, match=words):
-            next(live(person, [sound], Controls(**controls)))
+            next(stream_live(person, [sound], Controls(**controls)))
     hubert = dataclasses.replace(person.subject, audio_model="hubert")
     with pytest.raises(InputError, match="mel_f0"):
-        next(live(dataclasses.replace(person, subject=hubert), [sound], Controls()))
+        next(stream_live(dataclasses.replace(person, subject=hubert), [sound], Controls()))
     with pytest.raises(InputError, match="no sound"):
-        next(live(person, [], Controls()))
+        next(stream_live(person, [], Controls()))

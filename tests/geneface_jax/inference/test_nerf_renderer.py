@@ -8,7 +8,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls, sampling_options
-from geneface_jax.inference.nerf_renderer import NerfRenderer, slowness
+from geneface_jax.inference.nerf_renderer import NerfRenderer, speed_warning
 from geneface_jax.inference.renderer import open_renderer
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering import nerf
@@ -127,7 +127,7 @@ def test_controls_of_the_other_renderer_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "total"), [(0.5, "5 s"), (30.0, "5 min"), (3600.0, "10.0 h")])
 def test_durations_are_readable(renderer, seconds, total):
-    assert f", {total} for 10 frames" in slowness(seconds, 10, 512, renderer.person)
+    assert f", {total} for 10 frames" in speed_warning(seconds, 10, 512, renderer.person)
 
 
 def test_its_alpha_over_a_background_is_the_picture_before_that_background(renderer):

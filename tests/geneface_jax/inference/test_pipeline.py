@@ -8,7 +8,7 @@ import pytest
 from data_tools.audio.load import load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.video.read import read_video
-from geneface_jax.data.compatibility import DataKind
+from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls
@@ -19,7 +19,7 @@ from tests.synthetic_subject import write_subject
 class FakeSpeech:
     """Predicts noise scaled by the temperature, as many frames as there is audio."""
 
-    kind = DataKind()
+    kind = FeatureTypes()
     follows_mouth_amp = False
     told = None
 

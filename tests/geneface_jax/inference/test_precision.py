@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls, in_precision
-from geneface_jax.inference.person import direct, perform
+from geneface_jax.inference.person import plan_motion, render_frames
 from geneface_jax.inference.renderer import open_renderer
 from geneface_jax.io import configs
 from geneface_jax.io.person_folder import find_parts
@@ -39,6 +39,6 @@ def test_the_shipped_person_takes_half_the_memory_and_looks_the_same():
 
 def test_a_person_opened_otherwise_is_refused(tmp_path):
     person = tiny_person(tmp_path / "person", lambda subject: None)
-    script = direct(person, voice_with_pauses(1.0), Controls())
+    script = plan_motion(person, voice_with_pauses(1.0), Controls())
     with pytest.raises(InputError, match="--precision is bf16, but .* opened in fp32"):
-        next(perform(person, script, Controls(precision="bf16")))
+        next(render_frames(person, script, Controls(precision="bf16")))

@@ -9,7 +9,7 @@ import pytest
 from data_tools.audio.load import load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable
-from geneface_jax.data.compatibility import DataKind
+from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.pictures import straight_rgba, without_background
@@ -20,7 +20,7 @@ FRAMES = 3
 
 
 class StillSpeech:
-    kind = DataKind()
+    kind = FeatureTypes()
     follows_mouth_amp = False
 
     def predict(self, audio_features, f0, **options):

@@ -46,4 +46,4 @@ def test_keys_that_configs_gain_never_refuse(tmp_path):
 def test_every_rule_has_an_end(tmp_path):
     patterns = [pattern for pattern, action, why in configs.RULES if action in (configs.REFUSE, configs.WARN) and why]
     assert len(patterns) == len(configs.RULES) and patterns[-1] == "*"
-    assert [c.action for c in configs.changes(ConfigDict({"a": 1}), ConfigDict({"a": 2}))] == [configs.WARN]
+    assert [c.action for c in configs.config_changes(ConfigDict({"a": 1}), ConfigDict({"a": 2}))] == [configs.WARN]

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from data_tools.audio.load import save_wav
-from geneface_jax.data.compatibility import DataKind
+from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.data.subject import Subject
 from tests.synthetic_subject import write_subject
 
@@ -22,7 +22,7 @@ from tests.synthetic_subject import write_subject
 class FakeSpeech:
     """Predicts noise, as many frames as there is audio."""
 
-    kind = DataKind()
+    kind = FeatureTypes()
     follows_mouth_amp = False
 
     def predict(self, audio_features, f0, *, temperature, seed, mouth_amp):

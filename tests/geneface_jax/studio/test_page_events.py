@@ -8,13 +8,13 @@ import pytest
 pytest.importorskip("gradio")
 
 from geneface_jax.studio import server  # noqa: E402
-from geneface_jax.studio.jobs import TrainingRoom  # noqa: E402
-from geneface_jax.studio.render_queue import People  # noqa: E402
+from geneface_jax.studio.jobs import JobRunner  # noqa: E402
+from geneface_jax.studio.render_queue import PersonList  # noqa: E402
 from geneface_jax.studio.security import (
     Limits,  # noqa: E402
     host_names,  # noqa: E402
 )
-from geneface_jax.studio.uploads import Workspace  # noqa: E402
+from geneface_jax.studio.uploads import SessionFolder  # noqa: E402
 from tests.geneface_jax.studio.served import ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
 
 
@@ -64,8 +64,8 @@ class Page:
 def page(tmp_path, monkeypatch):
     stand_in_networks(monkeypatch)
     folder = write_people(tmp_path / "people")
-    with Workspace(tmp_path) as workspace:
-        app = server.build_app(People(folder), workspace, Limits(), host_names("127.0.0.1"), TrainingRoom(folder))
+    with SessionFolder(tmp_path) as workspace:
+        app = server.build_app(PersonList(folder), workspace, Limits(), host_names("127.0.0.1"), JobRunner(folder))
         with running(app) as port:
             yield Page(port)
 

@@ -24,39 +24,29 @@ import gradio as gr  # noqa: E402
 
 from geneface_jax.cli import infer as infer_verb  # noqa: E402
 from geneface_jax.inference import controls as controls_module  # noqa: E402
-from geneface_jax.studio.context import Performance, Progress  # noqa: E402
+from geneface_jax.studio.context import RenderProgress, Renders  # noqa: E402
 from geneface_jax.studio.i18n import (  # noqa: E402
     LANGUAGES,
     WORDS,  # noqa: E402
     Labels,
     text,
 )
-from geneface_jax.studio.render_queue import (  # noqa: E402
-    Busy,
-    Cancelled,
-    Desk,
-    People,  # noqa: E402
-)
+from geneface_jax.studio.render_queue import Cancelled, PersonList, QueueFull, RenderQueue
 from geneface_jax.studio.security import Limits  # noqa: E402
 from geneface_jax.studio.speak_tab import infer_line  # noqa: E402
-from geneface_jax.studio.uploads import (  # noqa: E402
-    Workspace,  # noqa: E402
-    accept_audio,
-    accept_picture,
-    accept_video,
-)
+from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture, accept_video
 from geneface_jax.studio.widgets import ControlWidgets, controls_from  # noqa: E402
 from tests.geneface_jax.studio.served import FakeRenderer, stand_in_networks, write_people, write_speech  # noqa: E402
 
 
 @pytest.fixture
 def workspace(tmp_path):
-    with Workspace(tmp_path) as found:
+    with SessionFolder(tmp_path) as found:
         yield found
 
 
 def test_the_private_folder_is_private_and_goes(tmp_path):
-    with Workspace(tmp_path) as workspace:
+    with SessionFolder(tmp_path) as workspace:
         assert workspace.folder.stat().st_mode & 0o777 == 0o700
         (workspace.results / "a.mp4").write_bytes(bytes(1000))
         assert workspace.size() == 1000
@@ -75,12 +65,12 @@ def test_a_killed_studios_folder_is_swept_by_the_next_and_a_living_ones_is_not(t
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child.stdout.readline()
     (left,) = tmp_path.iterdir()
-    with Workspace(tmp_path):
+    with SessionFolder(tmp_path):
         assert left.is_dir()
     child.kill()
     child.wait()
     assert left.is_dir()
-    with Workspace(tmp_path) as workspace:
+    with SessionFolder(tmp_path) as workspace:
         assert list(tmp_path.iterdir()) == [workspace.folder]
 
 
@@ -142,20 +132,20 @@ def test_people_are_found_by_name_alone(tmp_path):
     folder = write_people(tmp_path / "people")
     (folder / "linked").symlink_to(folder / "anna")
     (folder / "corpus").mkdir()
-    people = People(folder)
+    people = PersonList(folder)
     assert people.names() == ["anna", "bert"]
     for name in ("../people/anna", str(folder / "anna"), "linked", "corpus", "", None, ["anna"], "."):
         with pytest.raises(InputError, match="no person"):
             people.get(name)
-    assert People(folder / "bert").names() == ["bert"]
+    assert PersonList(folder / "bert").names() == ["bert"]
     with pytest.raises(InputError, match="no folder"):
-        People(tmp_path / "nowhere")
+        PersonList(tmp_path / "nowhere")
 
 
 def test_the_desk_serves_one_after_the_other_and_refuses_beyond_its_limit():
-    desk = Desk(waiting=1, warm_people=1)
+    desk = RenderQueue(waiting=1, warm_people=1)
     first, second = desk.enter(), desk.enter()
-    with pytest.raises(Busy, match="waiting already"):
+    with pytest.raises(QueueFull, match="waiting already"):
         desk.enter()
     assert list(desk.wait(first)) == []
     waiting = desk.wait(second, every=0.01)
@@ -171,13 +161,13 @@ def test_the_desk_serves_one_after_the_other_and_refuses_beyond_its_limit():
 def test_a_cancelled_render_leaves_no_file_and_ends_at_once(workspace, tmp_path, monkeypatch):
     stand_in_networks(monkeypatch)
     monkeypatch.setattr(FakeRenderer, "seconds", 0.02)
-    person = People(write_people(tmp_path / "people")).get("anna")
-    desk = Desk(1, 1)
-    performance = Performance(desk, workspace, Limits())
+    person = PersonList(write_people(tmp_path / "people")).get("anna")
+    desk = RenderQueue(1, 1)
+    performance = Renders(desk, workspace, Limits())
     ticket = desk.enter()
     FakeRenderer.drawn = 0
     render = performance.video(ticket, person, write_speech(tmp_path / "a.wav", 20.0), Controls())
-    seen = next(said for said in render if isinstance(said, Progress) and said.done)
+    seen = next(said for said in render if isinstance(said, RenderProgress) and said.done)
     assert 0 < seen.done < seen.total == 500 and seen.seconds_left > 0
     ticket.cancelled.set()
     with pytest.raises(Cancelled):
@@ -189,7 +179,7 @@ def made(making):
     """What a generator of progress returns at its end."""
     while True:
         try:
-            assert isinstance(next(making), Progress)
+            assert isinstance(next(making), RenderProgress)
         except StopIteration as end:
             return end.value
 
@@ -198,9 +188,9 @@ def test_previews_and_comparisons(workspace, tmp_path, monkeypatch):
     from data_tools.video.read import read_video
 
     stand_in_networks(monkeypatch)
-    person = People(write_people(tmp_path / "people")).get("anna")
-    desk, speech = Desk(1, 1), write_speech(tmp_path / "a.wav", 2.0)
-    performance = Performance(desk, workspace, Limits(preview_seconds=1.0))
+    person = PersonList(write_people(tmp_path / "people")).get("anna")
+    desk, speech = RenderQueue(1, 1), write_speech(tmp_path / "a.wav", 2.0)
+    performance = Renders(desk, workspace, Limits(preview_seconds=1.0))
     ticket = desk.enter()
     frame = made(performance.first_frame(ticket, person, speech, Controls(bg="#00ff00", size=64)))
     assert frame.shape == (64, 64, 3) and frame[1, 1].tolist() == [0, 255, 0]

@@ -13,14 +13,14 @@ from geneface_jax.inference import provenance
 pytest.importorskip("gradio")
 
 from geneface_jax.studio import server  # noqa: E402
-from geneface_jax.studio.jobs import TrainingRoom  # noqa: E402
-from geneface_jax.studio.render_queue import People  # noqa: E402
+from geneface_jax.studio.jobs import JobRunner  # noqa: E402
+from geneface_jax.studio.render_queue import PersonList  # noqa: E402
 from geneface_jax.studio.security import (  # noqa: E402
     MIB,
     Limits,
     host_names,  # noqa: E402
 )
-from geneface_jax.studio.uploads import Workspace  # noqa: E402
+from geneface_jax.studio.uploads import SessionFolder  # noqa: E402
 from tests.geneface_jax.studio.served import FakeRenderer, ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
 
 LIMITS = Limits(audio_bytes=MIB, video_bytes=2 * MIB, audio_seconds=20.0, waiting=3, folder_bytes=64 * MIB)
@@ -32,9 +32,9 @@ def studio(tmp_path_factory):
     root = tmp_path_factory.mktemp("studio")
     folder = write_people(root / "people")
     (folder / "secret.txt").write_text("hidden")
-    with pytest.MonkeyPatch.context() as patch, Workspace(root) as workspace:
+    with pytest.MonkeyPatch.context() as patch, SessionFolder(root) as workspace:
         stand_in_networks(patch)
-        app = server.build_app(People(folder), workspace, LIMITS, host_names("127.0.0.1"), TrainingRoom(folder))
+        app = server.build_app(PersonList(folder), workspace, LIMITS, host_names("127.0.0.1"), JobRunner(folder))
         with running(app) as port:
             yield port, workspace, folder
 
@@ -193,5 +193,5 @@ def test_a_viewer_who_leaves_ends_the_render(studio, tmp_path, monkeypatch):
 
 def test_a_full_disk_is_told(studio, speech, monkeypatch):
     port, workspace, _ = studio
-    monkeypatch.setattr(Workspace, "size", lambda self: LIMITS.folder_bytes)
+    monkeypatch.setattr(SessionFolder, "size", lambda self: LIMITS.folder_bytes)
     assert ask(port, "POST", "/api/stream?person=anna", speech).status == 507

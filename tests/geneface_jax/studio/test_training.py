@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.studio.jobs import KINDS, Job, TrainingRoom, curves, report_rows, sample_pictures, stage_at_work
+from geneface_jax.studio.jobs import KINDS, Job, JobRunner, curves, report_rows, sample_pictures, stage_at_work
 from geneface_jax.training.reporting import Summaries
 
 # Stands in for the command: says something, then ends as it is told, at once or by SIGTERM.
@@ -27,10 +27,10 @@ sys.exit({code})
 @pytest.fixture
 def room(tmp_path, monkeypatch):
     """A room whose jobs are the child above; `room.child` says how it behaves."""
-    made = TrainingRoom(tmp_path)
+    made = JobRunner(tmp_path)
     made.child = {"wait": False, "code": 0}
     (tmp_path / "anna").mkdir()
-    monkeypatch.setattr(TrainingRoom, "_command", lambda self, job, folder: [sys.executable, "-c", CHILD.format(**made.child)])
+    monkeypatch.setattr(JobRunner, "_command", lambda self, job, folder: [sys.executable, "-c", CHILD.format(**made.child)])
     yield made
     made.stop(5)
 
@@ -63,10 +63,10 @@ def test_one_job_at_a_time_here_and_in_another_studio(room, tmp_path):
     with pytest.raises(InputError, match="anna is being worked on"):
         room.start(Job("bert", "prepare", "source.mp4", 256))
     with pytest.raises(InputError, match="another studio"):
-        TrainingRoom(tmp_path).start(Job("bert", "prepare", "source.mp4", 256))
+        JobRunner(tmp_path).start(Job("bert", "prepare", "source.mp4", 256))
     room.stop(10)
     assert room.job("anna").state == "stopped"
-    other = TrainingRoom(tmp_path)
+    other = JobRunner(tmp_path)
     assert other.start(PREPARE).state == "running"
     other.stop(10)
 
@@ -81,7 +81,7 @@ def test_nothing_is_trained_without_consent(room):
 def test_a_killed_studios_job_can_go_on(room, tmp_path):
     room.child = {"wait": True, "code": 0}
     room.start(FIT)
-    later = TrainingRoom(tmp_path)  # knows nothing but the folder
+    later = JobRunner(tmp_path)  # knows nothing but the folder
     assert later.job("anna").state == "stopped" and later.job("anna").consent == "Anna, today"
     room._process.send_signal(signal.SIGKILL)
     room._process.wait()
@@ -108,7 +108,7 @@ def test_somebody_elses_folder_is_not_touched(room, tmp_path):
 
 
 def test_the_commands_are_the_ones_of_the_command_line(tmp_path):
-    room = TrainingRoom(tmp_path, ("--head-steps", "2"))
+    room = JobRunner(tmp_path, ("--head-steps", "2"))
     words = room._command(Job("anna", "fit", "../../etc/passwd", 256, consent="--size 9"), tmp_path / "anna")
     assert words[1:5] == ["-m", "geneface_jax", "fit", str(tmp_path / "anna" / "passwd")]
     from geneface_jax.cli import fit, prepare

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from geneface_jax.training.field.nerf import StartRule, begun_anew, first_start, given_up, observe
+from geneface_jax.training.field.nerf import RestartRule, give_up_message, initial_restart_state, restart_message, update_restart
 
-RULE = StartRule(steps=40, fall=0.2, retries=2)
+RULE = RestartRule(steps=40, fall=0.2, retries=2)
 
 
 @functools.cache
 def observing(rule):
-    return jax.jit(functools.partial(observe, rule))
+    return jax.jit(functools.partial(update_restart, rule))
 
 
 def run(losses, rule=RULE, nothing=1.0, start=None, first=0):
@@ -21,7 +21,7 @@ def run(losses, rule=RULE, nothing=1.0, start=None, first=0):
     step_fn = observing(rule)
     losses = np.asarray(losses, np.float32).reshape(len(losses), -1)
     bare = np.full(losses.shape[1], nothing, np.float32)
-    start, again, hopeless = start or first_start(len(bare)), [], []
+    start, again, hopeless = start or initial_restart_state(len(bare)), [], []
     for step, loss in enumerate(losses, first):
         start, retry, end = step_fn(start, np.int32(step), loss, bare)
         again += [step] if retry else []
@@ -66,7 +66,7 @@ def test_a_run_that_begins_where_another_ended_has_nothing_to_fall():
 
 
 def test_switched_off():
-    assert run(np.ones(200), StartRule(0, 0.2, 3))[1:] == ([], [])
+    assert run(np.ones(200), RestartRule(0, 0.2, 3))[1:] == ([], [])
 
 
 @pytest.mark.parametrize("stop", [1, 20, 39, 40, 60])
@@ -80,5 +80,5 @@ def test_resuming_changes_nothing(stop):
 
 
 def test_sentences_name_what_happened_and_the_way_out():
-    assert "start 2 of at most 3" in begun_anew(RULE, 1) and "20%" in begun_anew(RULE, 1)
-    assert "3 starts" in given_up(RULE) and "--config.restart.steps=0" in given_up(RULE)
+    assert "start 2 of at most 3" in restart_message(RULE, 1) and "20%" in restart_message(RULE, 1)
+    assert "3 starts" in give_up_message(RULE) and "--config.restart.steps=0" in give_up_message(RULE)

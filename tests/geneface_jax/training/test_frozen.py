@@ -10,7 +10,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, restore
-from geneface_jax.training.optimizers import averaged, iterate, with_frozen
+from geneface_jax.training.optimizers import averaged, freeze_params, iterate
 
 PARAMS = {"grid": {"table": jnp.arange(4.0)}, "net": {"kernel": jnp.ones(3)}}
 
@@ -25,7 +25,7 @@ def test_a_frozen_parameter_is_the_same_to_the_bit(decay):
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         return {"params": optax.apply_updates(state["params"], updates), "opt_state": opt_state}, {}
 
-    step_fn = jax.jit(with_frozen(train_step, ["params/grid/*"]))
+    step_fn = jax.jit(freeze_params(train_step, ["params/grid/*"]))
     for _ in range(3):
         state, _ = step_fn(state, {}, {}, {}, 0)
     trained = iterate(state["params"], state["opt_state"])
@@ -35,7 +35,7 @@ def test_a_frozen_parameter_is_the_same_to_the_bit(decay):
 
 def test_a_pattern_that_fits_nothing_is_refused():
     with pytest.raises(InputError, match=r"'params/girds/\*', which fits no parameter: there are params/grid/table"):
-        with_frozen(lambda *args: args, ["params/girds/*"])({"params": PARAMS}, 0, 0, 0, 0)
+        freeze_params(lambda *args: args, ["params/girds/*"])({"params": PARAMS}, 0, 0, 0, 0)
 
 
 def test_a_head_becomes_the_head_of_a_head_with_super_resolution(tmp_path):

@@ -11,7 +11,7 @@ from geneface_jax.cli.main import main
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.reporting import Chart, Summaries, _ticks, draw_curves
 from geneface_jax.training.select_postnet import COLLAPSED, SOUND, UNDERFITTED, Rules, select
-from geneface_jax.training.speech.validation import PersonDomain, frechet_distance
+from geneface_jax.training.speech.validation import MotionDistribution, frechet_distance
 from tests.synthetic_corpus import speech_and_motion
 
 RNG = np.random.default_rng(0)
@@ -134,7 +134,7 @@ def test_a_stale_or_damaged_choice_is_refused(tmp_path):
 
 def test_diversity_tells_one_face_from_many():
     train = RNG.normal(size=(400, 204))
-    domain = PersonDomain.fit(train, RNG.normal(size=(100, 204)))
+    domain = MotionDistribution.fit(train, RNG.normal(size=(100, 204)))
     many = [RNG.normal(size=(60 + i, 204)) for i in range(5)]
     assert domain.diversity(many) == pytest.approx(1.0, abs=0.1)
     assert domain.diversity([many[0]] * 5) == pytest.approx(0.0, abs=1e-9)
@@ -152,10 +152,10 @@ def test_frechet_distance_of_gaussians():
 
 def test_the_persons_own_frames_are_nearest():
     motion = speech_and_motion(RNG, 400)[2].reshape(400, 204)
-    domain = PersonDomain.fit(motion[:300], motion[300:])
+    domain = MotionDistribution.fit(motion[:300], motion[300:])
     assert domain.basis.shape == (204, 32)
     assert domain.frechet([motion[:300]]) < domain.frechet([0.5 * motion[:300]]) < domain.frechet([motion[:300] + 2.0])
-    assert PersonDomain.fit(motion[:10], motion[10:20]).basis.shape == (204, 9)
+    assert MotionDistribution.fit(motion[:10], motion[10:20]).basis.shape == (204, 9)
 
 
 def test_ticks_are_round_and_span():

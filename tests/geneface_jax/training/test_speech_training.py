@@ -12,7 +12,7 @@ from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
 from geneface_jax.training.speech import losses
 from geneface_jax.training.speech.augment import augment, augment_batch, warp_frequency
 from geneface_jax.training.speech.sync import auc, window_scores
-from geneface_jax.training.speech.validation import summarise
+from geneface_jax.training.speech.validation import motion_metrics
 from geneface_jax.training.stages.postnet import upper_face_weights
 from tests.synthetic_corpus import speech_and_motion
 
@@ -89,7 +89,7 @@ def test_augmentation_of_an_item_depends_on_its_number_alone(audio):
 
 def test_metrics_ignore_the_face_and_see_the_mouth():
     truth = speech_and_motion(np.random.default_rng(0), 80)[2]
-    report = summarise([np.zeros_like(truth), truth + 3.0], [truth, truth])
+    report = motion_metrics([np.zeros_like(truth), truth + 3.0], [truth, truth])
     np.testing.assert_allclose(report["val/lmd_ratio"], 0.5, rtol=1e-4)
     # The mouth that stands still counts as uncorrelated.
     np.testing.assert_allclose(report["val/mouth_correlation"], 0.5, rtol=1e-4)

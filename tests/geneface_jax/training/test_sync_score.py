@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import DataKind
+from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.io.configs import repository
 from geneface_jax.training.speech.sync import sync_scorer
@@ -16,7 +16,7 @@ SHIPPED = repository() / "checkpoints" / "avatar"
 def judge():
     if not (SHIPPED / "syncnet").is_dir():
         pytest.skip("no shipped SyncNet in checkpoints/avatar")
-    return sync_scorer(SHIPPED / "syncnet", DataKind())
+    return sync_scorer(SHIPPED / "syncnet", FeatureTypes())
 
 
 def arrays_of(clip, late: int = 0) -> dict[str, np.ndarray]:
@@ -42,4 +42,4 @@ def test_the_judge_is_named_by_place_and_step(judge):
 
 def test_a_syncnet_of_other_features_is_refused(judge):
     with pytest.raises(InputError, match="mel_f0 .*hubert"):
-        sync_scorer(SHIPPED / "syncnet", DataKind(audio_model="hubert"))
+        sync_scorer(SHIPPED / "syncnet", FeatureTypes(audio_model="hubert"))

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from geneface_kernels import backend
 
-from tests.parity.kernels.comparison import Check, GoldenFile
+from tests.parity.kernels.comparison import Comparison, GoldenFile
 
 PALLAS_OPS = ("grid_encoding", "ray_marching", "compositing")
 """Ops with a Pallas version, so that their files are checked once per implementation."""
@@ -25,10 +25,10 @@ class Row:
     op: str
     file: str
     implementation: str
-    checks: tuple[Check, ...]
+    checks: tuple[Comparison, ...]
 
     @property
-    def worst(self) -> Check:
+    def worst(self) -> Comparison:
         """The comparison that is furthest off."""
         return max(self.checks, key=lambda check: check.worst)
 

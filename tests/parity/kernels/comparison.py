@@ -15,7 +15,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
+class Comparison:
     """One array compared: `worst` is the largest error in units of its tolerance, so 1 and below passes (exact arrays: 0 or inf)."""
 
     key: str
@@ -55,7 +55,7 @@ class GoldenFile:
         return cls(Path(path).stem, meta, arrays)
 
 
-def compare(key: str, found: Any, expected: Any, *, atol: float = 0.0, rtol: float = 0.0, where: Any = None) -> Check:
+def compare(key: str, found: Any, expected: Any, *, atol: float = 0.0, rtol: float = 0.0, where: Any = None) -> Comparison:
     """Compares two arrays.
 
     Args:
@@ -69,19 +69,19 @@ def compare(key: str, found: Any, expected: Any, *, atol: float = 0.0, rtol: flo
     """
     found, expected = np.asarray(found), np.asarray(expected)
     if found.shape != expected.shape:
-        return Check(f"{key} (shape {found.shape}, recorded {expected.shape})", float("inf"))
+        return Comparison(f"{key} (shape {found.shape}, recorded {expected.shape})", float("inf"))
     if where is not None:
         mask = np.asarray(where).astype(bool)
         found, expected = found[mask], expected[mask]
     if found.size == 0:
-        return Check(key, 0.0)
+        return Comparison(key, 0.0)
     same = (found == expected) | (_nan(found) & _nan(expected))
     if atol == 0.0 and rtol == 0.0:
-        return Check(key, 0.0 if same.all() else float("inf"))
+        return Comparison(key, 0.0 if same.all() else float("inf"))
     with np.errstate(invalid="ignore", over="ignore"):
         wide, target = found.astype(np.float64), expected.astype(np.float64)
         ratio = np.where(same, 0.0, np.abs(wide - target) / (atol + rtol * np.abs(target)))
-    return Check(key, float(np.where(np.isnan(ratio), np.inf, ratio).max()))
+    return Comparison(key, float(np.where(np.isnan(ratio), np.inf, ratio).max()))
 
 
 def _nan(values: np.ndarray) -> np.ndarray:

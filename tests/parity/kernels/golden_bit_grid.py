@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.occupancy import from_morton_order, morton_decode, morton_encode, pack_bits, to_morton_order, unpack_bits
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 
 PREFIXES = ("morton_packbits_dilation",)
 
 
-def check(file: GoldenFile, implementation: str) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: str) -> Iterator[Comparison]:
     """Everything is exact; this op has one implementation, so the name of it is not used."""
     del implementation
     coords, indices, grid = jnp.asarray(file["coords"]), jnp.asarray(file["indices"]), jnp.asarray(file["grid"])

@@ -12,18 +12,18 @@ from geneface_kernels.backend import Implementation
 from geneface_kernels.compositing.api import composite_train
 from geneface_kernels.compositing.lanes import Composite
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 from tests.parity.kernels.inference_step import StepState, composite_step
 
 PREFIXES = ("composite_train_", "infer_single_")
 
 
-def check(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     """Compares every recorded output and gradient (of `infer_single_` files the compositing part)."""
     return _check_train(file, implementation) if file.name.startswith(PREFIXES[0]) else _check_step(file, implementation)
 
 
-def _check_train(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
+def _check_train(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     sigma, rgb, ambient, deltas, uncertainty = (jnp.asarray(file[k]) for k in ("sigmas", "rgbs", "ambient", "deltas", "uncertainty"))
     # The table's rows are in no particular order; ours is by ray id.
     ids, first, samples = file["rays"].T
@@ -69,14 +69,14 @@ def _check_train(file: GoldenFile, implementation: Implementation) -> Iterator[C
     yield compare("grad_ambient beside uncertainty", g_ambient, file["grad_ambient"])
 
 
-def _sums(out: Composite, file: GoldenFile, note: str) -> Iterator[Check]:
+def _sums(out: Composite, file: GoldenFile, note: str) -> Iterator[Comparison]:
     yield compare("weights_sum" + note, out.alpha, file["weights_sum"], atol=3e-6)
     yield compare("image" + note, out.rgb, file["image"], atol=3e-6)
     yield compare("depth" + note, out.depth, file["depth"], atol=1e-5)
     yield compare("ambient_sum" + note, out.ambient, file["ambient_sum"], atol=5e-5)
 
 
-def _check_step(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
+def _check_step(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     slots, steps = file.meta["n_alive"], file.meta["n_step"]
 
     def by_slot(key):

@@ -14,7 +14,7 @@ from geneface_kernels.occupancy import from_morton_order, unpack_bits
 from geneface_kernels.ray_marching.api import march_train
 from geneface_kernels.ray_marching.geometry import MarchConfig
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 from tests.parity.kernels.reference_schedule import over_background, render_reference
 
 PREFIXES = ("infer_loop_",)
@@ -26,7 +26,7 @@ SHARE_OFF = 0.005
 TOLERANCE = {"image": 1e-4, "final_image": 1e-4, "weights_sum": 1e-4, "depth": 5e-4, "depth_normalized": 5e-4, "ambient_sum": 5e-4}
 
 
-def check(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     """Schedule, sums and picture of the loop, then the same rays marched and composited as in training."""
     meta = file.meta
     marching = MarchConfig(
@@ -50,7 +50,7 @@ def analytic_field(field: dict[str, list]) -> Field:
     return evaluate
 
 
-def _loop(file: GoldenFile, occupied: jax.Array, marching: MarchConfig, implementation: Implementation) -> Iterator[Check]:
+def _loop(file: GoldenFile, occupied: jax.Array, marching: MarchConfig, implementation: Implementation) -> Iterator[Comparison]:
     near, far = jnp.asarray(file["nears"]), jnp.asarray(file["fars"])
     out = render_reference(
         analytic_field(file.meta["field"]),
@@ -77,7 +77,7 @@ def _loop(file: GoldenFile, occupied: jax.Array, marching: MarchConfig, implemen
         yield _share(key, ours, file[key], TOLERANCE[key])
 
 
-def _train(file: GoldenFile, occupied: jax.Array, marching: MarchConfig, implementation: Implementation) -> Iterator[Check]:
+def _train(file: GoldenFile, occupied: jax.Array, marching: MarchConfig, implementation: Implementation) -> Iterator[Comparison]:
     # Room for every ray, also when a few of them got a sample more than was recorded.
     budget = int(file["train_n_points"].sum() * (1.0 + SHARE_OFF)) + marching.max_steps
     field = analytic_field(file.meta["field"])
@@ -109,10 +109,10 @@ def _train(file: GoldenFile, occupied: jax.Array, marching: MarchConfig, impleme
         yield _share(f"train_{key}", ours, file[f"train_{key}"], TOLERANCE[key])
 
 
-def _share(key: str, ours: jax.Array, recorded: np.ndarray, atol: float) -> Check:
+def _share(key: str, ours: jax.Array, recorded: np.ndarray, atol: float) -> Comparison:
     """How many of all rays are outside `atol`, in units of `SHARE_OFF`."""
     found = np.asarray(ours)
     with np.errstate(invalid="ignore"):
         within = (np.abs(found - recorded) <= atol) | (np.isnan(found) & np.isnan(recorded))
     off = 1.0 - within.reshape(len(within), -1).all(axis=1).mean()
-    return Check(f"{key}, share of all rays", float(off) / SHARE_OFF)
+    return Comparison(f"{key}, share of all rays", float(off) / SHARE_OFF)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.encodings import frequency_encode
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 
 PREFIXES = ("sh_freq",)
 
@@ -17,7 +17,7 @@ CASES = {"freq_xy": 5e-5, "freq_pose": 2e-6}
 """Case -> tolerance of the values: the recorded cosine is a shifted sine, which shows at the higher octaves of `freq_xy`."""
 
 
-def check(file: GoldenFile, implementation: str) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: str) -> Iterator[Comparison]:
     """Values and input gradients; this op has one implementation, so the name of it is not used."""
     del implementation
     for case, tolerance in CASES.items():

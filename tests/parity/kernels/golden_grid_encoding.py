@@ -13,7 +13,7 @@ from geneface_kernels.backend import Implementation
 from geneface_kernels.grid_encoding.api import grid_encode, input_jacobian
 from geneface_kernels.grid_encoding.spec import GridSpec
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 from tests.parity.kernels.total_variation import total_variation_gradient
 
 PREFIXES = ("grid_",)
@@ -29,7 +29,7 @@ def _value_and_gradients(x: jax.Array, table: jax.Array, g: jax.Array, spec: Gri
     return out, *vjp(g)
 
 
-def check(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     """Compares every array of a file; `input_jacobian` and `total_variation_gradient` have one implementation."""
     spec = spec_of(file.meta)
     yield compare("offsets", spec.offsets, file["offsets"])
@@ -64,7 +64,7 @@ def spec_of(meta: dict[str, Any]) -> GridSpec:
     )
 
 
-def _check_values(file: GoldenFile, spec: GridSpec, table: jax.Array, implementation: Implementation) -> Iterator[Check]:
+def _check_values(file: GoldenFile, spec: GridSpec, table: jax.Array, implementation: Implementation) -> Iterator[Comparison]:
     x, finest = jnp.asarray(file["x"]), float(spec.scales[-1])
     out, grad_x, grad_table = _value_and_gradients(x, table, jnp.asarray(file["grad_out"]), spec, implementation)
     yield compare("out", out, file["out"], atol=1e-7 * finest + 2e-6)
@@ -77,7 +77,7 @@ def _check_values(file: GoldenFile, spec: GridSpec, table: jax.Array, implementa
     yield _compare_jacobian("dy_dx", file, spec, table, 4e-7 * spec.scales + 5e-6)
 
 
-def _check_half(file: GoldenFile, spec: GridSpec, table: jax.Array, implementation: Implementation) -> Iterator[Check]:
+def _check_half(file: GoldenFile, spec: GridSpec, table: jax.Array, implementation: Implementation) -> Iterator[Comparison]:
     """The original adds up in half precision, we in float32: its rounding, up to 6e-4 per unit of the table, is the difference."""
     amplitude = max(1.0, float(file.meta.get("emb_amp", 1.0)))
     out = _encode(jnp.asarray(file["x"]), table, spec, implementation)
@@ -85,14 +85,14 @@ def _check_half(file: GoldenFile, spec: GridSpec, table: jax.Array, implementati
     yield _compare_jacobian("dy_dx_f16", file, spec, table, 4e-7 * spec.scales + 2e-3 * amplitude)
 
 
-def _compare_jacobian(key: str, file: GoldenFile, spec: GridSpec, table: jax.Array, atol_per_scale: np.ndarray) -> Check:
+def _compare_jacobian(key: str, file: GoldenFile, spec: GridSpec, table: jax.Array, atol_per_scale: np.ndarray) -> Comparison:
     """Each level's derivative in units of its scale, over that level's tolerance."""
     unit = (spec.scales * atol_per_scale)[:, None, None]
     found = np.asarray(_jacobian(jnp.asarray(file["x"]), table, spec), np.float64)
     return compare(key, found / unit, file[key].astype(np.float64) / unit, atol=1.0, where=file["safe"])
 
 
-def _compare_rows(key: str, found: np.ndarray, rows: np.ndarray, values: np.ndarray, atol: float) -> Iterator[Check]:
+def _compare_rows(key: str, found: np.ndarray, rows: np.ndarray, values: np.ndarray, atol: float) -> Iterator[Comparison]:
     """The listed rows within `atol`, all others exactly 0. Changes `found`."""
     yield compare(f"{key}_vals", found[rows], values, atol=atol)
     found[rows] = 0.0

@@ -18,14 +18,14 @@ from geneface_kernels.occupancy import (
     update_density,
 )
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 from tests.parity.kernels.torso_plane import plane_cell_points, plane_lookup, plane_occupied, plane_update
 from tests.parity.kernels.visibility import count_views, mark_untrained
 
 PREFIXES = ("density_update_", "torso_update", "morton_packbits_dilation")
 
 
-def check(file: GoldenFile, implementation: str) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: str) -> Iterator[Comparison]:
     """Everything a file of one of the prefixes holds; this op has one implementation, so the name of it is not used."""
     del implementation
     if file.name.startswith("density_update_"):
@@ -37,7 +37,7 @@ def check(file: GoldenFile, implementation: str) -> Iterator[Check]:
         yield compare("grid_dilated", dilated, file["grid_dilated"])
 
 
-def _check_density(file: GoldenFile) -> Iterator[Check]:
+def _check_density(file: GoldenFile) -> Iterator[Comparison]:
     """Cells seen by cameras, then two updates of all cascades with two analytic fields."""
     meta = file.meta
 
@@ -78,7 +78,7 @@ def _density(points: jax.Array, field: dict[str, jax.Array]) -> jax.Array:
     return jnp.sum(field["amps"] * jnp.exp(-squared / (2.0 * field["radii"] ** 2)), axis=-1)
 
 
-def _check_torso(file: GoldenFile) -> Iterator[Check]:
+def _check_torso(file: GoldenFile) -> Iterator[Comparison]:
     """Two updates with an analytic opacity, then the bilinear lookup and its mask."""
     meta = file.meta
 

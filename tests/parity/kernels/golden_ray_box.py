@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from geneface_kernels.ray_marching.geometry import FAR_AWAY, near_far_from_aabb
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 from tests.parity.kernels.sphere import sphere_coordinates
 
 PREFIXES = ("near_far_sph",)
 
 
-def check(file: GoldenFile, implementation: str) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: str) -> Iterator[Comparison]:
     """Nears, fars and sphere coordinates; this op has one implementation, so the name of it is not used."""
     del implementation
     found = jax.jit(near_far_from_aabb)(file["rays_o"], file["rays_d"], file["aabb"], file.meta["min_near"])

@@ -12,7 +12,7 @@ from geneface_kernels.occupancy import from_morton_order, unpack_bits
 from geneface_kernels.ray_marching.api import MarchedSamples, march_train
 from geneface_kernels.ray_marching.geometry import MarchConfig
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 from tests.parity.kernels.inference_step import march_step
 from tests.parity.kernels.march_gradient import march_gradient
 
@@ -27,7 +27,7 @@ POSITION = 5e-6
 """Absolute tolerance of sample positions and parameters."""
 
 
-def check(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     """Compares one file; of `infer_single_` files the marching part, compositing reads the rest."""
     return _train(file, implementation) if file.name.startswith("march_train_") else _step(file, implementation)
 
@@ -41,7 +41,7 @@ def _marching(file: GoldenFile) -> tuple[MarchConfig, jnp.ndarray]:
     return marching, _cells_of(file["bitfield"], meta["C"])
 
 
-def _train(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
+def _train(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     """Training march, its overflow, and its gradient; compared ray by ray, since the original's order of rays is free."""
     marching, occupied = _marching(file)
     rows = len(file["xyzs"])
@@ -77,7 +77,7 @@ def _train(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
     yield from _gradient(file, ray_ids, offsets, counts, placed)
 
 
-def _unused_rows(ours: MarchedSamples, file: GoldenFile, offsets: np.ndarray, counts: np.ndarray) -> Iterator[Check]:
+def _unused_rows(ours: MarchedSamples, file: GoldenFile, offsets: np.ndarray, counts: np.ndarray) -> Iterator[Comparison]:
     """Rows of no ray are zero, here and in the file."""
     unused = np.ones(len(file["xyzs"]), bool)
     unused[_row_numbers(offsets, counts)] = False
@@ -96,7 +96,7 @@ def _rows(file: GoldenFile, which: np.ndarray) -> np.ndarray:
     return np.concatenate([file[key][which] for key in ("xyzs", "dirs", "deltas")], axis=1)
 
 
-def _gradient(file: GoldenFile, ray_ids: np.ndarray, offsets: np.ndarray, counts: np.ndarray, placed: np.ndarray) -> Iterator[Check]:
+def _gradient(file: GoldenFile, ray_ids: np.ndarray, offsets: np.ndarray, counts: np.ndarray, placed: np.ndarray) -> Iterator[Comparison]:
     """Backward of the recorded samples, whose number sets the tolerance: it is one float32 sum a ray."""
     n = file.meta["N"]
     ray = np.full(len(file["xyzs"]), n, np.int32)
@@ -109,7 +109,7 @@ def _gradient(file: GoldenFile, ray_ids: np.ndarray, offsets: np.ndarray, counts
         yield compare(key, np.asarray(grad) / tolerance[:, None], file[key] / tolerance[:, None], atol=1.0)
 
 
-def _step(file: GoldenFile, implementation: Implementation) -> Iterator[Check]:
+def _step(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     """One round of inference; a slot's samples fill its rows from the first."""
     marching, occupied = _marching(file)
     meta, alive = file.meta, file["rays_alive"]

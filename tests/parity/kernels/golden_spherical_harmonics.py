@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.encodings import spherical_harmonics
 
-from tests.parity.kernels.comparison import Check, GoldenFile, compare
+from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 
 PREFIXES = ("sh_freq",)
 
 
-def check(file: GoldenFile, implementation: str) -> Iterator[Check]:
+def check(file: GoldenFile, implementation: str) -> Iterator[Comparison]:
     """Values, derivatives and input gradient; this op has one implementation, so the name of it is not used."""
     del implementation
     d = jnp.asarray(file["dirs"])

@@ -14,7 +14,7 @@ from geneface_jax.convert.speech import AUDIO2MOTION
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse
 from geneface_jax.training.stages.audio2motion import build_network
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks import syncnet
 from tests.parity.networks.vectors import Network, Vectors
 
@@ -22,7 +22,7 @@ ATOL, RTOL = 5e-5, 1e-4
 LOSS_ATOL, LOSS_RTOL = 1e-4, 2e-4
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Posterior, flow both ways, decoder, the training pass, speech alone, and the whole training losses with their gradients."""
     weights = vectors.weights()
     if weights is None:
@@ -41,7 +41,7 @@ def check(vectors: Vectors) -> Iterator[Check]:
             yield from _training_losses(vectors, vae, expert, mode)
 
 
-def _parts(vectors: Vectors, vae: Network) -> Iterator[Check]:
+def _parts(vectors: Vectors, vae: Network) -> Iterator[Comparison]:
     network = build_network(vae.model)
     mask = vectors["in_y_mask"][..., None]
     mask_down, ones = mask[:, ::STRIDE], np.ones_like(mask)
@@ -75,7 +75,7 @@ def _parts(vectors: Vectors, vae: Network) -> Iterator[Check]:
     yield from vectors.compare({"dec_from_in_z_masked": decode(mask)}, ATOL, RTOL, where=mask[..., 0])
 
 
-def _forward(vectors: Vectors, vae: Network) -> Iterator[Check]:
+def _forward(vectors: Vectors, vae: Network) -> Iterator[Comparison]:
     mask = vectors["in_y_mask"]
     prediction, posterior = build_network(vae.model).apply(
         vae.variables, vectors["in_y"], mask, vectors["in_hubert"], vectors["in_posterior_noise"]
@@ -90,7 +90,7 @@ def _forward(vectors: Vectors, vae: Network) -> Iterator[Check]:
     yield from vectors.compare({"fwd_x_recon": prediction}, ATOL, RTOL, where=mask)
 
 
-def _speech_alone(vectors: Vectors, vae: Network) -> Iterator[Check]:
+def _speech_alone(vectors: Vectors, vae: Network) -> Iterator[Comparison]:
     network = build_network(vae.model)
 
     def generate(audio, z):
@@ -104,7 +104,7 @@ def _speech_alone(vectors: Vectors, vae: Network) -> Iterator[Check]:
         yield from vectors.compare({"long_infer_pred": generate(vectors["in_long_hubert"], vectors["in_long_z"])}, ATOL, RTOL)
 
 
-def _training_losses(vectors: Vectors, vae: Network, expert: Network, mode: str) -> Iterator[Check]:
+def _training_losses(vectors: Vectors, vae: Network, expert: Network, mode: str) -> Iterator[Comparison]:
     network = build_network(vae.model)
     inputs = {name: vectors[f"in_{name}"] for name in ("y", "y_mask", "hubert", "posterior_noise")}
     clips = vectors["task_clip_batch_index"], vectors["task_clip_start"]

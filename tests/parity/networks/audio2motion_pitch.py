@@ -14,12 +14,12 @@ from geneface_jax.convert.speech import AUDIO2MOTION
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice, pitch_bins
 from geneface_jax.training.speech.losses import kl_single_sample
 from geneface_jax.training.stages.audio2motion import build_network
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.audio2motion import ATOL, RTOL
 from tests.parity.networks.vectors import Network, Vectors
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Pitch bins, condition, training pass in both modes of batch norm, the flow there and back, and speech alone."""
     weights = _weights(vectors)
     if weights is None or not vectors.has("in_audio", "in_f0"):
@@ -38,7 +38,7 @@ def check(vectors: Vectors) -> Iterator[Check]:
         ones = np.ones_like(vectors["in_y_mask"])[:, ::STRIDE, None]
         z_prior = apply(vectors["in_z"], ones, condition_down, method=lambda module, *inputs: module.flow(*inputs))
         back = apply(z_prior, ones, condition_down, True, method=lambda module, *inputs: module.flow(*inputs))
-        yield Check("in_z (flow there and back)", float(np.abs(back - vectors["in_z"]).max() / ATOL))
+        yield Comparison("in_z (flow there and back)", float(np.abs(back - vectors["in_z"]).max() / ATOL))
         yield from _speech_alone(vectors, apply, voice)
 
 
@@ -59,7 +59,7 @@ def _voice(vectors: Vectors) -> Voice:
     return Voice(**{"f0": voice.f0, "blink": blink, "mouth_amp": voice.mouth_amp, "eye_amp": voice.eye_amp, **amplitudes})
 
 
-def _training_pass(vectors: Vectors, vae: Network, voice: Voice) -> Iterator[Check]:
+def _training_pass(vectors: Vectors, vae: Network, voice: Voice) -> Iterator[Comparison]:
     mask = vectors["in_y_mask"]
     for prefix, train in (("fwd", False), ("trainbn", True)):
         (prediction, posterior), _ = build_network(vae.model).apply(
@@ -82,7 +82,7 @@ def _training_pass(vectors: Vectors, vae: Network, voice: Voice) -> Iterator[Che
         yield from vectors.compare({f"{prefix}_x_recon": prediction}, ATOL, RTOL, where=mask)
 
 
-def _speech_alone(vectors: Vectors, apply: Callable[..., Any], voice: Voice) -> Iterator[Check]:
+def _speech_alone(vectors: Vectors, apply: Callable[..., Any], voice: Voice) -> Iterator[Comparison]:
     audio, z, mask = vectors["in_audio"], vectors["in_z"], vectors["in_y_mask"][..., None]
     for found in vectors.find(r"infer_pred_temp([\d.]+)"):
         motion = apply(audio, float(found[1]) * z, voice, method=Audio2Motion.generate) * mask

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks import (
     audio2motion,
     audio2motion_pitch,
@@ -55,7 +55,7 @@ class Row:
     """
 
     folder: str
-    checks: tuple[Check, ...]
+    checks: tuple[Comparison, ...]
     unread: tuple[str, ...]
     known: bool
 
@@ -65,7 +65,7 @@ class Row:
         return sum(not check.passed for check in self.checks) + (self.known and not self.checks)
 
     @property
-    def worst(self) -> Check | None:
+    def worst(self) -> Comparison | None:
         """The comparison that is furthest off; None without any."""
         return max(self.checks, key=lambda check: check.worst, default=None)
 

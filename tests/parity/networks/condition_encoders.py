@@ -12,12 +12,12 @@ from geneface_jax.convert import radnerf
 from geneface_jax.convert.rules import convert
 from geneface_jax.data.motion import windows
 from geneface_jax.models.head import ConditionEncoder, FrameEncoder, WindowAttention
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.fields import CONDITION_ATOL, CONDITION_RTOL
 from tests.parity.networks.vectors import Vectors
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Every encoder that a config uses (GeneFace++ also has one of heat maps, which none does)."""
     weights = vectors.weights()
     if weights is None:
@@ -51,11 +51,11 @@ def _variables(weights: Mapping[str, np.ndarray], tag: str, rules: Any) -> dict[
     return {"params": convert(_part(weights, tag, "net."), rules)["params"]["net"]}
 
 
-def _compare(vectors: Vectors, tag: str, value: Any) -> Iterator[Check]:
+def _compare(vectors: Vectors, tag: str, value: Any) -> Iterator[Comparison]:
     yield from vectors.compare({f"out_{tag}": value}, CONDITION_ATOL, CONDITION_RTOL)
 
 
-def _windows(vectors: Vectors) -> Iterator[Check]:
+def _windows(vectors: Vectors) -> Iterator[Comparison]:
     """Centred windows; frames outside the video are zeros there and the first or last frame here, so only those inside are compared."""
     features = vectors["in_window_features"]
     for found in vectors.find(r"win_mode2_smo(\d+)_idx(\d+)"):

@@ -17,7 +17,7 @@ from geneface_jax.convert.rules import flat_leaves
 from geneface_jax.convert.speech import Family
 from geneface_jax.models.head import Head
 from geneface_jax.models.torso import Torso
-from tests.parity.kernels.comparison import Check, compare
+from tests.parity.kernels.comparison import Comparison, compare
 from tests.parity.networks.vectors import GRADIENT_RTOL, Network, Vectors
 
 SIGMA_RTOL, RGB_ATOL, AMBIENT_ATOL = 1e-3, 5e-4, 1e-4
@@ -39,13 +39,13 @@ HEAD = Family("RAD-NeRF head", r"sigma_net\.", "head", radnerf.head_sizes, radne
 TORSO = Family("RAD-NeRF torso", r"torso_deform_net\.", "torso", radnerf.torso_sizes, radnerf.convert_torso, _init_torso)
 
 
-def load_head(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Head, Any, Check]:
+def load_head(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Head, Any, Comparison]:
     """(network, its variables, whether names and shapes fit) of a state_dict."""
     loaded = Network.from_weights(HEAD, weights, name)
     return Head.from_config(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
 
 
-def load_torso(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Torso, Any, Check]:
+def load_torso(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Torso, Any, Comparison]:
     """(network, its variables, whether names and shapes fit) of a state_dict."""
     loaded = Network.from_weights(TORSO, weights, name)
     return Torso.from_config(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
@@ -66,7 +66,7 @@ def condition(head: Head, variables: Any, window: np.ndarray, eye_openness: floa
     return found[0], inner["intermediates"]["condition_encoder"]["frame_encoder"]["__call__"][0][0]
 
 
-def check_points(vectors: Vectors, head: Head, variables: Any, feature: np.ndarray, prefix: str) -> Iterator[Check]:
+def check_points(vectors: Vectors, head: Head, variables: Any, feature: np.ndarray, prefix: str) -> Iterator[Comparison]:
     """Density, colour and ambient coordinates of `in_pos`, `in_dir` under appearance code 0, as `<prefix>_sigma` and so on."""
     code = variables["params"]["frame_codes"][:1]
     out = head.apply(variables, vectors["in_pos"], vectors["in_dir"], feature[None], code)
@@ -80,21 +80,21 @@ def check_points(vectors: Vectors, head: Head, variables: Any, feature: np.ndarr
             theirs = vectors[key]
             yield compare(key, value, theirs, atol=atol, rtol=rtol)
             error = np.abs(value - theirs) / (np.abs(theirs) if rtol else 1.0)
-            yield Check(f"{key} (median)", float(np.median(error) / (SIGMA_MEDIAN if rtol else ATOL_MEDIAN)))
+            yield Comparison(f"{key} (median)", float(np.median(error) / (SIGMA_MEDIAN if rtol else ATOL_MEDIAN)))
 
 
-def check_geometry(vectors: Vectors, geometry: Any) -> Iterator[Check]:
+def check_geometry(vectors: Vectors, geometry: Any) -> Iterator[Comparison]:
     """The density network's further outputs, of which the first channels were recorded."""
     for found in vectors.find(r"density_geo_feat_first(\d+)"):
         yield from vectors.compare({found[0]: geometry[:, : int(found[1])]}, RGB_ATOL, SIGMA_RTOL)
 
 
-def check_typical(key: str, found: Any, theirs: np.ndarray, atol: float, median: float, where: np.ndarray) -> Iterator[Check]:
+def check_typical(key: str, found: Any, theirs: np.ndarray, atol: float, median: float, where: np.ndarray) -> Iterator[Comparison]:
     """Two comparisons of an array [N, ...]: every entry of the rows `where` within `atol`, half of them within `median`."""
     found, where = np.asarray(found), where.astype(bool)
     yield compare(key, found, theirs, atol=atol, where=where)
     error = np.abs(found - theirs)[where]
-    yield Check(f"{key} (median)", float(np.median(error) / median) if np.isfinite(error).all() else float("inf"))
+    yield Comparison(f"{key} (median)", float(np.median(error) / median) if np.isfinite(error).all() else float("inf"))
 
 
 def table_levels(spec: GridSpec, table: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +104,7 @@ def table_levels(spec: GridSpec, table: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.array([np.linalg.norm(part) for part in parts]), np.array([part.sum(0) for part in parts])
 
 
-def check_table_gradients(vectors: Vectors, prefix: str, spec: GridSpec, table: Any, share: float) -> Iterator[Check]:
+def check_table_gradients(vectors: Vectors, prefix: str, spec: GridSpec, table: Any, share: float) -> Iterator[Comparison]:
     """The recorded norms and sums, per level, of a table's gradient; `share` of the largest of them is tolerated."""
     for kind, ours in zip(("gradnorm", "gradsum"), table_levels(spec, table), strict=True):
         key = f"train_{kind}_per_level__{prefix}.embeddings"

@@ -9,7 +9,7 @@ import numpy as np
 from geneface_jax.data.motion import windows
 from geneface_jax.inference import motion_filters as filters
 from geneface_jax.inference.poses import smooth_cameras
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.vectors import Vectors
 
 ATOL = 1e-4
@@ -20,7 +20,7 @@ _UPPER = 144
 """Coordinates of jaw, brows, nose and eyes: what the originals' vanilla NeRF projects."""
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Everything that has a counterpart here. What deviates on purpose (docs/deviations.md) is compared as far as it agrees."""
     if vectors.has("in_feats", "in_database"):
         yield from _projections(vectors)
@@ -34,7 +34,7 @@ def check(vectors: Vectors) -> Iterator[Check]:
         yield from _blinks(vectors)
 
 
-def _projections(vectors: Vectors) -> Iterator[Check]:
+def _projections(vectors: Vectors) -> Iterator[Comparison]:
     """Without our ridge, as the originals have none."""
     feats, database = vectors["in_feats"], vectors["in_database"]
     for found in vectors.find(r"(c(\d+)_k(\d+)_)fuse"):
@@ -49,7 +49,7 @@ def _projections(vectors: Vectors) -> Iterator[Check]:
             if vectors.has(key):
                 theirs = np.einsum("tk,tkd->td", vectors[key].astype(np.float64), points)
                 tolerance = ATOL if key.endswith("weights") else 1e-6
-                yield Check(f"{key} of {prefix}index", float(np.abs(theirs - ours).max() / tolerance))
+                yield Comparison(f"{key} of {prefix}index", float(np.abs(theirs - ours).max() / tolerance))
     if vectors.has("k1_fuse"):
         yield from vectors.compare({"k1_fuse": filters.lle_project(feats, database, 1, 1.0, ridge=0.0)}, ATOL)
         yield from vectors.compare({"k1_weights": np.ones((len(feats), 1), np.float32)}, ATOL)
@@ -57,7 +57,7 @@ def _projections(vectors: Vectors) -> Iterator[Check]:
         yield from vectors.compare({found[0]: filters.lle_project(feats, database, 10, float(found[1]), ridge=0.0)}, ATOL)
 
 
-def _post_processing(vectors: Vectors) -> Iterator[Check]:
+def _post_processing(vectors: Vectors) -> Iterator[Comparison]:
     motion = vectors["in_pp_pred_lm3d"]
     mean, std = (vectors[f"in_pp_{name}"].reshape(-1) for name in ("mean", "std"))
 
@@ -79,7 +79,7 @@ def _post_processing(vectors: Vectors) -> Iterator[Check]:
         yield from vectors.compare({"pp_nerf_lle05_cond": projected}, ATOL)
 
 
-def _moving_averages(vectors: Vectors) -> Iterator[Check]:
+def _moving_averages(vectors: Vectors) -> Iterator[Comparison]:
     """Theirs repeats the frame at the edge when it reflects, ours does not: the frames whose window lies inside must agree."""
     x = vectors["in_smooth_x"]
     for found in vectors.find(r"smooth_k(\d+)"):
@@ -89,7 +89,7 @@ def _moving_averages(vectors: Vectors) -> Iterator[Check]:
         yield from vectors.compare({found[0]: filters.smooth_moving_average(x, window)}, 1e-5, where=inside)
 
 
-def _camera_paths(vectors: Vectors) -> Iterator[Check]:
+def _camera_paths(vectors: Vectors) -> Iterator[Comparison]:
     """Smoothed poses. Theirs takes the mean of the frames there are at the ends, ours repeats the first and last one."""
     cameras = vectors["in_cam_path"]
     for found in vectors.find(r"cam_path_smooth_k(\d+)"):
@@ -99,7 +99,7 @@ def _camera_paths(vectors: Vectors) -> Iterator[Check]:
         yield from vectors.compare({found[0]: smooth_cameras(cameras, window)}, 1e-5, where=inside)
 
 
-def _blinks(vectors: Vectors) -> Iterator[Check]:
+def _blinks(vectors: Vectors) -> Iterator[Comparison]:
     """When the eyes blink and how far they close; theirs calls all open eyes 0.6 open, so frames between blinks are left out."""
     closed = filters.blink_envelope(vectors.arrays["blink_eye_area_percent"].shape[0], PERIOD)
     openness = (OPEN * (1.0 - closed) + CLOSED * closed)[:, None]

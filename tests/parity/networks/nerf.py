@@ -16,7 +16,7 @@ from geneface_jax.io import configs
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.cameras import camera_rays
 from geneface_jax.rendering.nerf import Composite, Noise, Rendered, composite, render_rays, sample_pdf
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.vectors import Vectors
 
 ATOL, RTOL = 2e-4, 1e-4
@@ -24,7 +24,7 @@ LAST_WEIGHT_ATOL = 5e-4
 CONDITION = 1e-5, 1e-4
 
 
-def check_head(vectors: Vectors) -> Iterator[Check]:
+def check_head(vectors: Vectors) -> Iterator[Comparison]:
     """Everything of Lm3dNeRF."""
     loaded = _load(vectors, "nerf_head", nerf.convert_nerf_head)
     if loaded is None:
@@ -39,7 +39,7 @@ def check_head(vectors: Vectors) -> Iterator[Check]:
         yield from _whole_rays(vectors, head, variables, condition)
 
 
-def check_torso(vectors: Vectors) -> Iterator[Check]:
+def check_torso(vectors: Vectors) -> Iterator[Comparison]:
     """Everything of ADNeRFTorso. Its camera is the head's, whose folder lies beside."""
     loaded = _load(vectors, "nerf_torso", nerf.convert_nerf_torso)
     if loaded is None:
@@ -53,7 +53,7 @@ def check_torso(vectors: Vectors) -> Iterator[Check]:
     yield from _whole_rays(vectors, torso, variables, condition)
 
 
-def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields, Any, Check] | None:
+def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields, Any, Comparison] | None:
     """(network, variables, whether names and shapes fit); None where the weights are not there."""
     weights = vectors.weights()
     if weights is None:
@@ -68,7 +68,7 @@ def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields
     expected = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialise"))
     variables, problems = match(weights, converter, expected)
     detail = f" ({'; '.join(problems)})" if problems else ""
-    fits = Check(f"weights: names and shapes{detail}", float("inf") if problems else 0.0)
+    fits = Comparison(f"weights: names and shapes{detail}", float("inf") if problems else 0.0)
     return network, jax.tree.map(jnp.asarray, variables), fits
 
 
@@ -80,7 +80,7 @@ def _head_condition(vectors: Vectors, head: NerfHead, variables: Any, attend: bo
     return head.apply(variables, window, attend, method=NerfHead.condition)
 
 
-def _queries(vectors: Vectors, head: NerfHead, variables: Any) -> Iterator[Check]:
+def _queries(vectors: Vectors, head: NerfHead, variables: Any) -> Iterator[Comparison]:
     """Encodings, conditions, and both fields at points."""
     if vectors.has("in_pos", "in_view"):
         yield from vectors.compare(
@@ -99,7 +99,7 @@ def _queries(vectors: Vectors, head: NerfHead, variables: Any) -> Iterator[Check
         yield from vectors.compare(raw, ATOL, RTOL)
 
 
-def _pieces(vectors: Vectors) -> Iterator[Check]:
+def _pieces(vectors: Vectors) -> Iterator[Comparison]:
     """Inverse transform sampling and compositing by themselves."""
     if vectors.has("in_pdf_bins", "in_pdf_weights", "pdf_det"):
         quantiles = jnp.linspace(0.0, 1.0, vectors["pdf_det"].shape[-1])
@@ -113,7 +113,7 @@ def _pieces(vectors: Vectors) -> Iterator[Check]:
         yield from vectors.compare({f"raw2out_{name}": value for name, value in parts.items()}, 1e-5, RTOL)
 
 
-def _whole_rays(vectors: Vectors, network: TwoFields, variables: Any, condition: jax.Array) -> Iterator[Check]:
+def _whole_rays(vectors: Vectors, network: TwoFields, variables: Any, condition: jax.Array) -> Iterator[Comparison]:
     """Rays of a small picture, sampled evenly, with recorded draws, and by the coarse field alone."""
     size = vectors["in_bg"].shape[0]
     if vectors.has("in_c2w", "focal"):
@@ -161,7 +161,7 @@ def _whole_rays(vectors: Vectors, network: TwoFields, variables: Any, condition:
             yield from vectors.compare({found[0]: query(TwoFields.query_coarse)(points, view)}, ATOL, RTOL)
 
 
-def _compare(vectors: Vectors, prefix: str, out: Rendered) -> Iterator[Check]:
+def _compare(vectors: Vectors, prefix: str, out: Rendered) -> Iterator[Comparison]:
     """The original's names: no suffix or `0`/`_coarse` for the coarse pass; `acc` and `accu` for the opacity."""
     fine: Composite = out.fine
     coarse: Composite = out.coarse

@@ -14,7 +14,7 @@ from geneface_jax.models.audio2motion import Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse
 from geneface_jax.training.stages.audio2motion import build_network
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks import syncnet
 from tests.parity.networks.vectors import Network, Vectors
 
@@ -22,7 +22,7 @@ ATOL, RTOL = 5e-5, 1e-4
 LOSS_ATOL, LOSS_RTOL = 1e-4, 2e-4
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Generator, discriminator, VAE and generator in a row, and both training steps with their gradients."""
     generator_weights, critic_weights = vectors.weights("weights_generator"), vectors.weights("weights_discriminator")
     if generator_weights is None:
@@ -46,7 +46,7 @@ def check(vectors: Vectors) -> Iterator[Check]:
                 yield from _training_steps(vectors, generator.widened(), critic.widened(), expert.widened(), mode)
 
 
-def _refined(vectors: Vectors, generator: Network) -> Iterator[Check]:
+def _refined(vectors: Vectors, generator: Network) -> Iterator[Comparison]:
     motion = vectors["in_raw_lm3d"]
     refined, inner = CNNPostNet(generator.model.base).apply(
         generator.variables, motion, capture_intermediates=True, mutable=["intermediates"]
@@ -56,7 +56,7 @@ def _refined(vectors: Vectors, generator: Network) -> Iterator[Check]:
     yield from vectors.compare({"gen_refined": refined, "gen_block1": block1}, ATOL, RTOL)
 
 
-def _speech_to_refined(vectors: Vectors, generator: Network) -> Iterator[Check]:
+def _speech_to_refined(vectors: Vectors, generator: Network) -> Iterator[Comparison]:
     weights = vectors.weights(beside="v1_audio2motion_lm3d_vae_sync")
     if weights is None or not vectors.has("in_e2e_hubert", "in_e2e_z"):
         return
@@ -66,7 +66,7 @@ def _speech_to_refined(vectors: Vectors, generator: Network) -> Iterator[Check]:
     yield from vectors.compare({"e2e_raw": raw, "e2e_refined": refined}, ATOL, RTOL)
 
 
-def _scores(vectors: Vectors, critic: Network) -> Iterator[Check]:
+def _scores(vectors: Vectors, critic: Network) -> Iterator[Comparison]:
     """Theirs drops the frames that are all zero and stacks the rest."""
     for key, source in (("disc_on_raw", "in_raw_lm3d"), ("disc_on_refined", "gen_refined"), ("disc_on_gt", "in_person_gt_lm3d")):
         if vectors.has(key, source):
@@ -75,7 +75,7 @@ def _scores(vectors: Vectors, critic: Network) -> Iterator[Check]:
             yield from vectors.compare({key: scores[motion.sum(-1) != 0][:, None]}, ATOL, RTOL)
 
 
-def _training_steps(vectors: Vectors, generator: Network, critic: Network, expert: Network, mode: str) -> Iterator[Check]:
+def _training_steps(vectors: Vectors, generator: Network, critic: Network, expert: Network, mode: str) -> Iterator[Comparison]:
     mask = vectors["in_y_mask"]
     real = vectors["in_person_gt_lm3d"]
     mask_real = (real.sum(-1) != 0).astype(np.float32)

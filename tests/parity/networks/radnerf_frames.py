@@ -16,7 +16,7 @@ from geneface_kernels.ray_marching.geometry import Lattice, MarchConfig, near_fa
 from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
 from geneface_jax.rendering.field import Field, MarchSettings, render_rays
-from tests.parity.kernels.comparison import Check, compare
+from tests.parity.kernels.comparison import Comparison, compare
 from tests.parity.kernels.reference_schedule import over_background, render_reference
 from tests.parity.networks.fields import check_typical, occupied_cells
 from tests.parity.networks.vectors import Vectors
@@ -37,7 +37,7 @@ MAX_ANGLE_DEGREES = 50.0
 """What every released config marches with."""
 
 
-def check_rays(vectors: Vectors) -> Iterator[Check]:
+def check_rays(vectors: Vectors) -> Iterator[Comparison]:
     """The camera in the scene, as a vector, its rays, where they enter the box, and the pixel coordinates of the torso."""
     if not vectors.has("in_c2w", "in_intrinsics", "rays_o"):
         return
@@ -60,7 +60,7 @@ def check_rays(vectors: Vectors) -> Iterator[Check]:
 
 def check_frames(
     vectors: Vectors, head: Head, variables: Any, weights: Mapping[str, np.ndarray], feature: str = "cond_feat", prefix: str = ""
-) -> Iterator[Check]:
+) -> Iterator[Comparison]:
     """Pictures `<prefix>render[_ms<samples>]_*`, by our renderer and, the longest one, by the original's schedule.
 
     That schedule gives every living ray as many samples per round as any other, so a frame of theirs is one of ours with as many samples a
@@ -108,7 +108,7 @@ def _stable(vectors: Vectors, name: str) -> np.ndarray:
 
 def _by_schedule(
     vectors: Vectors, name: str, max_steps: int, field: Field, rays: tuple[jax.Array, jax.Array], occupied: jax.Array
-) -> Iterator[Check]:
+) -> Iterator[Comparison]:
     """The original's loop, whose rays share their samples out: rounds, samples a ray, picture."""
 
     def sigma_rgb(points: jax.Array, directions: jax.Array, frame: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -9,7 +9,7 @@ from typing import Any
 from geneface_kernels.encodings import spherical_harmonics
 
 from geneface_jax.models.head import Head
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks import radnerf_frames, radnerf_training
 from tests.parity.networks.fields import (
     CONDITION_ATOL,
@@ -24,7 +24,7 @@ from tests.parity.networks.fields import (
 from tests.parity.networks.vectors import Vectors
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Condition, density and colour of points, the encodings they come from, pictures, and the training losses with their gradients."""
     weights = vectors.weights()
     if weights is None or not vectors.has("in_cond", "cond_feat"):
@@ -50,7 +50,7 @@ def _with_grids(head: Head, **changes: str) -> Head:
     return head.clone(**grids)
 
 
-def _other_codes(vectors: Vectors, head: Head, variables: Any) -> Iterator[Check]:
+def _other_codes(vectors: Vectors, head: Head, variables: Any) -> Iterator[Comparison]:
     """Colours under another frame's appearance code (the recorded name says sigma)."""
     for found in vectors.find(r"query_sigma_ind(\d+)"):
         code = variables["params"]["frame_codes"][int(found[1])][None]
@@ -58,7 +58,7 @@ def _other_codes(vectors: Vectors, head: Head, variables: Any) -> Iterator[Check
         yield from vectors.compare({found[0]: out.rgb}, RGB_ATOL)
 
 
-def _encodings(vectors: Vectors, head: Head, variables: Any) -> Iterator[Check]:
+def _encodings(vectors: Vectors, head: Head, variables: Any) -> Iterator[Comparison]:
     """Theirs were recorded for the first points alone, and the geometry feature for its first channels."""
     position = head.apply(variables, vectors["in_pos"], method=lambda module, x: module.position_encoder(x))
     density: Any = head.apply(variables, vectors["in_pos"], vectors["cond_feat"][None], method=Head.density)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from geneface_jax.models.head import Head
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks import radnerf_frames
 from tests.parity.networks.fields import CONDITION_ATOL, CONDITION_RTOL, check_geometry, check_points, condition, load_head
 from tests.parity.networks.vectors import Vectors
@@ -13,7 +13,7 @@ from tests.parity.networks.vectors import Vectors
 _BLINK = ("blink_embedding.", "blink_encoder.")
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Condition, points and pictures of both."""
     weights = vectors.weights()
     if weights is None:

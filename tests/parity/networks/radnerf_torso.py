@@ -15,7 +15,7 @@ from geneface_jax.convert import radnerf
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.field import render_rays
 from geneface_jax.training.field.losses import opacity_entropy
-from tests.parity.kernels.comparison import Check, compare
+from tests.parity.kernels.comparison import Comparison, compare
 from tests.parity.kernels.torso_plane import plane_cell_points, plane_lookup, plane_update
 from tests.parity.networks import radnerf_frames
 from tests.parity.networks.fields import check_table_gradients, check_typical, condition, leaf, load_head, load_torso, occupied_cells
@@ -32,7 +32,7 @@ LEARNT_MEAN = 0.02
 """Mean of the plane in the `render_meandens_*` pictures; a loaded checkpoint has lost it, so that the others compare with 0."""
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Everything recorded; ours has no occupancy plane, so pictures are compared where theirs looks at the torso."""
     weights = vectors.weights()
     if weights is None or not vectors.has("pose6"):
@@ -61,13 +61,13 @@ def ask(torso: Torso, variables: Any, coords: Any, bent_by: Any, code: int, head
     return torso.apply(variables, jnp.asarray(coords), jnp.asarray(bent_by), row, None, head)
 
 
-def compare_sample(vectors: Vectors, prefix: str, sample: TorsoSample) -> Iterator[Check]:
+def compare_sample(vectors: Vectors, prefix: str, sample: TorsoSample) -> Iterator[Comparison]:
     """`<prefix>_alpha`, `_color`, `_deform` of recorded points."""
     found = {"alpha": sample.alpha[:, None], "color": sample.rgb, "deform": sample.deformation}
     yield from vectors.compare({f"{prefix}_{name}": value for name, value in found.items()}, ATOL)
 
 
-def _points(vectors: Vectors, torso: Torso, variables: Any) -> Iterator[Check]:
+def _points(vectors: Vectors, torso: Torso, variables: Any) -> Iterator[Comparison]:
     if not vectors.has("in_x", "in_pose"):
         return
     for found in vectors.find(r"(torso_code(\d+))_alpha"):
@@ -78,7 +78,7 @@ def _points(vectors: Vectors, torso: Torso, variables: Any) -> Iterator[Check]:
         yield from vectors.compare({found[0]: frequency_encode(shrunk, 10)}, ATOL)
 
 
-def _pictures(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
+def _pictures(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Comparison]:
     coords, behind = vectors["bg_coords"][0], vectors["in_bg_color"][0]
     occupancy = np.asarray(plane_lookup(plane, jnp.asarray(coords)))
     sample = ask(torso, variables, coords, vectors["pose6"], 0)
@@ -114,7 +114,7 @@ def _head_picture(vectors: Vectors) -> tuple[np.ndarray, np.ndarray] | None:
     return np.asarray(out.rgb), np.asarray(out.alpha)
 
 
-def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
+def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Comparison]:
     coords, behind = jnp.asarray(vectors["bg_coords"][0]), jnp.asarray(vectors["in_bg_color"][0])
     target = jnp.asarray(vectors["in_train_target"][0])
     looked = plane_lookup(plane, coords) > 0.0
@@ -138,10 +138,10 @@ def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Ar
     if vectors.has("train_params_with_grad"):
         theirs = {str(name) for name in vectors["train_params_with_grad"]}
         ours = set(radnerf.torso_part(vectors.weights() or {}))
-        yield Check("train_params_with_grad", 0.0 if ours == theirs else float("inf"))
+        yield Comparison("train_params_with_grad", 0.0 if ours == theirs else float("inf"))
 
 
-def _plane_update(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Check]:
+def _plane_update(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Comparison]:
     side = len(plane)
     noise = jnp.asarray(vectors["in_update_noise_u8"].reshape(side, side, 2), jnp.float32) / 256.0
     points = plane_cell_points(noise).reshape(-1, 2)

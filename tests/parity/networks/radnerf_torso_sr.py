@@ -15,7 +15,7 @@ from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
 from geneface_jax.rendering.field import render_rays
 from geneface_jax.rendering.torso import JAW
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.kernels.torso_plane import plane_lookup
 from tests.parity.networks import radnerf_frames, super_resolution
 from tests.parity.networks.fields import CONDITION_ATOL, CONDITION_RTOL, condition, load_head, load_torso, occupied_cells
@@ -29,7 +29,7 @@ SHARE = 0.995
 The enlarger spreads such a pixel over its neighbourhood."""
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """The torso's field, with and without a head in front; the head's condition; the frame."""
     weights = _all_weights(vectors)
     if weights is None or not vectors.has("in_x", "in_lm68", "in_head_image", "in_head_weights_sum"):
@@ -53,7 +53,7 @@ def check(vectors: Vectors) -> Iterator[Check]:
             yield from _frame(vectors, weights, field, torso, variables, jaw)
 
 
-def _unused_pose(vectors: Vectors) -> Iterator[Check]:
+def _unused_pose(vectors: Vectors) -> Iterator[Comparison]:
     """The pose that came with the points, which bends nothing here, is that of the head's camera."""
     folder = vectors.folder.parent / "pp_radnerf_head_sr"
     if vectors.has("pose6") and folder.is_dir():
@@ -71,7 +71,7 @@ def _all_weights(vectors: Vectors) -> dict[str, np.ndarray] | None:
 
 def _frame(
     vectors: Vectors, weights: Mapping[str, np.ndarray], field: Any, torso: Torso, variables: Any, jaw: jax.Array
-) -> Iterator[Check]:
+) -> Iterator[Comparison]:
     size = vectors.arrays["in_full_bg_u8"].shape[0]
     behind = vectors["in_full_bg_u8"].reshape(-1, 3).astype(np.float32) / 256.0
     pose = scene_pose(jnp.asarray(vectors["in_full_c2w"])[None])
@@ -107,11 +107,11 @@ def _frame(
             yield from _most(found[0], ours, vectors[found[0]])
 
 
-def _most(key: str, ours: np.ndarray, theirs: np.ndarray) -> Iterator[Check]:
+def _most(key: str, ours: np.ndarray, theirs: np.ndarray) -> Iterator[Comparison]:
     if ours.shape != theirs.shape:
-        yield Check(f"{key} (shape {ours.shape}, recorded {theirs.shape})", float("inf"))
+        yield Comparison(f"{key} (shape {ours.shape}, recorded {theirs.shape})", float("inf"))
         return
     share = next((share for prefix, share in SHARES.items() if key.startswith(prefix)), SHARE)
     error = np.abs(ours - theirs)
-    yield Check(f"{key} ({share:.1%})", float(np.quantile(error, share) / PICTURE_ATOL))
-    yield Check(f"{key} (median)", float(np.median(error) / PICTURE_MEDIAN))
+    yield Comparison(f"{key} ({share:.1%})", float(np.quantile(error, share) / PICTURE_ATOL))
+    yield Comparison(f"{key} (median)", float(np.median(error) / PICTURE_MEDIAN))

@@ -16,7 +16,7 @@ from geneface_kernels.ray_marching.geometry import MarchConfig
 from geneface_jax.convert import radnerf
 from geneface_jax.models.head import Head
 from geneface_jax.training.field.losses import ambient_outside_face, opacity_entropy
-from tests.parity.kernels.comparison import Check, compare
+from tests.parity.kernels.comparison import Comparison, compare
 from tests.parity.networks.fields import check_table_gradients, check_typical, leaf, occupied_cells
 from tests.parity.networks.radnerf_frames import GRID_RESOLUTION, PICTURE_ATOL, PICTURE_MEDIAN, entry_jitter
 from tests.parity.networks.vectors import Vectors
@@ -29,7 +29,7 @@ FIELD_SHARE = 1e-2
 through the finest levels of the grids; the recorded ones are a third of that away."""
 
 
-def check(vectors: Vectors, head: Head, variables: Any, weights: Mapping[str, np.ndarray]) -> Iterator[Check]:
+def check(vectors: Vectors, head: Head, variables: Any, weights: Mapping[str, np.ndarray]) -> Iterator[Comparison]:
     """`train_*` without jitter with its losses and gradients, and `train_perturb_*` with the recorded jitter."""
     if not vectors.has("rays_o", "rays_d", "nears", "fars", "in_cond", "in_train_target", "in_train_face_mask", "in_bg_color"):
         return
@@ -102,7 +102,7 @@ def _march_and_composite(
     return out, picture, marched.total
 
 
-def _pictures(vectors: Vectors, prefix: str, out: Composite, rgb: Any, near: jax.Array, far: jax.Array) -> Iterator[Check]:
+def _pictures(vectors: Vectors, prefix: str, out: Composite, rgb: Any, near: jax.Array, far: jax.Array) -> Iterator[Comparison]:
     parts = {
         "rgb": np.asarray(rgb)[None],
         "depth": np.asarray(jnp.maximum(out.depth - near, 0.0) / (far - near))[None],
@@ -118,7 +118,7 @@ def _pictures(vectors: Vectors, prefix: str, out: Composite, rgb: Any, near: jax
             yield from check_typical(key, value, vectors[key], PICTURE_ATOL, PICTURE_MEDIAN, where)
 
 
-def _gradients(vectors: Vectors, head: Head, grads: Any) -> Iterator[Check]:
+def _gradients(vectors: Vectors, head: Head, grads: Any) -> Iterator[Comparison]:
     yield from vectors.gradients("train_grad__", grads, radnerf.convert_head, skip=r"individual_embeddings_row\d+", share=FIELD_SHARE)
     for found in vectors.find(r"train_grad__individual_embeddings_row(\d+)"):
         theirs = vectors[found[0]]

@@ -13,7 +13,7 @@ import numpy as np
 from geneface_jax.convert.radnerf import convert_super_resolution, super_resolution_sizes
 from geneface_jax.convert.rules import match
 from geneface_jax.models.super_resolution import SuperResolution
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.vectors import Vectors
 
 ATOL, MEAN_ATOL = 2e-4, 1e-5
@@ -22,14 +22,14 @@ MODES = {"none": "none", "const": "constant", "random": "constant"}
 LAYERS = ("conv_0", "conv_1", "conv_2", "conv_3")
 
 
-def load(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[SuperResolution, dict[str, Any], Check]:
+def load(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[SuperResolution, dict[str, Any], Comparison]:
     """(network, its variables, whether names and shapes fit) of a state_dict; the fixed filters in it are code here."""
     network = SuperResolution(**super_resolution_sizes(weights))
     learnt = {key: value for key, value in weights.items() if not key.endswith("resample_filter")}
     picture = jnp.zeros((1, network.size, network.size, 3))
     variables, problems = match(learnt, convert_super_resolution, jax.eval_shape(lambda: network.init(jax.random.key(0), picture)))
     detail = f" ({'; '.join(problems)})" if problems else ""
-    return network, jax.tree.map(jnp.asarray, variables), Check(f"{name}: names and shapes{detail}", float("inf") if problems else 0.0)
+    return network, jax.tree.map(jnp.asarray, variables), Comparison(f"{name}: names and shapes{detail}", float("inf") if problems else 0.0)
 
 
 def with_noise(variables: Mapping[str, Any], pictures: list[np.ndarray]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def recorded_noise(vectors: Vectors, prefix: str = "") -> list[np.ndarray] | Non
     return [vectors[f"in_{prefix}noise{i}_i8"].astype(np.float32) * vectors[f"{prefix}noise{i}_scale"] for i in range(4)]
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Both inputs under every kind of noise, and what the first block hands on."""
     weights = vectors.weights()
     if weights is None or not vectors.has("in_x64", "in_x256_u8"):
@@ -66,7 +66,7 @@ def check(vectors: Vectors) -> Iterator[Check]:
         yield from _first_block(vectors, network, variables, pictures)
 
 
-def _compare_picture(vectors: Vectors, name: str, out: np.ndarray) -> Iterator[Check]:
+def _compare_picture(vectors: Vectors, name: str, out: np.ndarray) -> Iterator[Comparison]:
     """The parts of a picture [3, H, W] that were recorded."""
     middle = out.shape[-1] // 2
     parts = {"chan_mean": out.mean((1, 2)), "chan_std": out.std((1, 2))}
@@ -84,10 +84,10 @@ def _compare_picture(vectors: Vectors, name: str, out: np.ndarray) -> Iterator[C
         key = f"{name}__{part}"
         yield from vectors.compare({key: value}, ATOL)
         if vectors.has(key):
-            yield Check(f"{key} (mean)", float(np.abs(value - vectors[key]).mean() / MEAN_ATOL))
+            yield Comparison(f"{key} (mean)", float(np.abs(value - vectors[key]).mean() / MEAN_ATOL))
 
 
-def _first_block(vectors: Vectors, network: SuperResolution, variables: Any, pictures: Mapping[str, Any]) -> Iterator[Check]:
+def _first_block(vectors: Vectors, network: SuperResolution, variables: Any, pictures: Mapping[str, Any]) -> Iterator[Comparison]:
     """Features and picture between the two blocks; which of the inputs they are of, the recorded picture tells."""
     candidates = []
     for picture in pictures.values():

@@ -13,13 +13,13 @@ from geneface_jax.convert.speech import SYNCNET
 from geneface_jax.data.speech_batches import MOUTH
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training.speech.losses import sync_bce
-from tests.parity.kernels.comparison import Check
+from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.vectors import Network, Vectors
 
 ATOL, RTOL = 1e-5, 1e-4
 
 
-def check(vectors: Vectors) -> Iterator[Check]:
+def check(vectors: Vectors) -> Iterator[Comparison]:
     """Embeddings, losses, the training step, and the loss of a validation batch."""
     weights = vectors.weights()
     if weights is None:
@@ -35,7 +35,7 @@ def check(vectors: Vectors) -> Iterator[Check]:
         yield from _sequences(vectors, network, syncnet.variables)
 
 
-def _forward(vectors: Vectors, network: SyncNet, variables: Any) -> Iterator[Check]:
+def _forward(vectors: Vectors, network: SyncNet, variables: Any) -> Iterator[Comparison]:
     inputs = vectors["in_audio"], vectors["in_mouth_lm"]
     audio, mouth = network.apply(variables, *inputs)
 
@@ -58,7 +58,7 @@ def _forward(vectors: Vectors, network: SyncNet, variables: Any) -> Iterator[Che
     yield from vectors.compare(results, ATOL, RTOL)
 
 
-def _training_step(vectors: Vectors, network: SyncNet, variables: Any) -> Iterator[Check]:
+def _training_step(vectors: Vectors, network: SyncNet, variables: Any) -> Iterator[Comparison]:
     def loss_fn(params, audio, mouth):
         collections = {"params": params, "batch_stats": variables["batch_stats"]}
         embeddings, updates = network.apply(collections, audio, mouth, train=True, mutable=["batch_stats"])
@@ -80,11 +80,11 @@ def _training_step(vectors: Vectors, network: SyncNet, variables: Any) -> Iterat
     yield from vectors.gradients("train_grad__", grads, SYNCNET.converter)
 
 
-def _sequences(vectors: Vectors, network: SyncNet, variables: Any) -> Iterator[Check]:
+def _sequences(vectors: Vectors, network: SyncNet, variables: Any) -> Iterator[Comparison]:
     item, start = vectors["seq_clip_batch_index"], vectors["seq_clip_start"]
     if vectors.has("in_seq_y_mask"):
         inside = vectors["in_seq_y_mask"][item[:, None], start[:, None] + np.arange(MOUTH_FRAMES)].all()
-        yield Check("seq_clip_start (inside in_seq_y_mask)", 0.0 if inside else float("inf"))
+        yield Comparison("seq_clip_start (inside in_seq_y_mask)", 0.0 if inside else float("inf"))
     embeddings = _embed(network, variables, vectors["in_seq_hubert"], vectors["in_seq_mouth"], item, start)
     yield from vectors.compare({"seq_sync_loss": sync_bce(cosine(*embeddings), 1.0)}, ATOL, RTOL)
 

@@ -16,7 +16,7 @@ from data_tools.errors import InputError
 from geneface_jax.convert.rules import Converter, flat_leaves, match
 from geneface_jax.convert.speech import Family
 from geneface_jax.io import configs
-from tests.parity.kernels.comparison import Check, compare
+from tests.parity.kernels.comparison import Comparison, compare
 
 GRADIENT_RTOL, GRADIENT_SHARE = 2e-3, 1e-3
 """Gradients: relative tolerance, and absolute tolerance as a share of the largest entry."""
@@ -58,7 +58,7 @@ class Vectors:
         """Keys that nothing asked for."""
         return [key for key in self.arrays if key not in self._read]
 
-    def compare(self, found: Mapping[str, Any], atol: float, rtol: float = 0.0, where: Any = None) -> Iterator[Check]:
+    def compare(self, found: Mapping[str, Any], atol: float, rtol: float = 0.0, where: Any = None) -> Iterator[Comparison]:
         """Compares our results with the recorded ones of the same key; keys that were not recorded are left out."""
         for key, value in found.items():
             if self.has(key):
@@ -66,7 +66,7 @@ class Vectors:
 
     def gradients(
         self, prefix: str, gradients: Mapping[str, Any], converter: Converter, *, skip: str = "", share: float = GRADIENT_SHARE
-    ) -> Iterator[Check]:
+    ) -> Iterator[Comparison]:
         """Compares the recorded gradients `<prefix><their parameter>` with ours, each brought to our layout by the importer.
 
         Args:
@@ -98,7 +98,7 @@ class Network:
     family: Family
     model: Any
     variables: dict[str, Any]
-    check: Check
+    check: Comparison
 
     @classmethod
     def from_weights(cls, family: Family, weights: Mapping[str, np.ndarray], name: str = "weights") -> Network:
@@ -107,14 +107,14 @@ class Network:
         model.update(family.sizes(weights))
         variables, problems = match(weights, family.converter, jax.eval_shape(lambda: family.init(model)))
         detail = f" ({'; '.join(problems)})" if problems else ""
-        return cls(family, model, variables, Check(f"{name}: names and shapes{detail}", float("inf") if problems else 0.0))
+        return cls(family, model, variables, Comparison(f"{name}: names and shapes{detail}", float("inf") if problems else 0.0))
 
     def widened(self) -> Network:
         """With variables in double precision."""
         return dataclasses.replace(self, variables=jax.tree.map(lambda value: np.asarray(value, np.float64), self.variables))
 
 
-Reader = Callable[[Vectors], Iterator[Check]]
+Reader = Callable[[Vectors], Iterator[Comparison]]
 """Compares everything it knows in a folder."""
 
 

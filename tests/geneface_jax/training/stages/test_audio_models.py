@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import DataKind, kind_of
+from geneface_jax.data.compatibility import FeatureTypes, feature_types_of
 from geneface_jax.data.speech_batches import model_audio, silence
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
@@ -96,9 +96,9 @@ def test_sound_that_is_no_mel_is_not_augmented(folder):
 
 def test_checkpoints_know_what_they_hear(folder):
     for name in ("syncnet", "audio2motion"):
-        assert kind_of(checkpoints.load(folder / "hubert" / name).config.data) == DataKind(audio_model="hubert")
+        assert feature_types_of(checkpoints.load(folder / "hubert" / name).config.data) == FeatureTypes(audio_model="hubert")
     save(postnet(folder, "hubert", "hubert"), folder / "hubert/postnet")
-    assert AudioToMotion.load(folder / "hubert/postnet").kind == DataKind(audio_model="hubert")
+    assert AudioToMotion.load(folder / "hubert/postnet").kind == FeatureTypes(audio_model="hubert")
     speech = AudioToMotion.load_corpus_model(folder / "hubert/audio2motion")
     assert speech.kind.audio_model == "hubert"
     assert speech.predict(np.zeros((24, CHANNELS), np.float32), np.zeros(24)).shape == (12, 204)

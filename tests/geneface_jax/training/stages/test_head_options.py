@@ -13,7 +13,7 @@ from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.training import devices
-from geneface_jax.training.field.base import learnt_part
+from geneface_jax.training.field.base import trainable
 from geneface_jax.training.loop import train
 from geneface_jax.training.optimizers import AveragedState, iterate
 from geneface_jax.training.stages import head
@@ -60,7 +60,7 @@ def test_the_average_does_not_change_how_the_iterate_moves(dataset):
     assert isinstance(state["opt_state"], AveragedState)
     for a, b in zip(history, averaged_history, strict=True):
         assert b["mse"] == pytest.approx(a["mse"], rel=1e-3)
-    behind = iterate(learnt_part(state), state["opt_state"])["params"]
+    behind = iterate(trainable(state), state["opt_state"])["params"]
     kernel = lambda params: params["color_net"]["dense_0"]["kernel"]  # noqa: E731
     np.testing.assert_allclose(kernel(behind), kernel(plain["params"]), atol=2e-3)
     assert np.abs(kernel(state["params"]) - kernel(plain["params"])).max() > 3e-3

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from geneface_jax.data.motion import behaviour, lip_distance
+from geneface_jax.data.motion import blink_and_amplitude, lip_distance
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training import devices
@@ -81,7 +81,7 @@ def test_postnet_tells_the_vae_the_persons_own_amplitude(folder, vae):
     overrides += ["data.batch=3", "data.person_batch=2", "data.window=16", "model.base=8", "loss.sync=0.0"]
     stage = get_stage(configs.load("postnet:demo", [*overrides, "train.steps=4", "finetune_audio2motion.steps=2"]))
     before = stage.init(jax.random.key(0))
-    own = behaviour(stage.person["train"][0].motion * stage.std + stage.constants["motion_mean"]).mouth_amp
+    own = blink_and_amplitude(stage.person["train"][0].motion * stage.std + stage.constants["motion_mean"]).mouth_amp
     assert float(before["constants"]["mouth_amp"]) == pytest.approx(own, abs=1e-4) and own < 0.9 * float(vae[1]["constants"]["mouth_amp"])
     after = run(stage, 4)
     moved = jax.tree.map(
