@@ -7,7 +7,7 @@ import argparse
 import cv2
 
 from data_tools.command_line import run_step
-from data_tools.dataset.analyse import add_video_arguments, analyzed_video
+from data_tools.dataset.analyze import add_video_arguments, analyzed_video
 from data_tools.io import write_bytes
 
 

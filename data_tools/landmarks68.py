@@ -115,8 +115,8 @@ def lip_box(landmarks_2d: np.ndarray, size: int) -> np.ndarray:
     lips = landmarks_2d[:, 48:60]
     low, high = lips.min(1), lips.max(1)
     half = 1.2 * (high - low).max(1) / 2.0
-    centre = (low + high) / 2.0
-    return _boxes(centre[:, 0], centre[:, 1], half, half, size)
+    center = (low + high) / 2.0
+    return _boxes(center[:, 0], center[:, 1], half, half, size)
 
 
 def _boxes(x: np.ndarray, y: np.ndarray, half_width: np.ndarray, half_height: np.ndarray, size: int) -> np.ndarray:

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from data_tools.command_line import run_step
-from data_tools.dataset.analyse import add_video_arguments, analyzed_video
+from data_tools.dataset.analyze import add_video_arguments, analyzed_video
 from data_tools.dataset.pictures import make_pictures
 from data_tools.dataset.scan import chunk_frames
 from data_tools.io import write_bytes
-from data_tools.masks.regions import PARTS, colour_parts, label_parts
+from data_tools.masks.regions import PARTS, color_parts, label_parts
 from data_tools.masks.segmenters import smooth_in_time
 
 PREVIEW_EVERY = 125
@@ -41,7 +41,7 @@ def main() -> None:
                 for kind, picture in (("head", made["head"]), ("torso", torso), ("parts", labels)):
                     write_bytes(args.out / kind / f"{number:06d}.png", cv2.imencode(".png", picture)[1].tobytes())
                 if number % PREVIEW_EVERY == 0:
-                    preview.append(np.vstack([frame, colour_parts(frame, labels)]))
+                    preview.append(np.vstack([frame, color_parts(frame, labels)]))
     strip = np.hstack(preview)[..., ::-1]
     write_bytes(args.out / "preview.png", cv2.imencode(".png", strip)[1].tobytes())
     print(args.out)

@@ -133,7 +133,7 @@ class RenderStep:
     weights: dict[str, np.ndarray]
     inputs: dict[str, tuple[jax.ShapeDtypeStruct, str]]
 
-    def serialise(self, platforms: Sequence[str] = PLATFORMS) -> bytes:
+    def serialize(self, platforms: Sequence[str] = PLATFORMS) -> bytes:
         """Traces the step once and lowers it for every platform.
 
         Args:
@@ -285,7 +285,7 @@ def export_subject(
 
     def fill(folder: Path) -> None:
         write_safetensors(folder / WEIGHTS, step.weights)
-        (folder / STEP).write_bytes(step.serialise(platforms))
+        (folder / STEP).write_bytes(step.serialize(platforms))
         arrays = {f"dataset/{name}": np.asarray(getattr(renderer.subject, name)) for name in ARRAYS}
         records = {}
         for stage in parts.stages:

@@ -37,7 +37,7 @@ def main() -> int:
         shared = [text.removeprefix("--config.") for text in more]
         slots = [slot.replace("+", ",") for slot in args.devices.split(",")] if args.devices else [""] * args.jobs
         failed = [] if args.summary_only else sweep.run(chosen, args.out, slots, shared)
-        for path in sweep.summarise(chosen, args.out, shared):
+        for path in sweep.summarize(chosen, args.out, shared):
             print(path)
     except InputError as error:
         print(f"ablate: {error}", file=sys.stderr)

@@ -35,7 +35,7 @@ def few_memory_maps():
 
 
 @pytest.fixture(scope="module")
-def unoptimised_programs():
+def unoptimized_programs():
     """Compiles in half the time, into slower programs: for tests of many small programs that each run a few times."""
     import jax
 

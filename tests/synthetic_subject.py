@@ -29,8 +29,8 @@ def write_subject(dataset: Path, *, frames: int = 22, size: int = 32, seed: int 
     torso[size * 3 // 4 :, size // 6 : -size // 6] = (30, 40, 160, 255)
     boxes = np.zeros((frames, 4), np.int32)
     for i in range(frames):
-        centre = size / 2 - focal * cameras[i, 0, 3] / 1.3
-        head = (column + 0.5 - centre) ** 2 + (row + 0.5 - size / 2) ** 2 < (0.3 * size) ** 2
+        center = size / 2 - focal * cameras[i, 0, 3] / 1.3
+        head = (column + 0.5 - center) ** 2 + (row + 0.5 - size / 2) ** 2 < (0.3 * size) ** 2
         frame = np.where(torso[..., 3:] > 0, torso[..., :3], background)
         frame[head] = shade[head]
         Image.fromarray(frame).save(dataset / "frames" / f"{i:06d}.jpg", quality=98, subsampling=0)

@@ -15,7 +15,7 @@ def ffmpeg(*arguments: str | Path) -> None:
     assert result.returncode == 0, result.stderr.decode()
 
 
-def colour_video(path: Path, *, seconds: float = 4.0, fps: float = 25, size: str = "160x120", sound: str | None = "sine=f=220") -> Path:
+def color_video(path: Path, *, seconds: float = 4.0, fps: float = 25, size: str = "160x120", sound: str | None = "sine=f=220") -> Path:
     """A faceless test picture with a tone, or with what `sound` describes, or without sound."""
     inputs = ["-f", "lavfi", "-i", f"testsrc=s={size}:r={fps}:d={seconds}"]
     inputs += ["-f", "lavfi", "-t", str(seconds), "-i", sound] if sound else []

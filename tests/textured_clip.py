@@ -24,14 +24,14 @@ def clip_of_a_textured_plane(n_frames=40, landmark_shake=1.0):
     vertices = np.concatenate([canonical_face()["vertices"] / 10.0, np.zeros((10, 3))]).astype(np.float64)
     vertices[:, 2] *= 0.05
     pixels = project(vertices, rotation, translation, SIZE)
-    focal, centre = intrinsics(SIZE)["fx"], SIZE / 2.0
+    focal, center = intrinsics(SIZE)["fx"], SIZE / 2.0
     v, u = np.mgrid[:SIZE, :SIZE]
     frames = []
     for r, t in zip(rotation, translation, strict=True):
-        ray = np.stack([(u - centre) / focal * 16.0, -(v - centre) / focal * 16.0], -1) - t[:2]
+        ray = np.stack([(u - center) / focal * 16.0, -(v - center) / focal * 16.0], -1) - t[:2]
         x, y = np.moveaxis(ray @ r[:2, :2], -1, 0)
-        grey = map_coordinates(texture, [256 - y * 160, 256 + x * 160], order=1, mode="nearest")
-        frames.append(np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, -1))
+        gray = map_coordinates(texture, [256 - y * 160, 256 + x * 160], order=1, mode="nearest")
+        frames.append(np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[..., None], 3, -1))
     landmarks = np.concatenate([pixels, np.zeros((n_frames, 478, 1))], -1)
     landmarks[..., :2] += landmark_shake * rng.normal(size=(n_frames, 1, 2))
     return frames, landmarks, rotation, translation

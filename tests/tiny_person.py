@@ -32,7 +32,7 @@ def write_person(folder: Path, *, size: int = 32, seed: int = 0, torso: dict[str
     config = tiny_field_config(torso_config("demo"), dataset)
     config.model.codes = stage.subject.n_train
     config.model.update(torso or {})
-    params = Torso.from_config(config.model).init(jax.random.key(seed), jnp.zeros((8, 2)), method=Torso.initialise)["params"]
+    params = Torso.from_config(config.model).init(jax.random.key(seed), jnp.zeros((8, 2)), method=Torso.initialize)["params"]
     checkpoints.save(folder / "torso", 1, {"params": _stronger(params)}, {"config": config})
     return folder
 

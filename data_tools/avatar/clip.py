@@ -80,7 +80,7 @@ def truth_arrays(performance: Performance, size: int) -> dict[str, np.ndarray]:
       intrinsics [4] (fx, fy, cx, cy), eye_openness [T], mouth_opening [T] (inner-lip gap / mouth width, in the canonical frame),
       mouth [T, 8] (`visemes.PARAMETERS`), angles [T, 3] radians (yaw, pitch, roll), blink [T] 0..1.
     """
-    rotations, translations = head_to_camera(performance.behaviour)
+    rotations, translations = head_to_camera(performance.behavior)
     vertices = performance.vertices.astype(np.float64)
     mesh_2d = project(np.einsum("tij,tvj->tvi", rotations, vertices) + translations[:, None], size)
     landmarks = vertices[:, LANDMARKS_68]
@@ -88,13 +88,13 @@ def truth_arrays(performance: Performance, size: int) -> dict[str, np.ndarray]:
         "motion": performance.motion,
         "landmarks_2d": mesh_2d[:, LANDMARKS_68],
         "mesh_2d": mesh_2d,
-        "cameras": camera_matrices(performance.behaviour),
+        "cameras": camera_matrices(performance.behavior),
         "intrinsics": np.array(list(intrinsics(size).values())),
         "eye_openness": eye_openness(landmarks),
         "mouth_opening": mouth_opening(landmarks),
         "mouth": performance.mouth,
-        "angles": performance.behaviour.angles,
-        "blink": performance.behaviour.blink,
+        "angles": performance.behavior.angles,
+        "blink": performance.behavior.blink,
     }
     return {name: np.asarray(value, np.float32) for name, value in arrays.items()}
 

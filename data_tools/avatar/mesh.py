@@ -115,7 +115,7 @@ def skin_triangles() -> np.ndarray:
 
 
 @functools.cache
-def neighbours_matrix() -> np.ndarray:
+def neighbors_matrix() -> np.ndarray:
     """[468, 468] float64: graph Laplacian of the skin (degree on the diagonal, -1 per edge), mouth and eyes open."""
     laplacian = np.zeros((468, 468))
     for a, b in ((0, 1), (1, 2), (2, 0)):

@@ -80,7 +80,7 @@ def collar_vertices() -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------
 # Skull, hair and ears: everything of the head behind the face, in the canonical head frame (cm).
 
-SKULL_CENTRE = np.array([0.0, 3.9, -3.4])
+SKULL_CENTER = np.array([0.0, 3.9, -3.4])
 SKULL_RADII = np.array([7.55, 8.7, 9.4])
 _BACK = np.array([0.0, -0.12, -1.0])
 
@@ -106,7 +106,7 @@ def _around(face: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 def _sweep(start: np.ndarray, t: np.ndarray) -> np.ndarray:
     """From boundary points [C, 3] (t = 0) around the skull's ellipsoid to the back of the head (t = 1): t [R, C] -> [R, C, 3]."""
-    unit = (start - SKULL_CENTRE) / SKULL_RADII
+    unit = (start - SKULL_CENTER) / SKULL_RADII
     radius = np.linalg.norm(unit, axis=1)
     direction = unit / radius[:, None]
     back = _BACK / np.linalg.norm(_BACK)
@@ -114,7 +114,7 @@ def _sweep(start: np.ndarray, t: np.ndarray) -> np.ndarray:
     sine = np.sin(angle)
     turned = (np.sin((1 - t) * angle) / sine)[..., None] * direction + (np.sin(t * angle) / sine)[..., None] * back
     blend = np.clip(t, 0.0, 1.0) ** 0.6
-    return SKULL_CENTRE + SKULL_RADII * turned * (radius * (1 - blend) + blend)[..., None]
+    return SKULL_CENTER + SKULL_RADII * turned * (radius * (1 - blend) + blend)[..., None]
 
 
 def skull_mesh() -> Mesh:
@@ -137,7 +137,7 @@ def parting(speaker: Speaker) -> float:
 def hair_meshes(vertices: np.ndarray) -> tuple[Mesh, Mesh]:
     """The half of the hair behind the ears and the half before them, from `hair_vertices`."""
     mesh = grid(HAIR_ROWS, HAIR_COLUMNS, closed=True)
-    front = vertices.reshape(-1, 3)[mesh.triangles, 2].mean(axis=1) > SKULL_CENTRE[2]
+    front = vertices.reshape(-1, 3)[mesh.triangles, 2].mean(axis=1) > SKULL_CENTER[2]
     return tuple(Mesh(mesh.triangles[half], mesh.corner_uv[half]) for half in (~front, front))
 
 
@@ -159,7 +159,7 @@ def hair_vertices(face: np.ndarray, speaker: Speaker) -> np.ndarray:
     aside = (columns / 36.0 - parting(speaker) + 0.5) % 1.0 - 0.5
     crown -= 0.16 * np.exp(-((aside / 0.015) ** 2))
     thickness = speaker.hair_volume * (0.04 + (1.0 + (crown + locks) * fading) * np.minimum(along[:, None] * 4.0, 1.0) ** 0.7)
-    outward = (points - SKULL_CENTRE) / SKULL_RADII**2
+    outward = (points - SKULL_CENTER) / SKULL_RADII**2
     return points + thickness[..., None] * outward / np.linalg.norm(outward, axis=-1, keepdims=True)
 
 
@@ -198,9 +198,9 @@ def ear_vertices(speaker: Speaker, side: float) -> np.ndarray:
     axis_back = np.array([side * 0.42, 0.0, -0.9])
     axis_up = np.array([side * 0.08, 0.98, -0.18])
     axis_out = np.array([side * 0.9, 0.0, 0.42])
-    centre = np.array([side * 7.75 * speaker.face_width, 0.1, -4.3])
+    center = np.array([side * 7.75 * speaker.face_width, 0.1, -4.3])
     flat = radius[..., None] * (backwards[:, None] * axis_back + upwards[:, None] * axis_up)
-    return centre + flat + relief[..., None] * axis_out * np.ones((1, EAR_COLUMNS, 1))
+    return center + flat + relief[..., None] * axis_out * np.ones((1, EAR_COLUMNS, 1))
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -232,8 +232,8 @@ def ball_vertices(rest: np.ndarray, eye: int, gaze: np.ndarray) -> np.ndarray:
     yaw, pitch = gaze
     y, z = y * np.cos(pitch) + z * np.sin(pitch), z * np.cos(pitch) - y * np.sin(pitch)
     x, z = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
-    centre = middle - np.array([0.0, 0.0, BALL_RADIUS + 0.06])
-    return centre + BALL_RADIUS * np.stack([x, y, z], axis=-1)
+    center = middle - np.array([0.0, 0.0, BALL_RADIUS + 0.06])
+    return center + BALL_RADIUS * np.stack([x, y, z], axis=-1)
 
 
 def teeth_mesh() -> Mesh:

@@ -23,7 +23,7 @@ from data_tools.avatar.mesh import (
     SOCKETS,
     UPPER_CREASES,
     UPPER_LIDS,
-    neighbours_matrix,
+    neighbors_matrix,
 )
 from data_tools.avatar.speakers import Speaker, make_speaker, rest_vertices
 from data_tools.avatar.speech import PARAMETERS, SpeechClip, mouth_parameters
@@ -131,7 +131,7 @@ def _handles() -> tuple[np.ndarray, np.ndarray]:
         named += loop
     handles = np.unique(named)
     free = np.setdiff1d(np.arange(468), handles)
-    laplacian = neighbours_matrix()
+    laplacian = neighbors_matrix()
     energy = laplacian @ laplacian + 0.3 * laplacian  # a little membrane keeps the plate from overshooting
     spread = np.zeros((468, len(handles)))
     spread[handles, np.arange(len(handles))] = 1.0
@@ -272,7 +272,7 @@ class Performance:
     clip: SpeechClip
     speaker: Speaker
     mouth: np.ndarray
-    behaviour: HeadMotion
+    behavior: HeadMotion
     vertices: np.ndarray
 
     @property
@@ -286,9 +286,9 @@ def perform(clip: SpeechClip, seed: int = 0) -> Performance:
     speaker = make_speaker(clip.speaker)
     n_frames = clip.n_frames
     mouth = mouth_parameters(clip.phonemes, clip.samples, n_frames, speaker.expressiveness)
-    behaviour = make_head_motion(n_frames, seed + zlib.crc32(clip.name.encode()))
-    vertices = face_vertices(rest_vertices(speaker), mouth, behaviour.blink, behaviour.brow)
-    return Performance(clip, speaker, mouth, behaviour, vertices)
+    behavior = make_head_motion(n_frames, seed + zlib.crc32(clip.name.encode()))
+    vertices = face_vertices(rest_vertices(speaker), mouth, behavior.blink, behavior.brow)
+    return Performance(clip, speaker, mouth, behavior, vertices)
 
 
 def eye_openness(landmarks: np.ndarray) -> np.ndarray:

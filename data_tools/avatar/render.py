@@ -49,15 +49,15 @@ def head_rotations(angles: np.ndarray) -> np.ndarray:
     return yaw @ pitch @ roll
 
 
-def head_to_camera(behaviour: HeadMotion) -> tuple[np.ndarray, np.ndarray]:
+def head_to_camera(behavior: HeadMotion) -> tuple[np.ndarray, np.ndarray]:
     """Rotations [T, 3, 3] and translations [T, 3] cm of the head."""
-    rotations = head_rotations(behaviour.angles)
-    return rotations, PIVOT - rotations @ PIVOT + behaviour.sway + OFFSET
+    rotations = head_rotations(behavior.angles)
+    return rotations, PIVOT - rotations @ PIVOT + behavior.sway + OFFSET
 
 
-def camera_matrices(behaviour: HeadMotion) -> np.ndarray:
+def camera_matrices(behavior: HeadMotion) -> np.ndarray:
     """[T, 4, 4] float32 camera to world (= canonical head frame), metres, as docs/file-formats.md defines."""
-    rotations, translations = head_to_camera(behaviour)
+    rotations, translations = head_to_camera(behavior)
     matrices = np.zeros((len(rotations), 4, 4))
     inverse = rotations.transpose(0, 2, 1)
     matrices[:, :3, :3] = inverse
@@ -162,8 +162,8 @@ def _planes(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     slope_x = (delta1 * edge2[:, 1:2] - delta2 * edge1[:, 1:2]) / area[:, None]
     slope_y = (delta2 * edge1[:, 0:1] - delta1 * edge2[:, 0:1]) / area[:, None]
     slope_x[steep], slope_y[steep] = 0.0, 0.0
-    centre = points.mean(axis=1)
-    offset = corners.mean(axis=1) - slope_x * centre[:, :1] - slope_y * centre[:, 1:]
+    center = points.mean(axis=1)
+    offset = corners.mean(axis=1) - slope_x * center[:, :1] - slope_y * center[:, 1:]
     return np.ascontiguousarray(np.stack([slope_x, slope_y, offset]).transpose(2, 0, 1), np.float32)
 
 
@@ -181,8 +181,8 @@ def make_background(speaker: Speaker, size: int) -> np.ndarray:
     wall = np.array(speaker.wall, np.float32)
     image = wall * (1.0 - 0.20 * x - 0.10 * y)[..., None]
 
-    def box(x0: float, y0: float, x1: float, y1: float, colour: np.ndarray) -> None:
-        image[int(y0 * size) : int(y1 * size), int(x0 * size) : int(x1 * size)] = colour
+    def box(x0: float, y0: float, x1: float, y1: float, color: np.ndarray) -> None:
+        image[int(y0 * size) : int(y1 * size), int(x0 * size) : int(x1 * size)] = color
 
     frame = 0.5 * wall + 0.5 * np.array([214, 208, 200])
     box(0.02, 0.04, 0.25, 0.47, frame)
@@ -239,12 +239,12 @@ class Renderer:
 
     def frames(self, performance: Performance) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields each frame as [H, W, 3] uint8 RGB and its soft head mask [H, W] uint8 (head, hair, face = 255)."""
-        rotations, translations = head_to_camera(performance.behaviour)
+        rotations, translations = head_to_camera(performance.behavior)
         jaw, tongue = (performance.mouth[:, PARAMETERS.index(name)] for name in ("jaw", "tongue"))
         for t, face in enumerate(performance.vertices.astype(np.float64)):
-            yaw, pitch, _ = performance.behaviour.angles[t]
+            yaw, pitch, _ = performance.behavior.angles[t]
             gaze = np.array([-EYE_CONTACT * yaw, -EYE_CONTACT * pitch])
-            body_at = performance.behaviour.sway[t] + OFFSET
+            body_at = performance.behavior.sway[t] + OFFSET
             vertices = self.avatar.pose(face, float(jaw[t]), float(tongue[t]), gaze, rotations[t], translations[t], body_at)
             yield self.draw(vertices)
 
@@ -264,9 +264,9 @@ class Renderer:
         albedo = cv2.remap(self._atlas, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         level = cv2.convertScaleAbs(light, alpha=255.0 / _LIGHT_LIMIT)
         lit = cv2.multiply(albedo, cv2.LUT(cv2.merge([level] * 3), self._tint), dtype=cv2.CV_32F)
-        colour = cv2.add(lit, cv2.merge([highlight] * 3), dtype=cv2.CV_8U)
+        color = cv2.add(lit, cv2.merge([highlight] * 3), dtype=cv2.CV_8U)
         canvas = self._canvas.copy()
-        canvas.reshape(-1, 3)[covered] = colour.reshape(-1, 3)[: len(covered)]
+        canvas.reshape(-1, 3)[covered] = color.reshape(-1, 3)[: len(covered)]
         image = cv2.resize(canvas, (self.size, self.size), interpolation=cv2.INTER_AREA)
         in_head = np.append(np.where(figure.is_head, np.uint8(255), np.uint8(0)), np.uint8(0))
         mask = cv2.resize(in_head[buffer], (self.size, self.size), interpolation=cv2.INTER_AREA)

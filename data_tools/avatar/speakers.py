@@ -61,13 +61,13 @@ def make_speaker(name: str) -> Speaker:
     seed = zlib.crc32(f"avatar speaker {name}".encode())
     generator = np.random.default_rng(seed)
 
-    def near(centre: float, spread: float) -> float:
-        return float(np.clip(generator.normal(centre, spread), centre - 2 * spread, centre + 2 * spread))
+    def near(center: float, spread: float) -> float:
+        return float(np.clip(generator.normal(center, spread), center - 2 * spread, center + 2 * spread))
 
-    def one_of(colours: tuple, spread: float) -> tuple[float, float, float]:
+    def one_of(colors: tuple, spread: float) -> tuple[float, float, float]:
         # Mostly lighter or darker, hardly another hue: dark hair would turn violet.
-        colour = np.array(colours[generator.integers(len(colours))], float) * generator.normal(1.0, 0.01 * spread)
-        red, green, blue = np.clip(colour + generator.normal(0.0, 0.25 * spread, 3), 12.0, 246.0)
+        color = np.array(colors[generator.integers(len(colors))], float) * generator.normal(1.0, 0.01 * spread)
+        red, green, blue = np.clip(color + generator.normal(0.0, 0.25 * spread, 3), 12.0, 246.0)
         return float(red), float(green), float(blue)
 
     proportions = {
@@ -92,15 +92,15 @@ def make_speaker(name: str) -> Speaker:
     lips = tuple(float(c) for c in np.clip(np.array(skin) * (0.86, 0.58, 0.60) + generator.normal(0.0, 4.0, 3), 12.0, 246.0))
     dark = sum(skin) < _DARK_SKIN
     hairs, irises = (_HAIRS[:_N_DARK_HAIRS], _IRISES[:_N_DARK_IRISES]) if dark else (_HAIRS, _IRISES)
-    colours = {"hair": one_of(hairs, 5.0), "iris": one_of(irises, 6.0), "cloth": one_of(_CLOTHS, 8.0), "wall": one_of(_WALLS, 6.0)}
-    speaker = Speaker(name=name, seed=seed, skin=skin, lips=lips, **proportions, **colours)
+    colors = {"hair": one_of(hairs, 5.0), "iris": one_of(irises, 6.0), "cloth": one_of(_CLOTHS, 8.0), "wall": one_of(_WALLS, 6.0)}
+    speaker = Speaker(name=name, seed=seed, skin=skin, lips=lips, **proportions, **colors)
     return replace(speaker, **appearance_of(name))
 
 
 # ----------------------------------------------------------------------------------------------------
 # A speaker's face at rest: the canonical mesh with that speaker's proportions, lips together, eyes open.
 
-MOUTH_CENTRE = np.array([0.0, -4.27, 5.4])
+MOUTH_CENTER = np.array([0.0, -4.27, 5.4])
 """cm, between the canonical lips."""
 
 NOSE_TIP = np.array([0.0, -0.46, 7.6])
@@ -111,9 +111,9 @@ def _smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3.0 - 2.0 * t)
 
 
-def _bump(vertices: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
+def _bump(vertices: np.ndarray, center: np.ndarray, radius: float) -> np.ndarray:
     """[468] Gaussian of the distance in x and y."""
-    return np.exp(-np.sum((vertices[:, :2] - np.asarray(centre)[:2]) ** 2, axis=1) / (2.0 * radius**2))
+    return np.exp(-np.sum((vertices[:, :2] - np.asarray(center)[:2]) ** 2, axis=1) / (2.0 * radius**2))
 
 
 def rest_vertices(speaker: Speaker) -> np.ndarray:
@@ -132,15 +132,15 @@ def rest_vertices(speaker: Speaker) -> np.ndarray:
     vertices[:, 0] += (speaker.nose_width - 1.0) * x * nose
     vertices[:, 1] -= speaker.nose_length * _bump(vertices, NOSE_TIP, 1.2)
     for lids, side in zip(UPPER_LIDS, (-1.0, 1.0), strict=True):
-        centre = canonical_face()["vertices"][list(lids)].mean(axis=0)
-        eye = _bump(vertices, centre, 1.5)[:, None]
-        vertices[:, :2] += (speaker.eye_size - 1.0) * eye * (vertices[:, :2] - centre[:2])
+        center = canonical_face()["vertices"][list(lids)].mean(axis=0)
+        eye = _bump(vertices, center, 1.5)[:, None]
+        vertices[:, :2] += (speaker.eye_size - 1.0) * eye * (vertices[:, :2] - center[:2])
         vertices[:, 0] += side * speaker.eye_spacing * eye[:, 0]
     vertices[:, 1] += speaker.brow_height * _bump(vertices, np.array([-3.5, 5.0]), 1.2)
     vertices[:, 1] += speaker.brow_height * _bump(vertices, np.array([3.5, 5.0]), 1.2)
-    mouth = np.exp(-((x / 3.4) ** 2) - ((y - MOUTH_CENTRE[1]) / 1.5) ** 2)
+    mouth = np.exp(-((x / 3.4) ** 2) - ((y - MOUTH_CENTER[1]) / 1.5) ** 2)
     vertices[:, 0] += (speaker.mouth_width - 1.0) * x * mouth
-    vertices[:, 1] += (speaker.lip_thickness - 1.0) * (vertices[:, 1] - MOUTH_CENTRE[1]) * mouth
+    vertices[:, 1] += (speaker.lip_thickness - 1.0) * (vertices[:, 1] - MOUTH_CENTER[1]) * mouth
     vertices[:, 2] += 0.5 * (speaker.lip_thickness - 1.0) * mouth
     vertices[:, 1] *= speaker.face_height
     return vertices

@@ -50,10 +50,10 @@ def around(shape: tuple[int, int], painter: Callable[[tuple[int, int]], np.ndarr
     return picture * weight + shifted * (1.0 - weight)
 
 
-def blob(shape: tuple[int, int], centre: np.ndarray, radius: tuple[float, float]) -> np.ndarray:
+def blob(shape: tuple[int, int], center: np.ndarray, radius: tuple[float, float]) -> np.ndarray:
     """[H, W, 1] Gaussian spot, 1 at its `centre` (x, y)."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    return np.exp(-(((x - centre[0]) / radius[0]) ** 2) - ((y - centre[1]) / radius[1]) ** 2)[..., None]
+    return np.exp(-(((x - center[0]) / radius[0]) ** 2) - ((y - center[1]) / radius[1]) ** 2)[..., None]
 
 
 def stroke(shape: tuple[int, int], points: np.ndarray, thickness: int, blur: float, closed: bool = False) -> np.ndarray:
@@ -297,9 +297,9 @@ def paint_hair(
     side = (x - part + 0.5) % 1.0 - 0.5
     parting = np.exp(-((side / 0.0035) ** 2)) * smoothstep(y, 0.45, 0.30)
     value = tone * (1.0 + 0.20 * shine) * (1.0 - 0.35 * parting) * (0.80 + 0.20 * smoothstep(y, 0.02, 0.22))
-    colour = hair * value[..., None] + 16.0 * (shine * (tone - 0.5))[..., None]
+    color = hair * value[..., None] + 16.0 * (shine * (tone - 0.5))[..., None]
     alpha = cover[..., None]
-    return skin * np.array([0.74, 0.68, 0.66]) * (1.0 - alpha) + colour * alpha
+    return skin * np.array([0.74, 0.68, 0.66]) * (1.0 - alpha) + color * alpha
 
 
 def _paths(u: np.ndarray, v: np.ndarray, lengths: np.ndarray, part: float, generator: np.random.Generator) -> np.ndarray:
@@ -389,15 +389,15 @@ def make_atlas(speaker: Speaker) -> np.ndarray:
     return np.clip(atlas, 0.0, 255.0)
 
 
-def _collar(shape: tuple[int, int], colour: np.ndarray) -> np.ndarray:
+def _collar(shape: tuple[int, int], color: np.ndarray) -> np.ndarray:
     """Ribs across a rolled edge, shaded where it meets the neck and the shoulders."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     ribs = 1.0 + 0.09 * np.cos(2.0 * np.pi * 44.0 * x / shape[1])
     roll = 0.62 + 0.30 * np.sin(np.pi * np.clip(y / shape[0], 0.0, 1.0))
-    return colour * (ribs * roll)[..., None]
+    return color * (ribs * roll)[..., None]
 
 
-def _cloth(shape: tuple[int, int], colour: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _cloth(shape: tuple[int, int], color: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Fine knitwear with two broad bands, soft folds, and the collar's shade; rows are equally long on the body (`body.torso_mesh`)."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     # Columns of stitches that are wider than a pixel of the picture everywhere they are seen, so they cannot beat with it.
@@ -405,7 +405,7 @@ def _cloth(shape: tuple[int, int], colour: np.ndarray, generator: np.random.Gene
     yarn = 1.0 + 0.02 * noise(shape, 1.2, generator)
     folds = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), sigmaX=16.0, sigmaY=70.0)
     folds = 1.0 + 0.05 * folds / folds.std()
-    image = colour * (ribs * yarn)[..., None]
+    image = color * (ribs * yarn)[..., None]
     for row in (150, 195):
         band = np.clip((11.0 - np.abs(y - row - 10.0)) / 1.5, 0.0, 1.0)[..., None]
         image = image * (1.0 - 0.85 * band) + 0.85 * band * np.array([206, 200, 188]) * yarn[..., None]

@@ -12,7 +12,7 @@ from data_tools.audio.features import MEL_F0, AudioFeatures, features_for_frames
 from data_tools.audio.load import SAMPLE_RATE
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
 from data_tools.corpus.sources import MeasureSettings
-from data_tools.dataset.analyse import ANALYSIS_SIZE
+from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.dataset.arrays import clip_sound
 from data_tools.dataset.scan import LOOK_SIDE, LOOKS_PER_SECOND
 from data_tools.errors import InputError
@@ -27,7 +27,7 @@ from data_tools.video.read import FPS, Box, frames
 # ----------------------------------------------------------------------------------------------------
 # What goes wrong in the picture, as numbers: cuts, jumps of the head, blur.
 
-NEIGHBOURHOOD = 6
+NEIGHBORHOOD = 6
 """Frames to each side that a frame's change is compared with."""
 
 THUMBNAIL = 32
@@ -51,11 +51,11 @@ def sharpness(frame: np.ndarray, face: tuple[int, int, int, int]) -> float:
       0 for a flat area, about 0.05 for a smeared face and 0.2 or more for a sharp one.
     """
     x0, y0, x1, y1 = face
-    grey = cv2.cvtColor(np.ascontiguousarray(frame[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    scale = FACE_PIXELS / grey.shape[0]
+    gray = cv2.cvtColor(np.ascontiguousarray(frame[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    scale = FACE_PIXELS / gray.shape[0]
     if scale < 1.0:
-        grey = cv2.resize(grey, (max(round(grey.shape[1] * scale), 8), FACE_PIXELS), interpolation=cv2.INTER_AREA)
-    return float(cv2.Laplacian(grey, cv2.CV_32F).std() / max(float(grey.std()), 1.0)) / 2.0
+        gray = cv2.resize(gray, (max(round(gray.shape[1] * scale), 8), FACE_PIXELS), interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(gray, cv2.CV_32F).std() / max(float(gray.std()), 1.0)) / 2.0
 
 
 def isolated_change(change: np.ndarray) -> float:
@@ -65,8 +65,8 @@ def isolated_change(change: np.ndarray) -> float:
     """
     if len(change) == 0:
         return 0.0
-    padded = np.pad(np.asarray(change, np.float64), NEIGHBOURHOOD, mode="reflect" if len(change) > NEIGHBOURHOOD else "edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURHOOD + 1)
+    padded = np.pad(np.asarray(change, np.float64), NEIGHBORHOOD, mode="reflect" if len(change) > NEIGHBORHOOD else "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBORHOOD + 1)
     return float((change - np.median(windows, axis=1)).max())
 
 

@@ -145,7 +145,7 @@ def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
 JUMP = 0.1
 """Face heights by which the head moves in one frame, above its neighbours: a piece was cut out of the middle."""
 
-NEIGHBOURHOOD = 6
+NEIGHBORHOOD = 6
 """Frames to each side that a movement is compared with: a head that turns moves in every frame, a cut moves it in one."""
 
 
@@ -153,8 +153,8 @@ def isolated(change: np.ndarray, threshold: float) -> np.ndarray:
     """[T - 1] change from each frame to the next -> the frames (second of the pair) whose change stands out by `threshold`."""
     if len(change) == 0:
         return np.zeros(0, int)
-    padded = np.pad(np.asarray(change, np.float64), NEIGHBOURHOOD, mode="reflect" if len(change) > NEIGHBOURHOOD else "edge")
-    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURHOOD + 1), axis=1)
+    padded = np.pad(np.asarray(change, np.float64), NEIGHBORHOOD, mode="reflect" if len(change) > NEIGHBORHOOD else "edge")
+    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBORHOOD + 1), axis=1)
     return np.flatnonzero(change - around > threshold) + 1
 
 
@@ -167,8 +167,8 @@ def describe_jumps(landmarks: np.ndarray, fps: float, start: float = 0.0) -> lis
       start: seconds of the source where it begins.
     """
     height = float(np.median(np.linalg.norm(landmarks[:, FOREHEAD, :2] - landmarks[:, CHIN, :2], axis=-1)))
-    centre = landmarks[:, RIGID, :2].mean(1)
-    jumps = isolated(np.linalg.norm(np.diff(centre, axis=0), axis=-1) / max(height, 1e-6), JUMP)
+    center = landmarks[:, RIGID, :2].mean(1)
+    jumps = isolated(np.linalg.norm(np.diff(center, axis=0), axis=-1) / max(height, 1e-6), JUMP)
     if not len(jumps):
         return []
     times = ", ".join(f"{start + jump / fps:.2f} s" for jump in jumps[:5]) + (" and more" if len(jumps) > 5 else "")

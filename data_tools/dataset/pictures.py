@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis
+from data_tools.dataset.analyze import ANALYSIS_SIZE, Analysis
 from data_tools.dataset.scan import Chunk, FrameSource, chunk_frames
 from data_tools.face.align import Skin, Texture, sample_texture
 from data_tools.io import read_npz, write_bytes, write_npz

@@ -20,7 +20,7 @@ from data_tools.audio.features import cached
 from data_tools.audio.load import SAMPLE_RATE, save_wav
 from data_tools.command_line import frames_bar
 from data_tools.dataset import report
-from data_tools.dataset.analyse import ANALYSIS_SIZE, Analysis, AnalysisJob, analyze_chunk
+from data_tools.dataset.analyze import ANALYSIS_SIZE, Analysis, AnalysisJob, analyze_chunk
 from data_tools.dataset.arrays import clip_sound, describe_jumps, make_arrays, n_train_frames, with_face_model
 from data_tools.dataset.pictures import KINDS, TEXTURE, TRACK, PicturesJob, decode_size, make_chunk, read_texture
 from data_tools.dataset.scan import LOOKS_PER_SECOND, MIN_SECONDS, Chunk, FrameSource, format_changes, plan, scan
@@ -80,7 +80,7 @@ class Pipeline:
         found = self._scan()
         box = found["box"]
         samples = self._sound()
-        analysis, track = self._analyse(box)
+        analysis, track = self._analyze(box)
         n_frames = self._usable_frames(analysis.n_frames, len(samples))
         landmarks = track.landmarks[:n_frames] * np.float32(size)
         seen = np.isfinite(landmarks[:, 0, 0])
@@ -155,7 +155,7 @@ class Pipeline:
             bar.update(n_frames - sum(len(job.chunk) for job in left))
             run_jobs(function, left, self.workers, bar.update)
 
-    def _analyse(self, box: Box) -> tuple[Analysis, FaceTrack]:
+    def _analyze(self, box: Box) -> tuple[Analysis, FaceTrack]:
         """Faces, mask layers and background: the slow networks."""
         settings = self.settings
         n_frames = round(self.length * FPS)

@@ -18,7 +18,7 @@ import numpy as np
 from data_tools.audio.load import SAMPLE_RATE, measure_level
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
 from data_tools.command_line import run_step
-from data_tools.dataset.analyse import ANALYSIS_SIZE
+from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.errors import InputError
 from data_tools.face.motion import find_blinks
 from data_tools.face.pose import HeadPose, jitter
@@ -26,7 +26,7 @@ from data_tools.face.track import FaceTrack
 from data_tools.ffmpeg import VideoInfo
 from data_tools.io import write_bytes, write_json
 from data_tools.landmarks68 import RIGID
-from data_tools.masks.regions import colour_parts, label_parts
+from data_tools.masks.regions import color_parts, label_parts
 from data_tools.video.read import FPS
 
 # ----------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ CHECKS = {
 }
 """In the order of the report. A figure that could not be measured has no light."""
 
-LIGHT_COLOURS = {"good": "#2e9d5b", "usable": "#d99a1c", "poor": "#c8402f", "unknown": "#9a9a9a"}
+LIGHT_COLORS = {"good": "#2e9d5b", "usable": "#d99a1c", "poor": "#c8402f", "unknown": "#9a9a9a"}
 
 
 def light(name: str, value: float | None) -> str:
@@ -140,7 +140,7 @@ def parts_sheet(folder: Path, mesh: np.ndarray, columns: int = 5, cell: int = 25
         frame, head, torso = read_pictures(folder, index)
         rgb = np.ascontiguousarray(frame[..., ::-1])
         labels = label_parts(rgb, mesh[index], head / 255.0, torso[..., 3] / 255.0)
-        pictures.append(colour_parts(rgb, labels)[..., ::-1])
+        pictures.append(color_parts(rgb, labels)[..., ::-1])
     return np.hstack([cv2.resize(picture, (cell, cell), interpolation=cv2.INTER_AREA) for picture in pictures])
 
 
@@ -310,7 +310,7 @@ def page(name: str, facts: dict[str, Any], changes: list[str], seconds: dict[str
     return environment.get_template("report.html").render(
         name=name,
         rows=rows,
-        colours=LIGHT_COLOURS,
+        colors=LIGHT_COLORS,
         jitter_before=facts["values"].get("pose_jitter_before_px"),
         suggested=facts.get("offset", {}).get("suggested_audio_offset"),
         changes=changes,

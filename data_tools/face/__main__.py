@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 
 from data_tools.command_line import run_step
-from data_tools.dataset.analyse import add_video_arguments, analyzed_video
+from data_tools.dataset.analyze import add_video_arguments, analyzed_video
 from data_tools.face.motion import canonical_landmarks, find_blinks
 from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, jitter, solve_poses
 from data_tools.io import write_npz

@@ -149,10 +149,10 @@ def sample_texture(
         pixels, jacobian = (x[0] for x in pose_jacobian(skin.points, vectors[t : t + 1], translation[t : t + 1], size))
         x0, y0 = np.clip(np.floor(pixels.min(0)).astype(int) - 8, 0, size - 16)
         x1, y1 = np.maximum(np.ceil(pixels.max(0)).astype(int) + 8, [x0 + 16, y0 + 16])
-        grey = cv2.cvtColor(np.ascontiguousarray(frame[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-        grey = cv2.GaussianBlur(grey, (0, 0), settings.blur * size / 512.0)
+        gray = cv2.cvtColor(np.ascontiguousarray(frame[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+        gray = cv2.GaussianBlur(gray, (0, 0), settings.blur * size / 512.0)
         # Sobel over 8 is the derivative in grey levels per pixel.
-        planes = np.dstack([grey, cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=0.125)])
+        planes = np.dstack([gray, cv2.Sobel(gray, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(gray, cv2.CV_32F, 0, 1, scale=0.125)])
         place = (pixels - [x0, y0]).astype(np.float32)
         sampled = cv2.remap(planes, place[None], None, cv2.INTER_LINEAR)[0]
         value[t] = sampled[:, 0]

@@ -87,9 +87,9 @@ def follow_crop(faces: np.ndarray, width: int, height: int, fps: float) -> tuple
     extent = head_extent(faces)
     head = float(np.median(extent[:, 3] - extent[:, 1]))
     side = int(min(round(head / HEAD_FRACTION / 2.0) * 2, width // 2 * 2, height // 2 * 2))
-    centre = np.stack([(extent[:, 0] + extent[:, 2]) / 2.0, extent[:, 1] - ABOVE_HEAD * side + side / 2.0], 1)
+    center = np.stack([(extent[:, 0] + extent[:, 2]) / 2.0, extent[:, 1] - ABOVE_HEAD * side + side / 2.0], 1)
     # A running median first: one bad detection must not pull at the frames around it.
-    steady = ndimage.median_filter(centre, (max(round(0.2 * fps) // 2 * 2 + 1, 1), 1), mode="nearest")
+    steady = ndimage.median_filter(center, (max(round(0.2 * fps) // 2 * 2 + 1, 1), 1), mode="nearest")
     smooth = ndimage.gaussian_filter1d(steady, SMOOTH_SECONDS * fps, axis=0, mode="nearest")
     return np.clip(smooth - side / 2.0, 0.0, [width - side, height - side]), side
 

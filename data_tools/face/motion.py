@@ -70,13 +70,13 @@ class _Depths:
         self.distance = known.mean(1)
         self.scale = self.distance / intrinsics(size)["fx"]
         rigid = np.asarray(landmarks[:, RIGID, 2], np.float64) * self.scale[:, None]
-        self.centre = rigid.mean(1)
-        centred, target = rigid - self.centre[:, None], known - self.distance[:, None]
-        self.factor = float((centred * target).sum() / max((centred**2).sum(), 1e-9))
+        self.center = rigid.mean(1)
+        centerd, target = rigid - self.center[:, None], known - self.distance[:, None]
+        self.factor = float((centerd * target).sum() / max((centerd**2).sum(), 1e-9))
 
     def __call__(self, z: np.ndarray, block: slice) -> np.ndarray:
         """[B, P] z of the frames `block` -> [B, P] dm."""
-        return self.factor * (z * self.scale[block, None] - self.centre[block, None]) + self.distance[block, None]
+        return self.factor * (z * self.scale[block, None] - self.center[block, None]) + self.distance[block, None]
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -23,14 +23,14 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     Returns:
       s [...], R [..., 3, 3], d [..., 3] that minimise |s R source + d - target|^2; R is a rotation, never a reflection.
     """
-    centre_s, centre_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
-    a, b = source - centre_s, target - centre_t
+    center_s, center_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
+    a, b = source - center_s, target - center_t
     u, values, vt = np.linalg.svd(np.swapaxes(b, -1, -2) @ a)
     flip = np.ones_like(values)
     flip[..., -1] = np.sign(np.linalg.det(u @ vt))
     rotation = (u * flip[..., None, :]) @ vt
     scale = (values * flip).sum(-1) / (a**2).sum((-1, -2))
-    shift = centre_t[..., 0, :] - scale[..., None] * np.einsum("...ij,...j->...i", rotation, centre_s[..., 0, :])
+    shift = center_t[..., 0, :] - scale[..., None] * np.einsum("...ij,...j->...i", rotation, center_s[..., 0, :])
     return scale, rotation, shift
 
 
@@ -220,8 +220,8 @@ def _first_guess(seen: np.ndarray, shape: np.ndarray, size: int) -> tuple[np.nda
     extent = np.sqrt(((seen - seen.mean(1, keepdims=True)) ** 2).sum(-1).mean(1))
     true_extent = np.sqrt(((shape - shape.mean(0))[:, :2] ** 2).sum(-1).mean())
     distance = camera["fx"] * true_extent / extent
-    centre = (seen.mean(1) - [camera["cx"], camera["cy"]]) * (distance / camera["fx"])[:, None]
-    translation = np.stack([centre[:, 0], -centre[:, 1], -distance], 1) - shape.mean(0)
+    center = (seen.mean(1) - [camera["cx"], camera["cy"]]) * (distance / camera["fx"])[:, None]
+    translation = np.stack([center[:, 0], -center[:, 1], -distance], 1) - shape.mean(0)
     return np.zeros((len(seen), 3)), translation
 
 

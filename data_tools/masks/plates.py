@@ -17,7 +17,7 @@ class BackgroundPlate:
     """
 
     def __init__(self, size: int) -> None:
-        self._colour = np.zeros((size, size, 3), np.uint8)
+        self._color = np.zeros((size, size, 3), np.uint8)
         self._distance = np.zeros((size, size), np.float32)
 
     def add(self, frame: np.ndarray, person: np.ndarray) -> None:
@@ -33,16 +33,16 @@ class BackgroundPlate:
             distance = np.sqrt(np.rint(distance.astype(np.float64) ** 2)).astype(np.float32)
         self.merge(frame, distance)
 
-    def merge(self, colour: np.ndarray, distance: np.ndarray) -> None:
+    def merge(self, color: np.ndarray, distance: np.ndarray) -> None:
         """Takes in colours uint8 [H, W, 3] and how far from the person each was seen, [H, W] float32: another plate's `state`."""
         better = distance > self._distance
-        self._colour[better] = colour[better]
+        self._color[better] = color[better]
         self._distance[better] = distance[better]
 
     @property
     def state(self) -> tuple[np.ndarray, np.ndarray]:
         """Colours uint8 [H, W, 3] gathered so far, and their distances from the person, [H, W] float32 pixels (0: never seen)."""
-        return self._colour, self._distance
+        return self._color, self._distance
 
     def finish(self) -> np.ndarray:
         """The plate, uint8 [H, W, 3]. Pixels never seen get the nearest seen pixel's colour, blurred more the deeper the hole."""
@@ -50,13 +50,13 @@ class BackgroundPlate:
         threshold = min(MIN_DISTANCE * size, float(self._distance.max()) * 0.5)
         unseen = self._distance <= threshold
         if not unseen.any() or unseen.all():
-            return self._colour.copy()
+            return self._color.copy()
         depth, labels = cv2.distanceTransformWithLabels(
             unseen.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
         )
         nearest = np.zeros((labels.max() + 1, 3), np.uint8)
-        nearest[labels[~unseen]] = self._colour[~unseen]
-        filled = np.where(unseen[..., None], nearest[labels], self._colour)
+        nearest[labels[~unseen]] = self._color[~unseen]
+        filled = np.where(unseen[..., None], nearest[labels], self._color)
         blurred = cv2.GaussianBlur(filled, (0, 0), 0.03 * size)
         weight = np.clip(depth / (0.06 * size), 0.0, 1.0)[..., None]
         return np.where(unseen[..., None], (1 - weight) * filled + weight * blurred, filled).round().astype(np.uint8)
@@ -94,8 +94,8 @@ def torso_image(frame: np.ndarray, person: np.ndarray, above_jaw: np.ndarray, ne
     has_border = border.any(0)
     rgba = np.dstack([frame, np.round(255.0 * alpha).astype(np.uint8)])
     if has_border.any():
-        band, colour, painted = _paint_up(frame, alpha, solid, border, has_border, neck)
-        rgba[band, :, :3] = np.round(colour)
+        band, color, painted = _paint_up(frame, alpha, solid, border, has_border, neck)
+        rgba[band, :, :3] = np.round(color)
         rgba[band, :, 3] = np.round(255.0 * painted)
     return cv2.bitwise_and(rgba, rgba, mask=rgba[..., 3])
 

@@ -80,8 +80,8 @@ def head_region(landmarks: np.ndarray, size: int = WORK_SIZE) -> np.ndarray:
     up /= height
     right = np.array([-up[1], up[0]])
     jaw = xy[JAW_LINE]
-    centre = xy[FOREHEAD] * 0.5 + xy[CHIN] * 0.5
-    outward = jaw - centre
+    center = xy[FOREHEAD] * 0.5 + xy[CHIN] * 0.5
+    outward = jaw - center
     jaw = jaw + JAW_MARGIN * height * outward / np.linalg.norm(outward, axis=1, keepdims=True)
     chin_line = xy[CHIN] - CHIN_LINE * height * up
     far = 4.0 * size
@@ -125,7 +125,7 @@ def head_share(layers: np.ndarray) -> np.ndarray:
 PARTS = ("background", "face", "hair", "neck", "clothes")
 """Number of a part = its place here."""
 
-COLOURS = np.array([[235, 235, 235], [240, 180, 140], [90, 60, 40], [225, 120, 90], [60, 110, 190]], np.uint8)
+COLORS = np.array([[235, 235, 235], [240, 180, 140], [90, 60, 40], [225, 120, 90], [60, 110, 190]], np.uint8)
 """RGB of each part in pictures of the parts."""
 
 NECK_REACH = 0.6
@@ -163,21 +163,21 @@ def label_parts(
     return np.select([is_head & ~hair, is_head & hair, is_torso & neck, is_torso], [1, 2, 3, 4], 0).astype(np.uint8)
 
 
-def colour_parts(frame: np.ndarray, labels: np.ndarray, strength: float = 0.6) -> np.ndarray:
+def color_parts(frame: np.ndarray, labels: np.ndarray, strength: float = 0.6) -> np.ndarray:
     """uint8 [H, W, 3] the frame tinted by its parts."""
-    return np.round((1.0 - strength) * frame + strength * COLOURS[labels]).astype(np.uint8)
+    return np.round((1.0 - strength) * frame + strength * COLORS[labels]).astype(np.uint8)
 
 
 def _neck(frame: np.ndarray, landmarks: np.ndarray, face: np.ndarray, torso: np.ndarray) -> np.ndarray:
     """[H, W] bool: torso pixels of the face's colour, near below the chin, hanging together with the jaw."""
     size = frame.shape[0]
-    colour = cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), size / 256.0), cv2.COLOR_RGB2LAB).astype(np.float32)
-    skin = colour[face]
+    color = cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), size / 256.0), cv2.COLOR_RGB2LAB).astype(np.float32)
+    skin = color[face]
     if len(skin) < 16:
         return np.zeros_like(torso)
     # The neck lies in the chin's shadow: lightness says little, hue and saturation much.
     scale = np.maximum(skin.std(0), 2.0) * np.array([3.0, 1.0, 1.0], np.float32)
-    near = np.sqrt((((colour - np.median(skin, axis=0)) / scale) ** 2).mean(-1)) < SKIN_DISTANCE
+    near = np.sqrt((((color - np.median(skin, axis=0)) / scale) ** 2).mean(-1)) < SKIN_DISTANCE
     up = landmarks[FOREHEAD, :2] - landmarks[CHIN, :2]
     height = float(np.linalg.norm(up))
     y, x = np.mgrid[:size, :size]

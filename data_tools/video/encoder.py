@@ -156,18 +156,18 @@ def _is_frame_or_sound(entry: Path) -> bool:
 def codec_arguments(options: EncoderOptions, alpha: bool) -> list[str]:
     """ffmpeg's filter and codec options for raw RGB (with alpha: RGBA) frames."""
     crf = DEFAULT_CRF if options.crf is None else options.crf
-    colour = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,format={'yuva420p' if alpha else options.pix_fmt},{_BT709}"]
+    color = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,format={'yuva420p' if alpha else options.pix_fmt},{_BT709}"]
     if alpha:
         # VP9 counts quality to 63; its slowest sensible speed is 0, its fastest 8.
         quality = ["-crf", f"{round(crf * 63 / 51)}", "-b:v", "0"] if options.bitrate is None else ["-b:v", options.bitrate]
         speed = f"{8 - PRESETS.index(options.preset)}"
-        return [*colour, "-c:v", "libvpx-vp9", "-auto-alt-ref", "0", "-deadline", "good", "-cpu-used", speed, "-row-mt", "1", *quality]
+        return [*color, "-c:v", "libvpx-vp9", "-auto-alt-ref", "0", "-deadline", "good", "-cpu-used", speed, "-row-mt", "1", *quality]
     if options.pix_fmt == "rgb24":
         codec = ["-vf", "format=rgb24", "-c:v", "libx264rgb"]
     else:
         # "high" can't be lossless.
         profile = "high444" if crf == 0 and options.bitrate is None else _H264_PROFILES[options.pix_fmt]
-        codec = [*colour, "-c:v", "libx264", "-profile:v", profile]
+        codec = [*color, "-c:v", "libx264", "-profile:v", profile]
     quality = ["-crf", f"{crf}"] if options.bitrate is None else ["-b:v", options.bitrate]
     for name, value in (("-maxrate", options.maxrate), ("-bufsize", options.bufsize)):
         quality += [] if value is None else [name, value]

@@ -155,8 +155,8 @@ def cuts_between(thumbnails: list[np.ndarray]) -> list[int]:
     if len(thumbnails) < 2:
         return []
     flat = np.stack(thumbnails).reshape(len(thumbnails), -1).astype(np.float64)
-    spread, centred = flat.std(1), flat - flat.mean(1, keepdims=True)
-    correlation = (centred[1:] * centred[:-1]).mean(1) / np.maximum(spread[1:] * spread[:-1], 1e-9)
+    spread, centerd = flat.std(1), flat - flat.mean(1, keepdims=True)
+    correlation = (centerd[1:] * centerd[:-1]).mean(1) / np.maximum(spread[1:] * spread[:-1], 1e-9)
     change = np.abs(np.diff(flat, axis=0)).mean(1)
     seen = np.minimum(spread[1:], spread[:-1]) > FLAT
     return [int(i) + 1 for i in np.flatnonzero((correlation < SAME_SCENE) & (change > CHANGE) & seen)]

@@ -13,6 +13,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from data_tools.errors import InputError
 from geneface_jax import __version__
@@ -102,8 +103,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2
 
 
+def verb_module(verb: str) -> ModuleType:
+    """The module of a verb: `add_arguments(parser)`, `run(args) -> exit code`, and its help as docstring."""
+    return importlib.import_module(ELSEWHERE.get(verb, f"geneface_jax.cli.{verb.replace('-', '_')}"))
+
+
 def _run(verb: str, argv: Sequence[str]) -> int:
-    module = importlib.import_module(ELSEWHERE.get(verb, f"geneface_jax.cli.{verb.replace('-', '_')}"))
+    module = verb_module(verb)
     parser = argparse.ArgumentParser(prog=f"geneface {verb}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
     args, rest = parser.parse_known_args(argv)

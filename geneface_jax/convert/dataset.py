@@ -52,11 +52,11 @@ def expression_basis(expression: np.ndarray, motion: np.ndarray) -> ExpressionBa
       expression: [T, E]. motion: [T, 68, 3] of the same frames and one identity.
     """
     flat = motion.reshape(len(motion), -1).astype(np.float64)
-    centre, mean = expression.mean(0, dtype=np.float64), flat.mean(0)
-    basis = np.linalg.lstsq(expression - centre, flat - mean, rcond=1e-6)[0]
-    error = (expression - centre) @ basis - (flat - mean)
+    center, mean = expression.mean(0, dtype=np.float64), flat.mean(0)
+    basis = np.linalg.lstsq(expression - center, flat - mean, rcond=1e-6)[0]
+    error = (expression - center) @ basis - (flat - mean)
     spread = np.sqrt(np.mean((flat - mean) ** 2)) + 1e-12
-    offset = mean - centre @ basis
+    offset = mean - center @ basis
     shape = (expression.shape[1], 68, 3)
     return ExpressionBasis(
         basis.reshape(shape).astype(np.float32), offset.reshape(68, 3).astype(np.float32), float(np.sqrt(np.mean(error**2)) / spread)

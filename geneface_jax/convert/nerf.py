@@ -132,7 +132,7 @@ def import_nerf(checkpoint: TorchCheckpoint) -> Imported:
     frames = (model.condition_frames,) if model.condition_frames > 1 else ()
     window = jnp.zeros((model.condition_window, *frames, *inner))
     network = build(model)
-    expected = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialise"))
+    expected = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialize"))
     variables, problems = match(weights, convert, expected)
     if problems:
         what = "vanilla NeRF torso" if torso else "vanilla NeRF head"

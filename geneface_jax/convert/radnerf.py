@@ -246,7 +246,7 @@ def import_head(checkpoint: TorchCheckpoint) -> Imported:
         apply_hparams(config, checkpoint)
     model = Head.from_config(config.model)
     window = jnp.zeros((1, config.model.condition_window, *((frames,) if frames > 1 else ()), MOTION))
-    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((1, 3)), method=Head.initialise))
+    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((1, 3)), method=Head.initialize))
     variables, problems = match(head_part(weights), lambda part: convert_head(part, frames), expected)
     params: dict[str, Any] = variables.get("params", {})
     state: dict[str, Any] = {"params": params, "occupancy": _occupancy(weights, config.march.density_threshold)}
@@ -272,7 +272,7 @@ def import_torso(checkpoint: TorchCheckpoint) -> Imported:
         config.model.shrink = config.model.shrink if shrink is None else shrink
         apply_hparams(config, checkpoint)
     model = Torso.from_config(config.model)
-    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2)), method=Torso.initialise))
+    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2)), method=Torso.initialize))
     variables, problems = match(torso_part(weights), convert_torso, expected)
     _refuse(checkpoint, problems, "torso")
     head = import_head(checkpoint)

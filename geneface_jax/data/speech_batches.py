@@ -119,7 +119,7 @@ class NormalizedClip:
     motion: np.ndarray
     speaker: str
     f0: np.ndarray
-    behaviour: BlinkAndAmplitude
+    behavior: BlinkAndAmplitude
 
     @property
     def voiced(self) -> np.ndarray:
@@ -188,14 +188,14 @@ class LazyNormalizedClip:
         return self._kept().voiced
 
     @property
-    def behaviour(self) -> BlinkAndAmplitude:
+    def behavior(self) -> BlinkAndAmplitude:
         """Blinks and amplitudes of the face."""
-        return self._kept().behaviour
+        return self._kept().behavior
 
     def _kept(self) -> NormalizedClip:
         def make() -> tuple[NormalizedClip, int]:
             pair = _normalized_clip(self.clip.read(), self.center, self.std)
-            return pair, pair.audio.nbytes + pair.motion.nbytes + pair.f0.nbytes + pair.behaviour.blink.nbytes
+            return pair, pair.audio.nbytes + pair.motion.nbytes + pair.f0.nbytes + pair.behavior.blink.nbytes
 
         return self.clip.cache.get((id(self), self.clip.name), make)
 
@@ -257,7 +257,7 @@ AMPLITUDE_CLIPS = 256
 def typical_amplitudes(pairs: Sequence[NormalizedClip | LazyNormalizedClip]) -> dict[str, np.ndarray]:
     """Mean amplitudes {"mouth_amp", "eye_amp"} (decimetres, float32 numbers) of clips that are spread over a split."""
     chosen = np.unique(np.linspace(0, len(pairs) - 1, AMPLITUDE_CLIPS).astype(int))
-    found = [pairs[i].behaviour for i in chosen]
+    found = [pairs[i].behavior for i in chosen]
     return {name: np.asarray(np.mean([getattr(own, name) for own in found]), np.float32) for name in ("mouth_amp", "eye_amp")}
 
 
@@ -287,7 +287,7 @@ def cut_window(pair: NormalizedClip, start: int, window: int) -> dict[str, np.nd
         mask[len(motion) :] = 0.0
         motion = np.concatenate([motion, np.zeros((missing, motion.shape[-1]), np.float32)])
         audio = np.concatenate([audio, silence(2 * window - len(audio), audio.shape[-1])])
-    face = pair.behaviour
+    face = pair.behavior
     return {
         "audio": audio,
         "motion": motion,

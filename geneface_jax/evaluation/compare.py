@@ -137,5 +137,5 @@ def _lip_box(points: np.ndarray) -> np.ndarray:
     """The dataset's lip box from landmarks: a square of 1.2 times the outer lips' larger half extent."""
     lips = points[_LIPS, :2]
     low, high = lips.min(0), lips.max(0)
-    centre, half = (low + high) / 2, 1.2 * (high - low).max() / 2
-    return np.concatenate([centre - half, centre + half])
+    center, half = (low + high) / 2, 1.2 * (high - low).max() / 2
+    return np.concatenate([center - half, center + half])

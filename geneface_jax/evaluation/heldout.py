@@ -396,12 +396,12 @@ def smoothing_report(subject: Subject) -> dict[str, dict[str, float]]:
 
 
 def _figures(cameras: np.ndarray, shape: np.ndarray, size: int) -> dict[str, float]:
-    degrees, millimetres = pose_jitter(cameras)
+    degrees, millimeters = pose_jitter(cameras)
     rotation = cameras[:, :3, :3].astype(np.float64).transpose(0, 2, 1)
     # Cameras are in metres, the shape in decimetres.
     translation = -10.0 * np.einsum("tij,tj->ti", rotation, cameras[:, :3, 3].astype(np.float64))
     return {
         "rotation_degrees": degrees,
-        "translation_mm": millimetres,
+        "translation_mm": millimeters,
         "pixels": jitter(face_pose.project(shape, rotation, translation, size)),
     }

@@ -139,9 +139,9 @@ def mouth_mask(lip_box: np.ndarray, size: int, source_size: int | None = None) -
       bool [size, size].
     """
     box = np.asarray(lip_box, np.float64) * (size / (source_size or size))
-    centre, half = (box[:2] + box[2:]) / 2, MOUTH_SCALE * (box[2:] - box[:2]) / 2
-    x0, y0 = np.clip(np.rint(centre - half), 0, size).astype(int)
-    x1, y1 = np.clip(np.rint(centre + half), 0, size).astype(int)
+    center, half = (box[:2] + box[2:]) / 2, MOUTH_SCALE * (box[2:] - box[:2]) / 2
+    x0, y0 = np.clip(np.rint(center - half), 0, size).astype(int)
+    x1, y1 = np.clip(np.rint(center + half), 0, size).astype(int)
     out = np.zeros((size, size), bool)
     out[y0:y1, x0:x1] = True
     return out

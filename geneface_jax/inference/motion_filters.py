@@ -99,22 +99,22 @@ def lle_project(motion: np.ndarray, database: np.ndarray, K: int = 10, percent: 
     Returns:
       [T, D] float32.
     """
-    neighbours = min(K, len(database))
-    if percent == 0 or neighbours == 0:
+    neighbors = min(K, len(database))
+    if percent == 0 or neighbors == 0:
         return np.array(motion, np.float32)
     frames, base = motion.astype(np.float64), database.astype(np.float64)
     distance = np.sum(frames**2, 1)[:, None] - 2.0 * frames @ base.T + np.sum(base**2, 1)[None, :]
-    nearest = np.argsort(distance, axis=1, kind="stable")[:, :neighbours]
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :neighbors]
     points = base[nearest]
     origin = points[:, :1]
-    if neighbours == 1:
+    if neighbors == 1:
         projected = origin[:, 0]
     else:
         axes = points[:, 1:] - origin
         gram = axes @ axes.transpose(0, 2, 1)
-        load = ridge * np.trace(gram, axis1=1, axis2=2)[:, None, None] / (neighbours - 1) + 1e-12
+        load = ridge * np.trace(gram, axis1=1, axis2=2)[:, None, None] / (neighbors - 1) + 1e-12
         right = axes @ (frames[:, None] - origin).transpose(0, 2, 1)
-        weights = np.linalg.solve(gram + load * np.eye(neighbours - 1), right)
+        weights = np.linalg.solve(gram + load * np.eye(neighbors - 1), right)
         projected = (origin + weights.transpose(0, 2, 1) @ axes)[:, 0]
     return (percent * projected + (1.0 - percent) * frames).astype(np.float32)
 

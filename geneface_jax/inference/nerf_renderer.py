@@ -139,17 +139,17 @@ class NerfRenderer:
                 say(speed_warning(passes * seconds_per_frame(person, drive, size, own, shown), len(motion), size, person))
             if transparent:
                 # What a pixel lets through of the background is how much brighter white makes it than black.
-                colour, over_white = (person.render(drive, size, own, shown) for shown in (black, white))
-                yield straight_rgba(colour, 1.0 - (over_white - colour).mean(-1), size)
+                color, over_white = (person.render(drive, size, own, shown) for shown in (black, white))
+                yield straight_rgba(color, 1.0 - (over_white - color).mean(-1), size)
                 continue
             yield np.round(np.clip(person.render(drive, size, own, shown), 0.0, 1.0) * 255.0).astype(np.uint8)
 
     def _drives(self, motion: np.ndarray, cameras: np.ndarray, body_cameras: np.ndarray) -> Iterator[Drive]:
         subject = self.subject
-        normalised = normalize_motion(motion, subject.motion_mean, subject.motion_std)
-        heads = windows(normalised, self.head_model.condition_window, self.head_model.condition_frames)
+        normalized = normalize_motion(motion, subject.motion_mean, subject.motion_std)
+        heads = windows(normalized, self.head_model.condition_window, self.head_model.condition_frames)
         model = self.torso_model or self.head_model
-        torsos = windows(normalised, model.condition_window, model.condition_frames)
+        torsos = windows(normalized, model.condition_window, model.condition_frames)
         attend = jnp.asarray(self.attend)
         for head, torso, camera, body in zip(heads, torsos, cameras, body_cameras, strict=True):
             parts = [jnp.asarray(part, jnp.float32) for part in (head, torso, camera, body, subject.cameras[0])]

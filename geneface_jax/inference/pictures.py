@@ -53,11 +53,11 @@ BLEED = 9
 """Pixels per side of the neighbourhood whose colour a transparent pixel takes: VP9 stores colour at half size, and black behind the edge
 would shine through it."""
 
-NEIGHBOURS = 0.005
+NEIGHBORS = 0.005
 """Weight of that neighbourhood: as much as the pixel itself at an opacity of about 5 %."""
 
 
-def straight_rgba(colour: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
+def straight_rgba(color: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
     """Divides colours by their opacity, and carries them a few pixels beyond the outline.
 
     Args:
@@ -68,12 +68,12 @@ def straight_rgba(colour: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarra
     Returns:
       uint8 [size, size, 4], alpha not multiplied into the colours.
     """
-    levels = np.round(np.clip(np.concatenate([colour, alpha[..., None]], -1), 0.0, 1.0) * 255.0).astype(np.uint8)
+    levels = np.round(np.clip(np.concatenate([color, alpha[..., None]], -1), 0.0, 1.0) * 255.0).astype(np.uint8)
     picture = resize(levels, size, size).astype(np.float32)
     # Every pixel counts for its own colour by its opacity, and its neighbourhood by a little of what is missing: opaque colours stay as
     # they are, and those of all but transparent pixels, which rounding has made noise, become their neighbours'.
     opacity = picture[..., 3:] / 255.0
-    spread = opacity * picture + NEIGHBOURS * (1.0 - opacity) * ndimage.uniform_filter(picture, (BLEED, BLEED, 0))
+    spread = opacity * picture + NEIGHBORS * (1.0 - opacity) * ndimage.uniform_filter(picture, (BLEED, BLEED, 0))
     straight = spread[..., :3] / np.maximum(spread[..., 3:], 1e-4) * 255.0
     return np.concatenate([np.round(np.clip(straight, 0.0, 255.0)), picture[..., 3:]], -1).astype(np.uint8)
 
@@ -116,12 +116,12 @@ def load_background(bg: str, size: int) -> np.ndarray | None:
             raise InputError(f"--bg {bg} is not a picture that can be read; give a PNG or JPEG file") from error
         return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
     try:
-        colour = ImageColor.getcolor(bg, "RGB")
+        color = ImageColor.getcolor(bg, "RGB")
     except ValueError as error:
         raise InputError(
             f"--bg {bg!r} is neither a file nor a colour; give 'original', a name such as green, #rrggbb or an image file"
         ) from error
-    return np.full((size, size, 3), colour, np.uint8)
+    return np.full((size, size, 3), color, np.uint8)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -142,8 +142,8 @@ def with_badge(frame: np.ndarray) -> np.ndarray:
     top = height - margin - rows
     result = frame.copy()
     corner = result[top : top + rows, margin : margin + columns]
-    colour, alpha = plate[:rows, :columns, :3].astype(np.float32), plate[:rows, :columns, 3:].astype(np.float32) / 255.0
-    corner[..., :3] = np.round(alpha * colour + (1.0 - alpha) * corner[..., :3])
+    color, alpha = plate[:rows, :columns, :3].astype(np.float32), plate[:rows, :columns, 3:].astype(np.float32) / 255.0
+    corner[..., :3] = np.round(alpha * color + (1.0 - alpha) * corner[..., :3])
     if frame.shape[2] == 4:
         corner[..., 3:] = np.round(255.0 * (alpha + (1.0 - alpha) * corner[..., 3:] / 255.0))
     return result

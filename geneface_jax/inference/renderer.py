@@ -228,8 +228,8 @@ class SubjectRenderer:
         on_cpu = jax.default_backend() == "cpu"
         batch = batch or (CPU_BATCH if on_cpu else ACCELERATOR_BATCH)
         heads = _HeadBatches(self, size, end_threshold, single_pass=not on_cpu if single_pass is None else single_pass)
-        normalised = normalize_motion(motion, subject.motion_mean, subject.motion_std)
-        condition = windows(normalised, model.condition_window, model.get("condition_frames", 1))
+        normalized = normalize_motion(motion, subject.motion_mean, subject.motion_std)
+        condition = windows(normalized, model.condition_window, model.get("condition_frames", 1))
         eye_openness = np.asarray(eye_openness, np.float32)
         poses = scene_pose(cameras)
         # An enlarger has only seen people before a background: its own is put behind, and taken away from what it made.
@@ -275,14 +275,14 @@ class SubjectRenderer:
 
     def _with_alpha(self, picture: jax.Array, alpha: jax.Array, size: int) -> np.ndarray:
         """uint8 [size, size, 4] of a frame and its opacity [n * n], which is half as fine where an enlarger made the frame."""
-        colour, opacity = np.asarray(picture, np.float32), np.asarray(alpha, np.float32)
-        side, fine = math.isqrt(opacity.size), math.isqrt(colour.size // 3)
-        colour, opacity = colour.reshape(fine, fine, 3), opacity.reshape(side, side)
+        color, opacity = np.asarray(picture, np.float32), np.asarray(alpha, np.float32)
+        side, fine = math.isqrt(opacity.size), math.isqrt(color.size // 3)
+        color, opacity = color.reshape(fine, fine, 3), opacity.reshape(side, side)
         if self.enlarger is not None:
             opacity = np.asarray(jax.image.resize(opacity, (fine, fine), "linear"))
             own = resize(self.subject.background, fine, fine).astype(np.float32) / 255.0
-            colour = without_background(np.clip(colour, 0.0, 1.0), opacity, own)
-        return straight_rgba(colour, opacity, size)
+            color = without_background(np.clip(color, 0.0, 1.0), opacity, own)
+        return straight_rgba(color, opacity, size)
 
 
 def _occupied(name: str, checkpoint: checkpoints.Checkpoint) -> jax.Array:

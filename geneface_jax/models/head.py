@@ -228,6 +228,6 @@ class Head(nn.Module):
         rgb = nn.sigmoid(self.color_net(jnp.concatenate([spherical_harmonics(direction, 4), geometry], axis=-1), code, group))
         return FieldSample(sigma, rgb, ambient)
 
-    def initialise(self, window: jax.Array, eye_openness: jax.Array, x: jax.Array) -> FieldSample:
+    def initialize(self, window: jax.Array, eye_openness: jax.Array, x: jax.Array) -> FieldSample:
         """Touches every parameter once; the method to `init` with."""
         return self(x, x, self.condition(window, eye_openness)[:1], self.code(jnp.zeros(1, jnp.int32)))

@@ -141,7 +141,7 @@ class NerfHead(TwoFields):
         encoded = self.frame_encoder(window)
         return jnp.where(attend, self.attention(encoded), encoded[len(window) // 2])[None]
 
-    def initialise(self, window: jax.Array) -> jax.Array:
+    def initialize(self, window: jax.Array) -> jax.Array:
         """Touches every parameter once; the method to `init` with. The window is that of `condition`."""
         return self.touch_fields(self.condition(window, True))
 
@@ -171,6 +171,6 @@ class NerfTorso(TwoFields):
             color = layer(nn.leaky_relu(color, SLOPE))
         return jnp.concatenate([jnp.broadcast_to(frame, (len(color), len(frame))), color], axis=-1)
 
-    def initialise(self, window: jax.Array) -> jax.Array:
+    def initialize(self, window: jax.Array) -> jax.Array:
         """Touches every parameter once; the method to `init` with. The window is that of `condition`."""
         return self.touch_fields(self.condition(window, jnp.zeros(3), jnp.zeros(3), jnp.zeros((1, 3))))

@@ -132,6 +132,6 @@ class Torso(nn.Module):
         """GeneFace puts the code behind the pose, GeneFace++ in front of the landmarks."""
         return jnp.concatenate([condition, code] if self.condition == "pose" else [code, condition], axis=-1)
 
-    def initialise(self, coords: jax.Array) -> TorsoSample:
+    def initialize(self, coords: jax.Array) -> TorsoSample:
         """Touches every parameter once; the method to `init` with."""
         return self(coords, jnp.zeros((1, CONDITIONS[self.condition])), self.code(jnp.zeros(1, jnp.int32)))

@@ -260,8 +260,8 @@ def carve(masks: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray, resoluti
       [R, R, R] bool.
     """
     axis = (np.arange(resolution) + 0.5) * (2.0 * bound / resolution) - bound
-    centres = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    seen = np.zeros(len(centres), bool)
+    centers = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    seen = np.zeros(len(centers), bool)
     fx, fy, cx, cy = np.asarray(intrinsics, np.float64)
     for mask, pose in zip(masks, np.asarray(poses, np.float64), strict=True):
         height, width = mask.shape
@@ -271,7 +271,7 @@ def carve(masks: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray, resoluti
         distance = np.linalg.norm(pose[:3, 3])
         reach = margin * height + fx * bound * np.sqrt(3) / resolution / distance
         near_mask = ndimage.distance_transform_edt(mask < 128) <= reach
-        local = (centres - pose[:3, 3]) @ pose[:3, :3]
+        local = (centers - pose[:3, 3]) @ pose[:3, :3]
         depth = np.maximum(local[:, 2], 1e-6)
         column = np.floor(cx + fx * local[:, 0] / depth).astype(int)
         row = np.floor(cy + fy * local[:, 1] / depth).astype(int)

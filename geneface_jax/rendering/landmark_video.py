@@ -32,8 +32,8 @@ def project(landmarks: np.ndarray, mean_face: np.ndarray, size: int) -> np.ndarr
     """
     low, high = mean_face[:, :2].min(0), mean_face[:, :2].max(0)
     scale = _FACE_SHARE * size / (high[1] - low[1])
-    centred = (landmarks[..., :2] - (low + high) / 2) * scale
-    return (centred * np.array([1.0, -1.0]) + size / 2).astype(np.float32)
+    centerd = (landmarks[..., :2] - (low + high) / 2) * scale
+    return (centerd * np.array([1.0, -1.0]) + size / 2).astype(np.float32)
 
 
 def draw_face(points: np.ndarray, size: int, label: str = "") -> np.ndarray:

@@ -47,8 +47,8 @@ def jaw_points(cameras: np.ndarray, motion: np.ndarray, mean_face: np.ndarray, i
 
     Arguments as for `torso_conditions`. Returns [T, 14] float32, x and y of each point in fractions of the picture (y down).
     """
-    metres = (np.asarray(motion, np.float64).reshape(len(motion), -1, 3) / 10.0 + mean_face)[:, JAW] / 10.0
-    pixels = project(metres, np.asarray(cameras, np.float64), np.asarray(intrinsics, np.float64))
+    meters = (np.asarray(motion, np.float64).reshape(len(motion), -1, 3) / 10.0 + mean_face)[:, JAW] / 10.0
+    pixels = project(meters, np.asarray(cameras, np.float64), np.asarray(intrinsics, np.float64))
     smooth = ndimage.uniform_filter1d(pixels / size, JAW_WINDOW, axis=0, mode="mirror" if len(pixels) > 1 else "nearest")
     return smooth.reshape(len(pixels), -1).astype(np.float32)
 

@@ -20,7 +20,7 @@ from geneface_jax.inference.controls import Controls
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.render_queue import Cancelled, ListedPerson, QueueFull, RenderJob
 from geneface_jax.studio.uploads import accept_audio
-from geneface_jax.studio.widgets import colour_code
+from geneface_jax.studio.widgets import color_code
 
 NO_STORE = {"cache-control": "no-store", "accept-ranges": "none"}
 
@@ -82,7 +82,7 @@ def controls_of_query(query: Mapping[str, str]) -> Controls:
         except ValueError as error:
             raise InputError(f"{name} is {given!r}; give a number") from error
     if values.get("bg", "original") != "original":
-        values["bg"] = colour_code(values["bg"])
+        values["bg"] = color_code(values["bg"])
     return Controls(**values).validate()
 
 

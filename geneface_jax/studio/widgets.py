@@ -80,7 +80,7 @@ COMPOSED = ("bg", "pose")
 
 BACKGROUNDS = ("original", "colour", "picture", TRANSPARENT)
 POSES = ("video", "still", "range")
-_COLOUR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
+_COLOR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
 _RGB = re.compile(r"rgba?\(([\d.]+), *([\d.]+), *([\d.]+)(, *[\d.]+)?\)")
 
 
@@ -205,7 +205,7 @@ def _as(field: dataclasses.Field, value: Any) -> Any:
 def _background(values: Mapping[str, Any], picture: str | None) -> str:
     kind = values.get("bg_kind", "original")
     if kind == "colour":
-        return colour_code(values.get("bg_colour"))
+        return color_code(values.get("bg_colour"))
     if kind == "picture":
         if picture is None:
             raise InputError("there is no background picture yet; upload one, or choose another background")
@@ -215,14 +215,14 @@ def _background(values: Mapping[str, Any], picture: str | None) -> str:
     return kind
 
 
-def colour_code(colour: Any) -> str:
+def color_code(color: Any) -> str:
     """`#rrggbb` of what a colour picker gives (`#rrggbb` or `rgb(r, g, b)`).
 
     Raises:
       InputError: it is neither.
     """
-    text = str(colour).strip()
-    if _COLOUR.fullmatch(text):
+    text = str(color).strip()
+    if _COLOR.fullmatch(text):
         return text.lower()
     if match := _RGB.fullmatch(text):
         levels = [min(round(float(level)), 255) for level in match.groups()[:3]]

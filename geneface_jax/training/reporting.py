@@ -446,14 +446,14 @@ def _draw(pen: ImageDraw.ImageDraw, chart: Chart, corner: tuple[int, int], span:
         pen.line([(x(marked), top), (x(marked), bottom)], fill=_MARK, width=2)
         pen.text((x(marked), bottom + 6), str(marked), fill=_MARK, font=_font(12), anchor="ma")
     label = left
-    for (name, points), colour in zip(chart.series.items(), _SERIES, strict=False):
+    for (name, points), color in zip(chart.series.items(), _SERIES, strict=False):
         if not points:
             continue
         pixels = [(x(step), y(value)) for step, value in points]
-        pen.line(pixels, fill=colour, width=3, joint="curve")
+        pen.line(pixels, fill=color, width=3, joint="curve")
         for px, py in pixels if len(pixels) <= 40 else ():
-            pen.ellipse([px - 3, py - 3, px + 3, py + 3], fill=colour)
-        pen.rectangle([label, corner[1] + 33, label + 12, corner[1] + 37], fill=colour)
+            pen.ellipse([px - 3, py - 3, px + 3, py + 3], fill=color)
+        pen.rectangle([label, corner[1] + 33, label + 12, corner[1] + 37], fill=color)
         pen.text((label + 18, corner[1] + 28), name, fill=_INK, font=_font(12))
         label += 36 + int(pen.textlength(name, font=_font(12)))
 

@@ -118,7 +118,7 @@ def run(
     return sorted(failed)
 
 
-def summarise(sweep: ConfigDict, out: str | os.PathLike, more: Sequence[str] = ()) -> tuple[Path, Path]:
+def summarize(sweep: ConfigDict, out: str | os.PathLike, more: Sequence[str] = ()) -> tuple[Path, Path]:
     """Writes `out/summary.csv` and `out/summary.md`: a row a variant, the last value of each metric as mean +- sd over seeds.
 
     The deviation is that of a sample (n - 1); with one seed there is none. Runs that have not finished do not count.

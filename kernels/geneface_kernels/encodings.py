@@ -46,7 +46,7 @@ def spherical_harmonics(d: jax.Array, degree: int) -> jax.Array:
     real, imaginary = jnp.ones_like(x), jnp.zeros_like(x)  # of (x + iy)^m
     for m in range(degree):
         for band, legendre in enumerate(_legendre_derivatives(z, m, degree), start=m):
-            scaled = _normalisation(band, m) * legendre
+            scaled = _normalization(band, m) * legendre
             values[band, m] = scaled * real
             if m:
                 values[band, -m] = scaled * imaginary
@@ -54,7 +54,7 @@ def spherical_harmonics(d: jax.Array, degree: int) -> jax.Array:
     return jnp.stack([values[band, m] for band in range(degree) for m in range(-band, band + 1)], axis=-1)
 
 
-def _normalisation(band: int, m: int) -> float:
+def _normalization(band: int, m: int) -> float:
     """Factor that makes Y_lm orthonormal on the unit sphere, with the Condon-Shortley sign."""
     squared = (2 * band + 1) / (4.0 * math.pi) * math.factorial(band - m) / math.factorial(band + m)
     return (-1.0) ** m * math.sqrt(2.0 * squared if m else squared)

@@ -14,7 +14,7 @@ def cascade_extent(cascade: int, bound: float) -> float:
     return min(2.0**cascade, bound)
 
 
-def cell_centres(resolution: int, extent: float) -> jax.Array:
+def cell_centers(resolution: int, extent: float) -> jax.Array:
     """Centres of all cells of the cube [-extent, extent]^3.
 
     Args:
@@ -47,8 +47,8 @@ def cell_points(noise: jax.Array, bound: float) -> jax.Array:
     points = []
     for cascade in range(cascades):
         extent = cascade_extent(cascade, bound)
-        centres = cell_centres(resolution, extent).reshape(noise.shape[1:])
-        points.append(centres + (2.0 * noise[cascade] - 1.0) * (extent / resolution))
+        centers = cell_centers(resolution, extent).reshape(noise.shape[1:])
+        points.append(centers + (2.0 * noise[cascade] - 1.0) * (extent / resolution))
     return jnp.stack(points)
 
 

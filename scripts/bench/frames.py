@@ -83,7 +83,7 @@ def measure(size: int, frames: int, repeats: int, *, enlarge: bool) -> dict:
     wanted = int(jax.jit(lambda o, d, g: count_samples(o, d, g, MARCH))(*rays, occupied))
     budget = sufficient_budget(wanted)
     windows, eyes = jnp.zeros((frames, config.model.condition_window, 204)), jnp.zeros(frames)
-    params = head.init(jax.random.key(0), windows[:1], eyes[:1], jnp.zeros((8, 3)), method=Head.initialise)
+    params = head.init(jax.random.key(0), windows[:1], eyes[:1], jnp.zeros((8, 3)), method=Head.initialize)
     network = SuperResolution(size)
     enlarging = jax.jit(network.init)(jax.random.key(1), jnp.zeros((1, size, size, 3)))
 

@@ -4,8 +4,8 @@
 
 A step: camera rays, march through a shell of occupied cells, field, compositing, losses, gradients, Adam; the density of all cells is
 evaluated once in 16 steps, as in training. Both sides take turns on the same rays. The PyTorch side is
-scripts/bench/torch_head.py: the maths as one writes it there (vectorised, autograd, no custom kernel). Needs torch (pip install torch==2.13.0). Set
-GLIBC_TUNABLES=glibc.malloc.hugetlb=1 to give both sides the huge pages that `geneface train` gives itself.
+scripts/bench/torch_head.py: the mathematics as one writes it there (vectorized, autograd, no custom kernel). Needs torch
+(pip install torch==2.13.0). Set GLIBC_TUNABLES=glibc.malloc.hugetlb=1 to give both sides the huge pages that `geneface train` gives itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
-from geneface_kernels.occupancy import cell_centres  # noqa: E402
+from geneface_kernels.occupancy import cell_centers  # noqa: E402
 
 from geneface_jax.models.head import Head  # noqa: E402
 from geneface_jax.rendering.field import MarchSettings, render_groups  # noqa: E402
@@ -86,8 +86,8 @@ def scene(config) -> dict[str, np.ndarray]:
     groups, rays, resolution = config.data.groups, config.data.rays, config.march.grid_resolution
     pixels = rng.uniform(-0.28, 0.28, (groups, rays, 2))
     directions = np.stack([pixels[..., 0], -np.ones((groups, rays)), pixels[..., 1]], axis=-1)
-    centre = (np.arange(resolution) + 0.5) * (2.0 / resolution) - 1.0
-    x, y, z = np.meshgrid(centre, centre, centre, indexing="ij")
+    center = (np.arange(resolution) + 0.5) * (2.0 / resolution) - 1.0
+    x, y, z = np.meshgrid(center, center, center, indexing="ij")
     return {
         "rays_o": np.broadcast_to(np.array([0.0, 2.4, 0.0], np.float32), (groups, rays, 3)).copy(),
         "rays_d": (directions / np.linalg.norm(directions, axis=-1, keepdims=True)).astype(np.float32),
@@ -109,7 +109,7 @@ class jax_steps:
         self.model, self.config = Head.from_config(config.model), config
         self.batch = {key: jnp.asarray(value) for key, value in batch.items()}
         window, eyes = self.batch["window"], self.batch["eyes"]
-        self.params = self.model.init(jax.random.key(0), window[:1], eyes[:1], jnp.zeros((8, 3)), method=Head.initialise)["params"]
+        self.params = self.model.init(jax.random.key(0), window[:1], eyes[:1], jnp.zeros((8, 3)), method=Head.initialize)["params"]
         self.optimizer = field_optimizer(config.optimizer, config.train.steps)
         self.opt_state = self.optimizer.init(self.params)
         self.count = 0
@@ -153,8 +153,8 @@ class jax_steps:
 
     def _density_of_all_cells(self, params):
         condition = self.model.apply({"params": params}, self.batch["window"][:1], self.batch["eyes"][:1], method=Head.condition)
-        centres = cell_centres(self.config.march.grid_resolution, self.config.model.bound)
-        blocks = centres.reshape(-1, 4 * self.config.march.grid_resolution**2, 3)
+        centers = cell_centers(self.config.march.grid_resolution, self.config.model.bound)
+        blocks = centers.reshape(-1, 4 * self.config.march.grid_resolution**2, 3)
         return jax.lax.map(lambda x: self.model.apply({"params": params}, x, condition, method=Head.density)[0], blocks)
 
 

@@ -142,8 +142,8 @@ def trial(subject: Path, folder: Path, overrides: list[str], steps: int, target:
     (folder / "dataset").symlink_to(dataset)
     found = {"overrides": overrides, "steps": steps, "minutes": round(minutes, 2), "average": figures_of(folder, target)}
     checkpoint = checkpoints.load(workdir, drop=())
-    learnt = {name: checkpoint.state[name] for name in ("params", "poses") if name in checkpoint.state}
-    iterate = jax.tree.map(np.add, learnt, checkpoint.state["opt_state"]["ahead"])
+    trained = {name: checkpoint.state[name] for name in ("params", "poses") if name in checkpoint.state}
+    iterate = jax.tree.map(np.add, trained, checkpoint.state["opt_state"]["ahead"])
     checkpoints.save(workdir, steps, {**checkpoint.state, **iterate}, {"config": checkpoint.config})
     return {**found, "iterate": figures_of(folder, target)}
 

@@ -270,10 +270,10 @@ def draw(run: Path, out: Path, collapsed: Path | None) -> Path:
     return save_png(Image.fromarray(pixels[..., :3]), out)
 
 
-def line(panel: Axes, rows: list[dict], tag: str, name: str, colour: str) -> None:
+def line(panel: Axes, rows: list[dict], tag: str, name: str, color: str) -> None:
     """One curve over the updates at which `tag` was logged."""
     points = [(row["step"], row[tag]) for row in rows if tag in row]
-    panel.plot(*zip(*points, strict=True), marker="o", ms=3, lw=1.6, color=colour, label=name)
+    panel.plot(*zip(*points, strict=True), marker="o", ms=3, lw=1.6, color=color, label=name)
 
 
 TRIALS = {"distribution": distribution, "selection": selection, "curves": curves}

@@ -31,7 +31,7 @@ def steps(config, batch: dict[str, np.ndarray], params) -> Iterator[float]:
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-15)
     march = MarchSettings.from_config(config.march)
     field = Field(config, weights)
-    cells = _cell_centres(config.march.grid_resolution)
+    cells = _cell_centers(config.march.grid_resolution)
     for count in range(1_000_000):
         if count % config.march.update_every == 0:
             with torch.no_grad():
@@ -52,7 +52,7 @@ def _flatten(tree, prefix: str = "") -> list[tuple[str, np.ndarray]]:
     return rows
 
 
-def _cell_centres(resolution: int) -> torch.Tensor:
+def _cell_centers(resolution: int) -> torch.Tensor:
     axis = (torch.arange(resolution) + 0.5) * (2.0 / resolution) - 1.0
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
 

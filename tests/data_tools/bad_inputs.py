@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from synthetic_video import colour_video, ffmpeg
+from synthetic_video import color_video, ffmpeg
 
 from data_tools.errors import InputError
 from data_tools.prepare import prepare
@@ -144,7 +144,7 @@ CASES = [
     Case("a smaller second face passes by", _filtered(_PASSER)),
     Case("two people of one size", _filtered("split[a][b];[a][b]hstack")),
     Case("a face of 1/20 of the height", _filtered("scale=44:44,pad=640:360:300:150:gray")),
-    Case("nobody", lambda clip, folder: colour_video(folder / "clip.mp4", seconds=SECONDS)),
+    Case("nobody", lambda clip, folder: color_video(folder / "clip.mp4", seconds=SECONDS)),
     # What is missing.
     Case("no sound", _options("-c:v", "copy", "-an"), quick=True),
     Case("silence", _options("-c:v", "copy", "-af", "volume=0", "-c:a", "aac")),

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from dataset_bytes import contents
-from synthetic_video import colour_video, ffmpeg
+from synthetic_video import color_video, ffmpeg
 
 from data_tools import prepare as module
 from data_tools.dataset import pipeline as steps
@@ -182,7 +182,7 @@ def test_two_people_are_refused(mediapipe, avatar, tmp_path):
 
 def test_no_face_is_refused(mediapipe, tmp_path):
     with pytest.raises(InputError, match="no face"):
-        prepare(colour_video(tmp_path / "v.mp4"), tmp_path / "dataset", size=64, progress=False)
+        prepare(color_video(tmp_path / "v.mp4"), tmp_path / "dataset", size=64, progress=False)
 
 
 def test_silence_is_refused(tmp_path, mediapipe, avatar):
@@ -212,7 +212,7 @@ def test_refused_before_any_work_and_nothing_earlier_is_touched(tmp_path, make, 
     out.mkdir()
     (out / "earlier").write_text("result")
     with pytest.raises(InputError, match=sentence):
-        prepare(colour_video(tmp_path / "v.mp4", **make), out, progress=False, **options)
+        prepare(color_video(tmp_path / "v.mp4", **make), out, progress=False, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "v.mp4"]
     assert (out / "earlier").read_text() == "result"
 

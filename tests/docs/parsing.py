@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import re
 import runpy
 import sys
@@ -89,7 +88,7 @@ def _geneface(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The verb's own parser, then what it looks at before it does anything."""
     verb = argv[0]
     assert verb in cli.VERBS, f"there is no verb {verb}"
-    module = importlib.import_module(f"geneface_jax.cli.{verb.replace('-', '_')}")
+    module = cli.verb_module(verb)
     seen: list[argparse.Namespace] = []
     monkeypatch.setattr(module, "run", lambda args: seen.append(args) or 0)
     assert cli.main(argv) == 0

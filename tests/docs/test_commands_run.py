@@ -40,7 +40,7 @@ def test_the_tests_that_do_it_instead_are_there():
 
 
 @pytest.mark.slow
-def test_every_line_runs(mediapipe, unoptimised_programs, tmp_path, monkeypatch, capsys):
+def test_every_line_runs(mediapipe, unoptimized_programs, tmp_path, monkeypatch, capsys):
     make_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

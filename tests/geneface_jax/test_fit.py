@@ -143,14 +143,14 @@ def test_the_options_of_prepare_are_those_of_fit(road, tmp_path, monkeypatch):
 
 def test_begins_with_another_persons_networks_and_keeps_to_them(road, tmp_path, capsys):
     fit("anna.mp4", tmp_path / "anna", steps={"head": 60})
-    learnt = checkpoints.load(tmp_path / "anna" / "head").state["params"]["w"]
+    trained = checkpoints.load(tmp_path / "anna" / "head").state["params"]["w"]
     shutil.rmtree(tmp_path / "anna" / "postnet")
     shutil.rmtree(tmp_path / "anna" / "torso")
     capsys.readouterr()
     bruno = fit("bruno.mp4", tmp_path / "bruno", start_from=tmp_path / "anna", steps={"head": 1})
     said = capsys.readouterr().out
     assert f"head begins with {tmp_path / 'anna' / 'head'}" in said and f"{tmp_path / 'anna'} has no torso" in said
-    assert np.abs(checkpoints.load(bruno / "head").state["params"]["w"] - learnt).max() <= 0.11, "one update of 0.1 away"
+    assert np.abs(checkpoints.load(bruno / "head").state["params"]["w"] - trained).max() <= 0.11, "one update of 0.1 away"
     assert json.loads((bruno / "fit.json").read_text())["from"] == str((tmp_path / "anna").resolve())
     assert "head began with the networks of another person (`anna`)" in (bruno / "card.md").read_text()
     fit("bruno.mp4", bruno, start_from=tmp_path / "anna", steps={"head": 1})  # finds itself done

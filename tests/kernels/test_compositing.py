@@ -126,17 +126,17 @@ def test_equals_a_plain_loop_with_early_stop():
     out = composite(sigma, rgb, t, STEP, ambient, end_threshold=0.05)
     stopped = 0
     for i in range(len(sigma)):
-        transmittance, colour, depth, ambient_sum = 1.0, np.zeros(3), 0.0, 0.0
+        transmittance, color, depth, ambient_sum = 1.0, np.zeros(3), 0.0, 0.0
         for k in range(sigma.shape[1]):
             alpha = 1.0 - np.exp(-float(sigma[i, k]) * STEP)
-            colour += transmittance * alpha * np.asarray(rgb[i, k])
+            color += transmittance * alpha * np.asarray(rgb[i, k])
             depth += transmittance * alpha * float(t[i, k])
             ambient_sum += float(ambient[i, k])
             transmittance *= 1.0 - alpha
             if transmittance < 0.05:
                 stopped += 1
                 break
-        np.testing.assert_allclose(out.rgb[i], colour, atol=1e-5)
+        np.testing.assert_allclose(out.rgb[i], color, atol=1e-5)
         np.testing.assert_allclose([out.alpha[i], out.depth[i], out.ambient[i]], [1 - transmittance, depth, ambient_sum], atol=1e-4)
     assert 0 < stopped < len(sigma)
 

@@ -239,13 +239,13 @@ def test_total_variation_gradient_is_the_definition(spec):
             index = sum(terms) if not level.hashed else terms[0] ^ terms[1] ^ (terms[2] if len(terms) == 3 else 0)
             return index % 2**32 % level.rows + level.offset
 
-        neighbours = [
+        neighbors = [
             cell + sign * np.eye(spec.dims, dtype=int)[d]
             for d in range(spec.dims)
             for sign in (-1, 1)
             if 0 <= cell[d] + sign <= spec.resolutions[number]
         ]
-        differences = values[row(cell)] - values[[row(n) for n in neighbours]]
+        differences = values[row(cell)] - values[[row(n) for n in neighbors]]
         expected[row(cell)] += 0.1 / (2 * spec.dims) * differences.sum(0) / np.sqrt((differences**2).sum(0) + 1e-9)
     np.testing.assert_allclose(total_variation(x, t, spec, 0.1), expected, atol=1e-5)
 

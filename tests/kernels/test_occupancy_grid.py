@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geneface_kernels.occupancy import cascade_extent, cell_centres, cell_points, dilate, mean_density, occupied, update_density
+from geneface_kernels.occupancy import cascade_extent, cell_centers, cell_points, dilate, mean_density, occupied, update_density
 
 from tests.kernels.recorded import assert_equals_recorded
 from tests.parity.kernels import visibility
@@ -18,10 +18,10 @@ def random_grid(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).gamma(0.5, 4.0, shape), jnp.float32)
 
 
-def test_cell_centres_cover_the_cube():
-    centres = np.asarray(cell_centres(4, 1.0)).reshape(4, 4, 4, 3)
-    np.testing.assert_allclose(centres[0, 1, 3], [-0.75, -0.25, 0.75])
-    np.testing.assert_allclose(cell_centres(6, 1.5).mean(axis=0), 0.0, atol=1e-6)
+def test_cell_centers_cover_the_cube():
+    centers = np.asarray(cell_centers(4, 1.0)).reshape(4, 4, 4, 3)
+    np.testing.assert_allclose(centers[0, 1, 3], [-0.75, -0.25, 0.75])
+    np.testing.assert_allclose(cell_centers(6, 1.5).mean(axis=0), 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("bound", [1.0, 3.0])
@@ -38,7 +38,7 @@ def test_points_stay_in_their_cells(bound):
         np.testing.assert_allclose(place - cells, noise[cascade], atol=2e-6)
 
 
-def test_dilation_reaches_face_neighbours_only():
+def test_dilation_reaches_face_neighbors_only():
     grid = jnp.zeros((5, 5, 5)).at[2, 2, 2].set(1.0).at[0, 0, 0].set(2.0)
     out = np.asarray(dilate(grid))
     assert out.sum() == 7 * 1.0 + 4 * 2.0

@@ -56,7 +56,7 @@ def test_equals_scipy_on_unit_vectors():
             column += 1
 
 
-def test_not_normalised():
+def test_not_normalized():
     """Off the unit sphere only z enters the Legendre part, and constants stay constants."""
     x, y, z = 0.5, -2.0, 3.0
     found = np.asarray(spherical_harmonics(jnp.array([x, y, z]), 4))

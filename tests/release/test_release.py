@@ -49,7 +49,7 @@ def test_the_citation_has_what_the_format_requires(citation):
         assert all({"family-names", "given-names"} == set(author) for author in work["authors"]), work["title"]
 
 
-def test_the_licence_is_the_package_s(citation):
+def test_the_license_is_the_package_s(citation):
     assert f'license = "{citation["license"]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 

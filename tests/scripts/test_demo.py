@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 import pytest
 
 from data_tools.avatar.__main__ import _parser as avatar_parser
+from geneface_jax.cli import main as cli
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PYTHON = Path("bin", "python")
@@ -35,7 +36,7 @@ def parse(command: list[str]) -> argparse.Namespace:
         return argparse.Namespace(what="avatar", **vars(avatar_parser().parse_args(command[3:])))
     assert command[2] == "geneface_jax"
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    importlib.import_module(f"geneface_jax.cli.{command[3]}").add_arguments(parser)
+    cli.verb_module(command[3]).add_arguments(parser)
     return argparse.Namespace(what=command[3], **vars(parser.parse_args(command[4:])))
 
 

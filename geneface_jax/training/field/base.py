@@ -220,7 +220,7 @@ class HeadField:
     def initial_head(self, rng: jax.Array) -> Any:
         """First parameters of the head's network."""
         window = jnp.asarray(self.condition_windows[:1])
-        return self.model.init(rng, window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialise)["params"]
+        return self.model.init(rng, window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialize)["params"]
 
     def initial_state(self, params: Any) -> State:
         """The first state around parameters: optimiser, corrections, and the occupancy grid carved by the head masks."""
@@ -242,14 +242,14 @@ class HeadField:
             "frames": jnp.asarray(self.train_frames),
         }
 
-    def frame_poses(self, learnt: Any, data: Any, frame: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def frame_poses(self, trained: Any, data: Any, frame: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Scene poses [G, 4, 4] of training frames with what was learnt about them, and the mean square [] of their corrections."""
         tracked = data["poses"][frame]
-        if "poses" not in learnt:
+        if "poses" not in trained:
             return tracked, jnp.zeros(())
         # Until the field shows a head, its gradients on the cameras are noise.
         started = (step >= self.config.pose_refinement.start).astype(jnp.float32)
-        correction = started * without_gauge(learnt["poses"]["corrections"], data["pose_basis"])[frame]
+        correction = started * without_gauge(trained["poses"]["corrections"], data["pose_basis"])[frame]
         return corrected(tracked, correction), jnp.mean(jnp.sum(correction**2, axis=-1))
 
     def render(
@@ -288,8 +288,8 @@ class HeadField:
     def updated(self, state: State, grads: Any, metrics: Metrics, rest: State) -> tuple[State, Metrics]:
         """One update of everything learnt; `rest` are the collections of the new state that the step made itself."""
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], trainable(state))
-        learnt = optax.apply_updates(trainable(state), updates)
-        return {**state, **learnt, "opt_state": opt_state, **rest}, {**metrics, "grad_norm": optax.tree.norm(grads)}
+        trained = optax.apply_updates(trainable(state), updates)
+        return {**state, **trained, "opt_state": opt_state, **rest}, {**metrics, "grad_norm": optax.tree.norm(grads)}
 
     def remarks(self, means: Mapping[str, float]) -> list[str]:
         """Warns once of a head that fills little of the picture.

@@ -227,7 +227,7 @@ class NerfStage:
     def _fresh(self, rng: jax.Array) -> State:
         # This generator is one instruction of the device: the usual one would be compiled in full for every parameter.
         quick = jax.random.wrap_key_data(jnp.tile(jax.random.key_data(rng), 2), impl="unsafe_rbg")
-        params = self.model.init(quick, jnp.asarray(self.windows[0]), method="initialise")["params"]
+        params = self.model.init(quick, jnp.asarray(self.windows[0]), method="initialize")["params"]
         return {"params": params, "opt_state": self.optimizer.init(params)}
 
     def draw(self, step: int, box: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

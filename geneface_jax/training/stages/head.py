@@ -76,17 +76,17 @@ class HeadStage(HeadField):
     def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
         """Occupancy update every few steps, then one Adam step on random rays."""
         grid_rng, noise_rng = jax.random.split(rng)
-        learnt = iterate(trainable(state), state["opt_state"])
-        grid = self.followed_grid(learnt["params"], state["occupancy"]["grid"], data, grid_rng, step, self.lips.phase(step))
+        trained = iterate(trainable(state), state["opt_state"])
+        grid = self.followed_grid(trained["params"], state["occupancy"]["grid"], data, grid_rng, step, self.lips.phase(step))
         occupied = occupancy.occupied(grid, self.config.march.density_threshold)
         noise = noise_per_group(noise_rng, batch["pixels"].shape[:2])
         target = batch["target"].astype(jnp.float32) / 255.0
         behind = batch["behind"].astype(jnp.float32) / 255.0
         ambient_weight = self.config.loss.ambient * jnp.minimum(step / self.config.train.steps, 1.0)
 
-        def loss(learnt: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            poses, correction = self.frame_poses(learnt, data, batch["frame"], step)
-            out = self.render(learnt["params"], poses, data, batch["frame"], batch["pixels"], self.intrinsics, noise, occupied)
+        def loss(trained: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            poses, correction = self.frame_poses(trained, data, batch["frame"], step)
+            out = self.render(trained["params"], poses, data, batch["frame"], batch["pixels"], self.intrinsics, noise, occupied)
             composite = out.composite
             rgb = composite.rgb.reshape(target.shape) + (1.0 - composite.alpha.reshape(target.shape[:2]))[..., None] * behind
             # A ray that ran out of sample budget shows less than the field holds: it says nothing about the pixel.
@@ -106,10 +106,10 @@ class HeadStage(HeadField):
                 "samples_per_ray": out.samples / noise.size,
                 "rays_out_of_budget": 1.0 - jnp.mean(complete),
                 **lip_metrics,
-                **({"pose_correction": jnp.sqrt(correction)} if "poses" in learnt else {}),
+                **({"pose_correction": jnp.sqrt(correction)} if "poses" in trained else {}),
             }
 
-        grads, metrics = devices.mean(jax.grad(loss, has_aux=True)(learnt))
+        grads, metrics = devices.mean(jax.grad(loss, has_aux=True)(trained))
         metrics = {**metrics, "psnr": psnr(metrics["mse"]), "occupancy": jnp.mean(occupied)}
         return self.updated(state, grads, metrics, {"occupancy": {"grid": grid}})
 
@@ -217,9 +217,9 @@ class HeadSrStage(HeadField):
         """Occupancy update every few steps until the perceptual terms begin, then one Adam step on whole frames."""
         config = self.config.loss
         grid_rng, march_rng, noise_rng = jax.random.split(rng, 3)
-        learnt = iterate(trainable(state), state["opt_state"])
+        trained = iterate(trainable(state), state["opt_state"])
         started = self.perceptual.started(step)
-        grid = self.followed_grid(learnt["params"]["head"], state["occupancy"]["grid"], data, grid_rng, step, started)
+        grid = self.followed_grid(trained["params"]["head"], state["occupancy"]["grid"], data, grid_rng, step, started)
         occupied = occupancy.occupied(grid, self.config.march.density_threshold)
         frame, small, large = batch["frame"], batch["small"].astype(jnp.float32) / 255.0, batch["large"].astype(jnp.float32) / 255.0
         behind = batch["behind"].astype(jnp.float32) / 255.0
@@ -229,12 +229,12 @@ class HeadSrStage(HeadField):
         intrinsics = self.intrinsics * (self.small / self.subject.size)
         weight = state["ambient"]["weight"]
 
-        def loss(learnt: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            poses, correction = self.frame_poses(learnt, data, frame, step)
-            out = self.render(learnt["params"]["head"], poses, data, frame, pixels, intrinsics, jitter, occupied)
+        def loss(trained: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            poses, correction = self.frame_poses(trained, data, frame, step)
+            out = self.render(trained["params"]["head"], poses, data, frame, pixels, intrinsics, jitter, occupied)
             composite = out.composite
             rgb = composite.rgb.reshape(small.shape) + (1.0 - composite.alpha.reshape(small.shape[:3]))[..., None] * behind
-            variables = {"params": learnt["params"]["super_resolution"], "constants": state["constants"]}
+            variables = {"params": trained["params"]["super_resolution"], "constants": state["constants"]}
             ours = self._enlarged(variables, jnp.clip(rgb, 0.0, 1.0), keys)
             complete = out.complete.astype(jnp.float32)
             outside = 1.0 - batch["in_face"].reshape(-1).astype(jnp.float32)
@@ -260,7 +260,7 @@ class HeadSrStage(HeadField):
                 **seen,
             }
 
-        grads, metrics = devices.mean(jax.grad(loss, has_aux=True)(learnt))
+        grads, metrics = devices.mean(jax.grad(loss, has_aux=True)(trained))
         following = adapted_weight(weight, metrics["ambient"], config.ambient_target, config.ambient_rate, config.ambient_most)
         metrics = {**metrics, "psnr": psnr(metrics["mse"]), "sr_psnr": psnr(metrics["sr_mse"]), "ambient_weight": weight}
         metrics["occupancy"] = jnp.mean(occupied)

@@ -113,8 +113,8 @@ def set_depths(rays: ConfigDict, subject: Subject) -> None:
 
 def condition_windows(model: ConfigDict, subject: Subject) -> np.ndarray:
     """[T, S, 204] windows of normalised motion around every frame ([T, S, W, 204] for W > 1) for a network of this config."""
-    normalised = normalize_motion(subject.motion, subject.motion_mean, subject.motion_std)
-    return windows(normalised, model.condition_window, model.condition_frames)
+    normalized = normalize_motion(subject.motion, subject.motion_mean, subject.motion_std)
+    return windows(normalized, model.condition_window, model.condition_frames)
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -137,8 +137,8 @@ class PostNetStage:
             batch = self._augmented(rng_audio, batch)
         expert = dataclasses.replace(self.expert, variables=data) if self.expert else None
         first = self.config.finetune_audio2motion.steps  # of the adversarial updates
-        optimiser = [f"{kind}/{name}" for kind in ("lr", "grad_norm") for name in NETWORKS]
-        zeros = {name: jnp.zeros(()) for name in (*METRICS, *(f"finetune/{name}" for name in FINETUNE_METRICS), *optimiser)}
+        optimizer = [f"{kind}/{name}" for kind in ("lr", "grad_norm") for name in NETWORKS]
+        zeros = {name: jnp.zeros(()) for name in (*METRICS, *(f"finetune/{name}" for name in FINETUNE_METRICS), *optimizer)}
 
         def finetune(state):
             state, metrics = self._finetune_step(state, expert, batch, rng_loss)

@@ -90,7 +90,7 @@ class TorsoStage:
 
     def init(self, rng: jax.Array) -> State:
         """First parameters and Adam moments."""
-        params = self.model.init(rng, jnp.zeros((8, 2)), method=Torso.initialise)["params"]
+        params = self.model.init(rng, jnp.zeros((8, 2)), method=Torso.initialize)["params"]
         return {"params": params, "opt_state": self.optimizer.init(params)}
 
     def data(self) -> Any:
@@ -278,7 +278,7 @@ class TorsoSrStage:
 
     def init(self, rng: jax.Array) -> State:
         """First parameters and Adam moments."""
-        params = self.model.init(rng, jnp.zeros((8, 2)), method=Torso.initialise)["params"]
+        params = self.model.init(rng, jnp.zeros((8, 2)), method=Torso.initialize)["params"]
         return {"params": params, "opt_state": self.optimizer.init(params)}
 
     def data(self) -> Any:

@@ -114,8 +114,8 @@ def _reader(refs) -> lanes.Read:
 def _load_sums(refs, ray: jax.Array) -> lanes.LaneSums:
     rgb, *vectors = refs
     alpha, depth, ambient, *rest = (backend.load(ref, (ray,)) for ref in vectors)
-    colour = tuple(backend.load(rgb, (ray, c)) for c in range(3))
-    return lanes.LaneSums(colour, alpha, depth, ambient, rest[0] if rest else jnp.zeros_like(alpha))
+    color = tuple(backend.load(rgb, (ray, c)) for c in range(3))
+    return lanes.LaneSums(color, alpha, depth, ambient, rest[0] if rest else jnp.zeros_like(alpha))
 
 
 def store_channels(ref, row: jax.Array, values: lanes.Channels, mask: jax.Array | None = None) -> None:

@@ -129,8 +129,8 @@ def _backward(rays: int) -> Case:
         wanted = [a.requires_grad_() for a in (sigma, rgb, ambient)]
 
         def call() -> Any:
-            colour, alpha, _, ambient_sum = out = torch_composite(*wanted, *rest)
-            return out, torch.autograd.grad(colour.sum() + alpha.sum() + ambient_sum.sum(), wanted)
+            color, alpha, _, ambient_sum = out = torch_composite(*wanted, *rest)
+            return out, torch.autograd.grad(color.sum() + alpha.sum() + ambient_sum.sum(), wanted)
 
         return call
 
@@ -153,9 +153,9 @@ def torch_composite(sigma: Any, rgb: Any, ambient: Any, deltas: Any, offsets: An
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1)
     visited = used & (before.detach() >= END_THRESHOLD)
     weight = torch.where(visited, (1.0 - passes) * before, 0.0)
-    colour = (weight[..., None] * rgb[row]).sum(1)
+    color = (weight[..., None] * rgb[row]).sum(1)
     depth = (weight.detach() * deltas[row, 1]).sum(1)
-    return colour, weight.sum(1), depth, torch.where(visited, ambient[row], 0.0).sum(1)
+    return color, weight.sum(1), depth, torch.where(visited, ambient[row], 0.0).sum(1)
 
 
 def _composite(implementation: str) -> Callable[..., Composite]:
@@ -440,8 +440,8 @@ def _scene(n: int, marching: MarchConfig) -> tuple[np.ndarray, ...]:
     grids = []
     for cascade in range(marching.cascades):
         half = min(2.0**cascade, marching.bound)
-        centre = ((np.arange(marching.resolution) + 0.5) * (2.0 / marching.resolution) - 1.0) * half
-        x, y, z = np.meshgrid(centre, centre, centre, indexing="ij")
+        center = ((np.arange(marching.resolution) + 0.5) * (2.0 / marching.resolution) - 1.0) * half
+        x, y, z = np.meshgrid(center, center, center, indexing="ij")
         inside = (x / 0.55) ** 2 + (y / 0.35) ** 2 + (z / 0.4) ** 2 <= 1.0
         grids.append(inside & ((x / 0.5) ** 2 + (y / 0.3) ** 2 + (z / 0.35) ** 2 > 0.6))
     rays = [origins, directions, np.full(n, NEAR), np.full(n, FAR), rng.random(n)]

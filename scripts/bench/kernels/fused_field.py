@@ -119,8 +119,8 @@ def _kernel(spec: GridSpec, shape: tuple[int, int], settings: dict[str, float], 
         logits = backend.dot(jnp.maximum(layer, 0.0), output[...])
         column = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
         # A kernel has no slicing of vectors: a column is the sum over the row with the others masked.
-        log_sigma, *colour = (jnp.sum(jnp.where(column == c, logits, 0.0), axis=1) for c in range(4))
-        rgb = tuple(1.0 / (1.0 + jnp.exp(-c)) for c in colour)
+        log_sigma, *color = (jnp.sum(jnp.where(column == c, logits, 0.0), axis=1) for c in range(4))
+        rgb = tuple(1.0 / (1.0 + jnp.exp(-c)) for c in color)
         delta = jnp.full((LANES,), settings["step"], jnp.float32)
         return lanes.Sample(jnp.exp(log_sigma), rgb, delta, start + settings["step"])
 

@@ -20,8 +20,8 @@ def test_head_movement_is_lively_and_smooth():
 
 
 def test_the_demo_persons_minute_is_lively_too():
-    behaviour = perform(recording("demo")).behaviour
-    yaw, pitch, _ = np.rad2deg(behaviour.angles.std(axis=0))
+    behavior = perform(recording("demo")).behavior
+    yaw, pitch, _ = np.rad2deg(behavior.angles.std(axis=0))
     assert yaw >= 4.0 and pitch >= 2.0
 
 
@@ -46,7 +46,7 @@ def test_a_short_clip_is_the_beginning_of_the_long_one():
     np.testing.assert_allclose(make_head_motion(60, 5).angles, make_head_motion(600, 5).angles[:60])
 
 
-def test_cameras_are_rigid_and_in_metres():
+def test_cameras_are_rigid_and_in_meters():
     cameras = camera_matrices(make_head_motion(50, 0)).astype(np.float64)
     rotation = cameras[:, :3, :3]
     np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (50, 3, 3)), atol=1e-6)

@@ -68,10 +68,10 @@ def test_the_mask_is_the_head_and_the_rest_stays(clip, frames):
 
 def stills(performance: Performance, frames: list[int]) -> Performance:
     """The performance cut down to some of its frames."""
-    behaviour = performance.behaviour
-    cut = {field.name: getattr(behaviour, field.name)[frames] for field in dataclasses.fields(behaviour)}
+    behavior = performance.behavior
+    cut = {field.name: getattr(behavior, field.name)[frames] for field in dataclasses.fields(behavior)}
     return dataclasses.replace(
-        performance, mouth=performance.mouth[frames], vertices=performance.vertices[frames], behaviour=type(behaviour)(**cut)
+        performance, mouth=performance.mouth[frames], vertices=performance.vertices[frames], behavior=type(behavior)(**cut)
     )
 
 

@@ -11,8 +11,8 @@ def texture(size: int, seed: int = 0) -> np.ndarray:
     """A picture with detail at every scale."""
     rng = np.random.default_rng(seed)
     octaves = [cv2.resize(rng.normal(size=(n, n)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC) for n in (8, 32, 128)]
-    grey = np.clip(128 + 25 * sum(octaves), 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    gray = np.clip(128 + 25 * sum(octaves), 0, 255).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 def test_a_cut_stands_out_and_movement_does_not():
@@ -27,7 +27,7 @@ def test_a_still_picture_has_no_cut_however_short(n_frames):
     assert cut_levels(np.ones((n_frames, 32, 32, 3), np.float32)) == 0.0
 
 
-def test_an_isolated_change_is_measured_above_its_neighbours():
+def test_an_isolated_change_is_measured_above_its_neighbors():
     change = np.full(40, 2.0)
     change[17] = 9.0
     assert isolated_change(change) == pytest.approx(7.0)

@@ -15,8 +15,8 @@ def test_a_jump_of_the_head_is_told():
 
 
 def test_a_fast_turn_is_no_jump():
-    centre = np.cumsum(np.where(abs(np.arange(200) - 100) < 15, 25.0, 0.5))
-    landmarks = np.zeros((200, 478, 2)) + np.stack([centre, 0 * centre], 1)[:, None]
+    center = np.cumsum(np.where(abs(np.arange(200) - 100) < 15, 25.0, 0.5))
+    landmarks = np.zeros((200, 478, 2)) + np.stack([center, 0 * center], 1)[:, None]
     landmarks[:, FOREHEAD] += [0.0, -100.0]
     landmarks[:, CHIN] += [0.0, 100.0]
     assert describe_jumps(landmarks, 25.0) == []

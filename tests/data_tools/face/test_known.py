@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.dataset.analyse import ANALYSIS_SIZE
+from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.face.align import LOOK_SIZE, known_face, mean_texture, pose_known, pose_state, sample_texture, skin_of
 from data_tools.face.pose import poses_of_known, project, solve_poses
 from tests.textured_clip import SIZE, clip_of_a_textured_plane

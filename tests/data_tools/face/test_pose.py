@@ -74,7 +74,7 @@ def test_smoothing_lowers_jitter_and_error_without_lag():
     assert np.argmax(by_lag) == 1
 
 
-def test_distrusted_frames_follow_their_neighbours():
+def test_distrusted_frames_follow_their_neighbors():
     rotation, translation = head_movement()
     landmarks, _ = seen_landmarks(rotation, translation)
     landmarks[30:34, :, :2] += 25.0

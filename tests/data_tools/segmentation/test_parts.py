@@ -6,7 +6,7 @@ import pytest
 from data_tools.errors import InputError
 from data_tools.face.track import SELFIE_SEGMENTER
 from data_tools.landmarks68 import CHIN, FACE_OVAL, FOREHEAD
-from data_tools.masks.regions import PARTS, colour_parts, head_share, label_parts
+from data_tools.masks.regions import PARTS, color_parts, head_share, label_parts
 from data_tools.masks.segmenters import SegmenterChoice, layers_of, open_segmenter
 
 SIZE = 128
@@ -24,19 +24,19 @@ def person():
     neck = (abs(x - 64) < 10) & (y >= 70) & (y < 92) & ~face
     clothes = (abs(x - 64) < 50) & (y >= 92)
     frame = np.full((SIZE, SIZE, 3), 200, np.uint8)
-    for mask, colour in ((hair, (40, 30, 20)), (face, (220, 170, 140)), (neck, (200, 150, 120)), (clothes, (30, 60, 160))):
-        frame[mask] = colour
+    for mask, color in ((hair, (40, 30, 20)), (face, (220, 170, 140)), (neck, (200, 150, 120)), (clothes, (30, 60, 160))):
+        frame[mask] = color
     return frame, landmarks, (face | hair).astype(np.float32), (neck | clothes).astype(np.float32), (face, hair, neck, clothes)
 
 
-def test_geometry_and_colour_name_the_parts():
+def test_geometry_and_color_name_the_parts():
     frame, landmarks, head, torso, truth = person()
     labels = label_parts(frame, landmarks, head, torso)
     for number, mask in enumerate(truth, start=1):
         found = labels == number
         assert (found & mask).sum() / (found | mask).sum() > 0.7, PARTS[number]
     assert (labels[:, :5] == 0).all()
-    assert colour_parts(frame, labels).shape == frame.shape
+    assert color_parts(frame, labels).shape == frame.shape
 
 
 def test_classes_of_a_segmenter_are_taken_where_there_are_some():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from synthetic_video import colour_video, ffmpeg
+from synthetic_video import color_video, ffmpeg
 
 from data_tools.errors import InputError
 from data_tools.ffmpeg import probe
@@ -9,7 +9,7 @@ from data_tools.video.read import Box, frames
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    return colour_video(tmp_path_factory.mktemp("vidéo à tester") / "ein Clip: 1.mp4", seconds=2.0)
+    return color_video(tmp_path_factory.mktemp("vidéo à tester") / "ein Clip: 1.mp4", seconds=2.0)
 
 
 def test_probe_tells_size_rate_length_and_sound(video):
@@ -45,7 +45,7 @@ def test_sound_alone_is_refused_and_so_is_nothing(tmp_path):
 
 @pytest.mark.parametrize("fps", [10, 23.976, 60])
 def test_any_frame_rate_becomes_25(tmp_path, fps):
-    path = colour_video(tmp_path / "v.mp4", seconds=2.0, fps=fps)
+    path = color_video(tmp_path / "v.mp4", seconds=2.0, fps=fps)
     assert abs(sum(1 for _ in frames(path, (32, 24))) - 50) <= 1
 
 

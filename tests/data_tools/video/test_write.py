@@ -54,7 +54,7 @@ def test_a_browser_can_play_it(tmp_path):
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_frames_come_back_in_order_and_in_colour(tmp_path):
+def test_frames_come_back_in_order_and_in_color(tmp_path):
     write_video(tmp_path / "a.mp4", ramp(30), None, options=EncoderOptions(crf=8))
     frames = list(read_video(tmp_path / "a.mp4"))
     assert len(frames) == 30

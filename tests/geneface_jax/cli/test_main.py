@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -39,7 +38,7 @@ def raises(error):
 
 def test_every_verb_has_its_file():
     for name in cli.VERBS:
-        module = importlib.import_module(f"geneface_jax.cli.{name.replace('-', '_')}")
+        module = cli.verb_module(name)
         assert module.__doc__ and callable(module.add_arguments) and callable(module.run)
 
 

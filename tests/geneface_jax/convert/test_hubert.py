@@ -27,7 +27,7 @@ def test_both_spellings_of_the_weight_norm_are_one():
     jax.tree.map(np.testing.assert_array_equal, convert_hubert(new), convert_hubert(old))
 
 
-def test_a_speech_recogniser_is_read_without_its_head(tmp_path):
+def test_a_speech_recognizer_is_read_without_its_head(tmp_path):
     weights = {f"hubert.{name}": value for name, value in recorded("large").weights.items()}
     weights |= {"lm_head.weight": np.zeros((32, 32), np.float32), "lm_head.bias": np.zeros(32, np.float32)}
     _, variables = load_hubert(write_hubert(tmp_path, weights=weights))

@@ -50,7 +50,7 @@ def network_of(kind, weights):
     config.update(nerf.nerf_sizes(weights))
     network = (NerfHead.from_config if kind == "head" else NerfTorso.from_config)(config)
     window = jnp.zeros((5, 204) if kind == "head" else (8, 16, 29))
-    return network, jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialise"))
+    return network, jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialize"))
 
 
 @pytest.mark.parametrize("kind", ["head", "torso"])
@@ -58,7 +58,7 @@ def test_sizes_are_read_off_and_every_tensor_has_its_place(kind):
     weights = state_dict(kind)
     assert nerf.nerf_sizes(weights)["hidden"] == HIDDEN and nerf.nerf_sizes(weights)["layers"] == LAYERS
     network, expected = network_of(kind, weights)
-    variables, problems = match(weights, getattr(nerf, kind), expected)
+    variables, problems = match(weights, getattr(nerf, f"convert_nerf_{kind}"), expected)
     assert problems == []
     found = network.apply(
         variables, jnp.ones((2, 3, 3)), jnp.ones((2, 3)), jnp.ones((1, 64 if kind == "head" else 158)), method="query_fine"

@@ -74,7 +74,7 @@ def test_gradients_go_through_the_key_map(tmp_path):
     assert not any(check.passed for check in vectors.gradients("g__", other, speech.AUDIO2MOTION.converter))
 
 
-def test_numbers_of_neighbours_come_from_the_names(tmp_path):
+def test_numbers_of_neighbors_come_from_the_names(tmp_path):
     rng = np.random.default_rng(0)
     feats, database = rng.normal(size=(4, 12)).astype(np.float32), rng.normal(size=(30, 12)).astype(np.float32)
     results = {

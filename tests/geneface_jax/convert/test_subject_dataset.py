@@ -154,7 +154,7 @@ def test_a_face_seen_from_one_side_keeps_the_depth_of_the_prior():
     prior = np.zeros((68, 3))
     cameras = np.tile(np.eye(4), (5, 1, 1))
     cameras[:, 2, 3] = 1.0
-    centre = dict.fromkeys(("fx", "fy"), 100.0) | dict.fromkeys(("cx", "cy"), 50.0)
+    center = dict.fromkeys(("fx", "fy"), 100.0) | dict.fromkeys(("cx", "cy"), 50.0)
     landmarks = np.tile([52.0, 49.0], (5, 68, 1))
-    found = fit_mean_face(np.zeros((5, 68, 3)), landmarks, cameras, centre, prior)
+    found = fit_mean_face(np.zeros((5, 68, 3)), landmarks, cameras, center, prior)
     np.testing.assert_allclose(found, np.tile([0.2, 0.1, 0.0], (68, 1)), atol=5e-3)

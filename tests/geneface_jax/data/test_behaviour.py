@@ -26,7 +26,7 @@ def test_the_distances_are_those_of_the_mean_face(gap):
     np.testing.assert_allclose(distance, mean_face()[a] - mean_face()[b], atol=1e-4)
 
 
-def test_the_mouths_amplitude_is_in_decimetres_and_adds_up_the_axes():
+def test_the_mouths_amplitude_is_in_decimeters_and_adds_up_the_axes():
     rest = blink_and_amplitude(motion(30)).mouth_amp
     assert rest == pytest.approx(np.abs(mean_face()[51] - mean_face()[57]).sum(), abs=1e-4)
     assert blink_and_amplitude(motion(30, 0.2)).mouth_amp == pytest.approx(rest + 0.2, abs=1e-4)
@@ -53,10 +53,10 @@ def test_windows_carry_the_voice_of_their_frames():
     window = cut_window(whole, 16, 8)
     np.testing.assert_array_equal(window["f0"], [33, 34, 35, 36, 37, 38, 39, 40, *[0] * 8])
     np.testing.assert_array_equal(window["blink"], [0, 0, 1, 0, 0, 0, 0, 0])
-    assert window["mouth_amp"] == np.float32(whole.behaviour.mouth_amp) and window["eye_amp"].shape == ()
+    assert window["mouth_amp"] == np.float32(whole.behavior.mouth_amp) and window["eye_amp"].shape == ()
 
 
 def test_typical_amplitudes_are_means_over_clips():
     pairs = [pair(12, opening) for opening in (0.0, 0.1, 0.5)]
-    expected = np.mean([own.behaviour.mouth_amp for own in pairs])
+    expected = np.mean([own.behavior.mouth_amp for own in pairs])
     assert typical_amplitudes(pairs)["mouth_amp"] == pytest.approx(expected, rel=1e-5)

@@ -129,7 +129,7 @@ def test_short_clips_are_padded_with_silence(pairs):
     np.testing.assert_array_equal(window["audio"][6:], silence(10, 82))
 
 
-def test_sync_pairs_are_labelled_rightly():
+def test_sync_pairs_are_labeled_rightly():
     # Noise, so that every clip can be found again in one place only.
     rng = np.random.default_rng(1)
     pairs = [NormalizedClip(rng.normal(size=(2 * n, 82)), rng.normal(size=(n, 204)), "ada", np.ones(2 * n), None) for n in (30, 21, 12)]
@@ -168,7 +168,7 @@ def test_positive_clips_stay_inside_the_mask_and_in_sync():
     assert float(mouth[:, 0, 0].min()) == 0.0
 
 
-def test_subject_motion_splits_and_centres(tmp_path):
+def test_subject_motion_splits_and_centers(tmp_path):
     subject = SubjectMotion.load(write_subject(tmp_path / "dataset", frames=88))
     assert (subject.train.n_frames, subject.val.n_frames) == (80, 8)
     assert len(subject.val.audio_features) == len(subject.val.f0) == 16

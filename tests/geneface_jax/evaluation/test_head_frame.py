@@ -72,7 +72,7 @@ def test_a_known_person_is_posed_again(known):
     np.testing.assert_allclose(back.motion, 0.0, atol=0.02)  # the canonical face, which does nothing
 
 
-def test_a_frame_without_a_face_follows_its_neighbours(known):
+def test_a_frame_without_a_face_follows_its_neighbors(known):
     reference, clip, cameras = known
     landmarks, lost = clip.landmarks_mediapipe.copy(), np.arange(11) == 5
     landmarks[5, :, :2] += 3.0

@@ -19,7 +19,7 @@ from geneface_jax.inference.pictures import with_badge
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 
-class Grey:
+class Gray:
     """A renderer of grey frames."""
 
     def __init__(self, subject):
@@ -33,7 +33,7 @@ class Grey:
 @pytest.fixture
 def person(tmp_path, monkeypatch):
     """`tmp_path/person`, whose networks are opened as stand-ins."""
-    opened = tiny_person(tmp_path / "person", Grey)
+    opened = tiny_person(tmp_path / "person", Gray)
     for stage in ("postnet", "head", "torso"):
         (tmp_path / "person" / stage / "checkpoints").mkdir(parents=True)
     for module in (pipeline, batch):

@@ -97,7 +97,7 @@ def test_the_distance_to_the_persons_set_falls_with_lle(act, name, points):
     assert rises(found)
 
 
-def test_fewer_neighbours_come_nearer_to_a_frame_of_the_video(act):
+def test_fewer_neighbors_come_nearer_to_a_frame_of_the_video(act):
     own = act.subject.motion[: act.subject.n_train]
     assert rises([distance(act(lle=1.0, lle_k=k), own) for k in (1, 10)])
 

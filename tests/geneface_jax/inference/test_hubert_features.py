@@ -35,7 +35,7 @@ def as_the_original_does(network, samples, frames):
 
 
 @pytest.mark.parametrize("variant", ["large", "base"])
-def test_sound_is_normalised_as_transformers_does(variant):
+def test_sound_is_normalized_as_transformers_does(variant):
     record = recorded(variant)
     np.testing.assert_allclose(normalize_sound(record.raw), record.samples, atol=1e-5)
     np.testing.assert_allclose(

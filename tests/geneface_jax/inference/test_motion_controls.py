@@ -53,8 +53,8 @@ def test_neutral_controls_change_nothing(shape, motion):
 
 
 def test_clamp(shape, person):
-    normalised = (shape(clamp=1.0)[0] - person.motion_mean) / person.motion_std
-    assert 0.99 < np.abs(normalised).max() < 1.001
+    normalized = (shape(clamp=1.0)[0] - person.motion_mean) / person.motion_std
+    assert 0.99 < np.abs(normalized).max() < 1.001
 
 
 def test_smooth(shape):

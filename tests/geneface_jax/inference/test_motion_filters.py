@@ -87,7 +87,7 @@ def test_blinks_close_the_eyes_on_time_and_nothing_else():
         filters.inject_blinks(motion, 0.3, 0.05, 7, mean_face=mean_face())
 
 
-def test_lle_of_a_region_leaves_the_rest_and_finds_its_own_neighbours(motion):
+def test_lle_of_a_region_leaves_the_rest_and_finds_its_own_neighbors(motion):
     mouth = list(range(48, 68))
     rng = np.random.default_rng(3)
     database = rng.normal(size=(40, 68, 3)).astype(np.float32)
@@ -108,10 +108,10 @@ def test_lle_of_a_region_leaves_the_rest_and_finds_its_own_neighbours(motion):
 
 
 @pytest.mark.parametrize(("neighbours", "distinct"), [(1, 1), (4, 4), (9, 4)])
-def test_lle_mixes_k_frames_of_the_database(neighbours, distinct):
+def test_lle_mixes_k_frames_of_the_database(neighbors, distinct):
     """K - 1 directions are what the projections of many frames around one place can span."""
     rng = np.random.default_rng(4)
     database = np.concatenate([rng.normal(size=(distinct, 204)), 100.0 + rng.normal(size=(3, 204))]).astype(np.float32)
     frames = rng.normal(size=(50, 204)).astype(np.float32)
-    projected = filters.lle_project(frames, database[:distinct], neighbours)
+    projected = filters.lle_project(frames, database[:distinct], neighbors)
     assert np.linalg.matrix_rank(projected - projected[0], tol=0.05) <= distinct - 1

@@ -45,7 +45,7 @@ def test_backgrounds(tmp_path):
         load_background(str(tmp_path / "text.png"), 8)
 
 
-def test_projection_is_upright_unmirrored_and_centred():
+def test_projection_is_upright_unmirrored_and_centerd():
     face = mean_face()
     points = project(face, face, 100)
     assert points[8, 1] > points[27, 1]  # the chin is below the nose

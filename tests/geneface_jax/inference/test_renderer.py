@@ -24,11 +24,11 @@ def renderer():
     """An untrained head, with the occupancy of a ball, in front of a chequered background."""
     grid = {"levels": 2, "base_resolution": 4, "finest_resolution": 8, "log2_table_size": 8}
     head = Head(GridSpec(**grid), GridSpec(**grid, dims=2), hidden=8, hidden_color=8, geometry_features=4, condition_features=8, codes=2)
-    params = head.init(jax.random.key(0), jnp.zeros((1, 3, 204)), jnp.zeros(1), jnp.zeros((1, 3)), method=Head.initialise)["params"]
+    params = head.init(jax.random.key(0), jnp.zeros((1, 3, 204)), jnp.zeros(1), jnp.zeros((1, 3)), method=Head.initialize)["params"]
     # Larger than at the start of training, so that frames differ.
     params = jax.tree.map(lambda p: 3.0 * p, params)
-    centres = np.linspace(-1, 1, 16)
-    ball = np.linalg.norm(np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1), axis=-1) < 0.5
+    centers = np.linspace(-1, 1, 16)
+    ball = np.linalg.norm(np.stack(np.meshgrid(centers, centers, centers, indexing="ij"), -1), axis=-1) < 0.5
     board = ((np.indices((SIZE, SIZE)) // 6).sum(0) % 2 * 255).astype(np.uint8)
     subject = SimpleNamespace(
         size=SIZE,

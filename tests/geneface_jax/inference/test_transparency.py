@@ -66,22 +66,22 @@ def test_the_torso_is_part_of_it(renderer, person):
     assert (with_torso >= without - 1).all() and (with_torso > without + 50).any()
 
 
-def test_opaque_colours_stay_and_edges_are_divided_by_their_opacity():
+def test_opaque_colors_stay_and_edges_are_divided_by_their_opacity():
     rng = np.random.default_rng(1)
     alpha = np.clip(rng.uniform(-0.5, 1.5, (24, 24)), 0, 1)
-    colour = rng.uniform(0.2, 1.0, (24, 24, 3)) * alpha[..., None]
-    rgba = straight_rgba(colour, alpha, 24)
+    color = rng.uniform(0.2, 1.0, (24, 24, 3)) * alpha[..., None]
+    rgba = straight_rgba(color, alpha, 24)
     np.testing.assert_allclose(rgba[..., 3], alpha * 255, atol=0.51)
-    np.testing.assert_allclose(rgba[alpha == 1][:, :3], colour[alpha == 1] * 255, atol=0.51)
-    np.testing.assert_allclose(over(rgba, 0.0), colour * 255, atol=14)
-    assert straight_rgba(colour, alpha, 12).shape == (12, 12, 4)
+    np.testing.assert_allclose(rgba[alpha == 1][:, :3], color[alpha == 1] * 255, atol=0.51)
+    np.testing.assert_allclose(over(rgba, 0.0), color * 255, atol=14)
+    assert straight_rgba(color, alpha, 12).shape == (12, 12, 4)
 
 
 def test_a_background_is_taken_away_as_it_was_put_there():
     rng = np.random.default_rng(2)
     alpha = rng.uniform(size=(8, 8))
-    colour, background = rng.uniform(size=(8, 8, 3)) * alpha[..., None], rng.uniform(size=(8, 8, 3))
-    np.testing.assert_allclose(without_background(colour + (1 - alpha[..., None]) * background, alpha, background), colour, atol=1e-9)
+    color, background = rng.uniform(size=(8, 8, 3)) * alpha[..., None], rng.uniform(size=(8, 8, 3))
+    np.testing.assert_allclose(without_background(color + (1 - alpha[..., None]) * background, alpha, background), color, atol=1e-9)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_arrays_come_back_bit_for_bit_under_flat_names(tmp_path):
     assert all(np.asarray(expected[name]).tobytes() == value.tobytes() for name, value in arrays.items())
 
 
-def test_load_leaves_the_optimiser_and_keeps_config_and_metrics(tmp_path):
+def test_load_leaves_the_optimizer_and_keeps_config_and_metrics(tmp_path):
     checkpoints.save(tmp_path, 7, state(1), meta(**{"val/error": 0.5}))
     checkpoint = checkpoints.load(tmp_path)
     assert "opt_state" not in checkpoint.state

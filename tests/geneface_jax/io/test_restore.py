@@ -118,10 +118,10 @@ def wide(width, steps):
 def test_the_loop_warm_starts_once_and_then_resumes(tmp_path, capsys):
     first = wide(3, 40)
     train(first.config, tmp_path / "old", stage=first)
-    learnt = checkpoints.load(tmp_path / "old").state["params"]["w"]
+    trained = checkpoints.load(tmp_path / "old").state["params"]["w"]
     second = wide(3, 1)
     train(second.config, tmp_path / "new", stage=second, init=tmp_path / "old")
-    assert np.abs(checkpoints.load(tmp_path / "new").state["params"]["w"] - learnt).max() <= 0.11, "one update of 0.1 away"
+    assert np.abs(checkpoints.load(tmp_path / "new").state["params"]["w"] - trained).max() <= 0.11, "one update of 0.1 away"
     third = wide(3, 2)
     train(third.config, tmp_path / "new", stage=third, init=tmp_path / "gone")
     said = capsys.readouterr().out

@@ -49,7 +49,7 @@ def test_upsampling_writes_every_frame_into_its_own_slots():
     np.testing.assert_allclose(y[0, 9], x[0, 2] @ np.asarray(params["kernel"])[:, 1], atol=1e-6)
 
 
-def test_batch_norm_normalises_and_keeps_unbiased_running_statistics():
+def test_batch_norm_normalizes_and_keeps_unbiased_running_statistics():
     layer, x = BatchNorm1d(), 3.0 + 2.0 * jax.random.normal(jax.random.key(0), (4, 5, 6))
     variables = layer.init(jax.random.key(0), x, train=False)
     y, updates = layer.apply(variables, x, train=True, mutable=["batch_stats"])

@@ -12,7 +12,7 @@ from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 
 
 def parameters(network, window):
-    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialise"))
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialize"))
     return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
@@ -45,7 +45,7 @@ def head():
     config.update({"hidden": 8, "layers": 3, "skip": 1, "color_hidden": 8})
     network = NerfHead.from_config(config)
     window = jax.random.normal(jax.random.key(1), (5, 204))
-    return network, jax.jit(lambda: network.init(jax.random.key(0), window, method=NerfHead.initialise))(), window
+    return network, jax.jit(lambda: network.init(jax.random.key(0), window, method=NerfHead.initialize))(), window
 
 
 def test_without_attention_the_middle_frame_counts_alone(head):
@@ -61,7 +61,7 @@ def test_without_attention_the_middle_frame_counts_alone(head):
     assert condition(window, True).shape == (1, 64)
 
 
-def test_the_condition_changes_density_and_colour(head):
+def test_the_condition_changes_density_and_color(head):
     network, variables, _ = head
     points, view = jax.random.normal(jax.random.key(2), (3, 4, 3)), jnp.ones((3, 3)) / np.sqrt(3)
     query = jax.jit(lambda c: network.apply(variables, points, view, jnp.full((1, 64), c), method=TwoFields.query_fine))
@@ -75,7 +75,7 @@ def test_every_pixel_of_a_torso_has_a_condition_of_its_own():
 
     @jax.jit
     def begin():
-        variables = network.init(jax.random.key(0), window, method=NerfTorso.initialise)
+        variables = network.init(jax.random.key(0), window, method=NerfTorso.initialize)
         return network.apply(variables, window, zeros, zeros, colors, method=NerfTorso.condition)
 
     condition = np.asarray(begin())

@@ -14,7 +14,7 @@ GRID = GridSpec(dims=2, levels=2, features=2, base_resolution=4, finest_resoluti
 def make(**fields):
     torso = Torso(GRID, codes=3, code_features=4, hidden_deform=16, hidden=16, **fields)
     coords = jax.random.uniform(jax.random.key(0), (6, 2), minval=-1.0, maxval=1.0)
-    init = jax.jit(lambda: torso.init(jax.random.key(1), coords, method=Torso.initialise))
+    init = jax.jit(lambda: torso.init(jax.random.key(1), coords, method=Torso.initialize))
     return torso, init(), coords
 
 

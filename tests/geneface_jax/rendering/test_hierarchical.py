@@ -13,10 +13,10 @@ sample_pdf = jax.jit(nerf.sample_pdf)
 render_rays = jax.jit(nerf.render_rays, static_argnames=("coarse", "fine", "near", "far", "samples", "fine_samples"))
 
 
-def raw_of(density, colour=0.0):
+def raw_of(density, color=0.0):
     """[R, S, 4] from densities [R, S]."""
     density = jnp.asarray(density, jnp.float32)
-    return jnp.concatenate([jnp.full((*density.shape, 3), colour), density[..., None]], axis=-1)
+    return jnp.concatenate([jnp.full((*density.shape, 3), color), density[..., None]], axis=-1)
 
 
 def test_jitter_keeps_order_and_the_last_sample():
@@ -61,7 +61,7 @@ def test_an_empty_field_shows_the_background():
 def test_a_solid_sample_hides_everything_behind_it():
     density = np.zeros((1, 8))
     density[0, 3] = 1e4
-    out = composite(raw_of(density, colour=2.0), even_depths(1.0, 2.0, 1, 8), jnp.array([[0.0, 0.0, -1.0]]), jnp.zeros((1, 3)))
+    out = composite(raw_of(density, color=2.0), even_depths(1.0, 2.0, 1, 8), jnp.array([[0.0, 0.0, -1.0]]), jnp.zeros((1, 3)))
     np.testing.assert_allclose(np.asarray(out.rgb), 1.0 / (1.0 + np.exp(-2.0)), atol=1e-4)
     np.testing.assert_allclose(np.asarray(out.depth), 1.0 + 3.0 / 7.0, atol=1e-4)
     np.testing.assert_allclose(np.asarray(out.disparity) * np.asarray(out.depth), 1.0, atol=1e-4)

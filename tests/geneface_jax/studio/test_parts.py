@@ -59,8 +59,8 @@ def test_the_private_folder_is_private_and_goes(tmp_path):
 
 def test_a_killed_studios_folder_is_swept_by_the_next_and_a_living_ones_is_not(tmp_path):
     code = (
-        "import os, sys; from geneface_jax.studio.uploads import Workspace\n"
-        "w = Workspace(sys.argv[1]).__enter__(); (w.results / 'x').write_bytes(b'1'); print('ready', flush=True); sys.stdin.read()"
+        "import os, sys; from geneface_jax.studio.uploads import SessionFolder\n"
+        "w = SessionFolder(sys.argv[1]).__enter__(); (w.results / 'x').write_bytes(b'1'); print('ready', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child.stdout.readline()

@@ -43,7 +43,7 @@ def test_the_average_is_the_weighted_mean_of_iterates():
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
-def test_no_decay_is_the_optimiser_itself():
+def test_no_decay_is_the_optimizer_itself():
     optimizer = optax.sgd(0.1)
     assert averaged(optimizer, 0.0) is optimizer
     state = optimizer.init(START)

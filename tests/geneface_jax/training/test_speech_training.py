@@ -124,7 +124,7 @@ def test_learning_rates():
         learning_rate(config, 100)
 
 
-def test_optimisers_first_steps_are_pytorchs():
+def test_optimizers_first_steps_are_pytorchs():
     config = ConfigDict({"lr": 1e-2, "schedule": "constant", "warmup": 0, "clip": 1e9})
     gradient, params = jnp.array([0.5, -3.0]), jnp.zeros(2)
     for rule, wanted in ((adam, -1e-2 * np.sign(gradient)), (rmsprop, -1e-2 * np.sign(gradient) / np.sqrt(0.01))):

@@ -47,7 +47,7 @@ def test_the_table_has_means_and_deviations_of_finished_runs(tmp_path):
     for name, step, psnr in (("a/seed0", 4, 20.0), ("a/seed1", 4, 22.0), ("b/seed0", 4, 30.0), ("b/seed1", 2, 99.0)):
         checkpoints.save(tmp_path / name, step, {"params": {"w": np.zeros(1)}}, {})
         (tmp_path / name / "metrics.jsonl").write_text(f'{{"step": 1, "val/psnr": 1}}\n{{"step": {step}, "val/psnr": {psnr}}}\n')
-    table, text = sweep.summarise(chosen, tmp_path)
+    table, text = sweep.summarize(chosen, tmp_path)
     rows = list(csv.reader(table.open()))
     assert rows[0] == ["variant", "seeds", "val/psnr mean", "val/psnr sd", "tr/loss mean", "tr/loss sd"]
     assert rows[1][:2] == ["a", "2"] and float(rows[1][2]) == 21.0 and float(rows[1][3]) == pytest.approx(np.sqrt(2.0))

@@ -175,15 +175,15 @@ def _step_pallas(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax
             def load(ref, *column):
                 return backend.load(ref, (slot, k, *column), mask=live, other=0.0)
 
-            colours = load(rgb_ref, 0), load(rgb_ref, 1), load(rgb_ref, 2)
-            return lanes.Sample(load(sigma_ref), colours, load(deltas_ref, 0), load(deltas_ref, 1))
+            colors = load(rgb_ref, 0), load(rgb_ref, 1), load(rgb_ref, 2)
+            return lanes.Sample(load(sigma_ref), colors, load(deltas_ref, 0), load(deltas_ref, 1))
 
         def of_ray(ref):
             return backend.load(ref, (ray,), mask=taking_part, other=0.0)
 
         zero = jnp.zeros((pallas.LANES,), jnp.float32)
-        colour = tuple(backend.load(refs[2], (ray, c), mask=taking_part, other=0.0) for c in range(3))
-        sums = lanes.LaneSums(colour, of_ray(refs[0]), of_ray(refs[1]), zero, zero)
+        color = tuple(backend.load(refs[2], (ray, c), mask=taking_part, other=0.0) for c in range(3))
+        sums = lanes.LaneSums(color, of_ray(refs[0]), of_ray(refs[1]), zero, zero)
         sums, t, goes_on = step_lanes(read, sums, of_ray(refs[3]), taking_part, n_step=steps, end_threshold=end_threshold)
         back = jnp.where(taking_part, alive, rays)
         pallas.store_channels(image_ref, back, sums.rgb, mask=taking_part)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from geneface_kernels.occupancy import cascade_extent, cell_centres
+from geneface_kernels.occupancy import cascade_extent, cell_centers
 
 UNSEEN = -1.0
 """Density of a cell that no training camera sees. Updates skip it, and it is below every threshold."""
@@ -38,12 +38,12 @@ def count_views(poses: jax.Array, intrinsics: Sequence[float], resolution: int, 
 
     def views(cascade: int) -> jax.Array:
         extent = cascade_extent(cascade, bound)
-        centres, margin = cell_centres(resolution, extent), 2.0 * extent / resolution
+        centers, margin = cell_centers(resolution, extent), 2.0 * extent / resolution
 
         # One pose after the other: all at once would need P * R^3 points.
         def add(count: jax.Array, pose: jax.Array) -> tuple[jax.Array, None]:
             # R^T (x - t) as row vectors, in full precision: a GPU would otherwise round to TF32, an error of 1e-3 of the distance.
-            x, y, z = jnp.dot(centres - pose[:3, 3], pose[:3, :3], precision=jax.lax.Precision.HIGHEST).T
+            x, y, z = jnp.dot(centers - pose[:3, 3], pose[:3, :3], precision=jax.lax.Precision.HIGHEST).T
             seen = (z > 0) & (jnp.abs(x) < cx / fx * z + margin) & (jnp.abs(y) < cy / fy * z + margin)
             return count + seen, None
 

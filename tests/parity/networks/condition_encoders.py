@@ -59,7 +59,7 @@ def _windows(vectors: Vectors) -> Iterator[Comparison]:
     """Centred windows; frames outside the video are zeros there and the first or last frame here, so only those inside are compared."""
     features = vectors["in_window_features"]
     for found in vectors.find(r"win_mode2_smo(\d+)_idx(\d+)"):
-        size, centre = int(found[1]), int(found[2])
-        frame = np.arange(size) + centre - size // 2
-        ours = windows(features[:, 0], size)[centre][:, None]
+        size, center = int(found[1]), int(found[2])
+        frame = np.arange(size) + center - size // 2
+        ours = windows(features[:, 0], size)[center][:, None]
         yield from vectors.compare({found[0]: ours}, 0.0, where=(frame >= 0) & (frame < len(features)))

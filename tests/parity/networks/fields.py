@@ -28,11 +28,11 @@ CONDITION_ATOL, CONDITION_RTOL = 1e-5, 1e-4
 
 def _init_head(model: ConfigDict) -> Any:
     window = jnp.zeros((1, model.condition_window, 204))
-    return Head.from_config(model).init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialise)
+    return Head.from_config(model).init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialize)
 
 
 def _init_torso(model: ConfigDict) -> Any:
-    return Torso.from_config(model).init(jax.random.key(0), jnp.zeros((8, 2)), method=Torso.initialise)
+    return Torso.from_config(model).init(jax.random.key(0), jnp.zeros((8, 2)), method=Torso.initialize)
 
 
 HEAD = Family("RAD-NeRF head", r"sigma_net\.", "head", radnerf.head_sizes, radnerf.convert_head, _init_head)

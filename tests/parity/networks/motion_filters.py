@@ -38,8 +38,8 @@ def _projections(vectors: Vectors) -> Iterator[Comparison]:
     """Without our ridge, as the originals have none."""
     feats, database = vectors["in_feats"], vectors["in_database"]
     for found in vectors.find(r"(c(\d+)_k(\d+)_)fuse"):
-        prefix, dims, neighbours = found[1], int(found[2]), int(found[3])
-        ours = filters.lle_project(feats[:, :dims], database[:, :dims], neighbours, 1.0, ridge=0.0)
+        prefix, dims, neighbors = found[1], int(found[2]), int(found[3])
+        ours = filters.lle_project(feats[:, :dims], database[:, :dims], neighbors, 1.0, ridge=0.0)
         yield from vectors.compare({f"{prefix}fuse": ours, f"{prefix}errors": np.abs(ours - feats[:, :dims]).mean(-1)}, ATOL)
         if not vectors.has(f"{prefix}index"):
             continue

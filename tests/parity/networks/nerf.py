@@ -65,7 +65,7 @@ def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields
     inputs = weights[f"{first}.encoder_conv.0.weight"].shape[1]
     frames = (model.condition_frames,) if model.condition_frames > 1 else ()
     window = jnp.zeros((model.condition_window, *frames, inputs))
-    expected = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialise"))
+    expected = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialize"))
     variables, problems = match(weights, converter, expected)
     detail = f" ({'; '.join(problems)})" if problems else ""
     fits = Comparison(f"weights: names and shapes{detail}", float("inf") if problems else 0.0)

@@ -28,7 +28,7 @@ _THROUGH_GRID = "torso_deform_net.*"
 """Parameters whose gradients pass through the grid by its coordinates: a point at the border of a fine cell may fall on either side."""
 TRAINED_CODE, UPDATED_CODE = 3, 1
 """Codes that the training step and the update of the plane ran with."""
-LEARNT_MEAN = 0.02
+TRAINED_MEAN = 0.02
 """Mean of the plane in the `render_meandens_*` pictures; a loaded checkpoint has lost it, so that the others compare with 0."""
 
 
@@ -83,7 +83,7 @@ def _pictures(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) 
     occupancy = np.asarray(plane_lookup(plane, jnp.asarray(coords)))
     sample = ask(torso, variables, coords, vectors["pose6"], 0)
     front = _head_picture(vectors)
-    for name, mean in (("render", 0.0), ("render_meandens", LEARNT_MEAN)):
+    for name, mean in (("render", 0.0), ("render_meandens", TRAINED_MEAN)):
         if not vectors.has(f"{name}_torso_alpha", f"{name}_n_deform"):
             continue
         looked = occupancy > min(vectors.meta["density_thresh_torso"], mean)

@@ -25,9 +25,9 @@ LAYERS = ("conv_0", "conv_1", "conv_2", "conv_3")
 def load(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[SuperResolution, dict[str, Any], Comparison]:
     """(network, its variables, whether names and shapes fit) of a state_dict; the fixed filters in it are code here."""
     network = SuperResolution(**super_resolution_sizes(weights))
-    learnt = {key: value for key, value in weights.items() if not key.endswith("resample_filter")}
+    trained = {key: value for key, value in weights.items() if not key.endswith("resample_filter")}
     picture = jnp.zeros((1, network.size, network.size, 3))
-    variables, problems = match(learnt, convert_super_resolution, jax.eval_shape(lambda: network.init(jax.random.key(0), picture)))
+    variables, problems = match(trained, convert_super_resolution, jax.eval_shape(lambda: network.init(jax.random.key(0), picture)))
     detail = f" ({'; '.join(problems)})" if problems else ""
     return network, jax.tree.map(jnp.asarray, variables), Comparison(f"{name}: names and shapes{detail}", float("inf") if problems else 0.0)
 

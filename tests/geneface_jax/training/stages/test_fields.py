@@ -11,10 +11,11 @@ from configs.torso import get_config as torso_config
 from data_tools.errors import InputError
 from geneface_jax.training import devices
 from geneface_jax.training.loop import train
-from geneface_jax.training.stages import head, torso
+from geneface_jax.training.stages.head import HeadStage
+from geneface_jax.training.stages.torso import TorsoStage
 from tests.synthetic_subject import tiny_field_config, write_subject
 
-STAGES = {"head": (head, head_config), "torso": (torso, torso_config)}
+STAGES = {"head": (HeadStage, head_config), "torso": (TorsoStage, torso_config)}
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +24,12 @@ def dataset(tmp_path_factory):
 
 
 def make(name, dataset, **optimizer):
-    module, get_config = STAGES[name]
+    stage, get_config = STAGES[name]
     config = tiny_field_config(get_config("demo"), dataset)
     if name == "torso":
         config.loss.update({"composite": 0.0, "hidden": 1.0})  # this person has no head beside the dataset
     config.optimizer.update({"lr": 1e-2, **optimizer})
-    return module.make(config)
+    return stage(config)
 
 
 def run(stage, steps):

@@ -66,7 +66,7 @@ def openings(speech, mel, f0):
 def test_the_stage_measures_what_is_typical_and_inference_tells_the_network(folder, vae):
     stage, state, scalars = vae
     assert np.isfinite(list(scalars.values())).all()
-    typical = np.mean([pair.behaviour.mouth_amp for pair in stage.pairs["train"]])
+    typical = np.mean([pair.behavior.mouth_amp for pair in stage.pairs["train"]])
     assert float(state["constants"]["mouth_amp"]) == pytest.approx(typical, rel=1e-5)
     speech = AudioToMotion.load_corpus_model(folder / "audio2motion")
     assert speech.follows_mouth_amp and speech.amplitudes["mouth_amp"] == pytest.approx(typical, rel=1e-5)

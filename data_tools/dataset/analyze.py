@@ -96,8 +96,8 @@ def analyze_chunk(job: AnalysisJob, tick: Callable[[int], None] = lambda frames:
     faces = np.full((n, MAX_FACES, 478, 3), np.nan, np.float32)
     for i, points in enumerate(found[len(found) - n :]):
         faces[i, : len(points)] = points
-    colour, distance = plate.state
-    write_npz(job.result, faces=faces, layers=layers[:n], plate=colour, plate_distance=distance)
+    color, distance = plate.state
+    write_npz(job.result, faces=faces, layers=layers[:n], plate=color, plate_distance=distance)
 
 
 @dataclasses.dataclass(frozen=True)
