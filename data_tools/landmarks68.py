@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -129,3 +130,20 @@ def _boxes(x: np.ndarray, y: np.ndarray, half_width: np.ndarray, half_height: np
 def pick_68(points: np.ndarray) -> np.ndarray:
     """[..., 478, C] -> [..., 68, C]."""
     return points[..., LANDMARKS_68, :]
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownFace:
+    """What a clip tells of its person; float32, points in decimetres of the clip's head frame.
+
+    Attributes:
+      rigid_points, rigid_weights: [R, 3] and [R], the rigid landmarks (`RIGID`) and how steady each proved, mean 1.
+      skin_points, skin_normals: [N, 3], points on the rigid skin (`face.align.skin_of`) and unit normals there.
+      skin_texture: [N] grey levels, mean brightness there over the training frames.
+    """
+
+    rigid_points: np.ndarray
+    rigid_weights: np.ndarray
+    skin_points: np.ndarray
+    skin_normals: np.ndarray
+    skin_texture: np.ndarray

@@ -26,12 +26,13 @@ from data_tools.dataset.pictures import KINDS, TEXTURE, TRACK, PicturesJob, deco
 from data_tools.dataset.scan import LOOKS_PER_SECOND, MIN_SECONDS, Chunk, FrameSource, format_changes, plan, scan
 from data_tools.dataset.settings import Settings
 from data_tools.errors import InputError
-from data_tools.face.align import KnownFace, align_texture, known_face, mean_texture, pose_state, skin_brightness, skin_of
+from data_tools.face.align import align_texture, known_face, mean_texture, pose_state, skin_brightness, skin_of
 from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
 from data_tools.ffmpeg import VideoInfo
 from data_tools.io import Workspace, settings_fingerprint, write_bytes, write_json, write_npz
 from data_tools.jobs import run_jobs
+from data_tools.landmarks68 import KnownFace
 from data_tools.video.read import FPS, Box
 
 FORMAT, FORMAT_VERSION = "geneface_jax.subject", 1

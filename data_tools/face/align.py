@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.face.motion import mean_mesh
 from data_tools.face.pose import HeadPose, PoseSettings, pose_jacobian, poses_of_known, refit
-from data_tools.landmarks68 import RIGID_SKIN, canonical_face
+from data_tools.landmarks68 import RIGID_SKIN, KnownFace, canonical_face
 
 # ----------------------------------------------------------------------------------------------------
 # Pose refined on the picture itself: the skin of forehead, nose and upper cheeks should look the same in every frame.
@@ -226,23 +226,6 @@ def _moved(texture: Texture, state: np.ndarray) -> np.ndarray:
 
 LOOK_SIZE = 512
 """Pixels at which `prepare` looks at the skin, and so at which it is looked at here: samples lie half a pixel aside, whatever its size."""
-
-
-@dataclasses.dataclass(frozen=True)
-class KnownFace:
-    """What a clip tells of its person; float32, points in decimetres of the clip's head frame.
-
-    Attributes:
-      rigid_points, rigid_weights: [R, 3] and [R], the rigid landmarks (`geometry.RIGID`) and how steady each proved, mean 1.
-      skin_points, skin_normals: [N, 3], points on the rigid skin (`align.skin_of`) and unit normals there.
-      skin_texture: [N] grey levels, mean brightness there over the training frames.
-    """
-
-    rigid_points: np.ndarray
-    rigid_weights: np.ndarray
-    skin_points: np.ndarray
-    skin_normals: np.ndarray
-    skin_texture: np.ndarray
 
 
 def known_face(pose: HeadPose, skin: Skin, texture: np.ndarray) -> KnownFace:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from data_tools.errors import InputError
-from data_tools.face.align import KnownFace
+from data_tools.landmarks68 import KnownFace
 
 FORMAT = "geneface_jax.subject"
 FORMAT_VERSION = 1

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data_tools.face.align import KnownFace
 from data_tools.face.pose import intrinsics
-from data_tools.landmarks68 import RIGID, canonical_face
+from data_tools.landmarks68 import RIGID, KnownFace, canonical_face
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.heldout import in_head_frame_of
 from geneface_jax.rendering.cameras import project
