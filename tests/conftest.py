@@ -19,6 +19,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba_cache" / os.environ.get("PYTEST_XDIST_WORKER", "main"))
 
 import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+CHECKED = ("geneface_kernels", "geneface_jax.models", "geneface_jax.rendering", "geneface_jax.evaluation", "geneface_jax.inference")
+"""Packages whose annotations, array shapes among them, are checked at every call while the tests run (never in a user's process)."""
+
+if os.environ.get("GENEFACE_TYPECHECK", "0") == "1":
+    install_import_hook(CHECKED, "beartype.beartype")
 
 MANY_MAPS = 20_000
 """Memory maps of a process from which on compiled programs are dropped: each holds some, and Linux allows 65,530."""

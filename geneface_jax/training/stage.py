@@ -7,18 +7,13 @@ of devices, checkpoints, logs or resuming; the loop (`training.loop`) knows noth
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-State = dict[str, Any]
-"""A plain dict pytree of arrays: `params`, `opt_state`, and other collections such as `batch_stats` or `occupancy`."""
-
-Metrics = Mapping[str, jax.Array]
-"""Scalars by TensorBoard tag without the `tr/` prefix."""
+from geneface_jax.typing import Metrics, State
 
 
 @dataclasses.dataclass

@@ -22,7 +22,7 @@ from geneface_jax.rendering.cameras import pixel_rays, pose_vector, scene_pose, 
 from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_front_of_face, render_groups, render_head
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import field_optimizer
-from geneface_jax.training.stage import Metrics, State
+from geneface_jax.typing import Metrics, State
 
 # ----------------------------------------------------------------------------------------------------
 # What training judges itself by: a few held-out frames, always the same, and how they are shown.

@@ -23,7 +23,8 @@ from geneface_jax.training import devices
 from geneface_jax.training.field.base import heldout_frames
 from geneface_jax.training.field.losses import psnr
 from geneface_jax.training.optimizers import nerf_optimizer
-from geneface_jax.training.stage import Evaluation, Metrics, State
+from geneface_jax.training.stage import Evaluation
+from geneface_jax.typing import Metrics, State
 
 # ----------------------------------------------------------------------------------------------------
 # Noticing that a network has begun dead, so that it can be begun anew.

@@ -24,7 +24,8 @@ from geneface_jax.training.speech.augment import augment_windows
 from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse, sync_bce
 from geneface_jax.training.speech.sync import SyncExpert
 from geneface_jax.training.speech.validation import landmark_video_summary, motion_metrics
-from geneface_jax.training.stage import Evaluation, Metrics, State
+from geneface_jax.training.stage import Evaluation
+from geneface_jax.typing import Metrics, State
 
 
 def build_network(model: ConfigDict, axis_name: str | None = None) -> Audio2Motion:

@@ -20,7 +20,8 @@ from geneface_jax.training.field.base import HeadField, comparison, heldout_fram
 from geneface_jax.training.field.losses import LipPatches, adapted_weight, ambient_outside_face, masked_mean, opacity_entropy, psnr
 from geneface_jax.training.field.super_resolution import PictureLpips, build_super_resolution, crops, halved, start_plain
 from geneface_jax.training.optimizers import iterate
-from geneface_jax.training.stage import Evaluation, Metrics, State
+from geneface_jax.training.stage import Evaluation
+from geneface_jax.typing import Metrics, State
 
 
 class HeadStage(HeadField):

@@ -30,8 +30,9 @@ from geneface_jax.training.speech.augment import augment_windows
 from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse, sync_bce
 from geneface_jax.training.speech.sync import SyncExpert
 from geneface_jax.training.speech.validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
-from geneface_jax.training.stage import Evaluation, Metrics, State
+from geneface_jax.training.stage import Evaluation
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients
+from geneface_jax.typing import Metrics, State
 
 NETWORKS = ("postnet", "discriminator", "audio2motion")
 UPPER_FACE = slice(17, 48)

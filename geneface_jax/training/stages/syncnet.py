@@ -19,7 +19,8 @@ from geneface_jax.training.optimizers import adam, learning_rate
 from geneface_jax.training.speech.augment import augment_batch
 from geneface_jax.training.speech.losses import sync_bce
 from geneface_jax.training.speech.sync import SyncExpert, auc, windows_auc
-from geneface_jax.training.stage import Evaluation, Metrics, State
+from geneface_jax.training.stage import Evaluation
+from geneface_jax.typing import Metrics, State
 
 HELD_OUT_SEED = 1
 

@@ -26,7 +26,8 @@ from geneface_jax.training.field.frozen_head import FrozenHead
 from geneface_jax.training.field.losses import opacity_entropy, psnr
 from geneface_jax.training.field.super_resolution import PictureLpips, build_super_resolution, halved
 from geneface_jax.training.optimizers import field_optimizer, iterate
-from geneface_jax.training.stage import Evaluation, Metrics, State
+from geneface_jax.training.stage import Evaluation
+from geneface_jax.typing import Metrics, State
 
 NECK_REACH = 8 / 256
 """What is near the border between head and torso, in fractions of the picture."""
