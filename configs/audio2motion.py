@@ -1,49 +1,34 @@
 """audio2motion VAE: speech of any speaker -> 68 landmarks.
 
-demo: 96 wide, hears both audio frames of a video frame, on a small corpus of synthetic voices with strong audio augmentation. What is
-shipped is configs/audio2motion_pitch.py.
-reference: the network, losses and schedule of GeneFace's `lm3d_vae_sync` (256 wide, 11 million parameters, 40,000 updates), for a large
-corpus. The original filled a batch with at most 60,000 audio frames of whole clips; here 128 windows of 200 video frames hold as many.
+demo: 96 channels, input from both audio frames of a video frame, for a small corpus of synthetic voices with strong audio augmentation.
+(The weights in checkpoints/ are of configs/audio2motion_pitch.py.)
+reference: the network, losses and schedule of GeneFace's `lm3d_vae_sync` (256 channels, 11 million parameters, 40,000 updates), for a
+large corpus. The original's batches have at most 60,000 audio frames of complete clips; 128 windows of 200 video frames have about as many.
 
     geneface train --config configs/audio2motion.py:demo --workdir MODELS/audio2motion \
         --config.data.corpus=CORPUS --config.data.syncnet=MODELS/syncnet
 """
 
+from base import augmentation, new_config
 from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
     """The config of `variant`, "demo" or "reference"."""
-    config = ConfigDict()
-    config.stage = "audio2motion"
-    config.variant = variant
-    config.seed = 9999
-    config.train = ConfigDict({"steps": 40_000, "log_every": 100, "eval_every": 2000, "save_every": 2000, "keep": 2})
+    config = new_config("audio2motion", variant, {"steps": 40_000, "log_every": 100, "eval_every": 2000, "save_every": 2000, "keep": 2})
     config.data = ConfigDict(
         {
             "corpus": "",
             "syncnet": "",
-            # Subtract each speaker's mean face ("speaker"), or take the landmarks as they are ("none"). The SyncNet must agree.
+            # Subtract each speaker's mean face ("speaker"), or use the landmarks unchanged ("none"). Must match the SyncNet's.
             "center": "none",
             "batch": 128,
             # Video frames, a multiple of 4.
             "window": 200,
-            # See training/audio_augment.py for the units.
-            "augment": {
-                "enabled": False,
-                "gain": 0.15,
-                "tilt": 0.3,
-                "ripple": 0.25,
-                "noise": -0.9,
-                "warp": 0.15,
-                "pitch": 0.3,
-                "frequency_mask": 12,
-                "time_mask": 6,
-                "unvoice": 0.1,
-            },
+            "augment": augmentation(),
         }
     )
-    # The landmark video of a validation: its longest clip in frames (0 = none) and its panels' size in pixels.
+    # Landmark video of a validation: maximum clip length in frames (0: no video) and panel size in pixels.
     config.eval_video = ConfigDict({"frames": 75, "size": 160})
     config.model = ConfigDict(
         {
@@ -59,14 +44,14 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "flow_layers": 4,
             "flow_kernel_size": 3,
             "pairing": "even",
-            # What it hears beside the audio: nothing here, see configs/audio2motion_pitch.py.
+            # Conditions besides the audio: none here, see configs/audio2motion_pitch.py.
             "pitch": 0,
             "blink": False,
             "mouth_amp": False,
             "eye_amp": False,
         }
     )
-    # `sync` counts once its running mean has come down to `sync_gate`; `sync_clips` are judged each step.
+    # The sync loss is switched on once its running mean falls to `sync_gate`; it uses `sync_clips` clips per step.
     config.loss = ConfigDict({"mse": 1.0, "continuity": 3.0, "kl": 0.4, "sync": 0.01, "sync_gate": 0.75, "sync_clips": 1024})
     config.optimizer = ConfigDict({"lr": 5e-4, "schedule": "exponential", "warmup": 1000, "clip": 1.0})
 
@@ -79,6 +64,4 @@ def get_config(variant: str = "demo") -> ConfigDict:
         )
         config.loss.update({"sync_clips": 64})
         config.optimizer.update({"lr": 1e-3, "schedule": "cosine", "warmup": 100})
-    elif variant != "reference":
-        raise ValueError(f'configs/audio2motion.py has the variants "demo" and "reference", not {variant!r}')
     return config

@@ -7,27 +7,24 @@ an RTX 3090 Ti).
         --config.data.head=SUBJECT/nerf_head
 """
 
+from base import new_config
 from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
     """The config of `variant`, "demo" or "reference"."""
-    config = ConfigDict()
-    config.stage = "nerf_torso"
-    config.variant = variant
-    config.seed = 9999
-    config.train = ConfigDict({"steps": 400_000, "log_every": 100, "eval_every": 10_000, "save_every": 10_000, "keep": 1})
+    config = new_config("nerf_torso", variant, {"steps": 400_000, "log_every": 100, "eval_every": 10_000, "save_every": 10_000, "keep": 1})
     config.data = ConfigDict(
         {
             "subject": "",
-            # Work folder of the head that the torso stands behind, and which of its checkpoints (-1: the newest when training begins).
+            # Work folder of the head, and its checkpoint (-1: the newest when training begins).
             "head": "",
             "head_step": -1,
-            # Pixels of the one frame that a step looks at, and the share of them drawn from the lower half.
+            # Pixels per step, of one frame, and the fraction of them sampled from the lower half.
             "rays": 1600,
             "box_share": 0.95,
             "eval_frames": 10,
-            # Pixels per side of the frames an evaluation renders; 0 for the dataset's.
+            # Size in pixels of the frames rendered in an evaluation; 0: the dataset's.
             "eval_size": 0,
         }
     )
@@ -40,14 +37,14 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "color_layers": 3,
             "octaves": 10,
             "view_octaves": 4,
-            # Added to the first densities (per metre), so that no field begins empty and without a gradient; 0: as in the original.
+            # Added to the initial densities (per meter), so that no field starts empty and without gradient; 0: as in the original.
             "density_start": 0.0,
             "condition_features": 64,
             "condition_frames": 1,
             "condition_window": 8,
         }
     )
-    # Depths and pixel offset are set to the head's when training begins, and so is what the head is known by: a torso fits no other.
+    # Near, far and offset are set to the head's when training begins, and `head.fingerprint` to its checksum: a torso fits no other head.
     config.rays = ConfigDict({"samples": 64, "fine_samples": 128, "near": 0.0, "far": 0.0, "offset": 0.5})
     config.head = ConfigDict({"fingerprint": ""})
     config.loss = ConfigDict({"fine": 1.0, "coarse": 1.0})
@@ -61,6 +58,4 @@ def get_config(variant: str = "demo") -> ConfigDict:
         config.rays.update({"samples": 24, "fine_samples": 24})
         config.optimizer.update({"lr": 2e-3, "tenth_after": 1500})
         config.restart.steps = 200
-    elif variant != "reference":
-        raise ValueError(f'configs/nerf_torso.py has the variants "demo" and "reference", not {variant!r}')
     return config

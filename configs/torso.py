@@ -1,61 +1,50 @@
 """Torso: 2D deformable field of neck and shoulders under the head.
 
-demo: a few minutes on two CPU cores, after the head, over which the composite is judged. reference: the sizes and the loss of GeneFace's
-`lm3d_radnerf_torso`, 250,000 steps. docs/torso.md says what each switch brought.
+demo: a few minutes on two CPU cores; needs a trained head for the composite loss. reference: the sizes and the loss of GeneFace's
+`lm3d_radnerf_torso`, 250,000 steps. docs/torso.md has the effect of each option.
 
     geneface train --config configs/torso.py:demo --workdir SUBJECT/torso --config.data.subject=SUBJECT/dataset
 """
 
+from base import grid, new_config
 from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
     """The config of `variant`, "demo" or "reference"."""
-    config = ConfigDict()
-    config.stage = "torso"
-    config.variant = variant
-    config.seed = 9999
-    config.train = ConfigDict({"steps": 250_000, "log_every": 100, "eval_every": 2000, "save_every": 2000, "keep": 2})
+    config = new_config("torso", variant, {"steps": 250_000, "log_every": 100, "eval_every": 2000, "save_every": 2000, "keep": 2})
     config.data = ConfigDict(
         {
             "subject": "",
-            # The head's work folder, for a torso that looks at it; "" is head/ beside the dataset.
+            # The head's work folder, for losses and conditions that need it; "": head/ next to the dataset.
             "head": "",
             "groups": 8,
             "rays": 8192,
-            # Share of the pixels drawn from the box that holds the torso; the rest covers the picture.
+            # Fraction of the pixels sampled from the torso's bounding box; the rest covers the image.
             "torso_share": 0.0,
-            # Share drawn from the box around the border between head and torso.
+            # Fraction sampled from the box around the border between head and torso.
             "neck_share": 0.0,
             "eval_frames": 10,
         }
     )
     config.model = ConfigDict(
         {
-            "grid": {
-                "dims": 2,
-                "levels": 16,
-                "features": 2,
-                "base_resolution": 16,
-                "finest_resolution": 2048,
-                "log2_table_size": 16,
-                "kind": "tiled",
-            },
-            # Per-frame codes; set to the number of training frames when the dataset is read.
+            "grid": grid(dims=2, kind="tiled"),
+            # Number of per-frame codes; set to the number of training frames when the dataset is loaded.
             "codes": 0,
             "code_features": 8,
             "hidden_deform": 64,
             "hidden": 32,
             "shrink": 0.8,
-            # What bends the torso: "pose" (of the head's camera) or "jaw" (seven landmarks, as GeneFace++).
+            # Input of the deformation: "pose" (of the head's camera) or "jaw" (seven landmarks, as in GeneFace++).
             "condition": "pose",
-            # Whether the networks see the head's colour and opacity in front of each pixel.
+            # Whether the head's color and opacity at each pixel are inputs of the networks.
             "head_aware": False,
         }
     )
-    # torso: against the torso's own picture; hidden: how much that counts behind the head, where it was painted on (1 as anywhere);
-    # opacity: against the picture's; composite: head over torso against the frame, where there is torso. The original's
-    # `torso_train_mode: 1` is the first alone.
+    # torso: against the torso image; hidden: factor on it behind the head, where the torso image is inpainted; opacity: against the torso
+    # image's alpha; composite: head over torso against the frame, where there is torso. The original's `torso_train_mode: 1` is `torso`
+    # alone.
     config.loss = ConfigDict({"torso": 1.0, "hidden": 1.0, "opacity": 0.0, "composite": 0.0, "entropy": 1e-4})
     config.optimizer = ConfigDict({"lr": 5e-4, "final_factor": 0.1, "multipliers": {"table": 10.0}})
 
@@ -65,6 +54,4 @@ def get_config(variant: str = "demo") -> ConfigDict:
         config.loss.update({"composite": 1.0, "hidden": 0.2, "opacity": 0.1})
         config.model.grid.update({"levels": 14, "finest_resolution": 512, "log2_table_size": 14, "kind": "hash"})
         config.optimizer.update({"lr": 2e-3, "final_factor": 0.05, "multipliers": {"table": 5.0}})
-    elif variant != "reference":
-        raise ValueError(f'configs/torso.py has the variants "demo" and "reference", not {variant!r}')
     return config

@@ -1,36 +1,27 @@
-"""Torso for super-resolution: neck and shoulders at half the dataset's size, under the network that `head_sr` trained.
+"""Torso for super-resolution: neck and shoulders at half the dataset's size, upsampled by the frozen network of `head_sr`.
 
-demo: 128 -> 256, a few minutes on two CPU cores. reference: GeneFace++'s `lm3d_radnerf_torso_sr`: 256 -> 512, bent by seven landmarks of
-the jaw, aware of the head, one whole frame a step, 250,000 steps.
+demo: 128 -> 256, a few minutes on two CPU cores. reference: GeneFace++'s `lm3d_radnerf_torso_sr`: 256 -> 512, deformed by seven landmarks
+of the jaw, with the head as input, one complete frame per step, 250,000 steps.
 
     geneface train --config configs/torso_sr.py:demo --workdir SUBJECT/torso_sr --config.data.subject=SUBJECT/dataset
 """
 
-import importlib.util
-from pathlib import Path
-
+from base import VARIANTS
 from ml_collections import ConfigDict
-
-
-def _torso_config(variant: str) -> ConfigDict:
-    """The config beside this one: a config file is loaded by its path, so it can't be imported by a package's name."""
-    spec = importlib.util.spec_from_file_location("geneface_config_torso", Path(__file__).with_name("torso.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(variant)
+from torso import get_config as torso_config
 
 
 def get_config(variant: str = "demo") -> ConfigDict:
     """The config of `variant`, "demo" or "reference"."""
-    if variant not in ("demo", "reference"):
+    if variant not in VARIANTS:
         raise ValueError(f'configs/torso_sr.py has the variants "demo" and "reference", not {variant!r}')
-    config = _torso_config(variant)
+    config = torso_config(variant)
     config.stage = "torso_sr"
-    # `groups` whole frames a step. `head`: work folder of the trained head_sr; "" is head_sr/ beside the dataset.
+    # `groups`: complete frames per step. `head`: work folder of the trained head_sr; "": head_sr/ next to the dataset.
     config.data = ConfigDict({"subject": "", "head": "", "groups": 1, "eval_frames": 10})
     config.model.update({"condition": "jaw", "head_aware": True})
-    # small, large: torso over background against its picture, before and after super-resolution; composite: head over torso against the
-    # frame at the small size, where there is torso. Perceptual terms as in configs/head_sr.py; no term of theirs looks at lips.
+    # small, large: torso over background against the true one, before and after super-resolution; composite: head over torso against the
+    # frame at the small size, where there is torso. Perceptual terms as in configs/head_sr.py, without the one of the lips.
     config.loss = ConfigDict({"small_mse": 1.0, "large_mse": 1.0, "composite": 0.0, "entropy": 1e-4})
     config.loss.update({"perceptual_start": 200_000, "perceptual_ramp": 5000})
     config.loss.update({"perceptual_small": 0.0005, "perceptual_large": 0.0005, "perceptual_lips": 0.0})

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-import cv2
-
 from data_tools.command_line import run_step
 from data_tools.dataset.analyze import add_video_arguments, analyzed_video
-from data_tools.io import write_bytes
+from data_tools.dataset.pictures import write_picture
 
 
 def main() -> None:
@@ -17,7 +15,7 @@ def main() -> None:
     add_video_arguments(parser, "PNG to write")
     args = parser.parse_args()
     with analyzed_video(args) as clip:
-        write_bytes(args.out, cv2.imencode(".png", clip.analysis.background(args.size)[..., ::-1])[1].tobytes())
+        write_picture(args.out, clip.analysis.background(args.size))
     print(args.out)
 
 

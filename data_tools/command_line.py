@@ -1,10 +1,11 @@
-"""What all command lines share: option dataclasses with ranges, progress bars, device choice, error handling, options of `prepare`."""
+"""Parts shared by all command lines: error handling, progress bars, device choice, option dataclasses, options of `prepare`."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import functools
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +17,11 @@ from tqdm import tqdm
 
 from data_tools.errors import InputError
 
-# ----------------------------------------------------------------------------------------------------
-# What the data tools' command lines share.
-
 
 def run_step(main: Callable[[], None]) -> None:
-    """Runs a command line; bad input becomes one sentence and exit code 2, Ctrl-C exit code 130."""
-    os.environ.setdefault("GLOG_minloglevel", "2")  # MediaPipe and TensorFlow Lite otherwise greet on stderr
+    """Runs a command line of the data tools; an InputError becomes one sentence and exit code 2, Ctrl-C exit code 130."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # silences the startup messages of MediaPipe and TensorFlow Lite
+    set_up_logging()
     try:
         main()
     except InputError as error:
@@ -34,32 +33,60 @@ def run_step(main: Callable[[], None]) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Bars of long work that suit a log file as well as a terminal.
+# Logging and progress bars, for terminals and log files.
+
+PACKAGES = ("data_tools", "geneface_jax", "geneface_kernels")
+
+
+class _StderrHandler(logging.Handler):
+    """Writes messages to stderr as plain lines, above progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+_HANDLER = _StderrHandler()
+
+
+def set_up_logging(level: int = logging.INFO) -> None:
+    """Sends the log of the three packages from `level` on to stderr. Above INFO (`-q`), progress bars stay hidden too."""
+    for name in PACKAGES:
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.addHandler(_HANDLER)  # adding it twice has no effect
+
+
+def is_quiet() -> bool:
+    """Whether a command line asked for warnings and errors alone."""
+    logger = logging.getLogger(PACKAGES[0])
+    return _HANDLER in logger.handlers and logger.level > logging.INFO
+
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.1, 30.0
-"""From one drawing of the bar to the next. A file keeps every drawing, so it gets few."""
+"""Time between two updates of a bar. A log file keeps every update as a line, so it gets few."""
 
 
 def bar(*args, **options) -> tqdm:
-    """`tqdm` on stderr, which draws rarely where that is no terminal; arguments as `tqdm`'s."""
-    return tqdm(*args, **{"mininterval": TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS, **options})
+    """`tqdm` on stderr, updated rarely unless stderr is a terminal; takes the arguments of `tqdm`."""
+    interval = TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS
+    return tqdm(*args, **{"mininterval": interval, **options, "disable": options.get("disable", False) or is_quiet()})
 
 
 def frames_bar(show: bool = True) -> functools.partial:
-    """A maker of bars that count frames; none is drawn unless `show`."""
+    """A factory of bars that count frames; they stay invisible unless `show`."""
     return functools.partial(bar, unit="frame", disable=not show)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Where JAX works, when the user says so.
+# Device choice (`--device`).
 
 
 @contextmanager
 def jax_device(device: str | None) -> Iterator[None]:
-    """Lets JAX work on "cpu" or on the first "gpu" inside the block; None leaves JAX's own choice, and JAX unimported.
+    """Makes "cpu" or the first "gpu" JAX's default device inside the block; None keeps JAX's own choice and does not import JAX.
 
     Raises:
-      InputError: this machine, or the JAX that is installed, has no such device.
+      InputError: the machine or the installed JAX has no such device.
     """
     if device is None:
         yield
@@ -69,28 +96,30 @@ def jax_device(device: str | None) -> Iterator[None]:
     try:
         first = jax.devices(device)[0]
     except RuntimeError as error:
-        raise InputError(f"JAX finds no {device} here: leave --device out, or see `geneface doctor` for what is missing.") from error
+        raise InputError(
+            f"JAX finds no {device} on this machine: remove --device, or run `geneface doctor` to see what is missing."
+        ) from error
     with jax.default_device(first):
         yield
 
 
 # ----------------------------------------------------------------------------------------------------
-# Options with ranges: a frozen dataclass that says its defaults, bounds and help once, and becomes a command line.
+# Option dataclasses: a frozen dataclass holds defaults, ranges and help; command line and studio are made from it.
 
 
 def option(default: Any, help: str, *, low: float | None = None, high: float | None = None, step: float | None = None, choices=None) -> Any:
-    """A dataclass field with its help, and its range (with the step of a slider) or its list of choices."""
+    """A dataclass field with its help text and either a range (`step` is for sliders) or a list of choices."""
     metadata = {"help": help, "low": low, "high": high, "step": step, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def flag(name: str) -> str:
-    """Command-line spelling of a field: `mouth_amp` -> `--mouth-amp`."""
+    """Command-line name of a field: `mouth_amp` -> `--mouth-amp`."""
     return "--" + name.replace("_", "-")
 
 
 def base_type(field: dataclasses.Field) -> type:
-    """Type of a field's value without the `| None`."""
+    """Type of a field's value, ignoring `| None`."""
     return {"int": int, "float": float, "str": str}[str(field.type).split(" |")[0]]
 
 
@@ -98,21 +127,21 @@ def check_ranges(options: Any) -> None:
     """Checks every field against its choices or its range.
 
     Raises:
-      InputError: a value is out of range; the sentence names the flag, the value and the range.
+      InputError: a value is not allowed; names the option, the value and the allowed values.
     """
     for field in dataclasses.fields(options):
         value, meta = getattr(options, field.name), field.metadata
         if meta["choices"] is not None and value not in meta["choices"]:
-            raise InputError(f"{flag(field.name)} is {value!r}; choose {', '.join(meta['choices'])}")
+            raise InputError(f"{flag(field.name)} is {value!r}: choose {', '.join(meta['choices'])}.")
         if meta["low"] is not None and value is not None:
             kinds = (int,) if base_type(field) is int else (int, float)
-            # Written so that NaN, which compares false with everything, is refused too.
+            # This comparison also rejects NaN, which compares false with everything.
             if isinstance(value, bool) or not isinstance(value, kinds) or not meta["low"] <= value <= meta["high"]:
-                raise InputError(f"{flag(field.name)} is {value!r}; give a number from {meta['low']} to {meta['high']}")
+                raise InputError(f"{flag(field.name)} is {value!r}: give a number from {meta['low']} to {meta['high']}.")
 
 
 def add_options(group: argparse._ArgumentGroup, fields: Iterable[dataclasses.Field]) -> None:
-    """Adds one flag per field, with its default and range in the help. What the user does not give is absent from the parsed arguments."""
+    """Adds one option per field, with default and range in the help. Options not given are absent from the parsed arguments."""
     for field in fields:
         meta = field.metadata
         bounds = "" if meta["low"] is None else f" [{meta['low']} .. {meta['high']}]"
@@ -129,29 +158,29 @@ def add_options(group: argparse._ArgumentGroup, fields: Iterable[dataclasses.Fie
 
 
 def given(args: argparse.Namespace, fields: Iterable[dataclasses.Field]) -> dict[str, Any]:
-    """The values of those fields that the user gave."""
+    """Values of the fields that were given on the command line."""
     return {field.name: getattr(args, field.name) for field in fields if hasattr(args, field.name)}
 
 
 # ----------------------------------------------------------------------------------------------------
-# The options of `geneface prepare`, `geneface fit` and `python -m data_tools.prepare`; light, so that --help answers at once.
+# Options of `geneface prepare`, `geneface fit` and `python -m data_tools.prepare`; no heavy imports, so that --help is fast.
 
 FACE_MODELS = ("mediapipe", "bfm")
 
 
 def add_prepare_options(parser: argparse.ArgumentParser, size: int = 512) -> None:
-    """Adds the options; their names are the arguments of `data_tools.prepare.prepare`. `size` is the default of --size."""
+    """Adds the options, named like the arguments of `data_tools.prepare.prepare`; `size` is the default of --size."""
     add = parser.add_argument
     add("--size", type=int, default=size, metavar="PIXELS", help="height and width of the crop (default %(default)s)")
     add("--trim", metavar="A-B", help="use only the seconds from A to B")
-    add("--face-model", default="mediapipe", choices=FACE_MODELS, help="what makes landmarks of the face (default %(default)s)")
-    add("--bfm-folder", type=Path, metavar="DIR", help="the Basel face model's files, for --face-model bfm")
-    add("--audio-offset", type=float, default=0.0, metavar="SECONDS", help="delay the sound by so much (the report estimates it)")
+    add("--face-model", default="mediapipe", choices=FACE_MODELS, help="face model that gives the landmarks (default %(default)s)")
+    add("--bfm-folder", type=Path, metavar="DIR", help="folder with the files of the Basel face model, for --face-model bfm")
+    add("--audio-offset", type=float, default=0.0, metavar="SECONDS", help="delay of the sound (the report estimates the one that fits)")
     add("--segmenter-model", type=Path, metavar="FILE", help="MediaPipe's selfie_multiclass_256x256.tflite, for finer masks")
-    add("--name", help="name of the person (default: the folder's)")
+    add("--name", help="name of the person (default: the name of the folder)")
     add("--consent", metavar='"WHO, WHEN"', help="who agreed to this use, and when; kept in the dataset and the model card")
-    add("--workers", type=int, default=1, metavar="N", help="processes (default %(default)s); the result is the same with any number")
-    add("--device", choices=("cpu", "gpu"), help="where JAX works, if it is used (default: its own choice)")
+    add("--workers", type=int, default=1, metavar="N", help="worker processes (default %(default)s); the result does not depend on it")
+    add("--device", choices=("cpu", "gpu"), help="device for JAX, if it is used (default: JAX's own choice)")
 
 
 OPTION_NAMES = (

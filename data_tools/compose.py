@@ -1,4 +1,4 @@
-"""A square pasted into a picture at a place that need not be whole pixels, its edge faded out."""
+"""Pastes a face video made by `geneface infer` back into the uncropped video, at the position recorded by the crop."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from data_tools.video.write import write_video
 
 
 def paste(picture: np.ndarray, face: np.ndarray, corner: np.ndarray, side: int, feather: float) -> np.ndarray:
-    """Puts a face where it was cut out.
+    """Pastes a square face into a picture at a subpixel position, with feathered edges.
 
     Args:
       picture: uint8 [H, W, 3].
       face: uint8 [n, n, 3].
-      corner: [2] left and top of the square in the picture, pixels; the square lies inside it.
+      corner: [2] left and top of the square in the picture, pixels; the square lies inside the picture.
       side: of the square, pixels.
-      feather: width of the faded edge over the side, 0 to 0.5; a side of the square that is the picture's own border is not faded.
+      feather: width of the feathered edge over the side, 0 to 0.5; an edge that lies on the picture's border is not feathered.
 
     Returns:
       uint8 [H, W, 3].
@@ -42,22 +42,22 @@ def paste(picture: np.ndarray, face: np.ndarray, corner: np.ndarray, side: int, 
     patch = _resized(face, side).astype(np.float32)
     weight = fade(side, feather, at_border)
     if moved:
-        # The square moves over by the fraction: what is sampled outside of it weighs nothing there.
+        # Shifts by the fraction of a pixel; samples from outside the square get weight 0.
         shift, shape = np.float64([[1, 0, fraction[0]], [0, 1, fraction[1]]]), (columns.stop - left, rows.stop - top)
         patch = cv2.warpAffine(patch, shift, shape, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         weight = cv2.warpAffine(weight, shift, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    under = picture[rows, columns].astype(np.float32)
+    background = picture[rows, columns].astype(np.float32)
     out = picture.copy()
-    out[rows, columns] = np.round(np.clip(under + weight[..., None] * (patch - under), 0, 255)).astype(np.uint8)
+    out[rows, columns] = np.round(np.clip(background + weight[..., None] * (patch - background), 0, 255)).astype(np.uint8)
     return out
 
 
 @functools.lru_cache(maxsize=8)
 def fade(side: int, feather: float, at_border: tuple[bool, bool, bool, bool]) -> np.ndarray:
-    """[side, side] float32 weight of the pasted square: 1 inside, falling as a raised cosine to 0 over `feather` * side at its edge.
+    """[side, side] float32 weight of the pasted square: 1 inside, falling as a raised cosine to 0 over `feather` * side at its edges.
 
     Args:
-      at_border: whether the left, top, right and bottom side are kept at full weight.
+      at_border: whether the left, top, right and bottom edges keep the full weight.
     """
     width = max(feather * side, 1e-6)
     distance = np.arange(side) + 0.5
@@ -73,51 +73,51 @@ def _resized(face: np.ndarray, side: int) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# A video made as long as it has to be: its frames back and forth, or the last one held.
+# Extending the source video to the face video's length.
 
 FILLS = ("mirror", "hold")
 CHUNK_BYTES = 128 * 2**20
-"""Memory for frames that are shown backwards: they are decoded forwards, a piece at a time."""
+"""Memory for frames played backwards: they are decoded forwards, one chunk at a time."""
 
 
 def looped_frames(
     video: str | os.PathLike, size: tuple[int, int], fps: float, start: float, length: int, fill: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (source frame, picture) for ever.
+    """Yields (source frame index, picture) endlessly.
 
     Args:
       video: local file.
       size: (width, height) of the pictures.
       fps: frames per second.
-      start: seconds at which source frame 0 lies.
-      length: source frames to use, at least 1; fewer are used where the file ends before.
-      fill: what follows after the last of them: "mirror" (back and forth, the ends shown once) or "hold" (the last one).
+      start: seconds of the video at source frame 0.
+      length: source frames to use, at least 1; fewer are used if the file ends earlier.
+      fill: what follows the last frame: "mirror" (back and forth, without repeating the end frames) or "hold" (the last frame).
 
     Raises:
       InputError: as `read.frames`.
     """
 
-    def piece(first: int, end: int) -> Iterator[tuple[int, np.ndarray]]:
-        # Half a frame more than needed, so that rounding never costs the last one.
+    def decoded(first: int, end: int) -> Iterator[tuple[int, np.ndarray]]:
+        # Half a frame more than needed, so that rounding never loses the last one.
         span = start + first / fps, start + (end + 0.5) / fps
         return zip(range(first, end), frames(video, size, trim=span, fps=fps), strict=False)
 
-    at_once = max(CHUNK_BYTES // (3 * size[0] * size[1]), 1)
+    chunk = max(CHUNK_BYTES // (3 * size[0] * size[1]), 1)
     while True:
-        for shown in piece(0, length):
-            yield shown
-        while fill == "hold" or shown[0] == 0:
-            yield shown
-        length = shown[0] + 1
-        for end in range(length - 1, 1, -at_once):
-            yield from reversed(list(piece(max(end - at_once, 1), end)))
+        for last in decoded(0, length):
+            yield last
+        while fill == "hold" or last[0] == 0:
+            yield last
+        length = last[0] + 1
+        for end in range(length - 1, 1, -chunk):
+            yield from reversed(list(decoded(max(end - chunk, 1), end)))
 
 
 # ----------------------------------------------------------------------------------------------------
-# The whole of `compose`: a face video, back at its place in the video it was cut out of.
+# `compose`.
 
 FEATHER = 0.06
-"""Width of the faded edge over the crop's side; hair and shoulders begin further inside."""
+"""Width of the feathered edge over the crop's side; hair and shoulders begin further inside."""
 
 
 def compose(
@@ -131,21 +131,20 @@ def compose(
     options: EncoderOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Pastes a face video into the video that its square was cut out of.
+    """Pastes a face video into the uncropped video.
 
-    The result has the face's sound, length and frame rate and the other video's picture size (an odd last row or column is left out). Its
-    frames are those of the crop: after the last one they are played back and forth, as `geneface infer` does with the head's pose, so that
-    body and head keep together.
+    The result has the sound, length and frame rate of `face` and the picture size of `into` (an odd last row or column is dropped). With
+    fill "mirror" the frames of `into` play back and forth as `geneface infer` plays the head's poses, so that body and head stay together.
 
     Args:
       face: the result of `geneface infer`, square.
       into: the uncropped video.
       out: the mp4 to write.
-      crop: where the square was: what `data_tools.crop` noted, or the subject; the note beside `face` when None.
-      fill: what follows when the face is longer than the other video's frames: "mirror" or "hold" (the last one).
-      feather: width of the faded edge over the square's side, 0 to 0.5.
-      options: how to encode.
-      progress: called as progress(frames done, frames in all).
+      crop: a crop record or a subject folder; None means the crop record next to `face`.
+      fill: how `into` is extended if the face is longer: "mirror" or "hold" (the last frame).
+      feather: width of the feathered edge over the square's side, 0 to 0.5.
+      options: encoder options.
+      progress: called as progress(frames done, total frames).
 
     Returns:
       Number of frames.
@@ -155,71 +154,66 @@ def compose(
     """
     options = (options or EncoderOptions()).validate()
     if fill not in FILLS:
-        raise InputError(f"--fill is {fill!r}; choose {', '.join(FILLS)}")
+        raise InputError(f"--fill is {fill!r}: choose {' or '.join(FILLS)}.")
     if not 0.0 <= feather <= 0.5:
-        raise InputError(f"--feather is {feather!r}; give a number from 0 to 0.5")
+        raise InputError(f"--feather is {feather!r}: give a number from 0 to 0.5.")
     check_output(out, options, alpha=False)
     head, scene = probe(face), probe(into)
     record = load_record(crop if crop is not None else record_path(face))
     _check_match(Path(face), head, Path(into), scene, record)
     length = round(max(scene.seconds - record.start, 1.0 / head.fps) * head.fps)
-    used = record.loop if record.loop is not None else record.frames
-    if used is not None:
-        length = min(length, max(round(used / record.fps * head.fps), 1))
+    n_used = record.loop if record.loop is not None else record.frames
+    if n_used is not None:
+        length = min(length, max(round(n_used / record.fps * head.fps), 1))
     total = round(head.seconds * head.fps)
 
-    def pictures():
-        film = looped_frames(into, (scene.width, scene.height), head.fps, record.start, length, fill)
-        for number, (square, (index, picture)) in enumerate(zip(read_video(face), film, strict=False)):
-            at = min(round(index / head.fps * record.fps), len(record.corners) - 1)
-            composed = paste(picture, square, record.corners[at], record.side, feather)
-            yield composed[: scene.height // 2 * 2, : scene.width // 2 * 2]
+    def composite():
+        backgrounds = looped_frames(into, (scene.width, scene.height), head.fps, record.start, length, fill)
+        for number, (square, (index, picture)) in enumerate(zip(read_video(face), backgrounds, strict=False)):
+            corner = record.corners[min(round(index / head.fps * record.fps), len(record.corners) - 1)]
+            yield paste(picture, square, corner, record.side, feather)[: scene.height // 2 * 2, : scene.width // 2 * 2]
             if progress is not None:
                 progress(number + 1, max(total, number + 1))
 
-    return write_video(out, pictures(), face if head.audio else None, head.fps, options)
+    return write_video(out, composite(), face if head.audio else None, head.fps, options)
 
 
 def _check_match(face: Path, head: VideoInfo, into: Path, scene: VideoInfo, record: CropRecord) -> None:
-    """Refuses what was not cut out of one another."""
+    """Raises InputError if face, crop record and video do not belong together."""
     if head.width != head.height:
-        raise InputError(
-            f"the face {face} has {head.width}x{head.height} pixels, but crops are square: give the result of `geneface infer`."
-        )
+        raise InputError(f"{face} has {head.width}x{head.height} pixels, but crops are square: give the result of `geneface infer`.")
     if head.alpha:
-        raise InputError(f"the face {face} has an alpha channel, through which the old face would show: make it with --bg original.")
+        raise InputError(f"{face} has an alpha channel, through which the original face would show: render it with --bg original.")
     if (scene.width, scene.height) != (record.width, record.height):
         raise InputError(
-            f"{into} has {scene.width}x{scene.height} pixels but the crop was cut out of {record.width}x{record.height}: give the video "
-            "that was cropped, or the note of its crop with --crop."
+            f"{into} has {scene.width}x{scene.height} pixels, but the crop was cut out of {record.width}x{record.height}: give the video "
+            "that was cropped, or its own crop record with --crop."
         )
     if record.start >= scene.seconds:
         raise InputError(
-            f"{into} ends at {scene.seconds:.2f} s but the crop begins at {record.start:.2f} s of its video: give the "
-            "video that was cropped."
+            f"{into} ends at {scene.seconds:.2f} s, but the crop begins at {record.start:.2f} s: give the video that was cropped."
         )
 
 
 # ----------------------------------------------------------------------------------------------------
-# Pastes a result of `geneface infer` back into the uncropped video, at the place that the crop noted.
+# Command line.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's options."""
     parser.add_argument("--face", required=True, metavar="MP4", help="the result of `geneface infer`; its sound and length are kept")
     parser.add_argument("--into", required=True, metavar="VIDEO", help="the uncropped video")
     parser.add_argument("--out", required=True, metavar="MP4", help="video to write")
     parser.add_argument(
         "--crop",
         metavar="PATH",
-        help="where the square was: the subject folder of `geneface prepare` or `fit`, or the .crop.json (or the video beside it) of "
+        help="position of the square: the subject folder of `geneface prepare` or `fit`, or the .crop.json (or the video next to it) of "
         "`python -m data_tools.crop`; default: FACE.crop.json",
     )
     parser.add_argument(
         "--fill",
         choices=FILLS,
         default="mirror",
-        help="where the face lasts longer than the video: play it back and forth, as the head's pose is, or hold its last frame "
+        help="if the face video is longer than the uncropped one: play that back and forth, like the head's poses, or hold its last frame "
         "(default %(default)s)",
     )
     parser.add_argument(
@@ -227,7 +221,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=FEATHER,
         metavar="SHARE",
-        help="width of the faded edge over the square's side [0 .. 0.5]: wider hides a seam, narrower keeps more of the new picture "
+        help="width of the feathered edge over the square's side [0 .. 0.5]: wider hides a seam, narrower keeps more of the new picture "
         "(default %(default)s)",
     )
     add_encoder_arguments(parser)
@@ -237,7 +231,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; prints the video's path last."""
     from tqdm import tqdm
 
-    with tqdm(unit="frame", desc="composing", leave=False, disable=None) as bar:  # nothing where no terminal is
+    with tqdm(unit="frame", desc="composing", leave=False, disable=None) as bar:  # None: no bar unless stderr is a terminal
 
         def progress(done: int, total: int) -> None:
             bar.total = total
@@ -249,12 +243,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-# ----------------------------------------------------------------------------------------------------
-# `python -m data_tools.compose --face MP4 --into VIDEO --out MP4 --crop JSON_OR_SUBJECT`.
-
-
 def main() -> None:
-    """Command line; prints the video's path last."""
+    """`python -m data_tools.compose`."""
     parser = argparse.ArgumentParser(prog="python -m data_tools.compose", description=__doc__)
     add_arguments(parser)
     run(parser.parse_args())

@@ -1,4 +1,4 @@
-"""Cuts the square with the talking head out of a video, and notes where it was.
+"""Cuts the square with the talking head out of a video and records where it was.
 
 `python -m data_tools.crop VIDEO OUT.mp4 [--follow] [--size 512] [--fps 25] [--trim A-B] [--alpha] [encoder options]`
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from data_tools.command_line import frames_bar, run_step
-from data_tools.dataset.scan import look_at_faces, parse_trim, scan
+from data_tools.dataset.scan import parse_trim, scan, scan_faces
+from data_tools.dataset.settings import check_size
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, follow_crop, record_path, save_record
 from data_tools.face.track import check_rivals, fill
@@ -26,10 +27,8 @@ from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, chec
 from data_tools.video.read import FPS, Box, frames
 from data_tools.video.write import write_video
 
-FOLLOW_LOOKS = 10.0
-"""Pictures a second in which the face is found for --follow; the path between them is interpolated."""
-
-Progress = Callable[..., Iterator[np.ndarray]]
+FOLLOW_FPS = 10.0
+"""Frame rate of face detection with --follow; the path between detections is interpolated."""
 
 
 def crop(
@@ -44,28 +43,27 @@ def crop(
     options: EncoderOptions | None = None,
     progress: bool = False,
 ) -> CropRecord:
-    """Cuts out the talking head: a square inside the picture in which the head, over the whole clip, has the renderer's share.
+    """Cuts out the talking head: a square inside the picture in which the head has the size that training expects.
 
     Args:
       video: local file.
-      out: an mp4; with alpha a webm, or a folder for PNGs. The note goes beside it (`crop_record.record_path`).
+      out: an mp4; with alpha a webm, or a folder for PNGs. The crop record is written next to it (`face.crop.record_path`).
       size: height and width of the result, even, 64 to 2048.
       fps: frames per second of the result.
       trim: seconds to use, "A-B" or (A, B).
-      follow: the square goes with the head, smoothly, and keeps its size; else it stays where it is.
-      alpha: the person is cut out by MediaPipe's person mask, as an alpha channel.
-      options: how to encode.
+      follow: whether the square follows the head (smoothly, at a constant size).
+      alpha: adds MediaPipe's person mask as an alpha channel.
+      options: encoder options.
       progress: whether to draw progress bars.
 
     Returns:
-      Where the square was.
+      The crop record.
 
     Raises:
       InputError: the video, its faces or a parameter can't be used.
     """
     options, span, out = (options or EncoderOptions()).validate(), parse_trim(trim), Path(out)
-    if not (64 <= size <= 2048 and size % 2 == 0):
-        raise InputError(f"--size {size} is not possible: choose an even number from 64 to 2048, for example 256 or 512.")
+    check_size(size)
     if not 1 <= fps <= 120:
         raise InputError(f"--fps {fps:g} is not possible: choose a number from 1 to 120, for example {FPS}.")
     check_output(out, options, alpha, ask_alpha="--alpha")
@@ -73,7 +71,7 @@ def crop(
     if span is not None:
         span = span[0], min(span[1], info.seconds)
         if span[0] >= span[1]:
-            raise InputError(f"--trim begins at {span[0]:g} s but {video} ends at {info.seconds:.2f} s: choose seconds inside it.")
+            raise InputError(f"--trim begins at {span[0]:g} s, but {video} ends at {info.seconds:.2f} s: choose seconds inside it.")
     bar = frames_bar(progress)
     corners, side = _corners(Path(video), info, span, fps, follow, bar)
     pictures = _cut(Path(video), info, corners, side, size, span, fps)
@@ -89,19 +87,19 @@ def crop(
 
 
 def _corners(video: Path, info: VideoInfo, span: tuple[float, float] | None, fps: float, follow: bool, bar) -> tuple[np.ndarray, int]:
-    """[1, 2] or, following, [T, 2] left and top of the square, and its side; source pixels."""
+    """[1, 2] or, with `follow`, [T, 2] left and top of the square, and its side; source pixels."""
     if not follow:
         found = scan(video, info, span, functools.partial(bar, desc="finding the face"))
         return np.array([[found.box.x, found.box.y]], np.float64), found.box.size
-    track = look_at_faces(video, info, span, FOLLOW_LOOKS, functools.partial(bar, desc="finding the face"))
+    track = scan_faces(video, info, span, FOLLOW_FPS, functools.partial(bar, desc="finding the face"))
     check_rivals(track)
     faces = fill(track.landmarks) * np.array([info.width, info.height, info.width], np.float32)
-    path, side = follow_crop(faces, info.width, info.height, FOLLOW_LOOKS)
+    path, side = follow_crop(faces, info.width, info.height, FOLLOW_FPS)
     seconds = info.seconds if span is None else span[1] - span[0]
-    # One corner a frame, and a second more than the length in the file's headers, which need not be exact.
+    # One corner a frame, for a second more than the length in the file's headers, which need not be exact.
     times = np.arange(round((seconds + 1.0) * fps)) / fps
-    looked = np.arange(len(path)) / FOLLOW_LOOKS
-    return np.stack([np.interp(times, looked, path[:, axis]) for axis in (0, 1)], 1), side
+    detection_times = np.arange(len(path)) / FOLLOW_FPS
+    return np.stack([np.interp(times, detection_times, path[:, axis]) for axis in (0, 1)], 1), side
 
 
 def _cut(video: Path, info: VideoInfo, corners: np.ndarray, side: int, size: int, span, fps: float) -> Iterator[np.ndarray]:
@@ -112,7 +110,7 @@ def _cut(video: Path, info: VideoInfo, corners: np.ndarray, side: int, size: int
         return
     kernel = cv2.INTER_AREA if size < side else cv2.INTER_CUBIC
     for frame, (x, y) in zip(frames(video, (info.width, info.height), trim=span, fps=fps), corners, strict=False):
-        # Fractions of a pixel count: whole ones would make a slow path stutter.
+        # Subpixel shifts: rounding to whole pixels would make a slow path stutter.
         shift = np.float64([[1, 0, -x], [0, 1, -y]])
         square = cv2.warpAffine(frame, shift, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         yield cv2.resize(square, (size, size), interpolation=kernel)
@@ -129,27 +127,25 @@ def _with_person_mask(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_tools.crop",
-        description="Cuts the square with the talking head out of a video. Where it was is written beside it (OUT.crop.json), "
-        "for `geneface compose` to put a result back.",
+        description="Cuts the square with the talking head out of a video. Its position is written to OUT.crop.json, so that "
+        "`geneface compose` can paste a result back.",
     )
     parser.add_argument("video", metavar="VIDEO")
     parser.add_argument("out", metavar="OUT", help="an mp4; with --alpha a webm, or a folder for PNGs")
-    parser.add_argument(
-        "--follow", action="store_true", help="the square goes with the head (default: it stays where it is, as training wants it)"
-    )
+    parser.add_argument("--follow", action="store_true", help="the square follows the head (default: it is fixed, as training needs it)")
     parser.add_argument("--trim", metavar="A-B", help="use only the seconds from A to B")
     parser.add_argument(
         "--size",
         type=int,
         default=512,
         metavar="PIXELS",
-        help="height and width [64 .. 2048] (default %(default)s): more shows more and takes longer everywhere",
+        help="height and width [64 .. 2048] (default %(default)s): a larger one shows more detail and makes every later step slower",
     )
     parser.add_argument(
         "--fps", type=float, default=FPS, metavar="N", help="frames a second [1 .. 120] (default %(default)s, what datasets have)"
     )
     parser.add_argument(
-        "--alpha", action="store_true", help="cut the person out, as an alpha channel: VP9 (yuva420p) in a .webm, or PNGs in a folder"
+        "--alpha", action="store_true", help="add the person mask as an alpha channel: VP9 (yuva420p) in a .webm, or PNGs in a folder"
     )
     add_encoder_arguments(parser)
     return parser
@@ -158,18 +154,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Command line; prints the video's path last. Raises as `crop`."""
     args = _parser().parse_args(argv)
-    options = EncoderOptions(**encoder_values(args))
-    record = crop(
-        args.video,
-        args.out,
-        size=args.size,
-        fps=args.fps,
-        trim=args.trim,
-        follow=args.follow,
-        alpha=args.alpha,
-        options=options,
-        progress=True,
-    )
+    values = {name: getattr(args, name) for name in ("size", "fps", "trim", "follow", "alpha")}
+    record = crop(args.video, args.out, **values, options=EncoderOptions(**encoder_values(args)), progress=True)
     where = "following the head" if record.moves else f"at ({record.corners[0, 0]:g}, {record.corners[0, 1]:g})"
     print(f"a square of {record.side} pixels {where}, from {record.width}x{record.height}; {record_path(args.out)}", file=sys.stderr)
     print(args.out)

@@ -1,10 +1,10 @@
-"""The one exception that means "the input is wrong", shared by every command.
-
-A command that meets `InputError` prints its sentence and exits with code 2; nothing already made is lost. Any other exception is a bug.
-"""
+"""The one exception that means "the input is wrong", shared by every command."""
 
 from __future__ import annotations
 
 
 class InputError(Exception):
-    """Bad input, told in one sentence: what is wrong, where, and the way out."""
+    """Wrong input, described in one sentence: what is wrong, where, and the way out.
+
+    A command that meets it prints the sentence and exits with code 2; files that are already finished stay. Any other exception is a bug.
+    """

@@ -1,4 +1,7 @@
-"""The ffmpeg program: where it is, how a user's file is passed to it safely, and probing what a video file holds."""
+"""ffmpeg: finding the program, passing a user's file to it safely, and probing video files.
+
+ffmpeg is always run as a subprocess with a list of arguments, never through a shell.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,20 @@ from typing import IO
 
 from data_tools.errors import InputError
 
-# ----------------------------------------------------------------------------------------------------
-# Where ffmpeg is, and how a user's file is handed to it: as one local file, whatever its name and content say.
-#
-# imageio-ffmpeg brings a static binary, so a machine without a system ffmpeg works too. ffmpeg is always run as a subprocess with a list of
-# arguments, never through a shell.
-
 PROTOCOLS = ("-protocol_whitelist", "file,pipe")
-"""Input option: nothing in a user's file must make ffmpeg open network addresses."""
+"""Input option that keeps the content of a user's file from making ffmpeg open network addresses."""
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,mxf,nut,yuv4mpegpipe,"  # with a picture
     "wav,w64,rf64,aiff,au,caf,mp3,aac,ac3,eac3,flac,ogg,amr,amrnb,amrwb,wv,ape,tta,dts"  # sound alone
 )
-"""Demuxers that may read a user's file. ffmpeg chooses by content, so a playlist, a list of files or a picture pattern under the name of a
-video is refused before any file that it names is opened."""
+"""Demuxers allowed for a user's file. ffmpeg chooses the demuxer by content, so a playlist, a list of files or a picture pattern that is
+named like a video is refused before any file it refers to is opened."""
 
 
 @functools.cache
 def ffmpeg_executable() -> str:
-    """Path of ffmpeg: `$IMAGEIO_FFMPEG_EXE`, else the one on PATH, else imageio-ffmpeg's.
+    """Path of ffmpeg: `$IMAGEIO_FFMPEG_EXE`, else the one on PATH, else the static binary of imageio-ffmpeg.
 
     Raises:
       InputError: none of the three exists.
@@ -47,25 +44,25 @@ def ffmpeg_executable() -> str:
     except (ImportError, RuntimeError) as error:
         raise InputError(
             "ffmpeg was found neither on PATH nor in the package imageio-ffmpeg: run `pip install imageio-ffmpeg`, "
-            "or point IMAGEIO_FFMPEG_EXE at an ffmpeg binary."
+            "or set IMAGEIO_FFMPEG_EXE to the path of an ffmpeg binary."
         ) from error
 
 
 def file_argument(path: str | os.PathLike) -> str:
-    """The path as ffmpeg must get it: absolute, behind `file:`, so neither `-x.wav` nor `a:b.wav` is taken for an option or a protocol."""
+    """The path as an ffmpeg argument: absolute and prefixed with `file:`, so `-x.wav` is no option and `a:b.wav` no protocol."""
     return f"file:{Path(path).absolute()}"
 
 
 def input_arguments(path: str | os.PathLike) -> list[str]:
-    """`-i` for a user's file, with what keeps ffmpeg to that one file: no network, no playlist, no pattern, no option in its name."""
+    """`-i` for a user's file with the options that restrict ffmpeg to that one file (`PROTOCOLS`, `CONTAINERS`)."""
     return [*PROTOCOLS, "-format_whitelist", CONTAINERS, "-i", file_argument(path)]
 
 
 def require_plain_file(path: str | os.PathLike, what: str = "video") -> Path:
-    """The path, when it leads to a plain file that holds something.
+    """The path, if it is a regular file that is not empty.
 
     Raises:
-      InputError: nothing is there, or a folder, a pipe, a device, or a file of 0 bytes.
+      InputError: the path does not exist, or is a folder, a pipe, a device or a file of 0 bytes.
     """
     path = Path(path)
     if path.is_dir():
@@ -79,8 +76,8 @@ def require_plain_file(path: str | os.PathLike, what: str = "video") -> Path:
     return path
 
 
-def first_complaint(log: IO[bytes], otherwise: str = "it stopped without a word") -> str:
-    """The first line of what ffmpeg wrote to a file (what follows is its consequence), without the component's name in front."""
+def first_error_line(log: IO[bytes], otherwise: str = "it stopped without a message") -> str:
+    """First line of ffmpeg's messages, without the component's name: later lines are consequences of it. `otherwise` if there is none."""
     log.seek(0)
     messages = log.read().decode("utf-8", "replace")
     lines = [re.sub(r"^(\[[^\]]*\] *)+", "", line).strip() for line in messages.splitlines()]
@@ -88,7 +85,7 @@ def first_complaint(log: IO[bytes], otherwise: str = "it stopped without a word"
 
 
 # ----------------------------------------------------------------------------------------------------
-# What a video file is, before anything is decoded.
+# Probing: facts from a video's headers, before anything is decoded.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,10 +93,10 @@ class VideoInfo:
     """Facts of a file's first video stream.
 
     Attributes:
-      width, height: pixels as shown (after rotation, pixels made square).
+      width, height: pixels as displayed (after rotation, with square pixels).
       fps: average frames per second.
-      seconds: length of the container.
-      audio: codec, rate and channels of the first audio stream as ffmpeg words it; None without one.
+      seconds: duration of the container.
+      audio: codec, rate and channels of the first audio stream in ffmpeg's words; None without one.
       alpha: whether the picture has an alpha channel.
     """
 
@@ -112,10 +109,10 @@ class VideoInfo:
 
 
 def probe(path: str | os.PathLike) -> VideoInfo:
-    """Reads a file's headers; a file without a length in them (as browsers record) is read through once.
+    """Reads a file's headers; a file without a duration in them (as browsers record) is read through once.
 
     Raises:
-      InputError: the file is absent, not a plain file, not a video by its content, or holds no picture stream.
+      InputError: the file is missing, not a regular file, not a video by its content, or has no video stream.
     """
     path = require_plain_file(path)
     text = _messages(path)
@@ -133,7 +130,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
     seconds = _seconds(text)
     rate = float(fps.group(1)) * (1000.0 if fps.group(2) else 1.0) if fps else 0.0
     if size and not seconds:
-        seconds, rate = _counted(path)
+        seconds, rate = _measure_duration(path)
     if not (size and rate and seconds):
         raise InputError(f"{path} is damaged: ffmpeg finds no size, frame rate or length in it; export the video again.")
     width, height = int(size.group(1)), int(size.group(2))
@@ -148,7 +145,7 @@ def probe(path: str | os.PathLike) -> VideoInfo:
 
 
 def square_width(width: int, across: int, down: int) -> int:
-    """Width of a picture once its pixels, `across` : `down` in shape, are made square; even, as `read.frames` makes it."""
+    """Even width of a picture after resampling from a pixel aspect ratio of `across` : `down` to square pixels (as `read.frames` does)."""
     return width if across == down or not across * down else int(width * across / down / 2.0) * 2
 
 
@@ -158,19 +155,19 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _messages(path: Path, *output: str) -> str:
-    """What ffmpeg says about a file while it does `output` with it; without an output it reads the headers alone."""
+    """ffmpeg's messages about a file while writing `output`; without an output it reads only the headers."""
     command = [ffmpeg_executable(), "-hide_banner", "-nostdin", *input_arguments(path), *output]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).stderr.decode("utf-8", "replace")
 
 
 def _seconds(text: str) -> float:
-    """The last h:mm:ss.ss behind "Duration: " or "time="; 0.0 where there is none."""
+    """The last h:mm:ss.ss after "Duration: " or "time=", in seconds; 0.0 if there is none."""
     found = re.findall(r"(?:Duration: |time=)(\d+):(\d+):([\d.]+)", text)
     return float(found[-1][0]) * 3600 + float(found[-1][1]) * 60 + float(found[-1][2]) if found else 0.0
 
 
-def _counted(path: Path) -> tuple[float, float]:
-    """(seconds, frames per second) by reading the whole file without decoding it: browsers record files without a length."""
+def _measure_duration(path: Path) -> tuple[float, float]:
+    """(seconds, frames per second) found by reading the whole file without decoding it."""
     text = _messages(path, "-map", "0:V:0", "-c", "copy", "-f", "null", "-stats", "-")
     seconds, frames = _seconds(text), re.findall(r"frame=\s*(\d+)", text)
     return (seconds, round(int(frames[-1]) / seconds, 3)) if frames and seconds else (0.0, 0.0)

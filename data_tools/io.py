@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,41 @@ import numpy as np
 from data_tools.errors import InputError
 
 # ----------------------------------------------------------------------------------------------------
-# Whole files or none: everything is written under a temporary name and renamed.
+# Atomic writes: everything is written under a temporary name next to the target and renamed when it is complete.
 
 
-def write_text(path: str | os.PathLike, text: str) -> Path:
-    """Writes UTF-8 text to `path` (its folder is made), atomically; returns the path."""
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike, suffix: str = "", *, per_process: bool = True) -> Iterator[Path]:
+    """Yields a temporary file name next to `path`; the file replaces `path` at the end of the block, or is deleted if the block raises.
+
+    Args:
+      path: the target; its folder is made.
+      suffix: ending of the temporary name (`numpy.savez` insists on ".npz").
+      per_process: True puts the process id into the temporary name, so that several processes may write one target. False uses a fixed
+        name, so that what a killed process left is overwritten by the next attempt (work folders, which are published with all they hold).
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}" if per_process else f".{path.name}.tmp{suffix}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> Path:
+    """Writes bytes atomically; returns the path."""
+    with atomic_path(path, per_process=False) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
+
+
+def write_text(path: str | os.PathLike, text: str) -> Path:
+    """Writes UTF-8 text atomically; returns the path."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Path(path)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> Path:
@@ -45,7 +65,7 @@ def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file.
 
     Raises:
-      InputError: it isn't there, or it isn't JSON.
+      InputError: the file is missing or is not JSON.
     """
     path = Path(path)
     try:
@@ -56,96 +76,71 @@ def read_json(path: str | os.PathLike) -> Any:
         raise InputError(f"{path} isn't a JSON file ({error}): delete it and make it again.") from error
 
 
-def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> Path:
-    """Makes a folder that is whole or absent: `fill(temporary_folder)` writes it, then it replaces `path`."""
+def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> Path:
+    """Writes a compressed npz file atomically; returns the path."""
+    values: dict[str, Any] = dict(arrays)
+    with atomic_path(path, ".npz", per_process=False) as temporary:
+        np.savez_compressed(temporary, **values)
+    return Path(path)
+
+
+def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of an npz file (no pickles)."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike, *, replace: bool = True) -> Iterator[Path]:
+    """Yields an empty temporary folder to fill; it becomes `path` at the end of the block, or is deleted if the block raises.
+
+    Args:
+      path: the target; its parents are made.
+      replace: True replaces an existing folder; False allows an absent or empty one only (OSError otherwise).
+    """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        fill(temporary)
-        if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            os.replace(path, old)
-            os.replace(temporary, path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
+        yield temporary
+        if not replace and path.exists():
+            path.rmdir()
+        _replace_folder(temporary, path, path.with_name(f".{path.name}.{os.getpid()}.old"))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return path
+
+
+def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> Path:
+    """Makes or replaces a folder atomically: `fill(temporary_folder)` writes its content; returns the absolute path."""
+    with atomic_folder(path) as temporary:
+        fill(temporary)
+    return Path(path).absolute()
+
+
+def _replace_folder(new: Path, target: Path, old: Path) -> None:
+    """Renames `new` to `target`; an existing target is renamed to `old` first and deleted once the new one is in place."""
+    remove_folder(old)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    with contextlib.suppress(OSError):
+        remove_folder(old)
+
+
+def remove_folder(path: Path) -> None:
+    """Deletes a file or a folder; it may be absent."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Disks that are full or can't be written to, told in one sentence before or after the fact.
+# Resumable work folders: steps with keys, a lock, and one rename that publishes the result.
 
-SPARE = 64 << 20
-"""Bytes that must stay free beside what is about to be written: logs, curves, the file system's own tables."""
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-def require_space(folder: str | os.PathLike, wanted: int, what: str) -> None:
-    """Checks that `wanted` bytes and `SPARE` fit on the disk of `folder` (which exists).
-
-    Raises:
-      InputError: they don't.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < wanted + SPARE:
-        raise InputError(
-            f"the disk of {folder} has {_megabytes(free)} free and {what} needs {_megabytes(wanted + SPARE)}: free some space and run the "
-            "same command again, it goes on from the newest checkpoint."
-        )
-
-
-def require_writable(folder: str | os.PathLike) -> None:
-    """Makes `folder` where it is absent, and checks that a file can be made in it.
-
-    Raises:
-      InputError: it can't.
-    """
-    with disk_errors_as_input_errors(folder):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=str(folder), prefix=".writable-"):
-            pass
-
-
-@contextmanager
-def disk_errors_as_input_errors(folder: str | os.PathLike) -> Iterator[None]:
-    """Turns errors of a full or read-only disk, whoever raised them, into an InputError about `folder`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        sentence = _sentence(error, folder)
-        if sentence is None:
-            raise
-        raise InputError(sentence) from error
-
-
-def _sentence(error: Exception, folder: str | os.PathLike) -> str | None:
-    # tensorstore reports the system's error as text inside a ValueError or an ExceptionGroup's first member.
-    text = " ".join(str(part) for part in (error, *getattr(error, "exceptions", ())))
-    number = error.errno if isinstance(error, OSError) else None
-    if number in _FULL or os.strerror(errno.ENOSPC) in text or "RESOURCE_EXHAUSTED" in text:
-        return f"the disk of {folder} is full: free some space and run the same command again, it goes on from the newest checkpoint."
-    if number in _READ_ONLY or os.strerror(errno.EROFS) in text:
-        return f"{folder} can't be written to ({os.strerror(number) if number else 'read-only file system'}): name another --workdir."
-    return None
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.0f} MB"
-
-
-# ----------------------------------------------------------------------------------------------------
-# A folder that fills step by step, can be left and taken up again, and becomes the result by one rename.
-
-_STAMPS, _LOCK = "steps.json", ".lock"
+_STEPS, _LOCK = "steps.json", ".lock"
 
 
 def settings_fingerprint(*parts: Any) -> str:
@@ -159,39 +154,11 @@ def file_sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes under a temporary name, then renames: the file is never there in part."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """`numpy.savez_compressed` under a temporary name, then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    try:
-        np.savez_compressed(temporary, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file (no pickles)."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
 class Workspace:
-    """`<out>.partial` beside the folder that is being made.
+    """The work folder `<out>.partial` of a result that is made in resumable steps.
 
-    Each step has a key, a hash of what it depends on. A step counts as done when it was finished under the same key. Files that another key
-    left are removed before a step starts; files that the same key left (an interrupted run) stay, for the step to take up.
+    Each step has a key, a hash of everything it depends on. A step counts as done if it was finished under the same key. Before a step
+    starts, files left by another key are deleted; files left by the same key (an interrupted run) stay, for the step to resume from.
     """
 
     def __init__(self, out: Path) -> None:
@@ -200,11 +167,11 @@ class Workspace:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keeps other runs out of this folder for the length of the block (where the system has file locks).
+    def lock(self) -> Iterator[None]:
+        """Keeps other runs out of this folder during the block (on systems with `fcntl` file locks).
 
         Raises:
-          InputError: another run is at work here.
+          InputError: another run holds the lock.
         """
         try:
             import fcntl
@@ -215,109 +182,127 @@ class Workspace:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise InputError(f"another run is making {self.out}: wait for it to end, or stop it.") from error
+                raise InputError(f"Another run is making {self.out}: wait for it to end, or stop it.") from error
             yield
 
     def path(self, name: str) -> Path:
-        """A file or folder inside."""
+        """Path of a file or folder in the work folder."""
         return self.folder / name
 
-    def _stamps(self) -> dict[str, dict[str, str]]:
+    def _steps(self) -> dict[str, dict[str, str]]:
         try:
-            return json.loads(self.path(_STAMPS).read_text(encoding="utf-8"))
+            return json.loads(self.path(_STEPS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
     def done(self, step: str, key: str) -> bool:
         """Whether the step was finished under this key."""
-        return self._stamps().get(step, {}).get("finished") == key
+        return self._steps().get(step, {}).get("finished") == key
 
     @contextlib.contextmanager
     def step(self, step: str, key: str, files: list[str]) -> Iterator[None]:
-        """Runs a step that leaves `files`; what another key left under these names is removed first, what this key left stays."""
-        stamps = self._stamps()
-        if stamps.get(step, {}).get("started") != key:
+        """Runs the block as a step that writes `files`, and records it as finished if the block does not raise."""
+        steps = self._steps()
+        if steps.get(step, {}).get("started") != key:
             for name in files:
                 remove_folder(self.path(name))
-        write_json(self.path(_STAMPS), {**stamps, step: {"started": key}})
+        write_json(self.path(_STEPS), {**steps, step: {"started": key}})
         yield
-        write_json(self.path(_STAMPS), {**self._stamps(), step: {"started": key, "finished": key}})
+        write_json(self.path(_STEPS), {**self._steps(), step: {"started": key, "finished": key}})
 
     def publish(self, scratch: list[str]) -> Path:
-        """Removes the scratch files and renames the folder to its final name; an older result goes only when the new one stands."""
-        for name in [*scratch, _STAMPS, _LOCK]:
+        """Deletes the scratch files and renames the work folder to `out`, replacing an earlier result; returns `out`."""
+        for name in [*scratch, _STEPS, _LOCK]:
             remove_folder(self.path(name))
-        old = self.out.with_name(self.out.name + ".old")
-        remove_folder(old)
-        if self.out.exists():
-            os.rename(self.out, old)
-        os.rename(self.folder, self.out)
-        remove_folder(old)
+        _replace_folder(self.folder, self.out, self.out.with_name(self.out.name + ".old"))
         return self.out
 
 
-def remove_folder(path: Path) -> None:
-    """Deletes a file or a folder; it may be absent."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+# ----------------------------------------------------------------------------------------------------
+# Disk errors: full or read-only disks, reported in one sentence before or after the fact.
+
+SPARE = 64 << 20
+"""Bytes that must stay free in addition to what is about to be written: logs, curves, the file system's own tables."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_RESUME = "free some space and run the same command again; it resumes from what is finished."
 
 
-@contextlib.contextmanager
-def disk_full_as_input_error(folder: Path) -> Iterator[None]:
-    """Turns "no space left" from anywhere inside into a sentence.
+def require_space(folder: str | os.PathLike, wanted: int, what: str) -> None:
+    """Checks that `wanted` bytes and `SPARE` fit on the disk of `folder` (which exists).
 
     Raises:
-      InputError: the disk (or the user's share of it) is full.
+      InputError: they don't; `what` names the thing to be written.
     """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"the disk of {folder} is full: free some space and run the same command again, which goes on from here."
-        ) from error
+    free = shutil.disk_usage(folder).free
+    if free < wanted + SPARE:
+        raise InputError(f"The disk of {folder} has {_megabytes(free)} free and {what} needs {_megabytes(wanted + SPARE)}: {_RESUME}")
 
 
-# ----------------------------------------------------------------------------------------------------
-# A folder that is whole or absent.
+def require_writable(folder: str | os.PathLike) -> None:
+    """Makes `folder` if it is absent, and checks that files can be created in it.
+
+    Raises:
+      InputError: they can't.
+    """
+    with disk_errors_as_input_errors(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=str(folder), prefix=".writable-"):
+            pass
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `out` to fill; it becomes `out` at the end, or is removed when the block raises.
-
-    Args:
-      out: absent or an empty folder; its parents are made.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+def disk_errors_as_input_errors(folder: str | os.PathLike) -> Iterator[None]:
+    """Turns errors of a full or read-only disk, whichever library raised them, into an InputError about `folder`."""
     try:
-        temporary.chmod(0o755)
-        yield temporary
-        if out.exists():
-            out.rmdir()
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        # tensorstore reports the system's error as text inside a ValueError or an ExceptionGroup's first member.
+        text = " ".join(str(part) for part in (error, *getattr(error, "exceptions", ())))
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL or os.strerror(errno.ENOSPC) in text or "RESOURCE_EXHAUSTED" in text:
+            raise _disk_full(folder) from error
+        if number in _READ_ONLY or os.strerror(errno.EROFS) in text:
+            reason = os.strerror(number) if number else "read-only file system"
+            raise InputError(f"{folder} can't be written to ({reason}): name another --workdir.") from error
         raise
 
 
+@contextlib.contextmanager
+def disk_full_as_input_error(folder: str | os.PathLike) -> Iterator[None]:
+    """Turns an OSError of a full disk (or quota) into an InputError about `folder`; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise _disk_full(folder) from error
+
+
+def _disk_full(folder: str | os.PathLike) -> InputError:
+    return InputError(f"The disk of {folder} is full: {_RESUME}")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
 # ----------------------------------------------------------------------------------------------------
-# What a folder held when it was whole: sizes and checksums of its files, so that damage is seen before it is believed.
+# Manifests: sizes and checksums of a complete folder's files, against which later damage is detected.
 
 MANIFEST = "manifest.json"
 IGNORED = frozenset({MANIFEST, "commit_success.txt"})
-"""Names that say nothing about the content: this file, and orbax's note of where it wrote."""
+"""File names that are no content: the manifest itself, and orbax's note of where it wrote."""
 _CHUNK = 1 << 20
 _SYNCS = os.name == "posix"
-"""Windows syncs neither folders nor files that are open for reading."""
+"""Windows can sync neither folders nor files that are open for reading."""
 
 
 def write_manifest(folder: Path) -> None:
-    """Writes `folder/manifest.json` over all files below `folder`, once each of them is on the disk itself (fsync)."""
+    """Writes `folder/manifest.json` over all files below `folder`, after each of them has been flushed to the disk (fsync)."""
     content = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in IGNORED:
@@ -328,7 +313,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def manifest_damage(folder: Path) -> str | None:
-    """What is wrong with `folder`, as half a sentence; None when it is as its manifest says, or has none (made before there were any)."""
+    """How `folder` differs from its manifest, as half a sentence; None if it does not, or has no manifest (older versions wrote none)."""
     if not (folder / MANIFEST).is_file():
         return None
     try:

@@ -1,7 +1,7 @@
-"""Jobs done here, or in processes that may die: each job leaves its result in a file, so one that was lost is simply done again.
+"""A pool of worker processes that survives the death of workers: a lost job is run again by another worker.
 
-Processes are spawned, never forked (MediaPipe's threads do not survive a fork), and each makes its own models. The parent waits for news
-and for deaths together: a worker that is killed is noticed at once, and its job goes to another.
+Each job leaves its result in a file, so that running it twice does no harm. Processes are spawned, never forked (MediaPipe's threads do not
+survive a fork), and each builds its own models. The parent waits for messages and for deaths of workers at the same time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 from data_tools.errors import InputError
 
 MAX_TRIES = 3
-"""A job whose worker died this often is given up: it would kill the next one too."""
+"""Tries after which a job whose workers keep dying is given up: it would kill the next worker too."""
 
 CHECK_SECONDS = 5.0
-"""Longest wait between two looks at the workers, should the system lose the news of a death."""
+"""Longest wait between two checks of the workers, in case the system's notice of a death is lost."""
 
 
 def run_jobs(function: Callable[..., None], jobs: Sequence[Any], workers: int, tick: Callable[[int], None]) -> None:
@@ -30,33 +30,33 @@ def run_jobs(function: Callable[..., None], jobs: Sequence[Any], workers: int, t
     Args:
       function: importable by its name; writes the job's result under a temporary name and renames it.
       jobs: picklable.
-      workers: 1 works in this process, more in as many new ones.
-      tick: called with units of work done, as `function` reports them; a job that was done twice counts twice.
+      workers: 1 runs the jobs in this process, more start as many new processes (at most one per job).
+      tick: called with units of work done, as reported by `function`; a job that is run twice counts twice.
 
     Raises:
       InputError: raised by a job, or a job's worker died `MAX_TRIES` times.
-      OSError: the disk is full.
-      RuntimeError: anything else that a job raised, with its traceback as text.
+      OSError: raised by a job, for instance because the disk is full.
+      RuntimeError: any other exception of a job, with its traceback as text.
     """
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
             function(job, tick)
         return
-    _Team(function, list(jobs), min(workers, len(jobs)), tick).run()
+    _Pool(function, list(jobs), min(workers, len(jobs)), tick).run()
 
 
 class _Worker:
-    """A process, the pipe to it, and what it works on."""
+    """A process, the pipe to it, and the number of the job it is running."""
 
     def __init__(self, function: Callable[..., None]) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(function, theirs), daemon=True)
+        self.pipe, child_pipe = context.Pipe()
+        self.process = context.Process(target=_work, args=(function, child_pipe), daemon=True)
         self.process.start()
-        theirs.close()
+        child_pipe.close()
         self.job: int | None = None
 
-    def give(self, number: int, job: Any) -> None:
+    def send(self, number: int, job: Any) -> None:
         self.job = number
         self.pipe.send(job)
 
@@ -66,8 +66,8 @@ class _Worker:
         self.pipe.close()
 
 
-class _Team:
-    """The workers of one call."""
+class _Pool:
+    """The workers and the job queue of one `run_jobs` call."""
 
     def __init__(self, function: Callable[..., None], jobs: list[Any], size: int, tick: Callable[[int], None]) -> None:
         self.function, self.jobs, self.size, self.tick = function, jobs, size, tick
@@ -78,16 +78,16 @@ class _Team:
     def run(self) -> None:
         try:
             while self.waiting or any(worker.job is not None for worker in self.workers):
-                self._hand_out()
-                news = [worker.pipe for worker in self.workers] + [worker.process.sentinel for worker in self.workers]
-                multiprocessing.connection.wait(news, timeout=CHECK_SECONDS)
+                self._assign_jobs()
+                events = [worker.pipe for worker in self.workers] + [worker.process.sentinel for worker in self.workers]
+                multiprocessing.connection.wait(events, timeout=CHECK_SECONDS)
                 for worker in list(self.workers):
-                    self._hear(worker)
+                    self._receive(worker)
         finally:
             for worker in self.workers:
                 worker.end()
 
-    def _hand_out(self) -> None:
+    def _assign_jobs(self) -> None:
         idle = [worker for worker in self.workers if worker.job is None]
         while self.waiting and (idle or len(self.workers) < self.size):
             if not idle:
@@ -97,11 +97,11 @@ class _Team:
             worker = idle.pop()
             self.tries[number] += 1
             try:
-                worker.give(number, self.jobs[number])
+                worker.send(number, self.jobs[number])
             except OSError:
-                self._bury(worker)
+                self._remove_dead_worker(worker)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         messages, dead = [], False
         try:
             while worker.pipe.poll():
@@ -116,23 +116,24 @@ class _Team:
             else:
                 _raise(kind, value)
         if dead or not worker.process.is_alive():
-            self._bury(worker)
+            self._remove_dead_worker(worker)
 
-    def _bury(self, worker: _Worker) -> None:
-        """Takes a dead worker's job back."""
+    def _remove_dead_worker(self, worker: _Worker) -> None:
+        """Removes the worker and puts its job back into the queue."""
         self.workers.remove(worker)
         worker.end()
         if worker.job is None:
             return
         if self.tries[worker.job] >= MAX_TRIES:
             raise InputError(
-                f"a worker process died {MAX_TRIES} times at the same part of the work (most often for want of memory): run the same "
-                "command with --workers 1, which goes on from here."
+                f"A worker process died {MAX_TRIES} times at the same part of the work (most often because memory ran out): run the same "
+                "command with --workers 1, which resumes from what is finished."
             )
         self.waiting.append(worker.job)
 
 
 def _raise(kind: str, value: Any) -> None:
+    """Raises a worker's exception again in the parent."""
     if kind == "input":
         raise InputError(value)
     if kind == "system":
@@ -141,10 +142,10 @@ def _raise(kind: str, value: Any) -> None:
 
 
 def _work(function: Callable[..., None], pipe: multiprocessing.connection.Connection) -> None:
-    """A worker's life: jobs come through the pipe, and "tick", "done" or what went wrong goes back."""
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means and ends this one.
+    """Main loop of a worker: receives jobs through the pipe; sends "tick", "done" or its exception back."""
+    # Ctrl-C reaches every process of the terminal; only the parent handles it, and ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    exit_with_parent()
     try:
         while True:
             job = pipe.recv()
@@ -160,9 +161,13 @@ def _work(function: Callable[..., None], pipe: multiprocessing.connection.Connec
         pipe.send(("failed", traceback.format_exc()))
 
 
-def _end_with_parent() -> None:
-    """Ends this worker when the parent is gone, however that died."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
+def exit_with_parent() -> None:
+    """Starts a thread that ends this worker process when its parent ends, even by SIGKILL."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            multiprocessing.connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -9,11 +9,7 @@ from pathlib import Path
 import numpy as np
 
 # ----------------------------------------------------------------------------------------------------
-# MediaPipe's canonical face: the shared frame, mean shape and point numbering of every person.
-#
-# `canonical_face.npz` holds the mesh of MediaPipe's face geometry module (Apache-2.0, see face/models/NOTICE): 468 vertices in centimeters
-# (x to the image's right for a frontal face, y up, z towards the camera), texture coordinates, 898 triangles, and the rigid points that
-# module aligns with.
+# MediaPipe's canonical face: the coordinate frame, mean shape and point numbering shared by all persons.
 
 # fmt: off
 LANDMARKS_68 = np.array([
@@ -33,19 +29,23 @@ JAW, BROWS, NOSE, EYES, MOUTH = slice(0, 17), slice(17, 27), slice(27, 36), slic
 
 @functools.cache
 def canonical_face() -> dict[str, np.ndarray]:
-    """Returns `vertices` [468, 3] cm, `uv` [468, 2], `triangles` [898, 3] int32, `procrustes_index` [33] int32, `procrustes_weight`
-    [33]."""
+    """The mesh of MediaPipe's face geometry module (Apache-2.0, see face/models/NOTICE).
+
+    Returns:
+      `vertices` [468, 3] in cm (x to the image's right for a frontal face, y up, z towards the camera), `uv` [468, 2] texture coordinates,
+      `triangles` [898, 3] int32, and the rigid points the module aligns with: `procrustes_index` [33] int32, `procrustes_weight` [33].
+    """
     with np.load(Path(__file__).parent / "face" / "canonical_face.npz", allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def mean_face() -> np.ndarray:
-    """[68, 3] float32: the canonical face's 68 points in decimetres, from which motion is measured."""
+    """[68, 3] float32: the canonical face's 68 points in decimeters, from which motion is measured."""
     return (canonical_face()["vertices"][LANDMARKS_68] / 10.0).astype(np.float32)
 
 
 def motion_from_landmarks(landmarks: np.ndarray) -> np.ndarray:
-    """[T, 68, 3] landmarks in the canonical frame (decimetres) -> motion, ten times the displacement from the mean face."""
+    """[T, 68, 3] landmarks in the canonical frame (decimeters) -> motion: ten times the displacement from the mean face."""
     return (10.0 * (np.asarray(landmarks, np.float32) - mean_face())).astype(np.float32)
 
 
@@ -56,7 +56,7 @@ def landmarks_from_motion(motion: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Point groups of MediaPipe's face mesh, and measures taken from landmarks in the picture.
+# Point groups of MediaPipe's face mesh; eye openness and boxes measured from landmarks.
 
 FOREHEAD, CHIN = 10, 152
 """Topmost and lowest point of the face oval."""
@@ -69,14 +69,14 @@ RIGID = np.array([
     116, 345, 117, 346, 118, 347, 111, 340, 123, 352, 50, 280,              # cheek bones
     127, 356, 162, 389, 234, 454, 21, 251,                                  # temples
 ], dtype=np.int32)
-"""Points that speech and blinks don't move: no lids, brow hairs, lips or jaw."""
+"""Points that speech and blinks don't move: none on lids, brows, lips or jaw."""
 
 RIGID_SKIN = np.array(sorted({*RIGID.tolist(),
     66, 107, 336, 296, 36, 266, 205, 425, 101, 330, 100, 329, 142, 371, 126, 355, 209, 429, 49, 279, 131, 360, 134, 363, 236, 456, 174, 399,
     217, 437, 198, 420, 188, 412, 114, 343, 47, 277, 128, 357, 121, 350, 120, 349, 119, 348, 187, 411, 147, 376, 177, 401, 137, 366, 227,
     447, 34, 264, 143, 372, 68, 298, 71, 301, 54, 284, 104, 333,
 }), dtype=np.int32)
-"""Vertices between which the skin hardly moves against the skull: forehead, nose, upper cheeks."""
+"""Vertices where the skin hardly moves against the skull: forehead, nose, upper cheeks."""
 
 JAW_LINE = np.array([234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454], dtype=np.int32)
 """Lower half of the face oval, from the ear at the picture's left over the chin to the ear at the right."""
@@ -90,7 +90,7 @@ FACE_OVAL = np.array([
 
 
 def eye_openness(points: np.ndarray) -> np.ndarray:
-    """[T, 68, 2 or 3] points -> [T] lid gap / eye width, mean of both eyes: about 0 closed, 0.3 to 0.4 open."""
+    """[T, 68, 2 or 3] points -> [T] eye aspect ratio (lid gap / eye width), mean of both eyes: about 0 closed, 0.3 to 0.4 open."""
 
     def ratio(first: int) -> np.ndarray:
         corner_a, upper_a, upper_b, corner_b, lower_b, lower_a = (points[:, first + k] for k in range(6))
@@ -101,10 +101,10 @@ def eye_openness(points: np.ndarray) -> np.ndarray:
 
 
 def face_box(landmarks_2d: np.ndarray, size: int) -> np.ndarray:
-    """[T, 68, 2] pixels -> [T, 4] int32 x0, y0, x1, y1 (exclusive), clipped to the picture. GeneFace's rule.
+    """[T, 68, 2] pixels -> [T, 4] int32 x0, y0, x1, y1 (exclusive), clipped to the picture; GeneFace's rule.
 
-    The centre is the middle of the x range and the height of point 27 (between the eyes); half width 1.5 times the half x range, half
-    height 1.15 times the way from there to the chin.
+    The center is the middle of the x range at the height of point 27 (between the eyes); the half width is 1.5 times half the x range,
+    the half height 1.15 times the vertical distance from point 27 to the chin.
     """
     x_low, x_high = landmarks_2d[..., 0].min(1), landmarks_2d[..., 0].max(1)
     half_width, half_height = 1.5 * (x_high - x_low) / 2.0, 1.15 * (landmarks_2d[:, 8, 1] - landmarks_2d[:, 27, 1])
@@ -112,7 +112,7 @@ def face_box(landmarks_2d: np.ndarray, size: int) -> np.ndarray:
 
 
 def lip_box(landmarks_2d: np.ndarray, size: int) -> np.ndarray:
-    """[T, 68, 2] pixels -> [T, 4] int32 square around the outer lips (points 48-59), 1.2 times their larger half extent; as `face_box`."""
+    """Like `face_box`: a square around the outer lips (points 48-59) of 1.2 times their larger extent."""
     lips = landmarks_2d[:, 48:60]
     low, high = lips.min(1), lips.max(1)
     half = 1.2 * (high - low).max(1) / 2.0
@@ -121,25 +121,25 @@ def lip_box(landmarks_2d: np.ndarray, size: int) -> np.ndarray:
 
 
 def _boxes(x: np.ndarray, y: np.ndarray, half_width: np.ndarray, half_height: np.ndarray, size: int) -> np.ndarray:
-    """Boxes around centres, at least 2 pixels wide and high even at the picture's border."""
+    """Boxes around centers, at least 2 pixels wide and high even at the picture's border."""
     low = np.floor(np.stack([x - half_width, y - half_height], 1)).clip(0, size - 2)
     high = np.ceil(np.stack([x + half_width, y + half_height], 1)).clip(None, size)
     return np.concatenate([low, np.maximum(high, low + 2)], 1).astype(np.int32)
 
 
 def pick_68(points: np.ndarray) -> np.ndarray:
-    """[..., 478, C] -> [..., 68, C]."""
+    """[..., 478, C] MediaPipe landmarks -> [..., 68, C]."""
     return points[..., LANDMARKS_68, :]
 
 
 @dataclasses.dataclass(frozen=True)
 class KnownFace:
-    """What a clip tells of its person; float32, points in decimetres of the clip's head frame.
+    """Face geometry of a person measured from a clip, used to pose other clips; float32, decimeters in the clip's head frame.
 
     Attributes:
-      rigid_points, rigid_weights: [R, 3] and [R], the rigid landmarks (`RIGID`) and how steady each proved, mean 1.
-      skin_points, skin_normals: [N, 3], points on the rigid skin (`face.align.skin_of`) and unit normals there.
-      skin_texture: [N] grey levels, mean brightness there over the training frames.
+      rigid_points, rigid_weights: [R, 3] and [R], the rigid landmarks (`RIGID`) and weights by their steadiness, mean 1.
+      skin_points, skin_normals: [N, 3], points on the rigid skin (`face.align.skin_of`) and their unit normals.
+      skin_texture: [N] gray levels at these points, mean over the training frames.
     """
 
     rigid_points: np.ndarray

@@ -1,4 +1,4 @@
-"""The light copy of a dataset: what inference needs, without pictures."""
+"""Writes a light copy of a dataset: the files that inference needs, without frames and masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Pa
 
     Args:
       dataset_dir: a dataset, full or light.
-      out_dir: folder to make; an earlier one is replaced.
+      out_dir: folder to write; an existing one is replaced.
 
     Raises:
       InputError: a file is missing.
@@ -25,9 +25,9 @@ def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Pa
     source, out = Path(dataset_dir), Path(out_dir)
     for name in ("meta.json", "arrays.npz", "background.png"):
         if not (source / name).is_file():
-            raise InputError(f"{source} is no dataset ({name} is missing): make it with `geneface prepare`.")
+            raise InputError(f"{source} is not a dataset ({name} is missing): make one with `geneface prepare`.")
     if out.resolve() == source.resolve():
-        raise InputError(f"the light copy of {source} can't replace the dataset itself: give another folder.")
+        raise InputError(f"The light copy of {source} can't replace the dataset itself: give another folder.")
     temporary = out.with_name(out.name + ".partial")
     remove_folder(temporary)
     temporary.mkdir(parents=True)
@@ -42,10 +42,10 @@ def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Pa
 
 
 def main() -> None:
-    """`python -m data_tools.light DATASET OUT`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("out", type=Path)
+    """`python -m data_tools.light DATASET OUT`; prints the copy's path."""
+    parser = argparse.ArgumentParser(prog="python -m data_tools.light", description=__doc__)
+    parser.add_argument("dataset", type=Path, help="a dataset, full or light")
+    parser.add_argument("out", type=Path, help="folder to write; an existing one is replaced")
     args = parser.parse_args()
     print(light_copy(args.dataset, args.out))
 

@@ -1,4 +1,4 @@
-"""From a talking video to a subject dataset (docs/file-formats.md), step by step and resumable.
+"""Makes a subject dataset (docs/file-formats.md) from a video of one talking person; an interrupted run is resumed.
 
 `python -m data_tools.prepare VIDEO DATASET_DIR [--size 512] [--trim A-B]`
 """
@@ -38,9 +38,9 @@ def prepare(
 ) -> Path:
     """Makes a subject dataset from a video of one talking person.
 
-    The work goes on in `<out_dir>.partial`, in chunks of ten seconds; what was finished there is not done again, and `out_dir` appears by
-    one rename. A run that was killed, and run again, gives the same bytes as one that was not (the report's timings apart). A dataset
-    that stands already is kept when it was made from the same video with the same parameters.
+    The work folder is `<out_dir>.partial`, processed in chunks of ten seconds; it is renamed to `out_dir` at the end. A run that was killed
+    resumes there, and writes the same bytes as an uninterrupted one (except the report's timings). An existing dataset made from the same
+    video with the same parameters is kept.
 
     Args:
       video: local file, at least 3 s, with sound.
@@ -49,21 +49,21 @@ def prepare(
       trim: seconds to use, "A-B" or (A, B).
       face_model: "mediapipe", or "bfm" for the Basel face model (docs/data-tools.md).
       bfm_folder: the Basel model's files, for "bfm".
-      audio: the audio features; others than mel_f0 come with their own code (see `geneface_jax.inference.audio_features`).
-      audio_offset: seconds by which the sound is delayed against the picture (negative: moved forward), -5 to 5.
-      segmenter_model: MediaPipe's selfie_multiclass_256x256.tflite, which tells hair, neck and clothes apart; None uses the built-in person
+      audio: the audio features; other than mel_f0 they need code of their own (see `geneface_jax.inference.audio_features`).
+      audio_offset: seconds by which the sound is delayed against the picture (negative: advanced), -5 to 5.
+      segmenter_model: MediaPipe's selfie_multiclass_256x256.tflite, which separates hair, neck and clothes; None uses the built-in person
         segmenter and the landmarks.
-      name: name of the person; the folder above `out_dir` without it.
+      name: name of the person; default: the name of the folder above `out_dir`.
       consent: who agreed to this use, and when.
-      workers: processes that work on chunks of the clip at the same time; the result is the same with any number.
+      workers: processes that work on chunks in parallel; the result is the same with any number.
       device: "cpu" or "gpu" for what runs in JAX; None leaves it to JAX.
-      progress: whether to draw progress bars and print what was changed.
+      progress: whether to draw progress bars and log what was changed.
 
     Returns:
       `out_dir`.
 
     Raises:
-      InputError: the video or a parameter can't be used; an earlier dataset is left as it was.
+      InputError: the video or a parameter can't be used; an existing dataset is not touched.
     """
     video, out = Path(video), Path(out_dir)
     span = parse_trim(trim)
@@ -73,14 +73,14 @@ def prepare(
     info, span = check_video(video, span)
     settings = Settings(video, file_sha256(video), span, size, face_model, folder, audio, audio_offset, segmenter)
     name = name or out.absolute().parent.name
-    if kept := _finished_dataset(out, settings.recipe, name, consent):
-        return kept
+    if finished := _finished_dataset(out, settings.recipe, name, consent):
+        return finished
     with disk_full_as_input_error(out), jax_device(device):
         return Pipeline(settings, info, out, name, consent, workers, progress).run()
 
 
 def _finished_dataset(out: Path, recipe: str, name: str, consent: str | None) -> Path | None:
-    """The dataset that is there already, when this recipe made it; name and consent are brought up to date."""
+    """The existing dataset if it was made with this recipe, else None; its name and consent are updated."""
     try:
         meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))
         if meta["source"]["recipe"] != recipe:
@@ -94,9 +94,9 @@ def _finished_dataset(out: Path, recipe: str, name: str, consent: str | None) ->
 
 
 def main() -> None:
-    """Command line; exit code 2 and one sentence for bad input."""
+    """Command line; prints the dataset's path last."""
     parser = argparse.ArgumentParser(prog="python -m data_tools.prepare", description="Makes a subject dataset from a talking video.")
-    parser.add_argument("video", type=Path)
+    parser.add_argument("video", type=Path, help="a video of one talking person, with sound")
     parser.add_argument("out_dir", type=Path, help="the dataset folder to make, for example SUBJECT/dataset")
     add_prepare_options(parser)
     args = vars(parser.parse_args())

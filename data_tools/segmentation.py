@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-import cv2
 import numpy as np
 
 from data_tools.command_line import run_step
 from data_tools.dataset.analyze import add_video_arguments, analyzed_video
-from data_tools.dataset.pictures import make_pictures
+from data_tools.dataset.pictures import make_pictures, write_picture
 from data_tools.dataset.scan import chunk_frames
-from data_tools.io import write_bytes
 from data_tools.masks.regions import PARTS, color_parts, label_parts
 from data_tools.masks.segmenters import smooth_in_time
 
@@ -37,13 +35,11 @@ def main() -> None:
                 made = make_pictures(frame, mesh, smoothed, background)
                 classes = smoothed if len(smoothed) > 1 else None
                 labels = label_parts(frame, mesh, made["head"] / 255.0, made["torso"][..., 3] / 255.0, classes)
-                torso = cv2.cvtColor(made["torso"], cv2.COLOR_RGBA2BGRA)
-                for kind, picture in (("head", made["head"]), ("torso", torso), ("parts", labels)):
-                    write_bytes(args.out / kind / f"{number:06d}.png", cv2.imencode(".png", picture)[1].tobytes())
+                for kind, picture in (("head", made["head"]), ("torso", made["torso"]), ("parts", labels)):
+                    write_picture(args.out / kind / f"{number:06d}.png", picture)
                 if number % PREVIEW_EVERY == 0:
                     preview.append(np.vstack([frame, color_parts(frame, labels)]))
-    strip = np.hstack(preview)[..., ::-1]
-    write_bytes(args.out / "preview.png", cv2.imencode(".png", strip)[1].tobytes())
+    write_picture(args.out / "preview.png", np.hstack(preview))
     print(args.out)
 
 

@@ -27,18 +27,18 @@ from geneface_jax.rendering.field import render_heads
 from geneface_jax.rendering.torso import render_torso
 
 # ----------------------------------------------------------------------------------------------------
-# The page that lies beside an export: how to call the render step.
+# README.md of an export: how to call the render step.
 
 _TEMPLATE = '''# {name}: exported render step
 
-One frame of {size}x{size} pixels per call; made by jax {jax} for {platforms}. `card.md` says who this is and what was agreed:
-read it first, and label what you make as synthetic.
+One frame of {size}x{size} pixels per call; made by jax {jax} for {platforms}. `card.md` names the person and the consent:
+read it first, and label your results as synthetic.
 
 | input | shape | type | meaning |
 |---|---|---|---|
 {inputs}
 
-Motion is ten times the displacement of 68 landmarks from `dataset/mean_face` (decimetres), flattened to 204. The windows of a clip are
+Motion is ten times the displacement of 68 landmarks from `dataset/mean_face` (decimeters), flattened to 204. The windows of a clip are
 `motion[np.clip(np.arange(T)[:, None] + np.arange({window}) - {window} // 2, 0, T - 1)]`. The weights of all stages, speech included,
 are in `stages.safetensors`; sizes and configs in `config.json`.
 
@@ -85,7 +85,7 @@ _EXAMPLES = {
 
 
 def readme(record: Mapping[str, Any]) -> str:
-    """Markdown from `config.json`'s record."""
+    """Markdown from the record of `config.json`."""
     step = record["render_step"]
     rows = [f"| `{name}` | {entry['shape']} | {entry['dtype']} | {entry['meaning']} |" for name, entry in step["inputs"].items()]
     lines = []
@@ -106,15 +106,13 @@ def readme(record: Mapping[str, Any]) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------
-# The render step as a function that stands by itself: weights, camera and condition in, one frame of uint8 pixels out.
-#
-# It is traced with `jax.export`: the result runs wherever jax does, without this package, and on the platforms it was lowered for.
+# The render step: weights, camera and condition -> one frame. Exported with `jax.export`, it needs jax but not this package.
 
 KNOWN_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-"""What jax can lower for, wherever it runs."""
+"""Platforms that jax can lower for on any machine."""
 
 PLATFORMS = ("cpu", "cuda")
-"""What a step is lowered for unless another choice is made."""
+"""Platforms that a step is lowered for by default."""
 
 Tree = Mapping[str, Any]
 
@@ -144,34 +142,34 @@ class RenderStep:
         """
         unknown = [name for name in platforms if name not in KNOWN_PLATFORMS]
         if unknown or not platforms:
-            raise InputError(f"--platforms is {','.join(platforms)!r}; choose among {', '.join(KNOWN_PLATFORMS)}, with commas between")
+            raise InputError(f"--platforms is {','.join(platforms)!r}: choose among {', '.join(KNOWN_PLATFORMS)}, separated by commas.")
         weights = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in self.weights.items()}
         shapes = {name: shape for name, (shape, _) in self.inputs.items()}
         return bytes(jax.export.export(jax.jit(self.function), platforms=tuple(platforms))(weights, shapes).serialize())
 
 
 def make_render_step(renderer: SubjectRenderer, end_threshold: float) -> RenderStep:
-    """The step of a person's head and torso, at the size they were trained at; pixel for pixel what `SubjectRenderer.render` makes.
+    """The render step of a person's head and torso at the trained size, with the same pixels as `SubjectRenderer.render`.
 
     Args:
-      renderer: with or without a torso network; a super-resolution network becomes part of the step, its weights constants in it.
-      end_threshold: transmittance that ends a ray; fixed in the step.
+      renderer: with or without a torso network; a super-resolution network becomes part of the step, with its weights as constants.
+      end_threshold: transmittance that ends a ray; a constant of the step.
     """
     subject, model = renderer.subject, renderer.head_config.model
-    side = subject.size if renderer.enlarger is None else renderer.enlarger.size
+    side = subject.size if renderer.super_resolver is None else renderer.super_resolver.size
     intrinsics = np.asarray(np.asarray(subject.intrinsics) * (side / subject.size), np.float32)
     inner = model.get("condition_frames", 1)
     window = (model.condition_window, inner, 204) if inner > 1 else (model.condition_window, 204)
 
     inputs = {
-        "camera": (_shape(4, 4), "camera to world in the canonical head frame, OpenGL axes (x right, y up, looks along -z), metres"),
-        "window": (_shape(*window), "motion of the frames around this one: frames t - n // 2 and on, the clip's ends repeated"),
+        "camera": (_shape(4, 4), "camera to world in the canonical head frame, OpenGL axes (x right, y up, looks along -z), meters"),
+        "window": (_shape(*window), "motion of the frames around this one, from frame t - n // 2 on; the clip's ends are repeated"),
         "eye_openness": (_shape(), "lid gap over eye width, about 0 (shut) to 0.4"),
-        "background": (jax.ShapeDtypeStruct((side, side, 3), np.uint8), "what stands behind the person"),
+        "background": (jax.ShapeDtypeStruct((side, side, 3), np.uint8), "background picture"),
     }
     torso = renderer.torso
     if torso is not None and torso.condition == "pose":
-        inputs["torso_camera"] = (_shape(4, 4), "what the torso follows; the same as camera, unless the viewpoint is free")
+        inputs["torso_camera"] = (_shape(4, 4), "camera pose of the torso; the same as camera, except for a free viewpoint")
     elif torso is not None:
         inputs["jaw"] = (_shape(14), "image x and y, in fractions of the picture, of the jaw's points 5 to 11, averaged over 7 frames")
 
@@ -198,14 +196,14 @@ def make_render_step(renderer: SubjectRenderer, end_threshold: float) -> RenderS
             size=(side, side),
         )
         rgb, alpha = head.rgb[0], head.alpha[0][:, None]
-        behind = inputs["background"].reshape(-1, 3).astype(jnp.float32) / 255.0
+        behind_head = inputs["background"].reshape(-1, 3).astype(jnp.float32) / 255.0
         if torso is not None:
             condition = pose_vector(scene_pose(inputs["torso_camera"])) if "torso_camera" in inputs else inputs["jaw"]
-            seen = jnp.concatenate([rgb, alpha], axis=-1) if torso.head_aware else None
-            behind, _ = render_torso(torso, nested("torso", weights), condition, behind, size=(side, side), head=seen)
-        picture = rgb + (1.0 - alpha) * behind
-        if renderer.enlarger is not None:
-            picture = renderer.enlarger(picture)
+            head_rgba = jnp.concatenate([rgb, alpha], axis=-1) if torso.head_aware else None
+            behind_head, _ = render_torso(torso, nested("torso", weights), condition, behind_head, size=(side, side), head=head_rgba)
+        picture = rgb + (1.0 - alpha) * behind_head
+        if renderer.super_resolver is not None:
+            picture = renderer.super_resolver(picture)
         return jnp.round(jnp.clip(picture, 0.0, 1.0) * 255.0).astype(jnp.uint8).reshape(subject.size, subject.size, 3)
 
     return RenderStep(step, weights, inputs)
@@ -220,7 +218,7 @@ def flat(prefix: str, tree: Tree) -> dict[str, np.ndarray]:
 
 
 def nested(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flat`, for the names under one prefix."""
+    """Inverse of `flat`, for the names under one prefix."""
     tree: dict[str, Any] = {}
     for name, value in arrays.items():
         first, *path = name.split("/")
@@ -237,7 +235,7 @@ def _shape(*sizes: int) -> jax.ShapeDtypeStruct:
 
 
 # ----------------------------------------------------------------------------------------------------
-# A person as plain files for other programs: weights, config, card, and the render step. Nothing in them runs code when it is read.
+# The export folder: weights, config, card and render step, in formats whose loading executes no code.
 
 FORMAT, FORMAT_VERSION = "geneface_jax.export", 1
 WEIGHTS, STEP, STAGES = "render.safetensors", "render.jaxexport", "stages.safetensors"
@@ -245,7 +243,7 @@ END_THRESHOLD = 0.01
 """The default of `geneface infer --end-threshold`."""
 
 ARRAYS = ("motion_mean", "motion_std", "mean_face", "cameras", "eye_openness")
-"""Of the dataset: what another program needs to drive the face."""
+"""Arrays of the dataset that another program needs to drive the face."""
 
 
 def export_subject(
@@ -255,32 +253,29 @@ def export_subject(
     platforms: Sequence[str] = PLATFORMS,
     end_threshold: float = END_THRESHOLD,
 ) -> Path:
-    """Writes a folder with
+    """Exports a person into a folder, which is returned, with the files
 
-    - `render.safetensors`: the weights of head and torso and what else the render step takes as its first argument;
-    - `render.jaxexport`: the render step, serialised by `jax.export`;
-    - `stages.safetensors`: everything learnt by every stage (`postnet/params/...`), and of the dataset the arrays of `ARRAYS`;
-    - `config.json`: sizes, inputs of the step, the configs of the stages, sha256 of the files; `background.png`; `card.md`; `README.md`.
+    - `render.safetensors`: weights of head and torso and the other constants of the render step, its first argument;
+    - `render.jaxexport`: the render step, serialized by `jax.export`;
+    - `stages.safetensors`: all trained state of every stage (`postnet/params/...`), and the dataset's arrays in `ARRAYS`;
+    - `config.json`: sizes, inputs of the step, configs of the stages, sha256 of the files; `background.png`; `card.md`; `README.md`.
 
     Args:
       subject_dir: a subject folder with at least a head.
-      out: the folder to make; an earlier one is replaced when it is whole.
-      platforms: what the step is lowered for.
-      end_threshold: transmittance that ends a ray, fixed in the step.
-
-    Returns:
-      the folder.
+      out: the folder to make; an earlier export is replaced.
+      platforms: platforms to lower the step for.
+      end_threshold: transmittance that ends a ray; a constant of the step.
 
     Raises:
-      InputError: no head, the vanilla NeRF (whose frames no single step makes), or a platform jax does not know.
+      InputError: no head, a vanilla NeRF (a frame needs more than one step), or an unknown platform.
     """
     subject_dir, out = Path(subject_dir), Path(out)
     if out.exists() and not (out / "config.json").is_file():
-        raise InputError(f"{out} exists and is no earlier export: name another --out, or remove it.")
+        raise InputError(f"{out} exists and is no earlier export: choose another --out, or remove it.")
     parts = find_parts(subject_dir, need_torso=False, need_speech=False)
     renderer = open_renderer(parts)
     if not isinstance(renderer, SubjectRenderer):
-        raise InputError(f"{subject_dir} holds {parts}: export is for the stages head and head_sr; render with `geneface infer` instead.")
+        raise InputError(f"{subject_dir} holds {parts}, but only head and head_sr can be exported: render with `geneface infer` instead.")
     step = make_render_step(renderer, end_threshold)
 
     def fill(folder: Path) -> None:

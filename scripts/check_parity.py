@@ -1,10 +1,10 @@
 """Compares this project with recorded results of the original systems.
 
-    python scripts/check_parity.py kernels DIR     every *.npz in DIR, on every implementation that can run here
-    python scripts/check_parity.py networks DIR    every folder in DIR with an io.npz, through the importer's key maps
+    python scripts/check_parity.py kernels DIR     every *.npz in DIR, with every implementation that runs on this machine
+    python scripts/check_parity.py networks DIR    every folder in DIR with an io.npz, with the importer's key maps
 
-Prints a table and exits with 1 when a result is further off than its tolerance, or a file of kernels was read by nothing. Recorded networks
-and keys that nothing reads are printed, and make the exit code 1 only with --strict. Needs requirements.txt alone.
+Prints a table; the exit code is 1 if an error exceeds its tolerance or a kernel file has no reader. Recorded networks and keys without
+reader are printed, and make the exit code 1 only with --strict. Needs only requirements.txt.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["kernels", "networks"])
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--implementation", action="append", choices=IMPLEMENTATIONS, help="kernels: only this one (repeatable)")
-    parser.add_argument("--strict", action="store_true", help="networks: what nothing reads is a miss")
-    parser.add_argument("--verbose", action="store_true", help="one line per array instead of one per file")
+    parser.add_argument("--implementation", action="append", choices=IMPLEMENTATIONS, help="kernels: use only this one (repeatable)")
+    parser.add_argument("--strict", action="store_true", help="networks: fail on folders and keys without reader")
+    parser.add_argument("--verbose", action="store_true", help="one line per array instead of per file")
     args = parser.parse_args()
     pattern = {"kernels": "*.npz", "networks": "*/io.npz"}[args.what]
     if not args.folder.is_dir() or not any(args.folder.glob(pattern)):
-        print(f"{args.folder} holds no {pattern}; give the folder that does", file=sys.stderr)
+        print(f"{args.folder} has no {pattern}: give another folder.", file=sys.stderr)
         return 2
     if args.what == "kernels":
         return kernels(args.folder, args.implementation, args.verbose)
@@ -38,7 +38,7 @@ def main() -> int:
 
 def kernels(folder: Path, implementations: list[str] | None, verbose: bool) -> int:
     """Prints the table of kernel vectors; returns the exit code."""
-    from tests.parity.networks.catalog import check_folder
+    from tests.parity.kernels.catalog import check_folder
 
     missed = rows = 0
     print(f"{'op':<20} {'file':<38} {'implementation':<17} {'error / tolerance':>17}  worst array")
@@ -67,8 +67,7 @@ def networks(folder: Path, strict: bool, verbose: bool) -> int:
             print(f"{row.folder:<38} {'not read yet':>17}", flush=True)
             continue
         total, missed, unread = total + len(row.checks), missed + row.missed, unread + len(row.unread)
-        shown = row.checks if verbose else [check for check in row.checks if check is row.worst or not check.passed]
-        for check in shown:
+        for check in row.checks if verbose else [check for check in row.checks if check is row.worst or not check.passed]:
             verdict = "" if check.passed else "   MISS"
             print(f"{row.folder:<38} {check.worst:>17.3g}  {check.key}{verdict}", flush=True)
         if not row.checks:

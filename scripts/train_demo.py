@@ -1,8 +1,8 @@
-"""Makes everything in checkpoints/ again: the avatar corpus, SyncNet, audio2motion, and the demo person.
+"""Recreates everything in checkpoints/: the avatar corpus, SyncNet, audio2motion, and the demo person.
 
     python scripts/train_demo.py [--work runs/demo] [--checkpoints checkpoints]
 
-Every part is resumable and skipped when whole, so the same command goes on after an interruption.
+Every part is resumable and skipped when complete, so the same command resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import STAGES
 from geneface_jax.training.loop import train
 
-# What is stored as float16: hash tables and the occupancy grid of the person, everything the speech networks learnt.
+# Tensors stored as float16: hash tables and the occupancy grid of the person, all parameters of the speech networks.
 HALF = {
     "head": ("*table*", "occupancy/*"),
     "torso": ("*table*",),
@@ -36,79 +36,81 @@ HALF = {
     "audio2motion": ("params/*",),
 }
 SIZE = 256
-SHIPPED_SENTENCES = 6
-"""Of each speaker, in the corpus that is shipped: PostNet, which learns a person beside it, needs its variety and not its volume."""
+SENTENCES_PER_SPEAKER = 6
+"""Size of the released corpus: PostNet, which is trained with it, needs variety, not volume."""
 
 UNSEEN = (
     ("A sentence it was not trained on", "heldout", None),
     ("Half a minute it was not trained on", "unseen", 30.0),
 )
-"""What the card is measured on: (title, part of the demo person's recordings, seconds). The one sentence is what `scripts/demo.sh` renders;
-six seconds in one pose say little of the rest, so there is a longer one."""
+"""Test clips of the model card: (title, part of the demo person's recordings, seconds). The first is the sentence that `scripts/demo.sh`
+renders; its six seconds have little pose variation, so there is a longer one."""
 
 CONSENT = "none needed: a drawn avatar"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="full datasets and checkpoints (default %(default)s)")
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="where the small copies go (default %(default)s)")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/demo"), help="folder of full datasets and checkpoints (default %(default)s)"
+    )
+    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"), help="folder of the released copies (default %(default)s)")
     args = parser.parse_args()
-    work, shipped = args.work, args.checkpoints
+    work, released = args.work, args.checkpoints
     corpus, small, video, subject = work / "corpus", work / "corpus_small", work / "video", work / "subject"
 
-    timed("corpus", lambda: unless(corpus / "meta.json", lambda: make_corpus(corpus)))
-    timed("small corpus", lambda: unless(small / "meta.json", lambda: make_corpus(small, sentences=SHIPPED_SENTENCES)))
+    timed("corpus", lambda: make_once(corpus / "meta.json", lambda: make_corpus(corpus)))
+    timed("small corpus", lambda: make_once(small / "meta.json", lambda: make_corpus(small, sentences=SENTENCES_PER_SPEAKER)))
     timed("syncnet", lambda: train(configs.load("syncnet:demo", [f"data.corpus={corpus}"]), work / "syncnet"))
     sources = [f"data.corpus={corpus}", f"data.syncnet={work / 'syncnet'}"]
     timed("audio2motion", lambda: train(configs.load("audio2motion_pitch:demo", sources), work / "audio2motion"))
-    timed("demo video", lambda: unless(video / "video.mp4", lambda: render_clip(video, "demo", "train")))
+    timed("demo video", lambda: make_once(video / "video.mp4", lambda: render_clip(video, "demo", "train")))
     person = {"size": SIZE, "consent": CONSENT, "corpus": small, "corpus_models": work}
     timed("demo person", lambda: fit(video / "video.mp4", subject, **person))
 
-    write_folder(shipped / "avatar" / "corpus", lambda folder: shutil.copytree(small, folder, dirs_exist_ok=True))
+    write_folder(released / "avatar" / "corpus", lambda folder: shutil.copytree(small, folder, dirs_exist_ok=True))
     for model in ("syncnet", "audio2motion"):
-        checkpoints.release(work / model, shipped / "avatar" / model, half=HALF[model])
+        checkpoints.release(work / model, released / "avatar" / model, half=HALF[model])
     for stage in STAGES:
-        checkpoints.release(subject / stage, shipped / "demo" / stage, half=HALF[stage])
-    light_copy(subject / "dataset", shipped / "demo" / "dataset")
-    timed("measurement", lambda: measure(subject, shipped / "demo", work))
-    readme_picture(work / "heldout" / "beside_truth.mp4", work / "avatar.png")
-    total = sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file())
-    print(f"{shipped}: {total / 1e6:.1f} MB")
+        checkpoints.release(subject / stage, released / "demo" / stage, half=HALF[stage])
+    light_copy(subject / "dataset", released / "demo" / "dataset")
+    timed("measurement", lambda: measure(subject, released / "demo", work))
+    readme_image(work / "heldout" / "beside_truth.mp4", work / "avatar.png")
+    total = sum(path.stat().st_size for path in released.rglob("*") if path.is_file())
+    print(f"{released}: {total / 1e6:.1f} MB")
 
 
-def measure(subject: Path, shipped: Path, work: Path) -> None:
-    """Writes the shipped card: the fit's, and how sentences the person never said in training compare with the truth."""
-    sections = [section(title, compare(shipped, work / part, part, seconds)) for title, part, seconds in UNSEEN]
+def measure(subject: Path, released: Path, work: Path) -> None:
+    """Writes the released model card: the one of `fit` with the scores of the test clips added."""
+    sections = [section(title, compare(released, work / part, part, seconds)) for title, part, seconds in UNSEEN]
     card = (subject / "card.md").read_text(encoding="utf-8").replace(f"# {subject.name}:", "# The avatar's demo person:")
-    write_text(shipped / "card.md", card.replace("## Use and limits", "\n".join(sections) + "\n## Use and limits"))
+    write_text(released / "card.md", card.replace("## Use and limits", "\n".join(sections) + "\n## Use and limits"))
 
 
-def compare(shipped: Path, work: Path, part: str, seconds: float | None) -> dict:
-    """Renders what the person should have looked like, prepares it, and evaluates the released weights against it by the audio protocol."""
-    clip = unless(work / "clip" / "video.mp4", lambda: render_clip(work / "clip", "demo", part, seconds=seconds))
+def compare(released: Path, work: Path, part: str, seconds: float | None) -> dict:
+    """Renders and prepares a ground truth clip and evaluates the released weights against it with the audio protocol."""
+    clip = make_once(work / "clip" / "video.mp4", lambda: render_clip(work / "clip", "demo", part, seconds=seconds))
     truth = prepare(clip, work / "dataset", size=SIZE, consent=CONSENT)
     figures = work / "figures.json"
-    command = ["evaluate", "--subject", str(shipped), "--against", str(truth), "--protocol", "audio"]
+    command = ["evaluate", "--subject", str(released), "--against", str(truth), "--protocol", "audio"]
     if geneface([*command, "--out", str(work / "beside_truth.mp4"), "--json", str(figures)]):
         raise SystemExit(2)
     return read_json(figures)
 
 
-def section(title: str, found: dict) -> str:
-    """One comparison as a part of the card."""
-    mouth = found["landmarks"]["rendered"]
-    first, end = found["frames"]
+def section(title: str, figures: dict) -> str:
+    """The model card's section of a test clip."""
+    mouth = figures["landmarks"]["rendered"]
+    first, end = figures["frames"]
     lines = [
         f"## {title}",
-        f"Audio protocol: {end - first} frames, {found['size']}x{found['size']}, 8-bit RGB before H.264; landmarks from the audio, "
+        f"Audio protocol: {end - first} frames, {figures['size']}x{figures['size']}, 8-bit RGB before H.264; landmarks from the audio, "
         "pose and blinks from the true video; these released weights. Head: over the true torso and background; composite: over the torso "
         "network and the one background.",
         "",
         "| pixels | head: PSNR | SSIM | LPIPS | composite: PSNR | SSIM | LPIPS |",
         "|---|---|---|---|---|---|---|",
-        *[row(name, found["pixels"]) for name in found["pixels"]["rendered"]],
+        *[row(name, figures["pixels"]) for name in figures["pixels"]["rendered"]],
         "",
         f"Mouth LMD {mouth['lmd']:.2f} px (MediaPipe on both videos, aligned at the nose); mouth opening, correlation with the truth "
         f"{mouth['mouth_correlation']:.2f} at zero lag; eye openness {mouth['eye_correlation']:.2f}, blinks {mouth['blinks']} "
@@ -119,39 +121,39 @@ def section(title: str, found: dict) -> str:
 
 
 def row(region: str, pixels: dict) -> str:
-    """A region's figures, of the head and of the composite, as a row of the card's table."""
+    """A row of the model card's table: a region's scores of the head and of the composite."""
     cells = []
     for score in (pixels["rendered"][region], pixels["composite"][region]):
-        looks = f"{score['lpips']:.4f}" if "lpips" in score else "n/a"
-        cells += [f"{score['psnr']:.2f} dB", f"{score['ssim']:.3f}", looks]
+        lpips = f"{score['lpips']:.4f}" if "lpips" in score else "n/a"
+        cells += [f"{score['psnr']:.2f} dB", f"{score['ssim']:.3f}", lpips]
     return f"| {region} | {' | '.join(cells)} |"
 
 
-def readme_picture(video: Path, out: Path, count: int = 6) -> None:
-    """The README's picture (docs/images/avatar.png) from a side-by-side video of `geneface evaluate`: truth above, ours below."""
+def readme_image(video: Path, out: Path, count: int = 6) -> None:
+    """Writes the README's image (docs/images/avatar.png) from a video of `geneface evaluate`: truth above, prediction below."""
     frames = list(read_video(video))
-    chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, count + 2).astype(int)[1:-1]]
-    width = chosen[0].shape[1] // 3
-    columns = [np.concatenate([frame[:, :width], frame[:, width : 2 * width]]) for frame in chosen]
+    selected = [frames[i] for i in np.linspace(0, len(frames) - 1, count + 2).astype(int)[1:-1]]
+    width = selected[0].shape[1] // 3
+    columns = [np.concatenate([frame[:, :width], frame[:, width : 2 * width]]) for frame in selected]
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(columns, axis=1)).save(out, optimize=True)
 
 
 def timed(name: str, make: Callable[[], object]) -> None:
-    """Runs one part and prints its minutes."""
+    """Runs one part and prints its duration."""
     print(f"== {name}", flush=True)
     started = time.perf_counter()
     make()
     print(f"== {name}: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
 
 
-def unless(there: Path, make: Callable[[], object]) -> Path:
-    """Runs a part whose result isn't there yet; returns the result's path."""
-    if there.exists():
-        print(f"{there.parent} is there already")
+def make_once(result: Path, make: Callable[[], object]) -> Path:
+    """Runs `make` unless `result` exists; returns `result`."""
+    if result.exists():
+        print(f"{result.parent} exists already")
     else:
         make()
-    return there
+    return result
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba_cache" / os.environ.get("PYTEST_XDIST_WORKER", "main"))
 
 import pytest  # noqa: E402
+from jaxtyping import config as jaxtyping_config  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 CHECKED = ("geneface_kernels", "geneface_jax.models", "geneface_jax.rendering", "geneface_jax.evaluation", "geneface_jax.inference")
@@ -71,3 +72,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder ../shared with golden vectors beside the clone")
     return folder
+
+
+@pytest.fixture
+def unchecked_annotations():
+    """Turns off the run-time check of annotations: for tests that pass wrong arguments on purpose and expect the function's own error."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)

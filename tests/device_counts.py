@@ -1,4 +1,4 @@
-"""Trains stages over 1, 2 and 8 devices of one process and writes what they did; run by test_device_counts.py with eight host devices.
+"""Trains stages over 1, 2 and 8 devices of one process and writes what they did; run by test_devices_counts.py with eight host devices.
 
 python tests/device_counts.py FOLDER OUT.json STAGE ...
 """
@@ -24,7 +24,7 @@ STEPS = 20
 
 
 def recorded(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimiser with the gradients it was last given in its state."""
+    """The optimizer, with its last gradients in its state."""
 
     def update(grads: Any, state: Any, params: Any = None) -> Any:
         updates, inner = optimizer.update(grads, state["inner"], params)

@@ -14,7 +14,7 @@ RECORD = Path(__file__).parent / "geneface_jax" / "models" / "hubert.npz"
 
 
 class Recorded(NamedTuple):
-    """Config, weights, sound as recorded and as transformers normalises it, and the last hidden state [A, C] of that."""
+    """Config, weights, samples before and after normalization by transformers, and the last hidden state [A, C]."""
 
     config: dict[str, Any]
     weights: dict[str, np.ndarray]
@@ -32,7 +32,7 @@ def recorded(variant: str) -> Recorded:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, np.ndarray]]) -> Path:
-    """Writes {name: (dtype name, array whose bytes are meant)} as the format's own library does."""
+    """Writes {name: (dtype name, array with these bytes)} in the layout of the safetensors library."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, (dtype, value) in tensors.items():
@@ -44,7 +44,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, tuple[str, np.ndarray]])
 
 
 def write_hubert(folder: Path, variant: str = "large", weights: Mapping[str, np.ndarray] | None = None, **config: Any) -> Path:
-    """A model folder; `weights` instead of the recorded ones, `config` over the recorded config."""
+    """Writes a model folder; `weights` replace the recorded ones, `config` overrides the recorded config."""
     record = recorded(variant)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**record.config, **config}))

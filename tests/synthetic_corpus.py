@@ -1,4 +1,4 @@
-"""A tiny corpus made on the spot: noise-like speech whose loudness opens the mouth, so that there is something to learn."""
+"""A tiny synthetic corpus: noise-like speech whose loudness opens the mouth, so that there is something to learn."""
 
 from __future__ import annotations
 

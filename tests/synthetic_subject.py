@@ -1,4 +1,4 @@
-"""A tiny subject dataset made on the spot: a coloured disc for a head over a striped background, a blue bar for a torso."""
+"""A tiny synthetic subject dataset: a colored disc for a head over a striped background, a blue bar for a torso."""
 
 from __future__ import annotations
 

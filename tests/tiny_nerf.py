@@ -1,4 +1,4 @@
-"""A vanilla NeRF small enough to train in a test."""
+"""Config of a vanilla NeRF small enough to train in a test."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ SMALL = [
 
 
 def nerf_config(stage: str, dataset: Path, *overrides: str):
-    """A shrunken demo config of `nerf_head` or `nerf_torso`; a step takes milliseconds."""
+    """A reduced demo config of `nerf_head` or `nerf_torso`; a step takes milliseconds."""
     return configs.load(f"{stage}:demo", [*SMALL, f"data.subject={dataset}", *overrides])

@@ -1,4 +1,4 @@
-"""A subject folder with untrained networks: a head with the occupancy of its masks, a torso, and the tiny synthetic dataset."""
+"""A subject folder with untrained networks: a head with occupancy from the masks, a torso, and the tiny synthetic dataset."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs.head import get_config as head_config
-from configs.torso import get_config as torso_config
-from geneface_jax.io import checkpoints
+from geneface_jax.data.subject import Subject
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.torso import Torso
 from geneface_jax.training.stages import head
 from tests.synthetic_subject import tiny_field_config, write_subject
@@ -20,16 +19,16 @@ from tests.synthetic_subject import tiny_field_config, write_subject
 def write_person(folder: Path, *, size: int = 32, seed: int = 0, torso: dict[str, Any] | None = None, **model: Any) -> Path:
     """Writes `folder/{dataset,head,torso}`; `model` and `torso` change keys of the networks' `config.model`. Returns the folder."""
     dataset = write_subject(folder / "dataset", size=size)
-    config = tiny_field_config(head_config("demo"), dataset)
+    config = tiny_field_config(configs.from_file("head:demo"), dataset)
     config.model.update(model)
     stage = head.HeadStage(config)
     state = stage.init(jax.random.key(seed))
     state["params"] = _stronger(state["params"])
-    # Every cell that the masks left is dense.
+    # All cells inside the masks are occupied.
     state["occupancy"] = {"grid": np.where(np.asarray(state["occupancy"]["grid"]) < 0, -1.0, 1e3).astype(np.float32)}
     checkpoints.save(folder / "head", 1, state, {"config": stage.config})
 
-    config = tiny_field_config(torso_config("demo"), dataset)
+    config = tiny_field_config(configs.from_file("torso:demo"), dataset)
     config.model.codes = stage.subject.n_train
     config.model.update(torso or {})
     params = Torso.from_config(config.model).init(jax.random.key(seed), jnp.zeros((8, 2)), method=Torso.initialize)["params"]
@@ -37,6 +36,14 @@ def write_person(folder: Path, *, size: int = 32, seed: int = 0, torso: dict[str
     return folder
 
 
+def partial_subject(**fields: Any) -> Subject:
+    """A dataset with some of its fields only."""
+    subject = object.__new__(Subject)
+    for name, value in fields.items():
+        object.__setattr__(subject, name, value)
+    return subject
+
+
 def _stronger(params: Any) -> Any:
-    """Larger than at the start of training, so that pictures are of something."""
+    """Scales initial parameters up, so that the pictures have contrast."""
     return jax.tree.map(lambda value: 3.0 * np.asarray(value), params)

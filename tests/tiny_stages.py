@@ -1,4 +1,4 @@
-"""Every stage at a size at which a step takes milliseconds, on data made on the spot; whom a stage needs is there untrained."""
+"""Every stage at a size at which a step takes milliseconds, on synthetic data; stages that another one needs are made untrained."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.stage import Stage
@@ -37,7 +38,7 @@ OVERRIDES = {
     "nerf_head": VANILLA,
     "nerf_torso": VANILLA,
 }
-"""Config -> what makes it small. A batch of every stage can be split over eight devices."""
+"""Config -> overrides that make it small. A batch of every stage can be split over eight devices."""
 
 NEEDS = {
     "audio2motion": ("syncnet",),
@@ -51,7 +52,7 @@ NEEDS = {
 
 
 def known_to(config: str, texts: Iterable[str]) -> list[str]:
-    """Those of the `key=value` texts whose key `config` ("stage:variant") has."""
+    """The `key=value` texts whose key exists in `config` ("stage:variant")."""
     known = set(configs.keys(configs.load(config)))
     return [text for text in texts if text.split("=")[0] in known]
 
@@ -63,8 +64,8 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
-def tiny_stage(name: str, folder: Path, *overrides: str) -> Stage:
-    """The stage of `configs/<name>.py:demo`, small; stages that it needs are made first, untrained, in `folder/<stage>`."""
+def tiny_config(name: str, folder: Path, *overrides: str) -> ConfigDict:
+    """The config of `configs/<name>.py:demo`, small; stages that it needs are made first, untrained, in `folder/<stage>`."""
     for other in NEEDS.get(name, ()):
         if not checkpoints.steps(folder / other):
             stage = tiny_stage(other, folder)
@@ -80,4 +81,9 @@ def tiny_stage(name: str, folder: Path, *overrides: str) -> Stage:
         "data.head": folder / {"nerf_torso": "nerf_head", "torso_sr": "head_sr"}.get(name, "head"),
     }
     wanted = [*(f"{key}={path}" for key, path in sources.items()), *OVERRIDES[name], *overrides]
-    return get_stage(configs.load(f"{name}:demo", known_to(f"{name}:demo", wanted)))
+    return configs.load(f"{name}:demo", known_to(f"{name}:demo", wanted))
+
+
+def tiny_stage(name: str, folder: Path, *overrides: str) -> Stage:
+    """The stage of `tiny_config`."""
+    return get_stage(tiny_config(name, folder, *overrides))

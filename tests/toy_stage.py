@@ -1,4 +1,4 @@
-"""A stage small enough to train a hundred times: a linear map learnt with momentum from noisy targets."""
+"""A stage small enough to train a hundred times: a linear map learned with Adam from noisy targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 from geneface_jax.training import devices
-from geneface_jax.training.stage import Evaluation
+from geneface_jax.training.stage import Evaluation, Stage
 
 
 def toy_config(**train: Any) -> ConfigDict:
@@ -23,8 +23,8 @@ def toy_config(**train: Any) -> ConfigDict:
     return ConfigDict({"stage": "toy", "seed": 7, "train": plan, "model": {"width": 3}, "optimizer": {"lr": 0.1}})
 
 
-class ToyStage:
-    """Uses everything a stage may: optimiser state, device data, host batches, rng, batch statistics; counts its traces."""
+class ToyStage(Stage):
+    """Uses all parts of a stage: optimizer state, device data, host batches, rng, batch statistics; counts its traces."""
 
     unit = "rows"
     best = ("val/error", "min")
@@ -81,7 +81,6 @@ class ToyStage:
 
 
 if __name__ == "__main__":
-    from geneface_jax.training import devices
     from geneface_jax.training.loop import train
 
     cluster = devices.cluster_from_environment()

@@ -1,4 +1,4 @@
-"""A list: what the parts of SyncNet's recipe bring, each taken away from the demo config, with three seeds (12 runs of 1,000 updates).
+"""Ablation of SyncNet's training recipe: each part removed from the demo config, with three seeds (12 runs of 1,000 updates).
 
 python scripts/ablate.py configs/ablations/syncnet_list.py --out runs/syncnet --config.data.corpus=CORPUS
 """

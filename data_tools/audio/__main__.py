@@ -1,4 +1,4 @@
-"""Any recording (or a video's sound) to 16 kHz mono, its level, and the features the networks read.
+"""Converts a recording (or a video's audio) to 16 kHz mono, prints its level, and writes the networks' input features.
 
 `python -m data_tools.audio speech.mp4 --out speech.wav --features speech.npz`
 """
@@ -17,11 +17,11 @@ from data_tools.io import write_npz
 
 
 def main() -> None:
-    """Prints the level; writes what was asked for."""
+    """Prints the level and writes the requested files."""
     parser = argparse.ArgumentParser(prog="python -m data_tools.audio", description=__doc__.split("\n")[0])
-    parser.add_argument("file", type=Path, help="audio or video in any container")
-    parser.add_argument("--out", type=Path, metavar="WAV", help="write 16 kHz mono 16-bit here")
-    parser.add_argument("--features", type=Path, metavar="NPZ", help="write log-mel [2T, 80] and f0 [2T] here")
+    parser.add_argument("file", type=Path, help="audio or video file in any container")
+    parser.add_argument("--out", type=Path, metavar="WAV", help="16-bit 16 kHz mono wav file to write")
+    parser.add_argument("--features", type=Path, metavar="NPZ", help="file to write log-mel [2T, 80] and f0 [2T] to")
     args = parser.parse_args()
     samples = load_audio(args.file)
     level = measure_level(samples, SAMPLE_RATE)

@@ -17,11 +17,11 @@ import numpy as np
 from data_tools.audio.load import SAMPLE_RATE
 
 # ----------------------------------------------------------------------------------------------------
-# The features `mel_f0`: log-mel and fundamental frequency at 50 frames a second, two for every video frame.
+# Log-mel spectrogram and f0.
 #
-# Timing. Audio frame a stands for its own hop, samples [320 a, 320 (a + 1)), and its windows are centred on the middle of that hop, at
-# a / 50 s + 10 ms. Video frame i stands for [i / 25, (i + 1) / 25) s and so for exactly the audio frames 2i and 2i + 1; nothing is
-# shifted between the two. (GeneFace's mel uses unpadded windows, whose centres lie at a / 50 s + 16 ms.)
+# Timing: audio frame a covers its hop, samples [320 a, 320 (a + 1)), and its windows are centered on the middle of that hop, at
+# a / 50 s + 10 ms. Video frame i covers [i / 25, (i + 1) / 25) s and therefore exactly the audio frames 2i and 2i + 1, without any shift.
+# (GeneFace's mel uses unpadded windows, whose centers are at a / 50 s + 16 ms.)
 
 FPS = 25
 HOP = 320
@@ -32,20 +32,20 @@ MEL_FLOOR = 1e-6
 F0_RANGE_HZ = (80.0, 750.0)
 
 F0_WINDOW = 1024
-"""Samples (64 ms): a bit more than five periods at 80 Hz; yin compares its two halves."""
+"""Samples (64 ms), slightly more than five periods at 80 Hz; YIN compares its two halves."""
 
 PERIODICITY = 0.6
-"""A frame is voiced when its correlation with itself one period later reaches this; Praat's voicing threshold is the same number."""
+"""Smallest autocorrelation at one period of a voiced frame; Praat's voicing threshold has the same value."""
 
 ENERGY_BELOW_LOUD_DB = 35.0
-"""... and when it is at most this much quieter than the recording's loud frames (their 95th percentile)."""
+"""Largest level difference of a voiced frame to the recording's loud frames (their 95th percentile)."""
 
 ENERGY_FLOOR_DB = -60.0
-"""... and louder than this below full scale, so that a recording of hiss alone has no pitch."""
+"""Smallest level of a voiced frame relative to full scale, so that a recording of pure noise has no pitch."""
 
 
 def n_frames_of(samples: np.ndarray) -> int:
-    """Whole video frames in [n] samples at 16 kHz: n * 25 // 16000."""
+    """Number of complete video frames in [n] samples at 16 kHz: n * 25 // 16000."""
     return len(samples) * FPS // SAMPLE_RATE
 
 
@@ -53,7 +53,7 @@ def mel_f0(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features of a recording.
 
     Args:
-      samples: [n] float, 16 kHz, mono, about -1..1. Zeros are appended up to a whole number of hops.
+      samples: [n] float, 16 kHz, mono, about -1..1; zero-padded to a multiple of the hop.
 
     Returns:
       mel: [A, 80] float32, log10 of the mel magnitude (Slaney filters, 80 to 7600 Hz), >= -6. A = ceil(n / 320).
@@ -68,10 +68,10 @@ def mel_f0(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def features_for_frames(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features of exactly `n_frames` video frames: the recording is cut or padded with silence at its end.
+    """Features of exactly `n_frames` video frames: the recording's end is cut or padded with silence.
 
     Returns:
-      mel [2 * n_frames, 80] and f0 [2 * n_frames], as `mel_f0`; video frame i belongs to rows 2i and 2i + 1.
+      mel [2 * n_frames, 80] and f0 [2 * n_frames] as from `mel_f0`; video frame i has rows 2i and 2i + 1.
     """
     n_samples = n_frames * SAMPLE_RATE // FPS
     samples = np.asarray(samples, np.float32)[:n_samples]
@@ -80,12 +80,12 @@ def features_for_frames(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray,
 
 @dataclasses.dataclass(frozen=True)
 class AudioFeatures:
-    """One kind of audio features; the parts that prepare data take it as an argument, so that they need to know no network.
+    """A type of audio features, passed to the data tools so that they do not depend on its network.
 
     Attributes:
-      name: as in `audio_model` of meta.json.
+      name: `audio_model` of meta.json.
       compute: (samples [n] at 16 kHz, number of video frames T) -> (features [2T, C] float32, f0 [2T] in Hz, 0 = unvoiced).
-      weights: fingerprint of the network behind it; "" where there is none.
+      weights: fingerprint of the network's weights; "" without a network.
     """
 
     name: str
@@ -94,7 +94,7 @@ class AudioFeatures:
 
     @property
     def recipe(self) -> str:
-        """Names everything that the numbers depend on beside the sound."""
+        """Identifies everything except the audio that the values depend on."""
         return f"{self.name}:{self.weights}" if self.weights else self.name
 
 
@@ -108,7 +108,7 @@ def _mel_filters() -> np.ndarray:
 
 
 def _windows(samples: np.ndarray, length: int) -> np.ndarray:
-    """[A, length] windows centred on the middle of each hop, zeros outside the recording."""
+    """[A, length] windows centered on the middle of each hop, zeros outside the recording."""
     margin = (length - HOP) // 2
     return np.lib.stride_tricks.sliding_window_view(np.pad(samples, margin), length)[::HOP]
 
@@ -129,54 +129,53 @@ def _fundamental(samples: np.ndarray) -> np.ndarray:
 
 
 def _periodicity(windows: np.ndarray, period: np.ndarray) -> np.ndarray:
-    """[A] normalised correlation of the window's first part with itself one period (in samples, [A]) later, -1..1."""
+    """[A] normalized autocorrelation of each window at a lag of one period (in samples, [A]), -1..1."""
     period = np.round(period).astype(np.int64)
     n_compared = F0_WINDOW - int(SAMPLE_RATE / F0_RANGE_HZ[0]) - 1
-    later = np.take_along_axis(windows, period[:, None] + np.arange(n_compared)[None], axis=1)
-    now = windows[:, :n_compared]
-    power = np.sum(now**2, axis=1) * np.sum(later**2, axis=1)
-    return np.sum(now * later, axis=1) / np.sqrt(np.maximum(power, 1e-12))
+    shifted = np.take_along_axis(windows, period[:, None] + np.arange(n_compared)[None], axis=1)
+    start = windows[:, :n_compared]
+    power = np.sum(start**2, axis=1) * np.sum(shifted**2, axis=1)
+    return np.sum(start * shifted, axis=1) / np.sqrt(np.maximum(power, 1e-12))
 
 
 def _loud_enough(windows: np.ndarray) -> np.ndarray:
-    """[A] bool: the middle of the window is loud against the recording and against full scale."""
+    """[A] bool: the middle of the window is loud relative to the recording and to full scale."""
     middle = windows[:, (F0_WINDOW - HOP) // 2 : (F0_WINDOW + HOP) // 2]
     level_db = 10.0 * np.log10(np.mean(middle**2, axis=1) + 1e-12)
     return level_db > max(np.percentile(level_db, 95) - ENERGY_BELOW_LOUD_DB, ENERGY_FLOOR_DB)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Audio features kept by the content they were made from, so that HuBERT listens to a recording once.
+# Content-addressed cache on disk, so that HuBERT processes a recording once.
 #
-# The key is a hash of the samples, of the number of frames, and of all that the numbers depend on (`AudioFeatures.recipe`): another trim,
-# another network or an edited file never finds the wrong ones. Files lie in `$XDG_CACHE_HOME/geneface_jax/features` (`~/.cache/...`); the
-# folder may be deleted at any time. `GENEFACE_FEATURE_CACHE=off` keeps nothing.
+# The key is a hash of the samples, the number of frames and `AudioFeatures.recipe`, so another trim, network or an edited file is a cache
+# miss. The folder may be deleted at any time. `GENEFACE_FEATURE_CACHE=off` switches the cache off.
 
 VERSION = 1
-"""Raised when a feature's code changes its numbers."""
+"""To be increased when a change of the code changes the values of a feature."""
 
 MAX_BYTES = 2 * 1024**3
-"""The oldest files go when the folder grows beyond this: an hour of HuBERT features is 0.7 GB."""
+"""Size above which the oldest files are removed: an hour of HuBERT features is 0.7 GB."""
 
 
 def cache_folder() -> Path:
-    """Where the files lie."""
+    """`$XDG_CACHE_HOME/geneface_jax/features`, by default `~/.cache/geneface_jax/features`."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "geneface_jax" / "features"
 
 
 def cached(audio: AudioFeatures) -> AudioFeatures:
-    """The same features, which look for an earlier result before they compute one and keep what they computed."""
+    """`audio` with `compute` reading from and writing to the cache."""
     if os.environ.get("GENEFACE_FEATURE_CACHE") == "off":
         return audio
 
     def compute(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
         path = cache_folder() / f"{content_key(audio, samples, n_frames)}.npz"
-        if (kept := _read(path)) is not None:
-            return kept
+        if (stored := _read(path)) is not None:
+            return stored
         features, f0 = audio.compute(samples, n_frames)
         features, f0 = features.astype(np.float32), f0.astype(np.float32)
-        # A full or read-only home is no reason to fail: the features are there.
+        # The features are valid even if they can't be cached (full or read-only home).
         with contextlib.suppress(OSError):
             _write(path, features, f0)
             _prune(path.parent)
@@ -186,7 +185,7 @@ def cached(audio: AudioFeatures) -> AudioFeatures:
 
 
 def content_key(audio: AudioFeatures, samples: np.ndarray, n_frames: int) -> str:
-    """32 hex digits that name a result."""
+    """Cache key, 32 hex digits."""
     digest = hashlib.sha256(f"{VERSION}\0{audio.recipe}\0{n_frames}\0".encode())
     digest.update(np.ascontiguousarray(samples, np.float32).tobytes())
     return digest.hexdigest()[:32]
@@ -211,7 +210,7 @@ def _write(path: Path, features: np.ndarray, f0: np.ndarray) -> None:
 
 
 def _prune(folder: Path) -> None:
-    """Removes the files written longest ago until the rest is small enough."""
+    """Removes the oldest files until the rest fits `MAX_BYTES`."""
     files = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
     total = 0
     for path in files:

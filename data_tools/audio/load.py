@@ -16,28 +16,28 @@ from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, input_arguments
 
 SAMPLE_RATE = 16000
-"""Hz; everything after decoding works at this rate."""
+"""Hz, of all audio after decoding."""
 
 SILENCE_PEAK = 1e-4
-"""A recording that never gets louder than this (full scale 1) holds no speech: it is below one third of a 16-bit step's dither."""
+"""Peak (full scale 1) below which a recording counts as silent; about three steps of 16-bit audio."""
 
 _TO_MONO = "aresample=ochl=mono:rematrix_maxval=1.0"
-"""ffmpeg's own downmix of stereo adds 3 dB and may clip; this one averages."""
+"""Averages the channels; ffmpeg's default stereo downmix adds 3 dB and may clip."""
 
 
 def load_audio(path: str | os.PathLike, sample_rate: int = SAMPLE_RATE, min_seconds: float = 0.0) -> np.ndarray:
     """Decodes the first audio stream of any audio or video file to mono.
 
     Args:
-      path: file in any container and codec ffmpeg reads.
-      sample_rate: rate of the result in Hz.
-      min_seconds: shortest length accepted.
+      path: file in any container and codec that ffmpeg supports.
+      sample_rate: of the result, in Hz.
+      min_seconds: shortest accepted length.
 
     Returns:
       [n] float32 in about -1..1, channels averaged.
 
     Raises:
-      InputError: the file is missing or empty, is no media file, has no audio stream, is silent, or is shorter than `min_seconds`.
+      InputError: the file is missing, empty or not a media file, has no audio stream, is silent, or is shorter than `min_seconds`.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,27 +51,27 @@ def load_audio(path: str | os.PathLike, sample_rate: int = SAMPLE_RATE, min_seco
     if not samples.size:
         raise InputError(_why_no_samples(path, result.stderr.decode("utf-8", "replace")))
     if not np.isfinite(samples).all():
-        raise InputError(f"The sound of {path} holds values that are not numbers: export it again as 16-bit wav.")
+        raise InputError(f"The audio of {path} has values that are not finite: export it again as 16-bit wav.")
     if np.abs(samples).max() < SILENCE_PEAK:
-        raise InputError(f"The sound of {path} is silent (peak below {SILENCE_PEAK:g} of full scale): choose a recording with speech.")
+        raise InputError(f"The audio of {path} is silent (peak below {SILENCE_PEAK:g} of full scale): choose a recording with speech.")
     if samples.size < min_seconds * sample_rate:
         raise InputError(
-            f"The sound of {path} lasts {samples.size / sample_rate:.2f} s, less than the {min_seconds:g} s needed: use a longer recording."
+            f"The audio of {path} lasts {samples.size / sample_rate:.2f} s and {min_seconds:g} s are needed: use a longer recording."
         )
     return samples
 
 
 def _why_no_samples(path: Path, messages: str) -> str:
-    """The sentence for a file that gave no sample, from what ffmpeg said about it."""
+    """The error sentence for a file without samples, from ffmpeg's messages."""
     if "matches no streams" in messages:
-        return f"{path} has no audio stream: use a file with sound, or put the sound into it first."
+        return f"{path} has no audio stream: use a file with audio, or add an audio track to it."
     if not messages.strip():
         return f"The audio stream of {path} is empty: record or export it again."
     return f"{path} is not an audio or video file that ffmpeg can read: convert it to wav, mp3 or mp4 first."
 
 
 def save_wav(path: str | os.PathLike, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
-    """Writes [n] mono samples (-1..1, clipped) as a 16-bit wav, under a temporary name and then renamed."""
+    """Writes [n] mono samples (-1..1, clipped) as a 16-bit wav file, atomically."""
     path = Path(path)
     pcm = np.round(np.clip(np.asarray(samples, np.float64), -1.0, 1.0) * 32767.0).astype("<i2")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -88,35 +88,35 @@ def save_wav(path: str | os.PathLike, samples: np.ndarray, sample_rate: int = SA
 
 
 # ----------------------------------------------------------------------------------------------------
-# How loud a recording is, whether it was clipped, and how much of it is silence.
+# Level measurement: loudness (ITU-R BS.1770-4), clipping, silence and background noise.
 
 BLOCK_SECONDS, STEP_SECONDS = 0.4, 0.1
-"""Blocks of the loudness measurement (ITU-R BS.1770-4: 400 ms, three quarters overlapping)."""
+"""Length and hop of the loudness blocks (BS.1770-4: 400 ms with 75 % overlap)."""
 
 ABSOLUTE_GATE, RELATIVE_GATE = -70.0, -10.0
-"""Blocks quieter than this (LUFS), or than this much (LU) below the rest's average, are pauses and don't count (BS.1770-4)."""
+"""Gates of the loudness blocks: in LUFS, and in LU relative to the mean of the blocks above the first gate (BS.1770-4)."""
 
 CLIPPED = 0.99
-"""A sample this near to full scale counts as clipped: resampling moves clipped samples to both sides of it."""
+"""Amplitude from which on a sample counts as clipped; below 1 because resampling changes clipped samples in both directions."""
 
 FRAME_SECONDS = 0.04
-"""Silence is judged in stretches as long as a video frame."""
+"""Silence is measured in frames as long as a video frame."""
 
 SILENCE_BELOW_LOUD_DB, SILENCE_FLOOR_DB = 35.0, -60.0
-"""A stretch is silent this much below the recording's loud ones (their 95th percentile), or below this level."""
+"""A frame is silent this far below the recording's loud frames (their 95th percentile), or below this level."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SoundLevel:
-    """What was measured of a recording.
+    """Level of a recording.
 
     Attributes:
-      loudness: LUFS (integrated, gated); -inf for silence. Speech on the web is made at -16 to -23.
+      loudness: LUFS (integrated, gated); -inf for silence. Web speech is produced at -16 to -23.
       peak: dBFS, largest sample.
-      clipped: share of the samples at full scale, 0..1.
-      silent: share of the recording in pauses, 0..1.
+      clipped: fraction of the samples at full scale, 0..1.
+      silent: fraction of the recording in pauses, 0..1.
       longest_pause: seconds.
-      noise: dBFS, level of the quietest tenth: what is heard when nobody speaks.
+      noise: dBFS, level of the quietest tenth: the background noise.
     """
 
     loudness: float
@@ -128,12 +128,7 @@ class SoundLevel:
 
 
 def measure_level(samples: np.ndarray, sample_rate: int) -> SoundLevel:
-    """Measures a recording.
-
-    Args:
-      samples: [n] float, mono, full scale 1.
-      sample_rate: Hz.
-    """
+    """Measures a recording: [n] float samples, mono, full scale 1."""
     samples = np.asarray(samples, np.float64)
     level = frame_levels(samples, sample_rate)
     quiet = level < max(np.percentile(level, 95) - SILENCE_BELOW_LOUD_DB, SILENCE_FLOOR_DB)
@@ -149,8 +144,7 @@ def measure_level(samples: np.ndarray, sample_rate: int) -> SoundLevel:
 
 
 def frame_levels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """[n] samples -> [T] dBFS (root mean square) of each stretch of `FRAME_SECONDS`; a rest that is shorter is left out, unless it is all
-    there is."""
+    """[n] samples -> [T] RMS level in dBFS of each frame of `FRAME_SECONDS`; an incomplete last frame is dropped unless it is the first."""
     length = round(FRAME_SECONDS * sample_rate)
     count = max(len(samples) // length, 1)
     padded = np.pad(samples, (0, max(length - len(samples), 0)))[: count * length]
@@ -158,7 +152,7 @@ def frame_levels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def loudness(samples: np.ndarray, sample_rate: int) -> float:
-    """Integrated loudness of mono samples in LUFS (ITU-R BS.1770-4); -inf where nothing is louder than the absolute gate."""
+    """Integrated loudness of mono samples in LUFS (BS.1770-4); -inf if no block exceeds the absolute gate."""
     weighted = k_weighted(np.asarray(samples, np.float64), sample_rate)
     length, step = round(BLOCK_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
     if len(weighted) < length:
@@ -174,8 +168,8 @@ def loudness(samples: np.ndarray, sample_rate: int) -> float:
 
 
 def k_weighted(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The two filters of BS.1770 (the head's high shelf, then a high pass), designed for any sample rate."""
-    # High shelf: +4 dB above 1.7 kHz. The constants are the analogue prototype of the standard's 48 kHz coefficients.
+    """K-weighting filter of BS.1770 (high shelf, then high pass), designed for any sample rate."""
+    # High shelf: +4 dB above 1.7 kHz. The constants are the analog prototype of the standard's 48 kHz coefficients.
     k = math.tan(math.pi * 1681.974450955533 / sample_rate)
     gain, q = 10.0 ** (3.999843853973347 / 20.0), 0.7071752369554196
     boost = gain**0.4996667741545416

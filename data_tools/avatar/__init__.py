@@ -1,1 +1,1 @@
-"""The avatar: a procedural talking head with exact truth, driven by synthesised speech whose phoneme times are known."""
+"""The avatar: a procedural talking head with exact truth, driven by synthesized speech whose phoneme times are known."""

@@ -14,18 +14,18 @@ from data_tools.errors import InputError
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m data_tools.avatar", description="Renders the avatar, with exact truth beside it.")
+    parser = argparse.ArgumentParser(prog="python -m data_tools.avatar", description="Renders the avatar with exact ground truth.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    video = verbs.add_parser("video", help="one speaker's video and its truth")
+    video = verbs.add_parser("video", help="render one speaker's video and its ground truth")
     video.add_argument("--speaker", default="demo", choices=list(voices()))
     video.add_argument("--part", default="train", choices=PARTS)
-    video.add_argument("--size", type=int, default=512, help="side of the square picture in pixels")
-    video.add_argument("--seconds", type=float, default=None, help="only the first so many seconds")
-    corpus = verbs.add_parser("corpus", help="motion and audio features of all corpus speakers, nothing rendered")
-    corpus.add_argument("--sentences", type=int, default=None, help="of each speaker, the first so many (default: all)")
+    video.add_argument("--size", type=int, default=512, help="side of the square picture in pixels (default %(default)s)")
+    video.add_argument("--seconds", type=float, default=None, help="render only this many seconds from the start (default: all)")
+    corpus = verbs.add_parser("corpus", help="write motion and audio features of all corpus speakers, without rendering")
+    corpus.add_argument("--sentences", type=int, default=None, help="sentences per speaker, from the first (default: all)")
     for verb in (video, corpus):
-        verb.add_argument("--out", type=Path, required=True, help="folder to make")
-        verb.add_argument("--seed", type=int, default=0, help="of head movement, blinks and brows")
+        verb.add_argument("--out", type=Path, required=True, help="folder to create")
+        verb.add_argument("--seed", type=int, default=0, help="random seed of head movement, blinks and brows (default %(default)s)")
     return parser
 
 

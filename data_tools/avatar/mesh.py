@@ -10,15 +10,16 @@ import numpy as np
 from data_tools.landmarks68 import canonical_face
 
 # ----------------------------------------------------------------------------------------------------
-# Triangle meshes with texture coordinates per triangle corner, and the one grid all procedural parts are made from.
+# Procedural meshes.
 
 
 @dataclass(frozen=True)
 class Mesh:
     """Topology of one part.
 
-    triangles: [M, 3] int32 indices into the part's vertices, counter-clockwise seen from outside.
-    corner_uv: [M, 3, 2] float32, 0..1 inside the part's tile of the texture atlas.
+    Attributes:
+      triangles: [M, 3] int32 indices into the part's vertices, counter-clockwise seen from outside.
+      corner_uv: [M, 3, 2] float32 texture coordinates per triangle corner, 0..1 inside the part's tile of the texture atlas.
     """
 
     triangles: np.ndarray
@@ -26,9 +27,9 @@ class Mesh:
 
 
 def grid(n_rows: int, n_columns: int, closed: bool, flip: bool = False) -> Mesh:
-    """A sheet of n_rows x n_columns vertices (row-major); `closed` joins the last column to the first.
+    """A sheet of n_rows x n_columns vertices (row-major); `closed` joins the last column to the first, `flip` reverses the winding.
 
-    u runs along the columns, v along the rows. `flip` turns the outside around.
+    u runs along the columns, v along the rows. All procedural parts are made from this grid.
     """
     n_cells = n_columns if closed else n_columns - 1
     row, column = np.meshgrid(np.arange(n_rows - 1), np.arange(n_cells), indexing="ij")
@@ -72,9 +73,9 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndar
 
 
 # ----------------------------------------------------------------------------------------------------
-# Named vertices and loops of MediaPipe's 468-point mesh, and its triangles with the eyes and the mouth cut open.
+# Named vertices and loops of MediaPipe's 468-vertex face mesh.
 
-# Upper and lower halves run from the image's left to its right and share both corners; entry k of one faces entry k of the other.
+# Upper and lower halves run from the image's left to its right and share both corners; entry k of one lies opposite entry k of the other.
 OUTER_UPPER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
 OUTER_LOWER_LIP = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 INNER_UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
@@ -83,7 +84,7 @@ INNER_LOWER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 UPPER_LIDS = ((33, 246, 161, 160, 159, 158, 157, 173, 133), (362, 398, 384, 385, 386, 387, 388, 466, 263))
 LOWER_LIDS = ((33, 7, 163, 144, 145, 153, 154, 155, 133), (362, 382, 381, 380, 374, 373, 390, 249, 263))
 UPPER_CREASES = ((247, 30, 29, 27, 28, 56, 190), (414, 286, 258, 257, 259, 260, 467))
-"""The row of vertices above each upper lid, facing the lid's seven inner vertices."""
+"""The row of vertices above each upper lid, opposite the lid's seven inner vertices."""
 LOWER_CREASES = ((25, 110, 24, 23, 22, 26, 112), (341, 256, 252, 253, 254, 339, 255))
 SOCKETS = ((113, 225, 224, 223, 222, 221, 189), (413, 441, 442, 443, 444, 445, 342))
 
@@ -98,25 +99,20 @@ FACE_OVAL += (152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21,
 
 ANCHORS = (4, 1, 2, 98, 327, 5, 195, 197, 6, 168, 9, 151, 10, 50, 280, 101, 330, 117, 346, 123, 352, 127, 356, 234, 454, 93, 323, 132, 361)
 ANCHORS += (103, 332, 67, 297, 54, 284, 21, 251, 162, 389, 109, 338, 129, 358, 48, 278)
-"""Nose, cheekbones, temples and hairline: they stay where they are, whatever mouth, lids and brows do."""
-
-
-def _inside(loop: set[int], triangles: np.ndarray) -> np.ndarray:
-    return np.all(np.isin(triangles, list(loop)), axis=1)
+"""Nose, cheekbones, temples and hairline: not moved by mouth, lids or brows."""
 
 
 @functools.cache
 def skin_triangles() -> np.ndarray:
     """[M, 3] int32 triangles of the face without those that span the two eye openings and the mouth."""
     triangles = canonical_face()["triangles"]
-    holes = [set(INNER_UPPER_LIP) | set(INNER_LOWER_LIP)]
-    holes += [set(upper) | set(lower) for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True)]
-    return triangles[~np.any([_inside(hole, triangles) for hole in holes], axis=0)]
+    holes = [INNER_UPPER_LIP + INNER_LOWER_LIP, *(upper + lower for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True))]
+    return triangles[~np.any([np.all(np.isin(triangles, hole), axis=1) for hole in holes], axis=0)]
 
 
 @functools.cache
 def neighbors_matrix() -> np.ndarray:
-    """[468, 468] float64: graph Laplacian of the skin (degree on the diagonal, -1 per edge), mouth and eyes open."""
+    """[468, 468] float64: graph Laplacian of the skin with open mouth and eyes (degree on the diagonal, -1 per edge)."""
     laplacian = np.zeros((468, 468))
     for a, b in ((0, 1), (1, 2), (2, 0)):
         edges = skin_triangles()[:, [a, b]]

@@ -1,4 +1,4 @@
-"""Geometry of the avatar besides the face: skull, hair, ears, neck, torso, eyeballs, teeth and tongue."""
+"""Geometry of all parts of the avatar except the face: skull, hair, ears, neck, torso, eyeballs, teeth and tongue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from data_tools.avatar.performance import jaw_rotation
 from data_tools.avatar.speakers import Speaker
 
 # ----------------------------------------------------------------------------------------------------
-# Neck and torso, in the body frame: the canonical head frame of a head held straight (cm).
+# Neck and torso, in the body frame: the canonical head frame of an upright head (cm).
 
 NECK_ROWS, NECK_COLUMNS = 9, 28
 TORSO_ROWS, TORSO_COLUMNS = 12, 40
@@ -26,20 +26,20 @@ def neck_mesh() -> Mesh:
 
 
 def neck_vertices(speaker: Speaker) -> tuple[np.ndarray, np.ndarray]:
-    """[NECK_ROWS, NECK_COLUMNS, 3] vertices, and the share [NECK_ROWS, NECK_COLUMNS] of the head's movement that each follows."""
+    """[NECK_ROWS, NECK_COLUMNS, 3] vertices, and their skinning weights [NECK_ROWS, NECK_COLUMNS] to the head (1) or the body (0)."""
     down = np.linspace(0.0, 1.0, NECK_ROWS)[:, None]
-    # From the back around, so that the texture's ends meet unseen.
+    # Column 0 is at the back, which hides the texture seam.
     angle = np.pi + np.linspace(0.0, 2.0 * np.pi, NECK_COLUMNS, endpoint=False)[None]
     radius = speaker.jaw_width * (5.1 + 0.5 * (2.0 * down - 1.0) ** 2 + 1.2 * np.maximum(down - 0.7, 0.0) / 0.3)
     y = _NECK_TOP + down * (_NECK_BOTTOM - _NECK_TOP)
     z = -3.6 - 1.6 * down + radius * 1.05 * np.cos(angle)
     points = np.stack(np.broadcast_arrays(radius * np.sin(angle), y, z), axis=-1)
-    share = 1.0 - down * down * (3.0 - 2.0 * down)
-    return points, np.broadcast_to(share, points.shape[:2])
+    weight = 1.0 - down * down * (3.0 - 2.0 * down)
+    return points, np.broadcast_to(weight, points.shape[:2])
 
 
 def torso_mesh() -> Mesh:
-    """The texture's rows follow the length of the cloth, not the mesh's rows, which crowd at the shoulders."""
+    """Texture rows follow the arc length of the cloth, since the mesh's rows are denser at the shoulders."""
     mesh = grid(TORSO_ROWS, TORSO_COLUMNS, closed=True, flip=True)
     length = np.cumsum(np.hypot(np.diff(_TORSO_Y, prepend=_TORSO_Y[0]), 0.5 * np.diff(_TORSO_HALF_WIDTH, prepend=_TORSO_HALF_WIDTH[0])))
     uv = mesh.corner_uv.copy()
@@ -48,14 +48,14 @@ def torso_mesh() -> Mesh:
 
 
 def _section(half_width: np.ndarray, half_depth: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """x, z of rounded cross-sections; column 0 is the back, so the texture's seam is unseen."""
+    """x, z of rounded cross-sections; column 0 is at the back, which hides the texture seam."""
     angle = np.pi + np.linspace(0.0, 2.0 * np.pi, n_columns, endpoint=False)[None]
     sine, cosine = np.sin(angle), np.cos(angle)
     return half_width * np.sign(sine) * np.abs(sine) ** 0.85, half_depth * cosine
 
 
 def torso_vertices() -> np.ndarray:
-    """[TORSO_ROWS, TORSO_COLUMNS, 3]: shoulders and chest, down past the picture's lower edge."""
+    """[TORSO_ROWS, TORSO_COLUMNS, 3]: shoulders and chest, to below the picture's lower edge."""
     x, z = _section(np.array(_TORSO_HALF_WIDTH)[:, None], np.array(_TORSO_HALF_DEPTH)[:, None], TORSO_COLUMNS)
     front = np.maximum(z, 0.0) / 12.0
     y = np.array(_TORSO_Y)[:, None] - 1.6 * front * np.linspace(1.0, 0.3, TORSO_ROWS)[:, None]
@@ -78,7 +78,7 @@ def collar_vertices() -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Skull, hair and ears: everything of the head behind the face, in the canonical head frame (cm).
+# Skull, hair and ears, in the canonical head frame (cm).
 
 SKULL_CENTER = np.array([0.0, 3.9, -3.4])
 SKULL_RADII = np.array([7.55, 8.7, 9.4])
@@ -89,15 +89,15 @@ HAIR_ROWS, HAIR_COLUMNS = 9, 108
 CURTAIN_ROWS, CURTAIN_COLUMNS = 8, 24
 EAR_ROWS, EAR_COLUMNS = 10, 28
 
-# How far behind the face's boundary (0) and before the back of the head (1) the hair starts, from the top of the forehead down to the chin.
+# Where the hair starts, between the face's boundary (0) and the back of the head (1), from the top of the forehead down to the chin.
 _HAIRLINE_SHORT = (-0.035, -0.035, -0.035, -0.03, -0.02, 0.0, 0.03, 0.08, 0.30, 0.42, 0.5, 0.58, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95)
 _HAIRLINE_LONG = (-0.05, -0.055, -0.065, -0.065, -0.055, -0.03, -0.01, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95)
 LONG_HAIR = 0.5
-"""Speakers with a hair length above this wear it over the ears, down to the neck."""
+"""Above this hair length the hair covers the ears and reaches the neck."""
 
 
 def _around(face: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Points of the face's boundary at fractional positions `columns` (0..36, clockwise from the top)."""
+    """Interpolated points of the face's boundary at fractional positions `columns` (0..36, clockwise from the top)."""
     loop = face[list(FACE_OVAL)]
     low = np.floor(columns).astype(int)
     part = (columns - low)[:, None]
@@ -105,7 +105,10 @@ def _around(face: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _sweep(start: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """From boundary points [C, 3] (t = 0) around the skull's ellipsoid to the back of the head (t = 1): t [R, C] -> [R, C, 3]."""
+    """Spherical interpolation on the skull's ellipsoid, from boundary points [C, 3] (t = 0) to the back of the head (t = 1).
+
+    t [R, C] -> [R, C, 3].
+    """
     unit = (start - SKULL_CENTER) / SKULL_RADII
     radius = np.linalg.norm(unit, axis=1)
     direction = unit / radius[:, None]
@@ -118,7 +121,7 @@ def _sweep(start: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def skull_mesh() -> Mesh:
-    """Rows 1.. of the skull; row 0 is the face's own boundary (see `skull_vertices`)."""
+    """The skull; row 0 is the face's boundary, the other rows are `skull_vertices`."""
     return grid(SKULL_ROWS, 36, closed=True)
 
 
@@ -129,20 +132,20 @@ def skull_vertices(face: np.ndarray) -> np.ndarray:
 
 
 def parting(speaker: Speaker) -> float:
-    """Where the hair parts: share of the way around the head, -0.5..0.5, from above the middle of the forehead to the image's right."""
+    """u of the hair parting: fraction of the way around the head, 0 over the middle of the forehead, > 0 on the image's right."""
     side = 1.0 if np.random.default_rng([speaker.seed, 5]).random() < 0.4 else -1.0
     return side * (0.012 if speaker.hair_length > LONG_HAIR else 0.05)
 
 
 def hair_meshes(vertices: np.ndarray) -> tuple[Mesh, Mesh]:
-    """The half of the hair behind the ears and the half before them, from `hair_vertices`."""
+    """The hair behind the ears and the hair in front of them; `vertices` as from `hair_vertices`."""
     mesh = grid(HAIR_ROWS, HAIR_COLUMNS, closed=True)
     front = vertices.reshape(-1, 3)[mesh.triangles, 2].mean(axis=1) > SKULL_CENTER[2]
     return tuple(Mesh(mesh.triangles[half], mesh.corner_uv[half]) for half in (~front, front))
 
 
 def hair_vertices(face: np.ndarray, speaker: Speaker) -> np.ndarray:
-    """[HAIR_ROWS, HAIR_COLUMNS, 3]: a cap that starts at the hairline, thin there and full further back, with uneven locks."""
+    """[HAIR_ROWS, HAIR_COLUMNS, 3]: a cap that starts at the hairline, thin there and thicker further back, with random locks."""
     generator = np.random.default_rng([speaker.seed, 1])
     columns = np.arange(HAIR_COLUMNS) * 36.0 / HAIR_COLUMNS
     from_top = np.minimum(columns, 36.0 - columns)
@@ -152,13 +155,13 @@ def hair_vertices(face: np.ndarray, speaker: Speaker) -> np.ndarray:
     t = first + along[:, None] * (0.999 - first)
     points = _sweep(_around(face, columns), t)
     locks = 0.07 * np.convolve(np.pad(generator.standard_normal(HAIR_COLUMNS), 3, mode="wrap"), np.hanning(9)[1:-1], mode="valid")
-    # Shape and locks fade towards the back of the head, where the columns crowd together.
-    fading = np.clip(1.5 - 2.0 * along[:, None], 0.0, 1.0)
-    # Full above the forehead, with a dip at the parting; close to the skull at the temples.
+    # Shape and locks fade towards the back of the head, where the columns converge.
+    fade = np.clip(1.5 - 2.0 * along[:, None], 0.0, 1.0)
+    # Thick above the forehead, with a dip at the parting; close to the skull at the temples.
     crown = np.interp(from_top, (0.0, 4.0, 7.0, 10.0, 18.0), (0.5, 0.3, -0.1, -0.3, 0.0))
-    aside = (columns / 36.0 - parting(speaker) + 0.5) % 1.0 - 0.5
-    crown -= 0.16 * np.exp(-((aside / 0.015) ** 2))
-    thickness = speaker.hair_volume * (0.04 + (1.0 + (crown + locks) * fading) * np.minimum(along[:, None] * 4.0, 1.0) ** 0.7)
+    offset = (columns / 36.0 - parting(speaker) + 0.5) % 1.0 - 0.5
+    crown -= 0.16 * np.exp(-((offset / 0.015) ** 2))
+    thickness = speaker.hair_volume * (0.04 + (1.0 + (crown + locks) * fade) * np.minimum(along[:, None] * 4.0, 1.0) ** 0.7)
     outward = (points - SKULL_CENTER) / SKULL_RADII**2
     return points + thickness[..., None] * outward / np.linalg.norm(outward, axis=-1, keepdims=True)
 
@@ -168,7 +171,7 @@ def curtain_mesh() -> Mesh:
 
 
 def curtain_vertices(speaker: Speaker) -> np.ndarray:
-    """[CURTAIN_ROWS, CURTAIN_COLUMNS, 3]: long hair that hangs behind the neck, bent forwards at its sides; not drawn for short hair."""
+    """[CURTAIN_ROWS, CURTAIN_COLUMNS, 3]: long hair behind the neck, curved forwards at its sides; not drawn for short hair."""
     generator = np.random.default_rng([speaker.seed, 2])
     length = 2.0 + 13.0 * (speaker.hair_length - LONG_HAIR) / (1.0 - LONG_HAIR) if speaker.hair_length > LONG_HAIR else 0.0
     angle = np.linspace(-0.62 * np.pi, 0.62 * np.pi, CURTAIN_COLUMNS)
@@ -186,13 +189,13 @@ def ear_mesh(side: float) -> Mesh:
 
 
 def ear_vertices(speaker: Speaker, side: float) -> np.ndarray:
-    """[EAR_ROWS, EAR_COLUMNS, 3]: side -1 is the image's left. Rows run from the hollow out to the rim and back to the head."""
-    # From the front around, so that the texture's ends meet behind the face.
+    """[EAR_ROWS, EAR_COLUMNS, 3]; side -1 is the image's left. Rows run from the concha out to the rim and back to the head."""
+    # Column 0 is at the front, where the face hides the texture seam.
     angle = np.pi + np.linspace(0.0, 2.0 * np.pi, EAR_COLUMNS, endpoint=False)
-    # Hollow, inner ridge, groove, rolled rim, back.
+    # Concha, inner ridge, groove, rolled rim, back.
     radius = np.array([0.02, 0.24, 0.44, 0.58, 0.70, 0.82, 0.92, 1.0, 0.98, 0.86])[:, None]
     relief = np.array([-0.55, -0.50, -0.20, 0.24, 0.20, 0.10, 0.42, 0.34, 0.05, -0.5])[:, None]
-    # Broad and round at the top, narrow at the lobe.
+    # Wide and round at the top, narrow at the lobe.
     backwards = 1.75 * np.cos(angle) * (1.0 + 0.28 * np.sin(angle))
     upwards = 3.1 * np.sin(angle)
     axis_back = np.array([side * 0.42, 0.0, -0.9])
@@ -204,7 +207,7 @@ def ear_vertices(speaker: Speaker, side: float) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# What is seen through the openings of the face: eyeballs, teeth, tongue and the dark of the mouth (canonical head frame, cm).
+# Eyeballs, teeth and tongue: the parts inside the openings of the face, in the canonical head frame (cm).
 
 BALL_RADIUS = 1.42
 BALL_ROWS, BALL_COLUMNS = 8, 28
@@ -214,7 +217,7 @@ TONGUE_ROWS, TONGUE_COLUMNS = 6, 9
 
 
 def ball_mesh() -> Mesh:
-    """The front cap of an eyeball; its texture is the cap seen from the front."""
+    """The front cap of an eyeball; its texture is an orthographic front view."""
     mesh = grid(BALL_ROWS, BALL_COLUMNS, closed=True)
     angle = 2.0 * np.pi * mesh.corner_uv[..., 0]
     radius = np.sin(mesh.corner_uv[..., 1] * BALL_EXTENT) / np.sin(BALL_EXTENT)
@@ -223,7 +226,7 @@ def ball_mesh() -> Mesh:
 
 
 def ball_vertices(rest: np.ndarray, eye: int, gaze: np.ndarray) -> np.ndarray:
-    """[BALL_ROWS, BALL_COLUMNS, 3]: eye 0 is the image's left; `gaze` (yaw, pitch) in radians from straight ahead."""
+    """[BALL_ROWS, BALL_COLUMNS, 3]; eye 0 is the image's left, `gaze` is (yaw, pitch) in radians from straight ahead."""
     upper, lower = rest[list(UPPER_LIDS[eye])], rest[list(LOWER_LIDS[eye])]
     middle = 0.5 * (upper[3:6] + lower[3:6]).mean(axis=0)
     polar = np.linspace(1e-3, BALL_EXTENT, BALL_ROWS)[:, None]
@@ -240,17 +243,17 @@ def teeth_mesh() -> Mesh:
     return grid(TEETH_ROWS, TEETH_COLUMNS, closed=False, flip=True)
 
 
-def _arch(rest: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """x, z [TEETH_COLUMNS] of the dental arch and the height y of the bite, from the lips at rest."""
+def _arch(rest: np.ndarray) -> tuple[np.ndarray, float]:
+    """Dental arch (x, z) [TEETH_COLUMNS, 2] and the height y of the bite, from the lips at rest."""
     middle = rest[INNER_UPPER_LIP[5]]
     angle = np.linspace(-1.15, 1.15, TEETH_COLUMNS)
     half_width = 0.98 * abs(rest[INNER_UPPER_LIP[0], 0])
-    return np.stack([half_width * np.sin(angle) / np.sin(1.15), middle[2] - 0.75 - 2.2 * (1.0 - np.cos(angle))], 1), middle[1], middle[2]
+    return np.stack([half_width * np.sin(angle) / np.sin(1.15), middle[2] - 0.75 - 2.2 * (1.0 - np.cos(angle))], 1), middle[1]
 
 
 def upper_teeth(rest: np.ndarray) -> np.ndarray:
-    """[TEETH_ROWS, TEETH_COLUMNS, 3], fixed to the skull; gums at row 0, edges at the last row."""
-    arch, bite, _ = _arch(rest)
+    """[TEETH_ROWS, TEETH_COLUMNS, 3], rigid with the skull; gums at row 0, edges at the last row."""
+    arch, bite = _arch(rest)
     y = bite + np.array([1.0, 0.45, -0.22])[:, None]
     tilt = np.array([-0.15, 0.0, 0.08])[:, None]
     return np.stack(np.broadcast_arrays(arch[:, 0], y, arch[:, 1] + tilt), axis=-1)
@@ -258,7 +261,7 @@ def upper_teeth(rest: np.ndarray) -> np.ndarray:
 
 def lower_teeth(rest: np.ndarray, jaw: float) -> np.ndarray:
     """[TEETH_ROWS, TEETH_COLUMNS, 3], moving with the jaw (0..1); edges at row 0."""
-    arch, bite, _ = _arch(rest)
+    arch, bite = _arch(rest)
     y = bite + np.array([-0.28, -0.75, -1.4])[:, None]
     points = np.stack(np.broadcast_arrays(0.92 * arch[:, 0], y, arch[:, 1] - 0.2), axis=-1)
     return jaw_rotation(points.reshape(-1, 3), np.array([jaw]))[0].reshape(points.shape)
@@ -269,9 +272,9 @@ def tongue_mesh() -> Mesh:
 
 
 def tongue_vertices(rest: np.ndarray, jaw: float, raised: float) -> np.ndarray:
-    """[TONGUE_ROWS, TONGUE_COLUMNS, 3]: lies behind the lower teeth; `raised` (0..1) lifts the tip forwards behind the upper ones."""
+    """[TONGUE_ROWS, TONGUE_COLUMNS, 3], behind the lower teeth; `raised` (0..1) lifts the tip towards the upper teeth."""
     middle = rest[INNER_UPPER_LIP[5]]
-    along = np.linspace(0.0, 1.0, TONGUE_ROWS)[:, None]  # root to tip underside
+    along = np.linspace(0.0, 1.0, TONGUE_ROWS)[:, None]  # root to the tip's underside
     across = np.linspace(-1.0, 1.0, TONGUE_COLUMNS)[None]
     width = 1.75 * np.sqrt(np.maximum(1.0 - (1.15 * np.maximum(along - 0.45, 0.0) / 0.65) ** 2, 0.08))
     x = width * across

@@ -30,24 +30,24 @@ from data_tools.avatar.speech import PARAMETERS, SpeechClip, mouth_parameters
 from data_tools.landmarks68 import LANDMARKS_68, motion_from_landmarks
 
 # ----------------------------------------------------------------------------------------------------
-# What a speaker does beside talking: head movement, body sway, blinks and brows, smooth and fixed by a seed.
+# Head motion, body sway, blinks and brows, from a seed.
 
 HEAD_SD_DEGREES = {"yaw": 5.5, "pitch": 2.8, "roll": 1.8}
-"""Standard deviation over a long stretch."""
+"""Standard deviations over `_SD_SECONDS`."""
 
 BODY_SD_CM = (0.25, 0.08, 0.2)
-"""Sway of the shoulders along x, y, z."""
+"""Standard deviations of the shoulders' sway along x, y, z."""
 
 SLOWEST_HZ, FASTEST_HZ, N_WAVES = 0.04, 0.55, 24
-"""Movement is a sum of sines; amplitudes fall as 1/frequency, as in recorded head movement."""
+"""Movement is a sum of sines whose amplitudes fall with the frequency, as in recorded head movement."""
 
 BLINKS_PER_MINUTE = 15.0
 SHORTEST_BLINK_INTERVAL = 1.0
 BLINK_CLOSING, BLINK_SHUT, BLINK_OPENING = 0.10, 0.05, 0.19
 """Seconds; lids close faster than they open."""
 
-_LONG = 120.0
-"""Seconds over which the standard deviations hold; a short clip is its beginning."""
+_SD_SECONDS = 120.0
+"""Duration that movement is generated and normalized over; a shorter clip takes its beginning."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,18 @@ class HeadMotion:
 
 
 def make_head_motion(n_frames: int, seed: int) -> HeadMotion:
-    """Movement of one clip of T frames; another seed gives another one."""
+    """Movement of a clip of T frames, determined by the seed."""
     generator = np.random.default_rng([seed, 7])
-    n_long = max(int(_LONG * FPS), n_frames)
+    n_long = max(int(_SD_SECONDS * FPS), n_frames)
     cut = slice(0, n_frames)
-    angles = np.stack([np.deg2rad(sd) * _wander(generator, n_long)[cut] for sd in HEAD_SD_DEGREES.values()], axis=1)
-    sway = np.stack([sd * _wander(generator, n_long)[cut] for sd in BODY_SD_CM], axis=1)
-    brow = np.tanh(0.5 * _wander(generator, n_long)[cut])
+    angles = np.stack([np.deg2rad(sd) * _smooth_noise(generator, n_long)[cut] for sd in HEAD_SD_DEGREES.values()], axis=1)
+    sway = np.stack([sd * _smooth_noise(generator, n_long)[cut] for sd in BODY_SD_CM], axis=1)
+    brow = np.tanh(0.5 * _smooth_noise(generator, n_long)[cut])
     return HeadMotion(angles, sway, _blinks(generator, n_frames), brow)
 
 
-def _wander(generator: np.random.Generator, n_frames: int) -> np.ndarray:
-    """[T] smooth aimless movement with mean 0 and standard deviation 1."""
+def _smooth_noise(generator: np.random.Generator, n_frames: int) -> np.ndarray:
+    """[T] band-limited noise with mean 0 and standard deviation 1."""
     hertz = np.geomspace(SLOWEST_HZ, FASTEST_HZ, N_WAVES) * generator.uniform(0.95, 1.05, N_WAVES)
     phase = generator.uniform(0.0, 2.0 * np.pi, N_WAVES)
     waves = np.sin(2.0 * np.pi * np.arange(n_frames)[:, None] / FPS * hertz + phase) / hertz**0.8
@@ -85,26 +85,26 @@ def _blinks(generator: np.random.Generator, n_frames: int) -> np.ndarray:
     times = (np.arange(n_frames) + 0.5) / FPS
     closure = np.zeros(n_frames)
     onset = generator.uniform(0.3, 2.0)
-    # The mean interval less its shortest part, drawn as a gamma of shape 2.
-    spare = 60.0 / BLINKS_PER_MINUTE - SHORTEST_BLINK_INTERVAL
+    # Intervals are the shortest one plus a gamma variate of shape 2.
+    mean_excess = 60.0 / BLINKS_PER_MINUTE - SHORTEST_BLINK_INTERVAL
     while onset < n_frames / FPS:
         since = times - onset
         closing = np.clip(since / BLINK_CLOSING, 0.0, 1.0)
         opening = np.clip((since - BLINK_CLOSING - BLINK_SHUT) / BLINK_OPENING, 0.0, 1.0)
         pulse = closing * closing * (3.0 - 2.0 * closing) * (1.0 - opening * opening * (3.0 - 2.0 * opening))
         closure = np.maximum(closure, pulse)
-        onset += SHORTEST_BLINK_INTERVAL + generator.gamma(2.0, spare / 2.0)
+        onset += SHORTEST_BLINK_INTERVAL + generator.gamma(2.0, mean_excess / 2.0)
     return closure
 
 
 # ----------------------------------------------------------------------------------------------------
-# From parameters to the 468 vertices: jaw, lips, lids and brows.
+# Expression: mouth parameters, blink and brow -> the 468 vertices.
 #
-# Only some vertices (handles: lips, jaw line, lids, brows, and anchors that stay) are moved by rule. All others follow by one matrix, the
-# bi-Laplacian interpolation of the handles' displacements over the mesh, solved once per process.
+# Only the handle vertices (lips, jaw line, lids, brows, and fixed anchors) are moved by rule. All others follow by bi-Laplacian
+# interpolation of the handles' displacements over the mesh: one matrix, solved once per process.
 
 JAW_HINGE = np.array([0.0, 0.0, -2.0])
-"""cm; the axis through it runs along x, a finger in front of the ears."""
+"""cm; the axis runs along x through this point, slightly in front of the ears."""
 
 JAW_FULL_ANGLE = np.deg2rad(15.0)
 NARROW, SPREAD = 0.34, 0.16
@@ -115,14 +115,14 @@ PROTRUSION, UPPER_RAISE, LOWER_DROP, TUCK_BACK = 0.75, 0.32, 0.42, 0.35
 
 BROW_RAISE = 0.45
 LID_GAP_CLOSED = 0.02
-"""Share of the lid gap that is left when the eye is shut."""
+"""Fraction of the lid gap that remains when the eye is closed."""
 
-_JAW_SHARE = (0.02, 0.12, 0.4, 0.7, 0.9, 1.0, 1.0, 1.0, 1.0, 1.0, 0.9, 0.7, 0.4, 0.12, 0.02)
+_JAW_WEIGHTS = (0.02, 0.12, 0.4, 0.7, 0.9, 1.0, 1.0, 1.0, 1.0, 1.0, 0.9, 0.7, 0.4, 0.12, 0.02)
 
 
 @functools.cache
 def _handles() -> tuple[np.ndarray, np.ndarray]:
-    """Sorted handle vertices [H] and the matrix [468, H] that spreads their displacements over the mesh."""
+    """Sorted handle vertices [H] and the matrix [468, H] that interpolates their displacements over the mesh."""
     named: list[int] = [*ANCHORS, *JAW_LINE, *CHIN]
     groups = (UPPER_LIDS, LOWER_LIDS, UPPER_CREASES, LOWER_CREASES, SOCKETS)
     named += [i for group in groups for loop in group for i in loop]
@@ -132,7 +132,7 @@ def _handles() -> tuple[np.ndarray, np.ndarray]:
     handles = np.unique(named)
     free = np.setdiff1d(np.arange(468), handles)
     laplacian = neighbors_matrix()
-    energy = laplacian @ laplacian + 0.3 * laplacian  # a little membrane keeps the plate from overshooting
+    energy = laplacian @ laplacian + 0.3 * laplacian  # thin plate; the membrane term limits its overshoot
     spread = np.zeros((468, len(handles)))
     spread[handles, np.arange(len(handles))] = 1.0
     spread[free] = -np.linalg.solve(energy[np.ix_(free, free)], energy[np.ix_(free, handles)])
@@ -143,9 +143,9 @@ def face_vertices(rest: np.ndarray, mouth: np.ndarray, blink: np.ndarray, brow: 
     """Poses a face.
 
     Args:
-      rest: [468, 3] cm from `identity.rest_vertices`.
-      mouth: [T, 8] in the order of `visemes.PARAMETERS`.
-      blink: [T] 0 open .. 1 shut.
+      rest: [468, 3] cm from `speakers.rest_vertices`.
+      mouth: [T, 8] in the order of `speech.PARAMETERS`.
+      blink: [T] 0 open .. 1 closed.
       brow: [T] -1 lowered .. 1 raised.
 
     Returns:
@@ -163,7 +163,7 @@ def face_vertices(rest: np.ndarray, mouth: np.ndarray, blink: np.ndarray, brow: 
 
 
 def jaw_rotation(points: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """Turns [P, 3] points about the jaw's hinge by opening ([T] or [T, P], 1 = fully open): [T, P, 3]."""
+    """Rotates points [P, 3] about the jaw's hinge by `opening` ([T] or [T, P], 1 = fully open): [T, P, 3]."""
     angle = np.asarray(opening, np.float64) * JAW_FULL_ANGLE
     angle = angle[:, None] if angle.ndim == 1 else angle
     y, z = points[:, 1] - JAW_HINGE[1], points[:, 2] - JAW_HINGE[2]
@@ -174,9 +174,9 @@ def jaw_rotation(points: np.ndarray, opening: np.ndarray) -> np.ndarray:
 
 
 def _move_jaw(target: np.ndarray, rest: np.ndarray, jaw: np.ndarray) -> None:
-    """Jaw line, chin and lower lip; the lower lip's corners stay between the jaws."""
-    for loop, share in ((JAW_LINE, np.array(_JAW_SHARE)), (CHIN, np.ones(len(CHIN)))):
-        target[:, list(loop)] = jaw_rotation(rest[list(loop)], jaw[:, None] * share)
+    """Jaw line, chin and lips; the corners of the mouth follow a third of the rotation."""
+    for loop, weights in ((JAW_LINE, np.array(_JAW_WEIGHTS)), (CHIN, np.ones(len(CHIN)))):
+        target[:, list(loop)] = jaw_rotation(rest[list(loop)], jaw[:, None] * weights)
     for upper, lower in ((OUTER_UPPER_LIP, OUTER_LOWER_LIP), (INNER_UPPER_LIP, INNER_LOWER_LIP)):
         along = np.linspace(-1.0, 1.0, 11)
         low = 0.32 + 0.68 * (1.0 - along**4)
@@ -186,7 +186,7 @@ def _move_jaw(target: np.ndarray, rest: np.ndarray, jaw: np.ndarray) -> None:
 
 
 def _move_lips(target: np.ndarray, rest: np.ndarray, p: dict[str, np.ndarray]) -> None:
-    """Lip shape on top of the jaw; `p` holds [T, 1] per parameter."""
+    """Lip shape on top of the jaw's rotation; `p` holds [T, 1] per parameter."""
     middle = 1.0 - np.abs(np.linspace(-1.0, 1.0, 11)) ** 2.5  # 1 in the middle of the lips, 0 at the corners
     width = 1.0 + np.where(p["wide"] < 0, NARROW, SPREAD) * p["wide"]
     loops = {
@@ -200,7 +200,7 @@ def _move_lips(target: np.ndarray, rest: np.ndarray, p: dict[str, np.ndarray]) -
         points = target[:, loop].copy()
         is_upper, is_outer = name.endswith("upper"), name.startswith("outer")
         points[..., 0] *= width
-        # Narrow lips bunch forwards, spread ones are drawn back along the teeth.
+        # Narrow lips protrude, spread ones are drawn back along the teeth.
         points[..., 2] += PROTRUSION * p["protrude"] * (0.45 + 0.55 * middle) * (0.75 if is_outer else 1.0)
         points[..., 2] -= 0.25 * np.maximum(p["wide"], 0.0) * (1.0 - middle)
         points[..., 1] += 0.12 * np.maximum(p["wide"], 0.0) * (1.0 - middle)
@@ -216,7 +216,7 @@ def _move_lips(target: np.ndarray, rest: np.ndarray, p: dict[str, np.ndarray]) -
 
 
 def _tuck(moved: dict[str, np.ndarray], rest: np.ndarray, tuck: np.ndarray, middle: np.ndarray) -> None:
-    """Lower lip up and back until it touches the upper teeth, a slit below the upper lip."""
+    """Moves the lower lip up and back to the upper teeth; a slit below the upper lip remains."""
     goal = rest[list(INNER_UPPER_LIP)] + np.stack([0 * middle, -0.16 * middle, -TUCK_BACK * middle], axis=-1)
     lift = tuck[..., None] * (goal - moved["inner_lower"]) * np.array([0.0, 1.0, 1.0]) * np.where(middle > 0, 1.0, 0.0)[:, None]
     moved["inner_lower"] += lift
@@ -224,13 +224,13 @@ def _tuck(moved: dict[str, np.ndarray], rest: np.ndarray, tuck: np.ndarray, midd
 
 
 def _close(moved: dict[str, np.ndarray], close: np.ndarray) -> None:
-    """Brings the inner lines together by `close` and never lets the lower one rise above the upper one."""
+    """Moves the inner lip contours together by `close`, and removes any overlap."""
     upper, lower = moved["inner_upper"], moved["inner_lower"]
     gap = upper - lower
-    gap[..., 1] = np.where(gap[..., 1] < 0, gap[..., 1], close * gap[..., 1])  # an overlap is always undone
+    gap[..., 1] = np.where(gap[..., 1] < 0, gap[..., 1], close * gap[..., 1])  # an overlap is always removed
     gap[..., 0] = 0.0
     gap[..., 2] *= close
-    # The jaw carries the lower lip most of the way; the lips roll in a little when they press.
+    # Pressed lips roll inwards slightly.
     press = 0.10 * close * (1.0 - np.abs(np.linspace(-1.0, 1.0, 11)) ** 2.5)
     moved["inner_upper"] = upper - 0.35 * gap
     moved["inner_lower"] = lower + 0.65 * gap
@@ -239,12 +239,12 @@ def _close(moved: dict[str, np.ndarray], close: np.ndarray) -> None:
 
 
 def _move_lids(target: np.ndarray, rest: np.ndarray, blink: np.ndarray) -> None:
-    """The upper lid slides down over the eyeball to meet the lower one, which rises a little."""
+    """The upper lid slides down over the eyeball to the lower one, which rises slightly."""
     rows = zip(UPPER_LIDS, LOWER_LIDS, UPPER_CREASES, LOWER_CREASES, strict=True)
     for upper, lower, upper_crease, lower_crease in rows:
         upper, lower = list(upper), list(lower)
         gap = (rest[upper] - rest[lower]) * (1.0 - LID_GAP_CLOSED)
-        bulge = np.sin(np.pi * np.linspace(0.0, 1.0, 9)) * 0.12  # the lid rides over the ball's front
+        bulge = np.sin(np.pi * np.linspace(0.0, 1.0, 9)) * 0.12  # the lid passes over the eyeball's front
         down = blink[..., None] * (-0.86 * gap)
         down[..., 2] += 4.0 * (blink * (1.0 - 0.75 * blink)) * bulge
         up = blink[..., None] * 0.14 * gap
@@ -255,44 +255,44 @@ def _move_lids(target: np.ndarray, rest: np.ndarray, blink: np.ndarray) -> None:
 
 
 def _move_brows(target: np.ndarray, brow: np.ndarray) -> None:
-    share = np.array([0.5, 0.8, 1.0, 0.9, 0.7])  # from the outer end to the inner one
+    weights = np.array([0.5, 0.8, 1.0, 0.9, 0.7])  # from the outer end to the inner one
     for edges in BROWS:
         for edge in edges:
-            target[:, list(edge), 1] += BROW_RAISE * brow[:, None] * share
+            target[:, list(edge), 1] += BROW_RAISE * brow[:, None] * weights
 
 
 # ----------------------------------------------------------------------------------------------------
-# A clip's true motion: what the mesh does, before any rendering. The corpus and the renderer share it.
+# A clip's true motion, shared by the corpus and the renderer.
 
 
 @dataclass(frozen=True)
 class Performance:
-    """A speaker saying a clip. `vertices` [T, 468, 3] cm in the canonical head frame, `mouth` [T, 8] (`visemes.PARAMETERS`)."""
+    """Motion of a speaker saying a clip: `mouth` [T, 8] (`speech.PARAMETERS`), `vertices` [T, 468, 3] cm in the canonical head frame."""
 
     clip: SpeechClip
     speaker: Speaker
     mouth: np.ndarray
-    behavior: HeadMotion
+    head_motion: HeadMotion
     vertices: np.ndarray
 
     @property
     def motion(self) -> np.ndarray:
-        """[T, 68, 3] float32, ten times the displacement from the mean face in decimetres."""
+        """[T, 68, 3] float32: 68 landmarks as ten times the displacement from the mean face in decimeters."""
         return motion_from_landmarks(self.vertices[:, LANDMARKS_68] / 10.0)
 
 
 def perform(clip: SpeechClip, seed: int = 0) -> Performance:
-    """Lets the clip's speaker say it; `seed` changes head movement, blinks and brows, not the speech."""
+    """Animates the clip's speaker; `seed` changes head movement, blinks and brows, not the mouth."""
     speaker = make_speaker(clip.speaker)
     n_frames = clip.n_frames
     mouth = mouth_parameters(clip.phonemes, clip.samples, n_frames, speaker.expressiveness)
-    behavior = make_head_motion(n_frames, seed + zlib.crc32(clip.name.encode()))
-    vertices = face_vertices(rest_vertices(speaker), mouth, behavior.blink, behavior.brow)
-    return Performance(clip, speaker, mouth, behavior, vertices)
+    head_motion = make_head_motion(n_frames, seed + zlib.crc32(clip.name.encode()))
+    vertices = face_vertices(rest_vertices(speaker), mouth, head_motion.blink, head_motion.brow)
+    return Performance(clip, speaker, mouth, head_motion, vertices)
 
 
 def eye_openness(landmarks: np.ndarray) -> np.ndarray:
-    """[..., 68, C] landmarks -> [...] mean over both eyes of lid gap / eye width, about 0 (shut) to 0.4."""
+    """[..., 68, C] landmarks -> [...] mean over both eyes of lid gap / eye width, about 0 (closed) to 0.4."""
     ratios = []
     for first in (36, 42):
         eye = landmarks[..., first : first + 6, :]
@@ -302,6 +302,6 @@ def eye_openness(landmarks: np.ndarray) -> np.ndarray:
 
 
 def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
-    """[..., 68, C] landmarks -> [...] gap between the inner lips' middles / distance of the mouth's outer corners, >= 0."""
+    """[..., 68, C] landmarks -> [...] gap between the middles of the inner lips / distance between the outer mouth corners, >= 0."""
     gap = np.linalg.norm(landmarks[..., 62, :] - landmarks[..., 66, :], axis=-1)
     return (gap / np.linalg.norm(landmarks[..., 48, :] - landmarks[..., 54, :], axis=-1)).astype(np.float32)

@@ -1,10 +1,10 @@
-"""Makes the avatar's recordings: speech and phoneme times of every voice in `speech/script.json`, through espeak-ng.
+"""Synthesizes the avatar's recordings with espeak-ng: speech and phoneme times of every voice in `speech/script.json`.
 
     python -m data_tools.avatar.record_speech [--out DIR] [--only NAME ...]
 
-espeak-ng (GPL-3.0) is loaded from the optional package espeakng-loader by this script alone; what it speaks is not covered by its licence
-and is committed, so nothing else needs it. A little room noise and a different loudness per voice are added: no model should learn
-digital silence.
+espeak-ng (GPL-3.0) is loaded from the optional package espeakng-loader by this script alone; its output is not covered by its license
+and is in the repository, so nothing else needs the package. Room noise and a different loudness per voice are added, so that no model
+learns digital silence.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy as np
 import soundfile
 
 from data_tools.audio.load import SAMPLE_RATE, save_wav
+from data_tools.avatar.speech import SPEECH_FOLDER
 from data_tools.errors import InputError
 
-SPEECH_FOLDER = Path(__file__).with_name("speech")
 PAUSE_SECONDS = 0.4
 """Silence before, between and after sentences."""
 
 COMPRESSION = 0.8
-"""Vorbis: 0 = best, 1 = smallest. At 0.8 a minute takes 240 kB, and the log-mel of loud frames changes by 1 dB."""
+"""Vorbis compression level: 0 = best, 1 = smallest. At 0.8 a minute takes 240 kB, and the log-mel of loud frames changes by 1 dB."""
 
 _SYNCHRONOUS, _PHONEME_EVENTS, _PHONEME_IPA, _UTF8 = 2, 1, 2, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
@@ -57,7 +57,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Espeak:
-    """The few calls of espeak-ng's C interface that are needed here."""
+    """Wrapper of espeak-ng's C API."""
 
     def __init__(self):
         try:
@@ -69,7 +69,7 @@ class Espeak:
         self.sample_rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), flags)
         self._pcm: list[np.ndarray] = []
         self._phonemes: list[tuple[float, str]] = []
-        # ctypes does not keep callbacks alive, so the object must.
+        # ctypes does not keep callbacks alive: the reference must be held here.
         self._callback = _CALLBACK(self._collect)
         self._library.espeak_SetSynthCallback(self._callback)
 
@@ -84,14 +84,14 @@ class Espeak:
         return 0
 
     def set_voice(self, name: str, rate: int, pitch: int, pitch_range: int) -> None:
-        """Chooses a voice such as `en-us+m3`; rate in words a minute, pitch and range 0..100."""
+        """Selects a voice such as `en-us+m3`; rate in words per minute, pitch and range 0..100."""
         if self._library.espeak_SetVoiceByName(name.encode()) != 0:
             raise InputError(f"espeak-ng has no voice {name}: choose one that `espeak-ng --voices` lists.")
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
 
     def speak(self, text: str) -> tuple[np.ndarray, list[tuple[float, str]]]:
-        """Returns [n] float32 samples at `self.sample_rate` and the (start in s, IPA) of each phoneme; '' is a pause."""
+        """Returns [n] float32 samples at `self.sample_rate` and (start in s, IPA) of each phoneme; "" is a pause."""
         self._pcm.clear()
         self._phonemes.clear()
         data = text.encode()
@@ -101,38 +101,38 @@ class Espeak:
 
 
 def record(espeak: Espeak, voice: dict, texts: list[str]) -> tuple[np.ndarray, dict]:
-    """Speaks the sentences one after another: [n] samples at 16 kHz, and the times (see `data_tools.avatar.speech`)."""
+    """Synthesizes sentences in sequence: [n] samples at 16 kHz, and the content of the recording's JSON file."""
     espeak.set_voice(voice["voice"], voice["rate"], voice["pitch"], voice["range"])
     pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
     parts, sentences, phonemes, position = [pause], [], [], PAUSE_SECONDS
     for text in texts:
         samples, events = espeak.speak(text)
         samples = librosa.resample(samples, orig_sr=espeak.sample_rate, target_sr=SAMPLE_RATE)
-        # espeak ends a sentence with up to a second of silence; PAUSE_SECONDS is our own.
+        # espeak ends a sentence with up to a second of silence, which PAUSE_SECONDS replaces.
         last = np.flatnonzero(np.abs(samples) > 1e-3)[-1] + 1
         samples, end = samples[:last], last / SAMPLE_RATE
         starts = [min(start, end) for start, _ in events] + [end]
         for (_, ipa), start, stop in zip(events, starts[:-1], starts[1:], strict=True):
-            # Events such as "(en)" mark a switch of language, not a sound.
+            # Events such as "(en)" mark a language switch, not a phoneme.
             if ipa and stop > start and not ipa.startswith("("):
                 phonemes.append([round(position + start, 3), round(position + stop, 3), ipa])
         sentences.append({"text": text, "start": round(position, 3), "end": round(position + end, 3)})
         parts += [samples, pause]
         position += (len(samples) + len(pause)) / SAMPLE_RATE
     times = {"voice": voice["voice"], "split": voice["split"], "sentences": sentences, "phonemes": phonemes}
-    return _room(np.concatenate(parts), voice["name"]), times
+    return _add_room_noise(np.concatenate(parts), voice["name"]), times
 
 
 def _save_ogg(path: Path, samples: np.ndarray) -> None:
-    """Writes Vorbis ten seconds at a time: libsndfile keeps what one call brings on its stack, and two minutes overflow it."""
-    form = {"format": "OGG", "subtype": "VORBIS", "compression_level": COMPRESSION}
-    with soundfile.SoundFile(path, "w", SAMPLE_RATE, channels=1, **form) as file:
+    """Writes Vorbis in blocks of ten seconds: libsndfile keeps a call's data on its stack, which two minutes overflow."""
+    options = {"format": "OGG", "subtype": "VORBIS", "compression_level": COMPRESSION}
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, channels=1, **options) as file:
         for start in range(0, len(samples), 10 * SAMPLE_RATE):
             file.write(samples[start : start + 10 * SAMPLE_RATE])
 
 
-def _room(samples: np.ndarray, name: str) -> np.ndarray:
-    """Adds pink-ish room noise 50 dB below the speech and sets the voice's own loudness; the same every time for one name."""
+def _add_room_noise(samples: np.ndarray, name: str) -> np.ndarray:
+    """Adds approximately pink noise 50 dB below the speech and sets the voice's loudness; the name is the random seed."""
     generator = np.random.default_rng(zlib.crc32(name.encode()))
     loudness = generator.uniform(0.06, 0.12) / np.sqrt(np.mean(samples**2))
     samples = samples * min(loudness, 0.9 / np.abs(samples).max())
@@ -144,9 +144,9 @@ def _room(samples: np.ndarray, name: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Records every voice, and what the demo person never says in training."""
+    """Records every voice, and the demo person's held-out and unseen sentences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=SPEECH_FOLDER)
+    parser.add_argument("--out", type=Path, default=SPEECH_FOLDER, help="folder of the recordings (default %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="voices to record (default: all)")
     args = parser.parse_args()
     out = args.out

@@ -1,4 +1,4 @@
-"""Software renderer of the avatar: camera and head pose, triangle rasterizer, lighting, background room, head masks."""
+"""Software renderer of the avatar: camera and head pose, triangle rasterizer, lighting, background, head masks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from data_tools.avatar.speech import PARAMETERS
 from data_tools.avatar.texture import make_atlas
 
 # ----------------------------------------------------------------------------------------------------
-# Head pose and camera of the avatar: where the head is in front of a fixed camera, and the truth in the file format's convention.
+# Head pose and camera.
 #
-# Camera axes are OpenGL's (x right, y up, looking along -z), in cm. A head point p in the canonical head frame is seen at
-# x = R (p - PIVOT) + PIVOT + sway + OFFSET; the file format's camera-to-world matrix is the inverse of that, in metres.
+# The camera is fixed; its axes are OpenGL's (x right, y up, looking along -z), in cm. A point p of the canonical head frame has camera
+# coordinates R (p - PIVOT) + PIVOT + sway + OFFSET; the file format's camera-to-world matrix is the inverse of that, in meters.
 
 FOCAL = 1015.0 / 112.0 / 2.0
 """Focal length in picture widths: 1015 px for the 224 px pictures of the 3D face models that GeneFace uses."""
 
 PIVOT = np.array([0.0, -7.5, -5.5])
-"""The head turns about the top of the neck."""
+"""Center of head rotation: the top of the neck."""
 
 OFFSET = np.array([0.0, 1.2, -182.0])
-"""Head and hair are 56 % of the picture's height at this distance."""
+"""Head and hair fill 56 % of the picture's height at this distance."""
 
 
 def intrinsics(size: int) -> dict[str, float]:
@@ -49,15 +49,15 @@ def head_rotations(angles: np.ndarray) -> np.ndarray:
     return yaw @ pitch @ roll
 
 
-def head_to_camera(behavior: HeadMotion) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations [T, 3, 3] and translations [T, 3] cm of the head."""
-    rotations = head_rotations(behavior.angles)
-    return rotations, PIVOT - rotations @ PIVOT + behavior.sway + OFFSET
+def head_to_camera(head_motion: HeadMotion) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations [T, 3, 3] and translations [T, 3] cm from the head frame to the camera."""
+    rotations = head_rotations(head_motion.angles)
+    return rotations, PIVOT - rotations @ PIVOT + head_motion.sway + OFFSET
 
 
-def camera_matrices(behavior: HeadMotion) -> np.ndarray:
-    """[T, 4, 4] float32 camera to world (= canonical head frame), metres, as docs/file-formats.md defines."""
-    rotations, translations = head_to_camera(behavior)
+def camera_matrices(head_motion: HeadMotion) -> np.ndarray:
+    """[T, 4, 4] float32 camera to world (= canonical head frame), meters, as docs/file-formats.md defines."""
+    rotations, translations = head_to_camera(head_motion)
     matrices = np.zeros((len(rotations), 4, 4))
     inverse = rotations.transpose(0, 2, 1)
     matrices[:, :3, :3] = inverse
@@ -67,7 +67,7 @@ def camera_matrices(behavior: HeadMotion) -> np.ndarray:
 
 
 def project(points: np.ndarray, size: int) -> np.ndarray:
-    """Camera-frame points [..., 3] cm -> pixels [..., 2] (x right, y down; the first pixel's centre is at 0.5)."""
+    """Camera-frame points [..., 3] cm -> pixels [..., 2] (x right, y down; the first pixel's center is at 0.5)."""
     depth = -points[..., 2]
     x = FOCAL * size * points[..., 0] / depth + size / 2.0
     y = size / 2.0 - FOCAL * size * points[..., 1] / depth
@@ -75,46 +75,45 @@ def project(points: np.ndarray, size: int) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# A small triangle renderer: painter's order for what is seen, then texture and light per sub-pixel, then averaging.
+# Triangle rasterizer: painter's algorithm with supersampling.
 #
-# Triangles are drawn by OpenCV into a picture of triangle numbers, far ones first, at `SAMPLES` x `SAMPLES` sub-pixels. Every covered
-# sub-pixel then takes texture coordinates and light from its triangle's three corners, linearly in the picture (the lens is long, so
-# perspective inside a triangle does not matter). NumPy and OpenCV alone: no z-buffer loop in Python.
+# OpenCV draws triangle indices into a buffer, far triangles first, at `SAMPLES` x `SAMPLES` sub-pixels. Every covered sub-pixel then gets
+# its triangle's corner attributes (texture coordinates, light), interpolated linearly in screen space: with this long focal length
+# perspective correction is not needed. NumPy and OpenCV only, without a z-buffer loop in Python.
 
 SAMPLES = 2
 _SHIFT = 4
 """Fractional bits of OpenCV's polygon corners."""
 
 _SLIVER = 0.05
-"""Sub-pixels squared; triangles below it cover nothing."""
+"""Smallest area of a drawn triangle in square pixels."""
 
 
 def triangle_buffer(points: np.ndarray, triangles: np.ndarray, order: np.ndarray, size: int) -> np.ndarray:
-    """[size * SAMPLES] squared int32: index of the triangle seen in each sub-pixel, -1 for none.
+    """[size * SAMPLES, size * SAMPLES] int32: index of the triangle visible in each sub-pixel, -1 for none.
 
     Args:
       points: [V, 2] pixels in a picture of `size`.
       triangles: [M, 3].
-      order: triangle indices in drawing order, far to near, without those that face away.
-      size: pixels of the picture's side.
+      order: indices of the front-facing triangles in drawing order, far to near.
+      size: side of the picture in pixels.
     """
     buffer = np.full((size * SAMPLES, size * SAMPLES), -1, np.int32)
-    # OpenCV's integer coordinates are pixel centres, ours are pixel edges.
+    # OpenCV's integer coordinates are pixel centers, `points` counts from pixel edges.
     corners = np.round((points * SAMPLES - 0.5) * (1 << _SHIFT)).astype(np.int32)[triangles[order]]
-    draw = cv2.fillConvexPoly
     for index, corner in zip(order.tolist(), corners, strict=True):
-        draw(buffer, corner, index, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(buffer, corner, index, cv2.LINE_8, _SHIFT)
     return buffer
 
 
 def visible_order(points: np.ndarray, depth: np.ndarray, triangles: np.ndarray, layer: np.ndarray) -> np.ndarray:
-    """Indices of the triangles that face the camera, by layer, then from far to near.
+    """Indices of the front-facing triangles, sorted by layer, then from far to near.
 
     Args:
       points: [V, 2] pixels, y down.
       depth: [V] distance from the camera.
       triangles: [M, 3], counter-clockwise from outside.
-      layer: [M] integers; a higher layer hides a lower one whatever the depth.
+      layer: [M] integers; a higher layer covers a lower one at any depth.
     """
     a, b, c = (points[triangles[:, i]] for i in range(3))
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
@@ -124,7 +123,7 @@ def visible_order(points: np.ndarray, depth: np.ndarray, triangles: np.ndarray, 
 
 
 def interpolate(buffer: np.ndarray, points: np.ndarray, triangles: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Attributes at the covered sub-pixels.
+    """Interpolates attributes at the covered sub-pixels.
 
     Args:
       buffer: from `triangle_buffer`.
@@ -133,16 +132,16 @@ def interpolate(buffer: np.ndarray, points: np.ndarray, triangles: np.ndarray, c
       corners: [M, 3, C] attributes at the triangles' corners.
 
     Returns:
-      [N] flat indices of the covered sub-pixels, and [C, N] float32 attributes, kept within the range of the triangle's corners.
+      [N] flat indices of the covered sub-pixels, and [C, N] float32 attributes.
     """
     covered = np.flatnonzero(buffer.ravel() >= 0)
-    seen = np.take(buffer.ravel(), covered)
+    triangle = np.take(buffer.ravel(), covered)
     plane = _planes(points[triangles] * SAMPLES, corners)
     row, column = np.divmod(covered.astype(np.int32), np.int32(buffer.shape[1]))
     x, y = column.astype(np.float32) + np.float32(0.5), row.astype(np.float32) + np.float32(0.5)
     values = np.empty((corners.shape[2], len(covered)), np.float32)
     for channel in range(corners.shape[2]):
-        slope_x, slope_y, offset = (np.take(plane[channel, i], seen) for i in range(3))
+        slope_x, slope_y, offset = (np.take(plane[channel, i], triangle) for i in range(3))
         slope_x *= x
         slope_y *= y
         offset += slope_x
@@ -155,7 +154,7 @@ def _planes(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """[C, 3, M] float32 coefficients (x, y, 1) of each attribute over each triangle: points [M, 3, 2], corners [M, 3, C]."""
     edge1, edge2 = points[:, 1] - points[:, 0], points[:, 2] - points[:, 0]
     area = edge1[:, 0] * edge2[:, 1] - edge1[:, 1] * edge2[:, 0]
-    # A sliver seen edge-on has a steep plane that its drawn border would leave; flatten it to its mean.
+    # The plane of a sliver is so steep that values at its drawn border are extrapolated far: use the mean of its corners.
     steep = np.abs(area) < 2.0
     area = np.where(steep, 1.0, area)
     delta1, delta2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
@@ -168,14 +167,14 @@ def _planes(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# The room behind a speaker, out of focus.
+# Background: an out-of-focus room.
 
 _BLUR = 1.0 / 70.0
-"""Standard deviation of the lens blur in picture widths: the wall is far behind the face."""
+"""Standard deviation of the lens blur in picture widths."""
 
 
 def make_background(speaker: Speaker, size: int) -> np.ndarray:
-    """[size, size, 3] uint8: a wall lit from a window, with a shelf of books, blurred, darker towards the corners."""
+    """[size, size, 3] uint8 RGB: a wall lit from a window, with a bookshelf, blurred, with vignetting."""
     generator = np.random.default_rng([speaker.seed, 4])
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
     wall = np.array(speaker.wall, np.float32)
@@ -195,7 +194,7 @@ def make_background(speaker: Speaker, size: int) -> np.ndarray:
     left = 0.765
     while left < 0.99:
         width, height = generator.uniform(0.016, 0.034), generator.uniform(0.11, 0.17)
-        # Faded covers: most of the way to a warm grey.
+        # Faded covers, close to a warm gray.
         box(left, 0.335 - height, left + width, 0.335, 0.3 * generator.uniform(40, 190, 3) + 0.7 * np.array([104, 94, 82]))
         left += width + 0.003
     image = cv2.GaussianBlur(image, (0, 0), _BLUR * size, borderType=cv2.BORDER_REPLICATE)
@@ -207,7 +206,7 @@ def make_background(speaker: Speaker, size: int) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Rendering a performance: light, texture, background, and the true head mask of every frame.
+# Shading and compositing.
 
 AMBIENT, KEY, FILL, RIM = 0.40, 0.60, 0.14, 0.16
 KEY_DIRECTION = np.array([-0.42, 0.52, 0.74])
@@ -215,14 +214,14 @@ FILL_DIRECTION = np.array([0.75, 0.05, 0.55])
 RIM_DIRECTION = np.array([0.80, 0.35, -0.45])
 SHININESS = 18.0
 _DARKEST, _LIGHT_LIMIT, _HIGHLIGHT_LIMIT = 0.15, 1.15, 0.12
-"""What light and highlight reach on any surface; at outlines, interpolation overshoots and would sprinkle dots."""
+"""Limits of light and highlight: interpolation overshoots at outlines and would leave bright or dark dots."""
 
 EYE_CONTACT = 0.75
-"""Share of a head turn that the eyes undo to stay on the camera."""
+"""Fraction of a head rotation that the eyes compensate to keep looking at the camera."""
 
 
 class Renderer:
-    """Renders frames of one speaker at one size; about 33 ms of one core a frame at 512."""
+    """Renders frames of one speaker at one size; about 33 ms of one CPU core per frame at 512."""
 
     def __init__(self, speaker: Speaker, size: int = 512):
         self.size = size
@@ -239,17 +238,17 @@ class Renderer:
 
     def frames(self, performance: Performance) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields each frame as [H, W, 3] uint8 RGB and its soft head mask [H, W] uint8 (head, hair, face = 255)."""
-        rotations, translations = head_to_camera(performance.behavior)
+        rotations, translations = head_to_camera(performance.head_motion)
         jaw, tongue = (performance.mouth[:, PARAMETERS.index(name)] for name in ("jaw", "tongue"))
         for t, face in enumerate(performance.vertices.astype(np.float64)):
-            yaw, pitch, _ = performance.behavior.angles[t]
+            yaw, pitch, _ = performance.head_motion.angles[t]
             gaze = np.array([-EYE_CONTACT * yaw, -EYE_CONTACT * pitch])
-            body_at = performance.behavior.sway[t] + OFFSET
-            vertices = self.avatar.pose(face, float(jaw[t]), float(tongue[t]), gaze, rotations[t], translations[t], body_at)
+            body_translation = performance.head_motion.sway[t] + OFFSET
+            vertices = self.avatar.pose(face, float(jaw[t]), float(tongue[t]), gaze, rotations[t], translations[t], body_translation)
             yield self.draw(vertices)
 
     def draw(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Camera-frame vertices [V, 3] of the figure -> picture and head mask."""
+        """Camera-frame vertices [V, 3] of the figure -> image and head mask."""
         figure = self.avatar.figure
         points = project(vertices, self.size)
         order = visible_order(points, -vertices[:, 2], figure.triangles, figure.layer)
@@ -257,9 +256,9 @@ class Renderer:
         light, highlight = self._light(vertices)
         corners = np.concatenate([figure.corner_uv, light[figure.triangles][..., None], highlight[figure.triangles][..., None]], axis=-1)
         covered, (u, v, light, highlight) = interpolate(buffer, points, figure.triangles, corners)
-        # OpenCV's arithmetic, because it runs over interleaved channels in one pass and saturates.
+        # OpenCV's arithmetic processes interleaved channels in one pass and saturates.
         u, v, light, highlight = (
-            _folded(values) for values in (u, v, np.clip(light, _DARKEST, _LIGHT_LIMIT), 255.0 * np.clip(highlight, 0.0, _HIGHLIGHT_LIMIT))
+            _in_rows(values) for values in (u, v, np.clip(light, _DARKEST, _LIGHT_LIMIT), 255.0 * np.clip(highlight, 0.0, _HIGHLIGHT_LIMIT))
         )
         albedo = cv2.remap(self._atlas, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         level = cv2.convertScaleAbs(light, alpha=255.0 / _LIGHT_LIMIT)
@@ -273,7 +272,7 @@ class Renderer:
         return image, mask
 
     def _light(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """[V] diffuse factor and [V] highlight, from a soft key light, a weaker fill and a light from behind, all fixed in the room."""
+        """[V] diffuse factor and [V] highlight of a soft key light, a weaker fill light and a rim light, all fixed in the room."""
         figure = self.avatar.figure
         normals, _ = vertex_normals(vertices, figure.triangles)
         key = np.clip((normals @ self._key + 0.25) / 1.25, 0.0, 1.0)
@@ -285,13 +284,13 @@ class Renderer:
 
 
 def _light_tint() -> np.ndarray:
-    """[1, 256, 3] float32 factor of red, green and blue for a light level 0..`_LIGHT_LIMIT`: shadows are warmer than what is lit."""
+    """[1, 256, 3] float32 RGB factor for a light level 0..`_LIGHT_LIMIT`: shadows are warmer than lit areas."""
     level = np.linspace(0.0, _LIGHT_LIMIT, 256)
     shadow = np.clip(1.0 - level, 0.0, 1.0)
     return (level[:, None] * (1.0 + shadow[:, None] * np.array([0.14, 0.0, -0.05])))[None].astype(np.float32)
 
 
-def _folded(values: np.ndarray) -> np.ndarray:
-    """[N] -> [R, 1024] with copies at the end: OpenCV limits a picture's sides to 32767."""
+def _in_rows(values: np.ndarray) -> np.ndarray:
+    """[N] -> [R, 1024], padded by repetition: OpenCV limits an image's sides to 32767."""
     n_rows = -(-len(values) // 1024)
     return np.resize(values, (n_rows, 1024)).astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""The avatar's speakers: proportions, colors and manner of each, and their rest-pose face vertices."""
+"""The avatar's speakers: proportions, colors and expressiveness, and the rest-pose vertices of their faces."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from data_tools.avatar.speech import appearance_of
 from data_tools.landmarks68 import canonical_face
 
 # ----------------------------------------------------------------------------------------------------
-# Who speaks: face proportions, colours and manner of each avatar person, fixed by the person's name.
+# Speaker parameters, drawn from a generator seeded by the name.
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """One person. Proportions are factors around 1 or lengths in cm around 0; colours are sRGB 0..255."""
+    """Parameters of one person. Proportions are factors around 1 or lengths in cm around 0; colors are sRGB 0..255."""
 
     name: str
     seed: int
@@ -45,11 +45,11 @@ class Speaker:
     wall: tuple[float, float, float]
 
 
-# Palettes; `make_speaker` varies what it picks.
+# Palettes; `make_speaker` picks an entry and varies it.
 _SKINS = ((226, 178, 150), (236, 196, 172), (198, 146, 112), (150, 102, 74), (214, 166, 130), (112, 76, 58), (240, 205, 185))
 _HAIRS = ((58, 40, 30), (32, 26, 26), (140, 96, 54), (92, 58, 36), (176, 138, 84), (110, 104, 100), (120, 52, 30))
 _DARK_SKIN = 400.0
-"""Sum of the three channels below which hair and eyes are dark too."""
+"""Sum of a skin's three channels below which only the first, dark entries of hair and iris are used."""
 _N_DARK_HAIRS, _N_DARK_IRISES = 2, 1
 _IRISES = ((88, 60, 36), (70, 104, 130), (92, 112, 76), (60, 44, 34))
 _CLOTHS = ((52, 74, 116), (120, 46, 52), (64, 92, 74), (70, 64, 78), (150, 118, 72), (40, 96, 108))
@@ -57,7 +57,7 @@ _WALLS = ((150, 162, 168), (176, 166, 150), (138, 152, 142), (160, 150, 166))
 
 
 def make_speaker(name: str) -> Speaker:
-    """The person of that name: the same every time, another face for another name; any name will do."""
+    """The person of that name, deterministically; any string is a valid name."""
     seed = zlib.crc32(f"avatar speaker {name}".encode())
     generator = np.random.default_rng(seed)
 
@@ -65,7 +65,7 @@ def make_speaker(name: str) -> Speaker:
         return float(np.clip(generator.normal(center, spread), center - 2 * spread, center + 2 * spread))
 
     def one_of(colors: tuple, spread: float) -> tuple[float, float, float]:
-        # Mostly lighter or darker, hardly another hue: dark hair would turn violet.
+        # Varies mostly the brightness and hardly the hue: dark hair would turn violet.
         color = np.array(colors[generator.integers(len(colors))], float) * generator.normal(1.0, 0.01 * spread)
         red, green, blue = np.clip(color + generator.normal(0.0, 0.25 * spread, 3), 12.0, 246.0)
         return float(red), float(green), float(blue)
@@ -98,15 +98,16 @@ def make_speaker(name: str) -> Speaker:
 
 
 # ----------------------------------------------------------------------------------------------------
-# A speaker's face at rest: the canonical mesh with that speaker's proportions, lips together, eyes open.
+# Rest pose.
 
 MOUTH_CENTER = np.array([0.0, -4.27, 5.4])
-"""cm, between the canonical lips."""
+"""cm, middle between the canonical lips."""
 
 NOSE_TIP = np.array([0.0, -0.46, 7.6])
 
 
-def _smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
+def smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Cubic step from 0 at `low` to 1 at `high`; decreasing if `low` > `high`."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
@@ -117,13 +118,13 @@ def _bump(vertices: np.ndarray, center: np.ndarray, radius: float) -> np.ndarray
 
 
 def rest_vertices(speaker: Speaker) -> np.ndarray:
-    """[468, 3] float64 cm in the canonical head frame: the face of `speaker` with the mouth shut and the eyes open."""
+    """[468, 3] float64 cm in the canonical head frame: the face of `speaker` with closed mouth and open eyes."""
     vertices = canonical_face()["vertices"].astype(np.float64).copy()
-    _shut_mouth(vertices)
+    _close_lips(vertices)
     x, y = vertices[:, 0].copy(), vertices[:, 1].copy()
-    # Each feature is a smooth field, so neighbouring vertices never cross.
-    vertices[:, 0] *= speaker.face_width * (1.0 + (speaker.jaw_width - 1.0) * _smoothstep(-y, 0.0, 6.0))
-    vertices[:, 1] -= speaker.chin_length * _smoothstep(-y, 5.0, 9.0)
+    # Each feature is a smooth displacement field, so neighboring vertices never cross.
+    vertices[:, 0] *= speaker.face_width * (1.0 + (speaker.jaw_width - 1.0) * smoothstep(-y, 0.0, 6.0))
+    vertices[:, 1] -= speaker.chin_length * smoothstep(-y, 5.0, 9.0)
     for side in (-1.0, 1.0):
         cheek = _bump(vertices, np.array([side * 4.6, -2.0]), 2.0)
         vertices[:, 0] += side * speaker.cheek * cheek
@@ -146,10 +147,10 @@ def rest_vertices(speaker: Speaker) -> np.ndarray:
     return vertices
 
 
-def _shut_mouth(vertices: np.ndarray) -> None:
-    """The canonical lips are a few millimetres apart; brings the inner lines together and the outer ones half as far."""
+def _close_lips(vertices: np.ndarray) -> None:
+    """The canonical lips are a few millimeters apart; moves the inner contours together and the outer ones half as far."""
     shift = 0.5 * (vertices[list(INNER_UPPER_LIP)] - vertices[list(INNER_LOWER_LIP)])
     lips = ((INNER_UPPER_LIP, -1.0), (INNER_LOWER_LIP, 1.0), (OUTER_UPPER_LIP, -0.5), (OUTER_LOWER_LIP, 0.5))
     for loop, share in lips:
-        # Both halves contain the corners, whose shift is zero.
+        # Both loops contain the corners, whose shift is zero.
         vertices[list(loop)] += share * shift

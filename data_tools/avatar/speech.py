@@ -1,4 +1,4 @@
-"""Speech of the avatar: committed recordings with phoneme times, and visemes with co-articulation as mouth parameters per frame."""
+"""Speech of the avatar: recordings in the repository with phoneme times, and mouth parameters per frame with co-articulation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from data_tools.audio.load import SAMPLE_RATE
 from data_tools.errors import InputError
 
 # ----------------------------------------------------------------------------------------------------
-# The committed recordings: samples, phonemes and sentences of each voice, cut to whole video frames.
+# Recordings.
 
 SPEECH_FOLDER = Path(__file__).with_name("speech")
 SENTENCE_MARGIN = 0.28
-"""Seconds of silence kept on both sides of a sentence, less than the pause between two of them."""
+"""Seconds of silence kept before and after a sentence; shorter than the pause between two sentences."""
 
 
 @dataclass(frozen=True)
 class Phoneme:
-    """One sound: start and end in seconds from the start of its clip, and its IPA symbol."""
+    """Start and end in seconds from the clip's start, and the IPA symbol."""
 
     start: float
     end: float
@@ -34,9 +34,9 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class SpeechClip:
-    """A stretch of one voice.
+    """Audio of one voice with its phonemes.
 
-    `samples` is [n] float32 at 16 kHz with n a whole number of video frames (640 samples each).
+    `samples` is [n] float32 at 16 kHz; n is a multiple of 640, the samples of a video frame.
     """
 
     name: str
@@ -57,17 +57,17 @@ def _script() -> list[dict]:
 
 
 def voices() -> dict[str, str]:
-    """Speaker -> split: "train" or "val" (held-out speaker) of the corpus, or "demo" (the demo person, in no corpus)."""
+    """Speaker -> split: "train" or "val" (held-out speaker) of the corpus, or "demo" (the demo person, not in the corpus)."""
     return {voice["name"]: voice["split"] for voice in _script()}
 
 
 def appearance_of(speaker: str) -> dict[str, float]:
-    """Fields of `speakers.Speaker` that the script fixes for a speaker instead of leaving them to chance; often none."""
+    """Fields of `speakers.Speaker` that the script sets for a speaker instead of drawing them at random; often none."""
     return next((dict(voice.get("look", {})) for voice in _script() if voice["name"] == speaker), {})
 
 
 def recording(name: str) -> SpeechClip:
-    """A whole recording: a speaker's name, or `demo_heldout` and `demo_unseen`, what the demo person never says in training.
+    """A complete recording by speaker name, or `demo_heldout` and `demo_unseen`, sentences that the demo person's training data lacks.
 
     Raises:
       InputError: there is no such recording.
@@ -78,7 +78,7 @@ def recording(name: str) -> SpeechClip:
         raise InputError(f"The avatar has no recording {name!r}: choose one of {', '.join([*voices(), 'demo_heldout', 'demo_unseen'])}.")
     samples, rate = soundfile.read(found[0], dtype="float32")
     if rate != SAMPLE_RATE:
-        raise InputError(f"{found[0]} has {rate} Hz, not {SAMPLE_RATE}: make it again with data_tools.avatar.record_speech.")
+        raise InputError(f"{found[0]} has {rate} Hz, not {SAMPLE_RATE}: record it again with data_tools.avatar.record_speech.")
     times = json.loads((SPEECH_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     phonemes = tuple(Phoneme(*entry) for entry in times["phonemes"])
     samples = samples[: n_frames_of(samples) * SAMPLE_RATE // FPS]
@@ -86,18 +86,18 @@ def recording(name: str) -> SpeechClip:
 
 
 def sentence_clips(speaker: str) -> list[SpeechClip]:
-    """One clip per sentence of a speaker's recording, with a little silence around it, named `<speaker>_00`, `<speaker>_01`, ..."""
-    whole = recording(speaker)
+    """One clip per sentence of a speaker's recording, with `SENTENCE_MARGIN`, named `<speaker>_00`, `<speaker>_01`, ..."""
+    complete = recording(speaker)
     times = json.loads((SPEECH_FOLDER / f"{speaker}.json").read_text(encoding="utf-8"))
     clips = []
     for i, sentence in enumerate(times["sentences"]):
-        cut = excerpt(whole, sentence["start"] - SENTENCE_MARGIN, sentence["end"] + SENTENCE_MARGIN)
+        cut = excerpt(complete, sentence["start"] - SENTENCE_MARGIN, sentence["end"] + SENTENCE_MARGIN)
         clips.append(SpeechClip(f"{speaker}_{i:02d}", speaker, cut.samples, cut.phonemes, sentence["text"]))
     return clips
 
 
 def excerpt(clip: SpeechClip, start: float, end: float) -> SpeechClip:
-    """The frames of `clip` that touch [start, end) seconds; phoneme times count from the new start."""
+    """The frames of `clip` that overlap [start, end) seconds; phoneme times are relative to the new start."""
     first = max(int(start * FPS), 0)
     last = min(int(np.ceil(end * FPS)), clip.n_frames)
     offset = first / FPS
@@ -108,37 +108,37 @@ def excerpt(clip: SpeechClip, start: float, end: float) -> SpeechClip:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Speech to mouth: phonemes with times -> mouth parameters per video frame, with co-articulation.
+# Visemes with co-articulation: phonemes with times -> mouth parameters per video frame.
 #
-# Each phoneme pulls every parameter towards a target with a strength that fades with the distance in time (dominance functions; Cohen and
-# Massaro, "Modeling coarticulation in synthetic visual speech", 1993): value(t) = sum_p D_p(t) target_p / sum_p D_p(t) with
-# D_p(t) = strength_p exp(-|t - p| / FADE), |t - p| the distance to the middle half of the phoneme. A weak phoneme (k, h) takes the shape
-# of its neighbours, a strong one (the rounding of w) imposes its own. Two gestures must happen whatever the neighbours want, lips shut for
-# p, b, m and lower lip to the teeth for f, v; they are pulses that override the blend.
+# Dominance functions (Cohen and Massaro, "Modeling coarticulation in synthetic visual speech", 1993): each phoneme pulls every parameter
+# towards its target, value(t) = sum_p D_p(t) target_p / sum_p D_p(t), with D_p(t) = strength_p exp(-|t - p| / FADE) and |t - p| the
+# distance to the middle half of the phoneme. A weak phoneme (k, h) takes the shape of its neighbors, a strong one (the rounding of w)
+# imposes its own. Lip closure (p, b, m) and lower lip to the teeth (f, v) must happen whatever the neighbors are: they are pulses that
+# override the blend.
 
 PARAMETERS = ("jaw", "wide", "protrude", "upper", "lower", "tongue", "close", "tuck")
-"""jaw: 0 shut to 1 wide open. wide: -1 narrow to 1 spread. protrude, upper (raised), lower (pulled down), tongue (tip raised): 0 to 1.
+"""jaw: 0 closed to 1 wide open. wide: -1 narrow to 1 spread. protrude, upper (raised), lower (pulled down), tongue (tip raised): 0 to 1.
 close: 1 = lips pressed together. tuck: 1 = lower lip against the upper teeth."""
 
 FADE = 0.05
-"""Seconds in which a phoneme's pull falls to 1/e."""
+"""Time constant of a phoneme's dominance in seconds."""
 
 PULSE_RAMP = 0.045
-"""Seconds a closing gesture takes on either side of its plateau."""
+"""Seconds of a pulse's ramp on either side of its plateau."""
 
 PULSE_PLATEAU = 0.044
-"""Shortest plateau in seconds: longer than a video frame, so that at least one frame shows the lips shut."""
+"""Shortest plateau in seconds: longer than a video frame, so that at least one frame shows the lips closed."""
 
 REST_GAP = 0.06
-"""Seconds between two phonemes from which on the mouth starts to rest."""
+"""Shortest gap between two phonemes, in seconds, that is filled with `REST`."""
 
 LOUDNESS_RANGE = (0.72, 1.15)
-"""Factor on jaw opening from the quiet to the loud end of a recording."""
+"""Factor on the jaw opening for the quietest and the loudest speech of a recording."""
 
 
 @dataclass(frozen=True)
 class Viseme:
-    """Targets of one class of sounds, and how strongly it imposes its mouth opening and its lip shape."""
+    """Targets of one class of phonemes, and the strengths of its mouth opening and of its lip shape."""
 
     jaw: float
     wide: float = 0.0
@@ -177,14 +177,14 @@ _CLASSES = {
     "yʏøœ": Viseme(jaw=0.24, wide=-0.8, protrude=0.85, lip_strength=1.4),
 }
 VISEMES = {symbol: viseme for symbols, viseme in _CLASSES.items() for symbol in symbols}
-"""IPA letter -> viseme. Diphthongs and affricates are read letter by letter; marks (stress, length, tone, aspiration) have no entry."""
+"""IPA letter -> viseme. Diphthongs and affricates are split into letters; marks (stress, length, tone, aspiration) have no entry."""
 
 _BLENDED = ("jaw", "wide", "protrude", "upper", "lower", "tongue")
 _OPENING = np.array([name in ("jaw", "tongue") for name in _BLENDED])
 
 
 def segments(phonemes: Sequence[Phoneme], duration: float) -> list[tuple[float, float, Viseme]]:
-    """(start, end, viseme) in seconds, rests filled in before, between and after the sounds; a sound of k letters is split into k parts."""
+    """(start, end, viseme) in seconds, with rests before, between and after the phonemes; one of k letters is split into k parts."""
     result: list[tuple[float, float, Viseme]] = []
     position = -1.0
     for phoneme in phonemes:
@@ -201,7 +201,7 @@ def segments(phonemes: Sequence[Phoneme], duration: float) -> list[tuple[float, 
 
 
 def frame_times(n_frames: int) -> np.ndarray:
-    """[T] seconds: the middle of each video frame's interval, which is also the middle of its two audio frames."""
+    """[T] seconds: the middle of each video frame, which is also the middle of its two audio frames."""
     return (np.arange(n_frames) + 0.5) / FPS
 
 
@@ -209,10 +209,10 @@ def mouth_parameters(phonemes: Sequence[Phoneme], samples: np.ndarray, n_frames:
     """Mouth parameters of a clip.
 
     Args:
-      phonemes: sounds with times in seconds from the clip's start.
-      samples: [n] the clip's sound at 16 kHz; louder speech opens the jaw a little more.
+      phonemes: with times in seconds from the clip's start.
+      samples: [n] audio at 16 kHz; louder speech opens the jaw more.
       n_frames: T.
-      expressiveness: speaker's factor on all opening and shaping, about 0.8 to 1.2.
+      expressiveness: the speaker's factor on all parameters except pulses, about 0.8 to 1.2.
 
     Returns:
       [T, 8] float32 in the order of `PARAMETERS`.
@@ -233,7 +233,7 @@ def mouth_parameters(phonemes: Sequence[Phoneme], samples: np.ndarray, n_frames:
 
 
 def _pulse(times: np.ndarray, spans: list[tuple[float, float, Viseme]], name: str) -> np.ndarray:
-    """[T] 0..1: trapezoids with smooth flanks around every span whose viseme asks for the gesture."""
+    """[T] 0..1: trapezoids with smooth ramps around every span whose viseme has this pulse."""
     value = np.zeros(len(times))
     for start, end, viseme in spans:
         if viseme.pulse == name:
@@ -245,7 +245,7 @@ def _pulse(times: np.ndarray, spans: list[tuple[float, float, Viseme]], name: st
 
 
 def _loudness_factor(samples: np.ndarray, n_frames: int) -> np.ndarray:
-    """[T] factor on the jaw: the frame's level between the recording's quiet and loud speech, smoothed over 5 frames."""
+    """[T] factor on the jaw: the frame's level relative to the recording's loud speech, smoothed over 5 frames."""
     hop = SAMPLE_RATE // FPS
     padded = np.pad(np.asarray(samples, np.float64)[: n_frames * hop], (0, max(n_frames * hop - len(samples), 0)))
     level = 20.0 * np.log10(np.sqrt(np.mean(padded.reshape(n_frames, hop) ** 2, axis=1)) + 1e-5)

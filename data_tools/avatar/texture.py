@@ -19,11 +19,11 @@ from data_tools.avatar.mesh import (
     UPPER_LIDS,
 )
 from data_tools.avatar.parts import parting
-from data_tools.avatar.speakers import Speaker
+from data_tools.avatar.speakers import Speaker, smoothstep
 from data_tools.landmarks68 import canonical_face
 
 # ----------------------------------------------------------------------------------------------------
-# Brushes that the tiles of the texture atlas share: smooth noise, soft spots and soft lines (pixels, float32).
+# Drawing primitives (pixels, float32).
 
 
 def noise(shape: tuple[int, int], sigma: float, generator: np.random.Generator) -> np.ndarray:
@@ -33,44 +33,38 @@ def noise(shape: tuple[int, int], sigma: float, generator: np.random.Generator) 
 
 
 def mottle(shape: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-    """[H, W, 3] factor around 1: skin is a little uneven, redder in some places."""
+    """[H, W, 3] factor around 1: uneven skin with redder areas."""
     coarse, middle, fine = (noise(shape, sigma, generator) for sigma in (24.0, 6.0, 1.4))
     value = 1.0 + 0.012 * coarse + 0.010 * middle + 0.014 * fine
     red = 0.012 * noise(shape, 18.0, generator)
     return np.stack([value + red, value - 0.5 * red, value - 0.5 * red], axis=-1)
 
 
-def around(shape: tuple[int, int], painter: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
-    """A tile whose last column continues in its first: the middle of `painter`'s picture cross-faded with itself shifted half way."""
-    height, width = shape
-    picture = painter(shape)
-    shifted = np.roll(picture, width // 2, axis=1)
+def seamless(shape: tuple[int, int], painter: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
+    """A horizontally seamless tile: the result of `painter` cross-faded with itself shifted by half its width."""
+    width = shape[1]
+    image = painter(shape)
+    shifted = np.roll(image, width // 2, axis=1)
     weight = 0.5 - 0.5 * np.cos(2.0 * np.pi * (np.arange(width) + 0.5) / width)
-    weight = weight.reshape(1, width, *[1] * (picture.ndim - 2))
-    return picture * weight + shifted * (1.0 - weight)
+    weight = weight.reshape(1, width, *[1] * (image.ndim - 2))
+    return image * weight + shifted * (1.0 - weight)
 
 
 def blob(shape: tuple[int, int], center: np.ndarray, radius: tuple[float, float]) -> np.ndarray:
-    """[H, W, 1] Gaussian spot, 1 at its `centre` (x, y)."""
+    """[H, W, 1] Gaussian spot, 1 at its `center` (x, y)."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     return np.exp(-(((x - center[0]) / radius[0]) ** 2) - ((y - center[1]) / radius[1]) ** 2)[..., None]
 
 
 def stroke(shape: tuple[int, int], points: np.ndarray, thickness: int, blur: float, closed: bool = False) -> np.ndarray:
-    """[H, W, 1] line through `points` [N, 2], blurred by `blur` pixels."""
+    """[H, W, 1] polyline through `points` [N, 2], blurred by `blur` pixels."""
     canvas = np.zeros(shape, np.float32)
     cv2.polylines(canvas, [np.round(points * 16).astype(np.int32)], closed, 1.0, thickness, cv2.LINE_AA, shift=4)
     return cv2.GaussianBlur(canvas, (0, 0), blur)[..., None]
 
 
-def smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth between; `low` > `high` falls instead."""
-    t = np.clip((value - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
 # ----------------------------------------------------------------------------------------------------
-# Skin tiles other than the face: neck, ears and the skull, with the shadows that rest on them.
+# Skin tiles of skull, neck and ears, with baked shadows.
 
 
 def _uv(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,29 +73,29 @@ def _uv(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def paint_skull(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """[H, W, 3] sRGB: skin behind the face's boundary, darker where hair, ears and jaw keep the light off."""
+    """[H, W, 3] sRGB: skin behind the face's boundary, darker in the shadow of hair, ears and jaw."""
     u, _ = _uv(shape)
-    # It goes on as the face's tile ends (`paint_face`): in the hair's shadow above, in the jaw's below.
+    # Continues the border of the face's tile (`paint_face`): in the hair's shadow above, in the jaw's below.
     shade = 0.16 + 0.18 * smoothstep(np.abs((u + 0.5) % 1.0 - 0.5), 0.32, 0.24)
-    return skin * around(shape, lambda s: mottle(s, generator)) * (1.0 - shade[..., None] * np.array([0.85, 1.0, 1.05]))
+    return skin * seamless(shape, lambda s: mottle(s, generator)) * (1.0 - shade[..., None] * np.array([0.85, 1.0, 1.05]))
 
 
 def paint_neck(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """[H, W, 3] sRGB: u around the neck from the back, v down; the head's soft shadow under the chin, the tendons, the collar's shade."""
+    """[H, W, 3] sRGB: u around the neck from the back, v down; the head's soft shadow under the chin, tendons, the collar's shadow."""
     u, v = _uv(shape)
     side = (u - 0.5) * 2.0 * np.pi  # 0 at the front, > 0 on the image's right
-    # The shadow's lower edge hangs lowest under the chin, on the side away from the key light.
+    # The shadow's lower edge is lowest under the chin, on the side away from the key light.
     edge = 0.70 + 0.10 * np.exp(-(((side - 0.25) / 0.75) ** 2))
     shadow = 0.42 * smoothstep(v, edge + 0.16, edge - 0.12)
     tendons = sum(np.exp(-(((side - s * (0.95 - 0.75 * v)) / 0.16) ** 2)) for s in (-1.0, 1.0)) * smoothstep(v, 0.5, 0.9)
     notch = np.exp(-((side / 0.16) ** 2) - ((v - 1.0) / 0.09) ** 2)
     factor = (1.0 - shadow) * (1.0 + 0.045 * tendons) * (1.0 - 0.10 * notch) * (1.0 - 0.30 * smoothstep(v, 0.90, 1.0))
     warm = np.stack([np.ones(shape), 1.0 - 0.10 * shadow, 1.0 - 0.14 * shadow], axis=-1)
-    return skin * around(shape, lambda s: mottle(s, generator)) * factor[..., None] * warm
+    return skin * seamless(shape, lambda s: mottle(s, generator)) * factor[..., None] * warm
 
 
 def paint_ear(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """[H, W, 3] sRGB: u turns from the front of the ear below its lobe, v runs from the hollow over the rim to the head."""
+    """[H, W, 3] sRGB: u runs around the ear from its front via the lobe, v from the concha over the rim to the head."""
     u, v = _uv(shape)
     angle = (2.0 * np.pi * u + np.pi) % (2.0 * np.pi)
     lobe = np.exp(-(((angle - 1.5 * np.pi) / 0.55) ** 2))
@@ -111,26 +105,26 @@ def paint_ear(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Gen
     behind = 0.28 * smoothstep(v, 0.84, 1.0)
     ridge = 0.07 * np.exp(-(((v - 0.40) / 0.06) ** 2)) + 0.08 * np.exp(-(((v - 0.72) / 0.07) ** 2))
     factor = (1.0 - hollow) * (1.0 - groove) * (1.0 - behind) * (1.0 + ridge)
-    # Thin skin: the darker, the redder.
+    # Subsurface scattering in thin skin: darker areas are redder.
     dark = 1.0 - factor
     tint = np.stack([1.03 + 0.08 * dark, 0.95 - 0.14 * dark, 0.94 - 0.16 * dark], axis=-1)
-    return skin * around(shape, lambda s: mottle(s, generator)) * factor[..., None] * tint
+    return skin * seamless(shape, lambda s: mottle(s, generator)) * factor[..., None] * tint
 
 
 # ----------------------------------------------------------------------------------------------------
-# The face's tile: skin, shadows that rest on it, brows, lids and lips, placed by the mesh's vertices.
+# Face tile: skin, baked shadows, brows, lids and lips, positioned by the mesh's vertices.
 
 
 def paint_face(shape: tuple[int, int], points: np.ndarray, speaker: Speaker, generator: np.random.Generator) -> np.ndarray:
     """[H, W, 3] sRGB of the face's tile.
 
-    The tile shows the face upside down: what is higher on the face has a larger y.
+    The tile shows the face upside down: y grows from chin to forehead.
 
     Args:
       shape: of the tile.
       points: [468, 2] the mesh's vertices in pixels of the tile.
-      speaker: colours and brows.
-      generator: of everything that is uneven.
+      speaker: colors and brows.
+      generator: of all random details.
     """
     skin = np.array(speaker.skin, np.float32)
     image = skin * mottle(shape, generator)
@@ -142,9 +136,9 @@ def paint_face(shape: tuple[int, int], points: np.ndarray, speaker: Speaker, gen
         _paint_eye_surround(image, points, eye)
         _paint_brow(image, points, eye, speaker, generator)
     _paint_shadows(image, points)
-    for crease in ((98, 206, 216, 212), (327, 426, 436, 432)):  # from the nostril down beside the mouth
+    for crease in ((98, 206, 216, 212), (327, 426, 436, 432)):  # nasolabial folds
         image *= 1.0 - 0.13 * stroke(shape, points[list(crease)], 6, 7.0)
-    for nostril in (79, 309):  # a vertex under each wing of the nose
+    for nostril in (79, 309):
         image *= 1.0 - 0.55 * blob(shape, points[nostril], (12, 7))
     image *= 1.0 - 0.22 * blob(shape, 0.5 * points[17] + 0.5 * points[18], (52, 15))
     _paint_lips(image, points, speaker, generator)
@@ -152,7 +146,7 @@ def paint_face(shape: tuple[int, int], points: np.ndarray, speaker: Speaker, gen
 
 
 def _paint_shadows(image: np.ndarray, points: np.ndarray) -> None:
-    """Where little of the room's light arrives: under the hair, beside and below the nose, along the jaw; and where much does."""
+    """Shadows under the hair, at the nose and along the jaw, and highlights on nose, forehead, chin and cheeks."""
     shape = image.shape[:2]
     warm = np.array([0.85, 1.0, 1.05])
     oval = points[list(FACE_OVAL)]
@@ -170,21 +164,14 @@ def _paint_shadows(image: np.ndarray, points: np.ndarray) -> None:
 
 
 def _freckles(image: np.ndarray, points: np.ndarray, speaker: Speaker, generator: np.random.Generator) -> None:
-    """A mole and, for fair people, freckles: marks that a model can be seen to reproduce."""
+    """A mole and, on fair skin, freckles: details by which a model's reproduction can be judged."""
     n_freckles = int(generator.integers(20, 120)) if sum(speaker.skin) > 560 else 6
     canvas = np.zeros(image.shape[:2], np.float32)
     middle, spread = points[[50, 280]].mean(axis=0), np.array([150.0, 60.0])
     for x, y in generator.normal(middle, spread, (n_freckles, 2)):
-        cv2.circle(
-            canvas,
-            (int(x * 16), int(y * 16)),
-            int(generator.uniform(1.0, 2.4) * 16),
-            float(generator.uniform(0.08, 0.26)),
-            -1,
-            cv2.LINE_AA,
-            4,
-        )
-    # One mole, on a cheek or the chin: near an eye or the nose it would read as dirt.
+        radius, strength = int(generator.uniform(1.0, 2.4) * 16), float(generator.uniform(0.08, 0.26))
+        cv2.circle(canvas, (int(x * 16), int(y * 16)), radius, strength, -1, cv2.LINE_AA, 4)
+    # One mole, on a cheek or the chin: near an eye or the nose it would look like dirt.
     at = points[(205, 425, 214, 434)[generator.integers(4)]] + generator.uniform(-18, 18, 2)
     cv2.circle(canvas, (int(at[0]), int(at[1])), 3, 0.5, -1, cv2.LINE_AA)
     image *= 1.0 - cv2.GaussianBlur(canvas, (0, 0), 1.1)[..., None] * np.array([0.45, 0.6, 0.65])
@@ -196,12 +183,12 @@ def _paint_eye_surround(image: np.ndarray, points: np.ndarray, eye: int) -> None
     image *= 1.0 - 0.24 * blob(shape, upper.mean(axis=0) + (0, 16), (62, 32)) * np.array([0.85, 1.0, 1.0])
     image *= 1.0 - 0.08 * blob(shape, lower.mean(axis=0) - (0, 22), (55, 20))
     image *= 1.0 - 0.30 * stroke(shape, points[list(UPPER_CREASES[eye])], 3, 2.0)
-    image *= 1.0 - 0.80 * np.minimum(1.5 * stroke(shape, upper - (0, 2), 6, 1.2), 1.0)  # lashes and the lid's edge
+    image *= 1.0 - 0.80 * np.minimum(1.5 * stroke(shape, upper - (0, 2), 6, 1.2), 1.0)  # lashes
     image *= 1.0 - 0.35 * stroke(shape, lower + (0, 1), 3, 1.2)
 
 
 def _paint_brow(image: np.ndarray, points: np.ndarray, eye: int, speaker: Speaker, generator: np.random.Generator) -> None:
-    """Hairs that lean outwards, in a band between the brow's upper and lower edge."""
+    """Single hairs that lean outwards, between the brow's upper and lower edge."""
     top, bottom = (points[list(edge)] for edge in BROWS[eye])
     canvas = np.zeros(image.shape[:2], np.float32)
     along = 4.0 * generator.beta(1.15, 1.15, 560)
@@ -211,7 +198,7 @@ def _paint_brow(image: np.ndarray, points: np.ndarray, eye: int, speaker: Speake
     for a, b in zip(along, across, strict=True):
         edge = [np.array([np.interp(a, knots, side[:, 0]), np.interp(a, knots, side[:, 1])]) for side in (top, bottom)]
         root = edge[0] * (1 - b) + edge[1] * b
-        # Near the nose the hairs stand up, towards the temple they lie flat.
+        # Hairs are upright near the nose and flat towards the temple.
         tip = root + generator.uniform(10, 17) * np.array([outward * (1.0 - 0.14 * a), -0.25 - 0.16 * a])
         ends = [tuple(int(v * 16) for v in end) for end in (root, tip)]
         cv2.line(canvas, *ends, float(generator.uniform(0.35, 0.75)), 2, cv2.LINE_AA, 4)
@@ -228,13 +215,13 @@ def _paint_lips(image: np.ndarray, points: np.ndarray, speaker: Speaker, generat
     mask = 0.92 * cv2.GaussianBlur(mask, (0, 0), 3.6)[..., None]
     folds = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), sigmaX=1.8, sigmaY=12.0)
     lips = np.array(speaker.lips, np.float32) * (1.0 + 0.035 * folds / folds.std())[..., None]
-    # Fuller in the middle: the edges go over into the skin.
+    # The edges blend into the skin.
     lips *= 1.0 - 0.10 * stroke(shape, outer, 10, 6.0, closed=True)
     upper = points[[*OUTER_UPPER_LIP, *INNER_UPPER_LIP[::-1]]]
     shade = np.zeros(shape, np.float32)
     cv2.fillPoly(shade, [np.round(upper).astype(np.int32)], 1.0)
     lips *= 1.0 - 0.12 * cv2.GaussianBlur(shade, (0, 0), 3.0)[..., None]
-    # The lower lip catches the key light, the bow of the upper one a little of it.
+    # Highlights of the key light on the lower lip and, weaker, on the upper lip's bow.
     middle = 0.5 * (points[14] + points[17])
     lips += (34.0 * blob(shape, middle - (8, 2), (30, 7)) + 16.0 * blob(shape, middle - (10, 3), (12, 4))) * np.array([1.0, 0.9, 0.88])
     lips += 12.0 * blob(shape, 0.55 * points[0] + 0.45 * points[13], (24, 5))
@@ -244,12 +231,12 @@ def _paint_lips(image: np.ndarray, points: np.ndarray, speaker: Speaker, generat
 
 
 # ----------------------------------------------------------------------------------------------------
-# Hair tiles: single strands drawn along a direction field, thinning out over the skin at the hairline.
+# Hair tiles: strands drawn along a direction field, sparser at the hairline.
 
 _N_LOCKS, _N_STRANDS, _N_EDGE = 420, 4200, 3000
 _STATIONS = 8
 _HAIRLINE = 0.15
-"""Share of the cap's depth within which the hair closes over the skin."""
+"""Fraction of the cap's depth over which the hair becomes opaque."""
 
 
 def paint_hair(
@@ -260,9 +247,9 @@ def paint_hair(
     Args:
       shape: of the tile.
       hair: [3] sRGB.
-      skin: [3] sRGB, seen between the strands at the hairline.
-      part: u of the parting, -0.5..0.5, 0 over the middle of the forehead.
-      margin: pixels outside u = 0 and u = 1, which show the same place.
+      skin: [3] sRGB, visible between the strands at the hairline.
+      part: u of the parting, from `parts.parting`.
+      margin: pixels outside u = 0 and u = 1, which wrap around.
       generator: of the strands.
     """
     tone = np.full(shape, 0.62, np.float32)
@@ -281,7 +268,7 @@ def paint_hair(
         lengths = generator.uniform(0.18, 0.42, n)
         tones = 0.90 + 0.05 * lock_of(u) + generator.normal(0.0, spread, n)
         for path, value in zip(_paths(u, v, lengths, part, generator), tones.tolist(), strict=True):
-            for shift in (-1.0, 0.0, 1.0):  # around the back, where the tile begins again
+            for shift in (-1.0, 0.0, 1.0):  # wrap around in u
                 points = np.round(((path + (shift, 0.0)) * (shape[1] - 1 - 2 * margin, shape[0]) + (margin, 0.0)) * 16).astype(np.int32)
                 if points[:, 0].max() < 0 or points[:, 0].min() > shape[1] * 16:
                     continue
@@ -291,7 +278,7 @@ def paint_hair(
     x, y = np.meshgrid((np.arange(shape[1]) - margin) / (shape[1] - 1 - 2 * margin), np.arange(shape[0]) / shape[0])
     tone = cv2.GaussianBlur(tone, (0, 0), sigmaX=0.9, sigmaY=2.0)
     cover = np.maximum(cv2.GaussianBlur(cover, (0, 0), 0.7), smoothstep(y, 0.4 * _HAIRLINE, 1.2 * _HAIRLINE))
-    # A broken band of shine where the cap turns over.
+    # An irregular band of specular reflection where the cap curves over.
     ragged = 0.035 * np.interp(x[0] % 1.0 * 180.0, np.arange(180), generator.normal(0.0, 1.0, 180))
     shine = np.exp(-(((y - 0.27 - ragged) / 0.09) ** 2))
     side = (x - part + 0.5) % 1.0 - 0.5
@@ -303,7 +290,7 @@ def paint_hair(
 
 
 def _paths(u: np.ndarray, v: np.ndarray, lengths: np.ndarray, part: float, generator: np.random.Generator) -> np.ndarray:
-    """[N, _STATIONS, 2] (u, v) of each strand: swept towards the parting near the hairline, straight back behind."""
+    """[N, _STATIONS, 2] (u, v) of each strand: bent towards the parting near the hairline, straight backwards elsewhere."""
     bend = generator.normal(0.0, 0.02, len(u))
     at = [np.stack([u % 1.0, v], axis=1)]
     step = lengths / (_STATIONS - 1)
@@ -316,14 +303,14 @@ def _paths(u: np.ndarray, v: np.ndarray, lengths: np.ndarray, part: float, gener
 
 
 def paint_curtain(shape: tuple[int, int], hair: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """[H, W, 3] sRGB of long hair that hangs down: strands along v, in locks, darker towards the neck's middle."""
+    """[H, W, 3] sRGB of hanging long hair: strands along v, in locks."""
     fine = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), sigmaX=0.8, sigmaY=40.0)
     value = 0.92 + 0.12 * fine / fine.std() + 0.05 * noise((1, shape[1]), 6.0, generator)
     return hair * np.clip(value, 0.4, 1.6)[..., None]
 
 
 # ----------------------------------------------------------------------------------------------------
-# The texture atlas of a speaker: one picture with a tile per material, painted once by rule.
+# Texture atlas: one image with a tile per material.
 
 FACE_SIZE = 1024
 TILES = {
@@ -345,18 +332,18 @@ TILES = {
 }
 ATLAS_SHAPE = (1024, 2304, 3)
 _MARGIN = 2.0
-"""Pixels kept free inside a tile's edge, so that interpolation never reads the neighbour."""
+"""Pixels kept free inside a tile's edge, so that interpolation never reads the neighboring tile."""
 
 
 def tile_uv(name: str, uv: np.ndarray) -> np.ndarray:
-    """Part coordinates [..., 2] in 0..1 (v down) -> atlas pixels, float32."""
+    """Texture coordinates [..., 2] of a part, 0..1 with v down -> atlas pixels, float32."""
     x, y, width, height = TILES[name]
     size = np.array([width, height]) - 1.0 - 2.0 * _MARGIN
     return (np.array([x, y]) + _MARGIN + np.asarray(uv) * size).astype(np.float32)
 
 
 def face_uv() -> np.ndarray:
-    """[468, 2] the face's texture coordinates with v down, 0..1."""
+    """[468, 2] texture coordinates of the face, 0..1 with v down."""
     uv = canonical_face()["uv"].copy()
     uv[:, 1] = 1.0 - uv[:, 1]
     return uv
@@ -390,7 +377,7 @@ def make_atlas(speaker: Speaker) -> np.ndarray:
 
 
 def _collar(shape: tuple[int, int], color: np.ndarray) -> np.ndarray:
-    """Ribs across a rolled edge, shaded where it meets the neck and the shoulders."""
+    """Ribs across a rolled edge, darker at the neck and the shoulders."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     ribs = 1.0 + 0.09 * np.cos(2.0 * np.pi * 44.0 * x / shape[1])
     roll = 0.62 + 0.30 * np.sin(np.pi * np.clip(y / shape[0], 0.0, 1.0))
@@ -398,9 +385,9 @@ def _collar(shape: tuple[int, int], color: np.ndarray) -> np.ndarray:
 
 
 def _cloth(shape: tuple[int, int], color: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Fine knitwear with two broad bands, soft folds, and the collar's shade; rows are equally long on the body (`body.torso_mesh`)."""
+    """Fine knitwear with two broad bands, soft folds, and the collar's shadow; rows follow the cloth's length (`parts.torso_mesh`)."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    # Columns of stitches that are wider than a pixel of the picture everywhere they are seen, so they cannot beat with it.
+    # Columns of stitches are wider than a rendered pixel wherever they are visible, to avoid moire patterns.
     ribs = 1.0 + 0.035 * np.cos(2.0 * np.pi * 96.0 * x / shape[1])
     yarn = 1.0 + 0.02 * noise(shape, 1.2, generator)
     folds = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), sigmaX=16.0, sigmaY=70.0)
@@ -414,16 +401,16 @@ def _cloth(shape: tuple[int, int], color: np.ndarray, generator: np.random.Gener
 
 
 def _eye(shape: tuple[int, int], iris: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Sclera, iris with radial fibres, pupil and a window's reflection; the tile is the eyeball's cap from the front."""
+    """Sclera, iris with radial fibers, pupil and a window's reflection, as an orthographic front view."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     x, y = x - (shape[1] - 1) / 2, y - (shape[0] - 1) / 2
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     iris_radius, pupil_radius = 56.0, 23.0
-    fibres = generator.standard_normal(180)
-    value = 1.0 + 0.18 * np.interp(angle, np.linspace(-np.pi, np.pi, 180), fibres)
+    fibers = generator.standard_normal(180)
+    value = 1.0 + 0.18 * np.interp(angle, np.linspace(-np.pi, np.pi, 180), fibers)
     value *= 0.75 + 0.5 * np.clip((radius - pupil_radius) / (iris_radius - pupil_radius), 0.0, 1.0)
-    value *= 1.0 - 0.65 * np.clip((radius - 0.80 * iris_radius) / (0.2 * iris_radius), 0.0, 1.0)  # the limbal ring
-    value *= 1.0 + 0.30 * np.clip(y / iris_radius, -0.6, 1.0)  # light from above falls through to the iris' lower half
+    value *= 1.0 - 0.65 * np.clip((radius - 0.80 * iris_radius) / (0.2 * iris_radius), 0.0, 1.0)  # limbal ring
+    value *= 1.0 + 0.30 * np.clip(y / iris_radius, -0.6, 1.0)  # light from above reaches the iris' lower half
     sclera = np.array([234, 228, 222]) * (1.0 - 0.30 * np.clip((radius - 56) / 66.0, 0.0, 1.0))[..., None]
 
     def inside(limit: float) -> np.ndarray:
@@ -438,11 +425,11 @@ def _eye(shape: tuple[int, int], iris: np.ndarray, generator: np.random.Generato
 
 
 def _teeth(shape: tuple[int, int], edge_at_bottom: bool) -> np.ndarray:
-    """A row of teeth with dark gaps, darker towards the sides; gums at the other end."""
+    """A row of teeth with dark gaps, darker towards the sides; gums opposite the edge."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     across = x / (shape[1] - 1) * 2.0 - 1.0
     image = np.array([232, 224, 206]) * (1.0 - 0.55 * np.abs(across) ** 1.6)[..., None]
-    gaps = np.abs((across * 6.0) % 1.0 - 0.5)  # an even number of teeth: a gap in the middle
+    gaps = np.abs((across * 6.0) % 1.0 - 0.5)  # an even number of teeth, so that a gap is in the middle
     image *= 1.0 - 0.30 * np.exp(-(((0.5 - gaps) / 0.05) ** 2))[..., None]
     height = y / (shape[0] - 1)
     from_gum = height if edge_at_bottom else 1.0 - height

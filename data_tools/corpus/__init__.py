@@ -1,1 +1,1 @@
-"""Corpus: many videos of many speakers -> audio features and motion, filtered, split by speaker, streamed from disk."""
+"""Corpus: many videos of many speakers as audio features and motion, filtered, split by speaker, streamed from disk."""

@@ -1,4 +1,4 @@
-"""Building a corpus from a folder of videos: resumable, one clip in memory at a time, readable while it grows."""
+"""Builds a corpus from a folder of videos: resumable, one clip in memory at a time, readable while it grows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import dataclasses
 import json
 import math
 import multiprocessing
-import multiprocessing.connection
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,34 +27,35 @@ from data_tools.errors import InputError
 from data_tools.face.track import detect
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.io import disk_full_as_input_error, file_sha256, settings_fingerprint
+from data_tools.jobs import exit_with_parent
 from data_tools.video.read import FPS
 
 # ----------------------------------------------------------------------------------------------------
-# A clip's file: `clips/NAME.npz`, the arrays of docs/file-formats.md and the moments that readers need before they read any frame.
+# Clip files: `clips/NAME.npz` (docs/file-formats.md).
 
 FOLDER = "clips"
 
 
 def clip_path(corpus: Path, name: str) -> Path:
-    """Where the clip of that name lies."""
+    """Path of a clip's file."""
     return corpus / FOLDER / f"{name}.npz"
 
 
 def write_clip(corpus: Path, name: str, arrays: dict[str, np.ndarray]) -> Path:
-    """Writes a clip under a temporary name and renames it.
+    """Writes a clip atomically.
 
     Args:
       corpus: the corpus folder.
-      name: the clip's name, which may have folders in it.
+      name: the clip's name, which may contain folders.
       arrays: audio_features [2T, C], f0 [2T], motion [T, 204], float; stored as float16, uncompressed (float16 noise hardly compresses, and
-        reading is what training does all day), with motion_mean and motion_mean_square [204] float32 over what is stored.
+        training reads them all the time), with motion_mean and motion_mean_square [204] float32 of the stored values.
     """
     path = clip_path(corpus, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {key: np.asarray(arrays[key], np.float16) for key in ("audio_features", "f0", "motion")}
     motion = stored["motion"].astype(np.float64)
     moments = {"motion_mean": motion.mean(0).astype(np.float32), "motion_mean_square": np.square(motion).mean(0).astype(np.float32)}
-    # The same name every time: what a killed run left is overwritten when the clip is made again.
+    # The temporary name is fixed, so that the leftover of a killed run is overwritten when the clip is made again.
     temporary = path.with_name(f".{path.name}.tmp.npz")
     try:
         np.savez(temporary, **stored, **moments)
@@ -67,21 +66,23 @@ def write_clip(corpus: Path, name: str, arrays: dict[str, np.ndarray]) -> Path:
 
 
 def read_clip(path: Path) -> dict[str, np.ndarray]:
-    """audio_features, f0 and motion of a clip's file, float32."""
+    """audio_features, f0 and motion of a clip's file as float32."""
     with np.load(path, allow_pickle=False) as archive:
         return {key: archive[key].astype(np.float32) for key in ("audio_features", "f0", "motion")}
 
 
 # ----------------------------------------------------------------------------------------------------
-# What is known of every clip so far: one JSON line each, appended when the clip's file stands.
-#
-# A run that was killed in the middle of a line loses that clip's line alone; later lines about a clip replace earlier ones.
+# Journal: one JSON line per clip.
 
 FILE = "journal.jsonl"
 
 
 class Journal:
-    """The records of a corpus folder, by clip name; see `build.record_of` for a record's fields."""
+    """The records of a corpus folder, by clip name; `process_piece` describes the fields of a record.
+
+    A record is appended once the clip's file is complete. Later lines about a clip replace earlier ones. A run killed in the middle of a
+    line loses that line only.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
@@ -97,12 +98,12 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 continue
         if lines and not lines[-1].endswith(b"\n"):
-            # The next record must not be glued to a torn one.
+            # A new record must not be appended to a torn line.
             with open(self.path, "ab") as stream:
                 stream.write(b"\n")
 
     def add(self, record: dict[str, Any]) -> None:
-        """Keeps a record, on disk before in memory."""
+        """Adds a record, first on disk (fsync), then in memory."""
         line = json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"
         with open(self.path, "ab") as stream:
             stream.write(line)
@@ -112,12 +113,12 @@ class Journal:
 
 
 # ----------------------------------------------------------------------------------------------------
-# One piece of a video -> its file and its record. Runs in the main process or in a worker; touches nothing but the piece's own file.
+# Processing of one piece of a video, in the main process or in a worker.
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A stretch of a source: number `index` of `count`, seconds `span` (None: all of it). `info` is None where it can't be read."""
+    """Part `index` of `count` of a source video, seconds `span` (None: all of it). `info` is None if the video can't be read."""
 
     source: SourceVideo
     sha256: str
@@ -134,7 +135,7 @@ class Piece:
 
 
 def pieces_of(source: SourceVideo, sha256: str, piece_seconds: float) -> list[Piece]:
-    """Cuts a source into equal pieces of at most `piece_seconds`, on frame borders; one that can't be read is one piece without facts."""
+    """Splits a source into equal pieces of at most `piece_seconds`, on frame borders; an unreadable one is one piece without `info`."""
     try:
         info = probe(source.path)
     except InputError as error:
@@ -146,12 +147,12 @@ def pieces_of(source: SourceVideo, sha256: str, piece_seconds: float) -> list[Pi
     return [Piece(source, sha256, i, count, (borders[i], borders[i + 1]), info) for i in range(count)]
 
 
-def work(piece: Piece, corpus: Path, settings: MeasureSettings, audio: AudioFeatures, key: str) -> dict[str, Any]:
-    """Measures a piece and writes its file.
+def process_piece(piece: Piece, corpus: Path, settings: MeasureSettings, audio: AudioFeatures, key: str) -> dict[str, Any]:
+    """Measures a piece and writes its clip file.
 
     Returns:
       The record of the journal: `name`, `source`, `sha256` (of the video), `piece` [index, count], `key` (of settings and code), then
-      either `measured` (fields of `Measurements`), `n_frames` and `file_sha256`, or `dropped` (a key of `filters.REASONS`) and `sentence`.
+      either `measured` (fields of `Measurements`), `n_frames` and `file_sha256`, or `dropped` (a key of `publish.REASONS`) and `sentence`.
     """
     record: dict[str, Any] = {
         "name": piece.name,
@@ -165,12 +166,12 @@ def work(piece: Piece, corpus: Path, settings: MeasureSettings, audio: AudioFeat
             raise UnusableError("unreadable", piece.problem)
         arrays, measured = measure_clip(piece.source.path, piece.info, piece.span, settings, audio)
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise UnusableError("failed", "landmarks or sound became values that are not finite")
+            raise UnusableError("failed", "The landmarks or audio features are not finite.")
     except UnusableError as error:
         clip_path(corpus, piece.name).unlink(missing_ok=True)
         return {**record, "dropped": error.reason, "sentence": str(error)}
     except (ArithmeticError, ValueError, RuntimeError) as error:
-        # One odd clip among a hundred thousand must not end days of work; it stands in the journal with its message.
+        # One bad clip among a hundred thousand must not abort a run of days; the journal keeps its error message.
         clip_path(corpus, piece.name).unlink(missing_ok=True)
         return {**record, "dropped": "failed", "sentence": f"{type(error).__name__}: {error}"}
     path = write_clip(corpus, piece.name, arrays)
@@ -178,29 +179,29 @@ def work(piece: Piece, corpus: Path, settings: MeasureSettings, audio: AudioFeat
 
 
 # ----------------------------------------------------------------------------------------------------
-# From a folder of videos to a corpus: resumable, one clip in memory at a time, readable while it grows.
+# The build loop and its resume rules.
 #
-# The state lies in three places, written in this order: a clip's file (renamed when whole), its line in the journal, and now and then
-# meta.json, which names only clips that have both. So a run may be killed anywhere; the next one takes a video's records as they stand when
-# the video's sha256, the settings they were measured with, and the sha256 of their files are still the same.
+# State is written in this order: the clip's file (renamed when complete), its line in the journal, and periodically meta.json, which lists
+# only clips that have both. A run may therefore be killed at any time. The next run reuses a record if the sha256 of the video, the
+# settings it was measured with, and the sha256 of the clip's file are unchanged.
 
 RECIPE_VERSION = 1
-"""Raised when clips should be measured again although no setting has changed."""
+"""Incremented when clips should be measured again although no setting has changed."""
 
 PUBLISH_SECONDS = 30.0
-"""meta.json is at least this old before it is written again; longer where writing it takes long."""
+"""Minimum pause between two writes of meta.json."""
 
 PUBLISH_SHARE = 20.0
-"""... at least this many times as long as the last writing took."""
+"""Minimum pause as a multiple of the duration of the last write."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """A judge of sync.
+    """A lip-sync scorer.
 
     Attributes:
-      name: changes when the judge does; a score is kept with it.
-      score: arrays of a clip (`clip_file.read_clip`) -> -1..1, or None where it can't tell.
+      name: stored with each score; a scorer with another name scores the clips again.
+      score: arrays of a clip (`read_clip`) -> -1..1, or None if the clip can't be scored.
     """
 
     name: str
@@ -224,30 +225,30 @@ def build_corpus(
       videos: an LRS3 tree or any folder of videos.
       out: the corpus folder; a corpus made by this function is continued.
       settings: configs/corpus.py as `CorpusSettings.from_mapping` reads it.
-      audio: the audio features; others than mel_f0 come with their own code (`geneface_jax.inference.audio_features`) and want one worker.
-      scorer: a trained SyncNet's opinion, used by the filter `sync_score`.
-      workers: processes that measure clips; 1 works in this process.
-      limit: look at so many videos only (they are spread over the speakers).
+      audio: the audio features; other than mel_f0 they need code of their own (`geneface_jax.inference.audio_features`) and one worker.
+      scorer: scores of a trained SyncNet for the filter `sync_score`.
+      workers: processes that measure clips; 1 measures in this process.
+      limit: use only this many videos (spread over the speakers).
       progress: whether to draw a progress bar.
 
     Returns:
       The content of report.json.
 
     Raises:
-      InputError: no videos, a single speaker, no two speakers left after filtering, `out` holds something else, MediaPipe can't run, or the
-        disk is full. What was measured stays, for the next run.
+      InputError: no videos, fewer than two speakers (before or after filtering), `out` holds something else, MediaPipe can't run, or the
+        disk is full. Finished measurements are kept for the next run.
     """
     videos, out = Path(videos), Path(out)
     sources = find_sources(videos, settings.speaker)
     if len({source.speaker for source in sources}) == 1:
         raise InputError(
-            f"every video in {videos} belongs to one speaker ({sources[0].speaker}), but one must be held out: "
-            "add videos of others in folders of their own, or write --config.speaker=file if every file shows somebody else."
+            f"Every video in {videos} belongs to one speaker ({sources[0].speaker}), but one speaker must be held out: add videos of "
+            "other people in folders of their own, or pass --config.speaker=file if every file shows another person."
         )
     _check_out(out)
     if workers > 1 and audio is not MEL_F0:
-        raise InputError(f"{audio.name} features are computed in one process: leave --workers out.")
-    detect(iter(()), FPS)  # MediaPipe that can't start is no fault of the first clip
+        raise InputError(f"{audio.name} features are computed in one process: remove --workers.")
+    detect(iter(()), FPS)  # fails here if MediaPipe can't start, instead of dropping the first clip
     with disk_full_as_input_error(out):
         out.mkdir(parents=True, exist_ok=True)
         return _Build(sources, out, settings, audio, scorer).run(max(workers, 1), limit, progress)
@@ -262,10 +263,10 @@ class _Build:
         self.sources, self.out, self.settings, self.audio, self.scorer = sources, out, settings, audio, scorer
         self.key = settings_fingerprint(RECIPE_VERSION, dataclasses.asdict(settings.measure), audio.recipe)
         self.journal = Journal(out)
-        known = {source.name for source in sources}
+        names = {source.name for source in sources}
         self.records: dict[str, dict[str, dict[str, Any]]] = collections.defaultdict(dict)
         for record in self.journal.records.values():
-            if record["key"] == self.key and record["source"] in known:
+            if record["key"] == self.key and record["source"] in names:
                 self.records[record["source"]][record["name"]] = record
         self.published, self.pause = time.monotonic(), PUBLISH_SECONDS
 
@@ -274,24 +275,25 @@ class _Build:
         complete = False
         try:
             with progress_bar(total=sum(s.size for s in chosen), unit="B", unit_scale=True, desc="corpus", disable=not progress) as bar:
-                for piece, record in self._results(self._todo(chosen, bar), workers):
-                    self._keep(record)
+                for piece, record in self._results(self._pending(chosen, bar), workers):
+                    self._add(record)
                     bar.update(piece.source.size // piece.count)
                     bar.set_postfix_str(f"last {record['name']}: {record.get('dropped', 'measured')}", refresh=False)
-                    self._publish_now_and_then()
+                    if time.monotonic() - self.published >= self.pause:
+                        self._publish(complete=False)
             complete = len(chosen) == len(self.sources)
         finally:
             report = self._publish(complete)
         if report["speakers"] < 2:
-            left = f"clips of {report['speakers']} speaker{'s' if report['speakers'] != 1 else ''} are left"
+            left = f"Only clips of {report['speakers']} speaker{'s' if report['speakers'] != 1 else ''} are left"
             raise InputError(
-                f"{left} in {self.out} after filtering and two are needed: loosen the filter that drops most, or add videos.\n"
+                f"{left} in {self.out} after filtering, and two are needed: relax the filter that drops most clips, or add videos.\n"
                 f"{histogram(report)}"
             )
         return report
 
-    def _todo(self, sources: list[SourceVideo], bar: tqdm) -> Iterator[Piece]:
-        """The pieces that have no valid record; forgets records of an earlier version of a video."""
+    def _pending(self, sources: list[SourceVideo], bar: tqdm) -> Iterator[Piece]:
+        """The pieces without a valid record; discards records of an earlier version of a video."""
         for source in sources:
             sha256 = file_sha256(source.path)
             records = self.records[source.name]
@@ -302,7 +304,7 @@ class _Build:
                 for record in records.values():
                     self._score(record)
                 if not bar.disable:
-                    bar.initial += source.size  # what was there already says nothing about how long the rest takes
+                    bar.initial += source.size  # excludes reused clips from the bar's estimate of the remaining time
                 bar.update(source.size)
                 continue
             for piece in pieces_of(source, sha256, self.settings.measure.piece_seconds):
@@ -323,47 +325,43 @@ class _Build:
             return False
 
     def _results(self, pieces: Iterator[Piece], workers: int) -> Iterator[tuple[Piece, dict[str, Any]]]:
-        """Works the pieces off, here or in processes, holding no more than two per process at a time."""
+        """Processes the pieces, in this process or in a pool with at most two submitted pieces per worker."""
         arguments = (self.out, self.settings.measure, self.audio, self.key)
         if workers == 1:
-            yield from ((piece, work(piece, *arguments)) for piece in pieces)
+            yield from ((piece, process_piece(piece, *arguments)) for piece in pieces)
             return
         # Threads of MediaPipe and of the caller's libraries don't survive a fork.
         context = multiprocessing.get_context("spawn")
-        # Compiles librosa's numba functions and stores them once: workers that did so at the same moment could crash each other.
+        # Compiles librosa's numba functions into their cache once: workers that compile them at the same time could crash each other.
         mel_f0(np.zeros(SAMPLE_RATE, np.float32))
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-            waiting: dict[concurrent.futures.Future, Piece] = {}
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent) as pool:
+            pending: dict[concurrent.futures.Future, Piece] = {}
             for piece in pieces:
-                waiting[pool.submit(work, piece, *arguments)] = piece
-                if len(waiting) >= 2 * workers:
-                    yield from self._finished(waiting)
-            while waiting:
-                yield from self._finished(waiting)
+                pending[pool.submit(process_piece, piece, *arguments)] = piece
+                if len(pending) >= 2 * workers:
+                    yield from self._finished(pending)
+            while pending:
+                yield from self._finished(pending)
 
     @staticmethod
-    def _finished(waiting: dict[concurrent.futures.Future, Piece]) -> Iterator[tuple[Piece, dict[str, Any]]]:
-        done, _ = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+    def _finished(pending: dict[concurrent.futures.Future, Piece]) -> Iterator[tuple[Piece, dict[str, Any]]]:
+        done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
         for future in done:
-            yield waiting.pop(future), future.result()
+            yield pending.pop(future), future.result()
 
-    def _keep(self, record: dict[str, Any]) -> None:
+    def _add(self, record: dict[str, Any]) -> None:
         self.records[record["source"]][record["name"]] = record
         if not self._score(record):
             self.journal.add(record)
 
     def _score(self, record: dict[str, Any]) -> bool:
-        """Asks the scorer about a measured clip it has not judged yet; says whether the record was written."""
+        """Scores a measured clip that has no score of this scorer; returns whether the record was added to the journal."""
         if self.scorer is None or "dropped" in record or (record.get("sync") or {}).get("scorer") == self.scorer.name:
             return False
         score = self.scorer.score(read_clip(clip_path(self.out, record["name"])))
         record["sync"] = {"scorer": self.scorer.name, "score": score}
         self.journal.add(record)
         return True
-
-    def _publish_now_and_then(self) -> None:
-        if time.monotonic() - self.published >= self.pause:
-            self._publish(complete=False)
 
     def _publish(self, complete: bool) -> dict[str, Any]:
         start = time.monotonic()
@@ -374,30 +372,18 @@ class _Build:
         return report
 
 
-def _end_with_parent() -> None:
-    """Ends this worker when the main process is gone: one that was killed can't tell its workers, and they would wait for ever."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            multiprocessing.connection.wait([parent.sentinel])
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _check_out(out: Path) -> None:
-    """Refuses a folder that holds something other than a corpus of this kind."""
+    """Raises InputError if the output folder holds something other than a corpus of this format."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file: name a folder for the corpus.")
+        raise InputError(f"{out} is a file: give a folder for the corpus.")
     if not out.exists() or not any(out.iterdir()):
         return
     try:
         meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))
-        ours = (meta["format"], meta["format_version"]) == (FORMAT, FORMAT_VERSION)
+        is_corpus = (meta["format"], meta["format_version"]) == (FORMAT, FORMAT_VERSION)
     except FileNotFoundError:
-        ours = (out / FILE).exists()
+        is_corpus = (out / FILE).exists()
     except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise InputError(f"{out} holds something other than a corpus that prepare-corpus made: name an empty or a new folder.")
+        is_corpus = False
+    if not is_corpus:
+        raise InputError(f"{out} holds something other than a corpus made by prepare-corpus: give an empty or a new folder.")

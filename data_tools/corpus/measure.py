@@ -1,4 +1,4 @@
-"""Measurements of one corpus clip: landmark motion, audio features, and the picture quality that the filters judge."""
+"""Measurements of one corpus clip: landmark motion, audio features, and the picture quality used by the filters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from data_tools.audio.load import SAMPLE_RATE
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
 from data_tools.corpus.sources import MeasureSettings
 from data_tools.dataset.analyze import ANALYSIS_SIZE
-from data_tools.dataset.arrays import clip_sound
-from data_tools.dataset.scan import LOOK_SIDE, LOOKS_PER_SECOND
+from data_tools.dataset.arrays import clip_sound, excess_change
+from data_tools.dataset.scan import SCAN_FPS, scan_size
 from data_tools.errors import InputError
 from data_tools.face.crop import choose_crop
 from data_tools.face.motion import canonical_landmarks
@@ -25,30 +25,22 @@ from data_tools.landmarks68 import CHIN, FOREHEAD, RIGID, motion_from_landmarks
 from data_tools.video.read import FPS, Box, frames
 
 # ----------------------------------------------------------------------------------------------------
-# What goes wrong in the picture, as numbers: cuts, jumps of the head, blur.
-
-NEIGHBORHOOD = 6
-"""Frames to each side that a frame's change is compared with."""
+# Picture quality: cuts, jumps of the head, blur.
 
 THUMBNAIL = 32
 FACE_PIXELS = 96
-"""Height to which a face is brought before its sharpness is taken: larger faces must not look blurred, smaller ones not sharp."""
+"""Height to which a face is scaled down before its sharpness is measured, so that sharpness hardly depends on the face's size."""
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> float32 [32, 32, 3], all that is kept of a frame to find cuts."""
+    """uint8 [H, W, 3] -> float32 [32, 32, 3], for cut detection."""
     return cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def sharpness(frame: np.ndarray, face: tuple[int, int, int, int]) -> float:
-    """How much fine detail a face shows: the Laplacian's standard deviation over the grey levels' own.
+    """Sharpness of the `face` (x0, y0, x1, y1) in a `frame` uint8 [H, W, 3]: deviation of the Laplacian over that of the gray levels.
 
-    Args:
-      frame: uint8 [H, W, 3].
-      face: x0, y0, x1, y1 in its pixels; brought to 96 pixels' height, never enlarged.
-
-    Returns:
-      0 for a flat area, about 0.05 for a smeared face and 0.2 or more for a sharp one.
+    0 for a flat area, about 0.05 for a blurred face and 0.2 or more for a sharp one.
     """
     x0, y0, x1, y1 = face
     gray = cv2.cvtColor(np.ascontiguousarray(frame[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -59,41 +51,34 @@ def sharpness(frame: np.ndarray, face: tuple[int, int, int, int]) -> float:
 
 
 def isolated_change(change: np.ndarray) -> float:
-    """[T - 1] change from each frame to the next -> how far the largest one stands out above the median of its neighbours.
-
-    A moving camera or head changes every frame; a cut changes one.
-    """
-    if len(change) == 0:
-        return 0.0
-    padded = np.pad(np.asarray(change, np.float64), NEIGHBORHOOD, mode="reflect" if len(change) > NEIGHBORHOOD else "edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBORHOOD + 1)
-    return float((change - np.median(windows, axis=1)).max())
+    """[T - 1] frame-to-frame change -> the largest excess over the local median (`excess_change`)."""
+    return float(excess_change(change).max()) if len(change) else 0.0
 
 
 def cut_levels(thumbnails: np.ndarray) -> float:
-    """[T, 32, 32, 3] thumbnails -> the clip's strongest cut in mean absolute grey levels."""
+    """[T, 32, 32, 3] thumbnails -> the clip's strongest cut in mean absolute gray levels."""
     return isolated_change(np.abs(np.diff(thumbnails, axis=0)).mean((1, 2, 3)))
 
 
 def head_jump(landmarks: np.ndarray, height: float) -> float:
-    """[T, P, 2] rigid landmarks -> the largest isolated jump of their centre, in face heights (`height` in the landmarks' unit)."""
+    """[T, P, 2] rigid landmarks -> the largest isolated jump of their center, in face heights (`height` in the landmarks' unit)."""
     return isolated_change(np.linalg.norm(np.diff(landmarks.mean(1), axis=0), axis=-1)) / max(height, 1e-6)
 
 
 # ----------------------------------------------------------------------------------------------------
-# One clip: its arrays, and what is to be known of it to decide whether it may stay.
+# Arrays and measurements of one clip.
 
 MIN_FOUND = 10
-"""Frames with a face below which there is nothing to measure."""
+"""Minimum number of frames with a face."""
 
 SHARPNESS_EVERY = 5
-"""Every so many frames the face's sharpness is taken."""
+"""Frame interval of the sharpness measurement."""
 
 Span = tuple[float, float] | None
 
 
 class UnusableError(Exception):
-    """A clip that can't even be measured. `reason` is one of `filters.REASONS`, the message the sentence that says more."""
+    """A clip that can't be measured. `reason` is one of `publish.REASONS`; the message is a sentence with details."""
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -102,19 +87,19 @@ class UnusableError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """What the filters judge.
+    """Input of the filters.
 
     Attributes:
       seconds: length of the arrays.
       face_pixels: median height of the face, forehead to chin, in pixels of the video.
       gap_seconds: longest stretch without a face.
-      rival_share: share of the pictures looked at that show another face of at least half the size.
-      cut_levels, jump: `picture_quality`.
+      rival_share: share of the scanned frames that show another face of at least half the size.
+      cut_levels, jump: see the functions `cut_levels` and `head_jump`.
       sharpness: median over the clip.
       voiced_share: share of the audio frames with a pitch.
       offset, offset_score, offset_margin: frames by which the mouth was late, as `offset.Offset`.
-      offset_confident: whether that estimate can be acted on.
-      corrected: frames by which picture and sound were moved against each other; the offset that is left is offset - corrected.
+      offset_confident: whether that estimate is reliable.
+      corrected: frames by which picture and sound were shifted against each other; the remaining offset is offset - corrected.
     """
 
     seconds: float
@@ -139,48 +124,48 @@ def measure_clip(
 
     Args:
       path: the video.
-      info: its facts.
-      span: seconds [a, b) of it; None is the whole.
+      info: its metadata.
+      span: seconds [a, b) of it; None means all.
       settings: see configs/corpus.py.
       audio: the audio features to compute.
 
     Returns:
-      arrays: audio_features [2T, C], f0 [2T], motion [T, 204], float32, sound and picture already moved together.
+      arrays: audio_features [2T, C], f0 [2T], motion [T, 204], float32, with the offset between sound and picture corrected.
       measurements.
 
     Raises:
-      UnusableError: no sound, silence, no face, hardly any frames, or the video can't be decoded.
+      UnusableError: no sound, silence, no face, too few frames, or the video can't be decoded.
     """
     samples = _sound(path, info, span)
     try:
-        looks = _look(path, info, span)
-        found = looks.landmarks[looks.found] * np.float32([info.width, info.height, info.width])
+        scan = _scan_faces(path, info, span)
+        found = scan.landmarks[scan.found] * np.float32([info.width, info.height, info.width])
         box, _ = choose_crop(found, info.width, info.height)
-        track, thumbnails, sharp = _watch(path, box, found, span)
+        track, thumbnails, median_sharpness = _track_crop(path, box, found, span)
     except InputError as error:
         raise UnusableError("unreadable", str(error)) from error
     n_frames = min(len(track.landmarks), -(-len(samples) * FPS // SAMPLE_RATE))
     seen = track.found[:n_frames]
     if seen.sum() < MIN_FOUND:
-        raise UnusableError("no_face", f"a face is seen in {seen.sum()} of {n_frames} frames")
+        raise UnusableError("no_face", f"A face is visible in {seen.sum()} of {n_frames} frames.")
     landmarks = fill(track.landmarks[:n_frames] * np.float32(ANALYSIS_SIZE))
     pose = solve_poses(landmarks, ANALYSIS_SIZE, np.where(seen, 1.0, INTERPOLATED_TRUST))
     points = canonical_landmarks(landmarks, pose, ANALYSIS_SIZE)
     mel, f0 = features_for_frames(samples, n_frames)
     offset = estimate_offset(opening(points), loudness(mel), settings.offset_reach)
-    shift = _shift(offset, settings)
+    shift = _correction(offset, settings)
     if shift:
-        points, samples = _moved(points, samples, shift)
+        points, samples = _synchronize(points, samples, shift)
     features, f0 = (mel, f0) if audio is MEL_F0 and not shift else audio.compute(samples, len(points))
     height = np.linalg.norm(landmarks[:, FOREHEAD, :2] - landmarks[:, CHIN, :2], axis=-1)
     measurements = Measurements(
         seconds=len(points) / FPS,
         face_pixels=float(np.median(np.linalg.norm(found[:, FOREHEAD, :2] - found[:, CHIN, :2], axis=-1))),
         gap_seconds=max([b - a for a, b in gaps_of(seen)], default=0) / FPS,
-        rival_share=float((looks.rival >= RIVAL_SIZE)[looks.found].mean()),
+        rival_share=float((scan.rival >= RIVAL_SIZE)[scan.found].mean()),
         cut_levels=cut_levels(thumbnails[:n_frames]),
         jump=head_jump(landmarks[:, RIGID, :2], float(np.median(height))),
-        sharpness=sharp,
+        sharpness=median_sharpness,
         voiced_share=float((f0 > 0).mean()),
         offset=offset.lag,
         offset_score=offset.score,
@@ -194,25 +179,23 @@ def measure_clip(
 
 def _sound(path: Path, info: VideoInfo, span: Span) -> np.ndarray:
     if info.audio is None:
-        raise UnusableError("no_sound", f"{path} has no sound")
+        raise UnusableError("no_sound", f"{path} has no sound.")
     try:
         return clip_sound(path, span)
     except InputError as error:
         raise UnusableError("no_sound", str(error)) from error
 
 
-def _look(path: Path, info: VideoInfo, span: Span) -> FaceTrack:
-    """A few pictures a second of the whole frame: where the face is, and whether there are others."""
-    scale = min(LOOK_SIDE / max(info.width, info.height), 1.0)
-    size = (max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2))
-    track = detect(frames(path, size, trim=span, fps=LOOKS_PER_SECOND), LOOKS_PER_SECOND)
+def _scan_faces(path: Path, info: VideoInfo, span: Span) -> FaceTrack:
+    """Tracks the face in a few pictures a second of the whole frame, and detects other faces."""
+    track = detect(frames(path, scan_size(info), trim=span, fps=SCAN_FPS), SCAN_FPS)
     if not track.found.any():
-        raise UnusableError("no_face", f"no face was found in {path}")
+        raise UnusableError("no_face", f"No face was found in {path}.")
     return track
 
 
-def _watch(path: Path, box: Box, faces: np.ndarray, span: Span) -> tuple[FaceTrack, np.ndarray, float]:
-    """Every frame of the crop: landmarks, thumbnails [T, 32, 32, 3], median sharpness of the face."""
+def _track_crop(path: Path, box: Box, faces: np.ndarray, span: Span) -> tuple[FaceTrack, np.ndarray, float]:
+    """Landmarks of every frame of the crop, thumbnails [T, 32, 32, 3], and the median sharpness of the face."""
     area = _face_area(faces, box)
     thumbnails, sharp = [], []
 
@@ -228,7 +211,7 @@ def _watch(path: Path, box: Box, faces: np.ndarray, span: Span) -> tuple[FaceTra
 
 
 def _face_area(faces: np.ndarray, box: Box) -> tuple[int, int, int, int]:
-    """The median face's rectangle in the crop as the landmarker sees it, at least 16 pixels wide and high."""
+    """The median face's rectangle in the crop at `ANALYSIS_SIZE`, at least 16 pixels wide and high."""
     corners = np.median(np.concatenate([faces[..., :2].min(1), faces[..., :2].max(1)], axis=1), axis=0)
     scaled = (corners - [box.x, box.y, box.x, box.y]) * ANALYSIS_SIZE / box.size
     x0, y0 = np.clip(scaled[:2], 0, ANALYSIS_SIZE - 16).astype(int)
@@ -236,15 +219,15 @@ def _face_area(faces: np.ndarray, box: Box) -> tuple[int, int, int, int]:
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def _shift(offset: Offset, settings: MeasureSettings) -> int:
-    """Frames to correct: the offset where it is believed, not harmless and not beyond correction, else 0."""
+def _correction(offset: Offset, settings: MeasureSettings) -> int:
+    """Frames to correct: the offset if it is reliable, above the tolerance and not too large to correct, else 0."""
     if not offset.confident(settings) or not settings.offset_tolerance < abs(offset.lag) <= settings.offset_max_corrected:
         return 0
     return offset.lag
 
 
-def _moved(points: np.ndarray, samples: np.ndarray, late: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs each frame with the sound it belongs to, when the mouth is `late` frames behind; what has no partner is cut off."""
+def _synchronize(points: np.ndarray, samples: np.ndarray, late: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shifts frames and audio against each other, the mouth being `late` frames behind, and cuts off the ends without a counterpart."""
     n_frames = len(points) - abs(late)
     start = max(-late, 0) * SAMPLE_RATE // FPS
     return points[max(late, 0) :][:n_frames], samples[start:][: n_frames * SAMPLE_RATE // FPS]

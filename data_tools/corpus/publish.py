@@ -1,8 +1,7 @@
-"""meta.json and report.json of a corpus, and the filters that decide which clips stay."""
+"""meta.json and report.json of a corpus, and the filters that decide which clips are kept."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +11,12 @@ import numpy as np
 
 from data_tools.audio.features import AudioFeatures
 from data_tools.corpus.sources import CorpusSettings, SourceVideo, held_out
+from data_tools.dataset.settings import tool_versions
 from data_tools.io import write_json
 from data_tools.video.read import FPS
 
 # ----------------------------------------------------------------------------------------------------
-# Which clips stay: pure judgements of measurements, so that a threshold can be changed without measuring again.
+# Filters: pure functions of measurements, so that a threshold can be changed without measuring again.
 
 REASONS = {
     "unreadable": "the video can't be decoded",
@@ -33,19 +33,16 @@ REASONS = {
     "offset": "sound further from the picture than measure.offset_max_corrected",
     "sync_score": "SyncNet's score below filters.min_sync_score",
 }
-"""Why a clip is dropped, in the order in which it is judged; the first four mean that it could not even be measured."""
+"""Reasons for dropping a clip, in the order of the checks; the first four mean that it could not be measured."""
 
 
 def first_failed_filter(measured: Mapping[str, Any], settings: CorpusSettings, sync_score: float | None = None) -> str | None:
-    """The first filter that a clip fails.
+    """The first filter that a clip fails, a key of `REASONS`, or None if the clip is kept.
 
     Args:
       measured: the fields of `measure.Measurements`.
       settings: thresholds.
-      sync_score: SyncNet's score, None where it was not asked or the clip was too short for it.
-
-    Returns:
-      A key of `REASONS`, or None when the clip stays.
+      sync_score: SyncNet's score; None without a scorer, or if the clip was too short for it.
     """
     filters, measure = settings.filters, settings.measure
     fails = {
@@ -63,20 +60,19 @@ def first_failed_filter(measured: Mapping[str, Any], settings: CorpusSettings, s
 
 
 # ----------------------------------------------------------------------------------------------------
-# meta.json and report.json of a corpus, written anew whenever clips have been added.
+# meta.json and report.json.
 
 FORMAT, FORMAT_VERSION = "geneface_jax.corpus", 2
 EXAMPLES = 20
-"""Dropped clips named in the report, per reason."""
+"""Dropped clips listed in the report, per reason."""
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
+FilteredClip = tuple[SourceVideo, Mapping[str, Any], str | None]
+"""A source, one of its records, and the reason for dropping it."""
 
-Judged = tuple[SourceVideo, Mapping[str, Any], str | None]
-"""A source, one of its records, and the reason for which that is dropped."""
 
-
-def verdict(record: Mapping[str, Any], settings: CorpusSettings, scorer: str | None) -> str | None:
-    """Why the clip of a record is dropped, or None; a sync score counts when `scorer` gave it."""
+def drop_reason(record: Mapping[str, Any], settings: CorpusSettings, scorer: str | None) -> str | None:
+    """The reason for dropping the clip of a record, or None; only the sync score of the scorer named `scorer` counts."""
     if "dropped" in record:
         return record["dropped"]
     sync = record.get("sync") or {}
@@ -92,7 +88,7 @@ def publish(
     scorer: str | None,
     complete: bool,
 ) -> dict[str, Any]:
-    """Judges every record and writes `meta.json` (only when two speakers have clips) and `report.json`, each by one rename.
+    """Filters every record and writes `report.json` and (only if two speakers have clips) `meta.json`, each atomically.
 
     Args:
       out: the corpus folder.
@@ -101,16 +97,16 @@ def publish(
       settings: thresholds and split.
       audio: the audio features the clips hold.
       scorer: name of the SyncNet whose scores count.
-      complete: whether every video has been looked at.
+      complete: whether every video has been processed.
 
     Returns:
       The report.
     """
-    kept: list[Judged] = []
-    dropped: list[Judged] = []
+    kept: list[FilteredClip] = []
+    dropped: list[FilteredClip] = []
     for source in sources:
         for record in records.get(source.name, ()):
-            reason = verdict(record, settings, scorer)
+            reason = drop_reason(record, settings, scorer)
             (dropped if reason else kept).append((source, record, reason))
     speakers = list(dict.fromkeys(source.speaker for source, _, _ in kept))
     val = held_out((source.speaker for source in sources), speakers, settings.split) if len(speakers) > 1 else set()
@@ -133,14 +129,14 @@ def publish(
             "audio_model": audio.name,
             **({"audio_weights": audio.weights} if audio.weights else {}),
             "complete": complete,
-            "tools": {package: importlib.metadata.version(package) for package in ("mediapipe", "numpy", "librosa", "scipy")},
+            "tools": tool_versions(),
             "clips": clips,
         }
         write_json(out / "meta.json", meta)
     return report
 
 
-def _report(kept: list[Judged], dropped: list[Judged], speakers: list[str], val: set[str], complete: bool) -> dict[str, Any]:
+def _report(kept: list[FilteredClip], dropped: list[FilteredClip], speakers: list[str], val: set[str], complete: bool) -> dict[str, Any]:
     counts = Counter(reason for _, _, reason in dropped)
     measured = [record["measured"] for _, record, _ in kept + dropped if "measured" in record]
     fields = [name for name, value in measured[0].items() if not isinstance(value, bool)] if measured else []
@@ -169,11 +165,11 @@ def _report(kept: list[Judged], dropped: list[Judged], speakers: list[str], val:
 
 
 def histogram(report: Mapping[str, Any], width: int = 40) -> str:
-    """The report as text: what was kept, and a bar per reason for what was dropped."""
+    """The report as text: totals of the kept clips, and a bar per reason for the dropped ones."""
     n_dropped = sum(entry["clips"] for entry in report["dropped"].values())
     lines = [
         f"{report['clips']} clips of {report['speakers']} speakers kept, {report['seconds'] / 3600.0:.2f} h; {n_dropped} dropped"
-        f"; {report['offsets_corrected']} with their sound moved"
+        f"; {report['offsets_corrected']} with corrected sound offset"
     ]
     most = max((entry["clips"] for entry in report["dropped"].values()), default=1)
     for reason, entry in report["dropped"].items():

@@ -13,14 +13,14 @@ from typing import Any
 from data_tools.errors import InputError
 
 # ----------------------------------------------------------------------------------------------------
-# The settings of a corpus as dataclasses; their values and what they mean stand in configs/corpus.py.
+# Settings; values and meaning are documented in configs/corpus.py.
 
 SPEAKER_RULES = ("folder", "top", "file")
 
 
 @dataclasses.dataclass(frozen=True)
 class MeasureSettings:
-    """What a clip's arrays and measurements depend on."""
+    """Settings that affect a clip's arrays and measurements."""
 
     piece_seconds: float
     offset_reach: int
@@ -47,7 +47,7 @@ class FilterSettings:
 
 @dataclasses.dataclass(frozen=True)
 class SplitSettings:
-    """Which speakers are held out."""
+    """Choice of the held-out speakers."""
 
     val_share: float
     seed: int
@@ -55,7 +55,7 @@ class SplitSettings:
 
 @dataclasses.dataclass(frozen=True)
 class CorpusSettings:
-    """Everything that decides what a corpus holds."""
+    """All settings of a corpus."""
 
     speaker: str
     measure: MeasureSettings
@@ -64,18 +64,14 @@ class CorpusSettings:
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> CorpusSettings:
-        """Reads `configs/corpus.py`'s config (or any mapping of the same keys).
-
-        Raises:
-          InputError: a value is out of its range.
-        """
+        """Reads the config of configs/corpus.py, or any mapping with the same keys; raises as `check`."""
         groups = {"measure": MeasureSettings, "filters": FilterSettings, "split": SplitSettings}
         settings = cls(config["speaker"], **{name: kind(**dict(config[name])) for name, kind in groups.items()})
         settings.check()
         return settings
 
     def check(self) -> None:
-        """Raises InputError when a value is out of its range."""
+        """Raises InputError if a value is out of its range."""
         measure, split = self.measure, self.split
         wrong = [
             (self.speaker not in SPEAKER_RULES, f"speaker is {self.speaker!r}", f"one of {', '.join(SPEAKER_RULES)}"),
@@ -86,21 +82,21 @@ class CorpusSettings:
         ]
         for bad, what, allowed in wrong:
             if bad:
-                raise InputError(f"config.{what}: write {allowed}.")
+                raise InputError(f"config.{what}: use {allowed}.")
 
 
 # ----------------------------------------------------------------------------------------------------
-# Finding the videos of a corpus, and who speaks in each.
+# Source videos and their speakers.
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
 
 LRS3_PARTS = frozenset({"pretrain", "trainval", "test", "main"})
-"""Top folders of LRS2 and LRS3: they tell apart how clips were cut, not who speaks."""
+"""Top folders of LRS2 and LRS3: parts of the data set, not speakers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceVideo:
-    """A video: `name` its path below the folder without suffix (unique), `path` the file, `speaker` who speaks, `size` bytes."""
+    """A video: `name` is its path below the folder without suffix (unique), `path` the file, `size` its bytes."""
 
     name: str
     path: Path
@@ -109,28 +105,28 @@ class SourceVideo:
 
 
 def find_sources(folder: Path, rule: str) -> list[SourceVideo]:
-    """All videos below a folder, in an order in which every beginning holds many speakers.
+    """All videos below a folder, ordered so that every prefix of the list covers as many speakers as possible.
 
     Args:
-      folder: an LRS3 tree (PART/SPEAKER/CLIP.mp4) or any other; hidden files and folders are left out, links are followed once.
-      rule: who speaks. "folder": the folder the file lies in, without LRS3's part; "top": the topmost folder; "file": every file is another
-        speaker, which is also what a file that lies in `folder` itself counts as.
+      folder: an LRS3 tree (PART/SPEAKER/CLIP.mp4) or any other; hidden files and folders are skipped, links are followed once.
+      rule: how a file's speaker is named. "folder": by its folder, without LRS3's part; "top": by the topmost folder; "file": every file
+        is another speaker. A file directly in `folder` is always a speaker of its own.
 
     Raises:
-      InputError: there is no such folder, or no video in it.
+      InputError: the folder does not exist or holds no video.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give the folder that holds the videos.")
     paths = sorted(_videos(folder), key=lambda path: path.as_posix())
     if not paths:
         raise InputError(
-            f"there is no video in {folder} (looked for {', '.join(sorted(VIDEO_SUFFIXES))}): give the folder that holds them."
+            f"There is no video in {folder} (searched for {', '.join(sorted(VIDEO_SUFFIXES))}): give the folder that holds the videos."
         )
     stems = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
     taken: set[str] = set()
     sources = []
     for path, stem in zip(paths, stems, strict=True):
-        # a.mp4 and a.mov would be written to one file: the second keeps its suffix in its name.
+        # a.mp4 and a.mov would be written to the same clip file: the second keeps its suffix in its name.
         name = stem if stem not in taken else path.relative_to(folder).as_posix()
         taken.add(name)
         sources.append(SourceVideo(name, path, speaker_of(path.relative_to(folder), rule), path.stat().st_size))
@@ -138,7 +134,7 @@ def find_sources(folder: Path, rule: str) -> list[SourceVideo]:
 
 
 def speaker_of(relative: Path, rule: str) -> str:
-    """Who speaks in the video at a path relative to the corpus folder; see `find_sources`."""
+    """Speaker of the video at a path relative to the corpus folder; `rule` as in `find_sources`."""
     folders = relative.parent.parts
     if len(folders) > 1 and folders[0] in LRS3_PARTS:
         folders = folders[1:]
@@ -148,7 +144,7 @@ def speaker_of(relative: Path, rule: str) -> str:
 
 
 def rank(text: str, seed: int = 0) -> int:
-    """A number that orders names as if by chance, the same on every machine."""
+    """Sort key for a pseudorandom order of names that is the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{seed} {text}".encode()).digest()[:8], "big")
 
 
@@ -168,29 +164,24 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def _spread(sources: list[SourceVideo]) -> list[SourceVideo]:
-    """Every speaker's first clip, then every speaker's second, ...: a corpus that is not finished is a fair sample already."""
-    turn: dict[str, int] = defaultdict(int)
+    """Round robin over the speakers, so that an unfinished corpus is already a fair sample."""
+    count: dict[str, int] = defaultdict(int)
     keys = {}
     for source in sorted(sources, key=lambda source: rank(source.name)):
-        keys[source.name] = (turn[source.speaker], rank(source.speaker))
-        turn[source.speaker] += 1
+        keys[source.name] = (count[source.speaker], rank(source.speaker))
+        count[source.speaker] += 1
     return sorted(sources, key=lambda source: keys[source.name])
 
 
 # ----------------------------------------------------------------------------------------------------
-# Held-out speakers: all clips of a speaker are on one side.
+# Train/validation split: all clips of a speaker are in one split.
 
 
 def held_out(speakers: Iterable[str], kept: Iterable[str], settings: SplitSettings) -> set[str]:
-    """The speakers of "val".
+    """The speakers of "val", from all `speakers` of the folder and those with clips in the corpus (`kept`, at least two).
 
-    Speakers are put in an order that depends on their names and the seed alone, and the first share of it is held out: the same ones
-    however far the corpus has got. Only where that leaves one side without a speaker who has clips, the nearest in the order changes sides.
-
-    Args:
-      speakers: all speakers of the folder.
-      kept: those who have a clip in the corpus, at least two.
-      settings: share and seed.
+    The speakers are ordered by a hash of name and seed, and the first `val_share` of them is held out, so the choice does not change while
+    the corpus grows. Only if that leaves a split without a speaker who has clips, the nearest one in the order changes its split.
     """
     order = sorted(set(speakers), key=lambda name: rank(name, settings.seed))
     chosen = set(order[: max(round(settings.val_share * len(order)), 1)])

@@ -1,1 +1,1 @@
-"""The steps of `prepare`, each of which reads files and leaves files."""
+"""The steps of `geneface prepare`; each reads files and writes files."""

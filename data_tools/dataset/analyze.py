@@ -15,7 +15,7 @@ import numpy as np
 
 from data_tools.command_line import frames_bar
 from data_tools.dataset.scan import Chunk, FrameSource, chunk_frames, parse_trim, plan, scan
-from data_tools.face.align import LOOK_SIZE
+from data_tools.face.align import TEXTURE_SIZE
 from data_tools.face.track import MAX_FACES, FaceTrack, check_gaps, fill, find_faces, follow
 from data_tools.ffmpeg import probe
 from data_tools.io import read_npz, write_npz
@@ -25,21 +25,21 @@ from data_tools.masks.segmenters import NETWORK_SIZE, SegmenterChoice, open_segm
 from data_tools.video.read import FPS
 
 # ----------------------------------------------------------------------------------------------------
-# The pass of the two networks over the cropped clip, chunk by chunk: faces, mask layers, and the background on the way.
+# Chunk-wise inference of the face landmarker and the person segmenter.
 
-ANALYSIS_SIZE = LOOK_SIZE
-"""Pixels of the picture the landmarker sees, whatever the dataset's size: fewer cost precision."""
+ANALYSIS_SIZE = TEXTURE_SIZE
+"""Side in pixels of the landmarker's input, independent of the dataset's size: a smaller one costs precision."""
 
 TRACKER_PREROLL = 10
-"""Frames a chunk's new tracker is shown before the chunk begins."""
+"""Frames before a chunk that warm up the chunk's new face tracker."""
 
 PLATE_EVERY = 12
-"""Every so many frames the background is gathered from: two pictures a second."""
+"""Frame interval of the background plate: two pictures a second."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AnalysisJob:
-    """One chunk to analyse: `source` decodes at `ANALYSIS_SIZE`, `size` is the dataset's, the result goes to `folder`/%05d.npz."""
+    """One chunk to analyze: `source` decodes at `ANALYSIS_SIZE`, `size` is the dataset's; the result is `folder`/%05d.npz."""
 
     source: FrameSource
     chunk: Chunk
@@ -49,27 +49,23 @@ class AnalysisJob:
 
     @property
     def result(self) -> Path:
-        """The chunk's file."""
         return self.folder / f"{self.chunk.index:05d}.npz"
 
 
 def analyze_chunk(job: AnalysisJob, tick: Callable[[int], None] = lambda frames: None) -> None:
-    """Runs landmarker and segmenter over a chunk and writes its file.
+    """Runs the landmarker and the segmenter over a chunk and writes `job.result`.
 
     The file holds `faces` [n, 2, 478, 3] float32 in fractions of the picture (NaN where there is none), `layers` [n, L, 256, 256] uint8,
     `plate` [size, size, 3] uint8 and `plate_distance` [size, size] float32; n is less than the chunk's length where the video ends early.
-
-    Args:
-      job: what to do.
-      tick: called with the number of frames done since the last call.
+    `tick` is called with the number of frames done since the last call.
     """
     count = len(job.chunk)
     plate = BackgroundPlate(job.size)
     layers = np.zeros((count, job.segmenter.n_layers, NETWORK_SIZE, NETWORK_SIZE), np.uint8)
-    waiting: list[Future] = []
+    pending: list[Future] = []
 
-    def look(frame: np.ndarray, number: int) -> None:
-        # The network's floats are not always the same to the last bit; what is made of them is, after they were rounded.
+    def segment(frame: np.ndarray, number: int) -> None:
+        # The network's floats may differ in the last bits from run to run; rounding to uint8 makes the result reproducible.
         layer = layers[number - job.chunk.first]
         layer[:] = np.round(segmenter(cv2.resize(frame, (NETWORK_SIZE, NETWORK_SIZE), interpolation=cv2.INTER_AREA)) * 255.0)
         if number % PLATE_EVERY == 0:
@@ -78,21 +74,21 @@ def analyze_chunk(job: AnalysisJob, tick: Callable[[int], None] = lambda frames:
             plate.add(picture, person.astype(np.float32) / 255.0)
         tick(1)
 
-    # One thread segments while this one finds landmarks: both networks run outside the interpreter lock.
+    # One thread segments while this one finds landmarks: both networks release the interpreter lock (GIL).
     with open_segmenter(job.segmenter) as segmenter, ThreadPoolExecutor(1) as pool:
 
         def stream():
             for number, frame in chunk_frames(job.source, job.chunk, TRACKER_PREROLL):
                 if number >= job.chunk.first:
-                    waiting.append(pool.submit(look, frame, number))
-                    if len(waiting) > 8:
-                        waiting[-9].result()
+                    pending.append(pool.submit(segment, frame, number))
+                    if len(pending) > 8:
+                        pending[-9].result()
                 yield frame
 
         found = find_faces(stream(), FPS)
-        for future in waiting:
+        for future in pending:
             future.result()
-    n = len(waiting)
+    n = len(pending)
     faces = np.full((n, MAX_FACES, 478, 3), np.nan, np.float32)
     for i, points in enumerate(found[len(found) - n :]):
         faces[i, : len(points)] = points
@@ -102,11 +98,11 @@ def analyze_chunk(job: AnalysisJob, tick: Callable[[int], None] = lambda frames:
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """The chunks' files of a clip, read one at a time.
+    """The analysis files of a clip, read one chunk at a time.
 
     Attributes:
-      paths: files of `analyse_chunk`, in order.
-      chunks: the frames each of them holds; those after the end of a video that is shorter than it says are left out.
+      paths: files written by `analyze_chunk`, in order.
+      chunks: the frames each file holds; chunks past the end of a video that is shorter than its header says are left out.
     """
 
     paths: list[Path]
@@ -114,7 +110,7 @@ class Analysis:
 
     @classmethod
     def of(cls, jobs: Sequence[AnalysisJob]) -> Analysis:
-        """Reads which frames there really are."""
+        """Opens the results of finished jobs and counts the frames that were really decoded."""
         paths, chunks = [], []
         for job in jobs:
             with np.load(job.result, allow_pickle=False) as archive:
@@ -128,11 +124,10 @@ class Analysis:
 
     @property
     def n_frames(self) -> int:
-        """Frames in all."""
         return self.chunks[-1].end if self.chunks else 0
 
     def track(self) -> FaceTrack:
-        """Follows one face through the whole clip."""
+        """Tracks one face through the whole clip."""
         faces = []
         for path in self.paths:
             with np.load(path, allow_pickle=False) as archive:
@@ -140,7 +135,7 @@ class Analysis:
         return follow(faces)
 
     def background(self, size: int) -> np.ndarray:
-        """uint8 [size, size, 3]: the chunks' plates put together, never seen pixels filled."""
+        """uint8 [size, size, 3]: the chunks' plates merged, with the pixels that were never visible filled in."""
         plate = BackgroundPlate(size)
         for path in self.paths:
             with np.load(path, allow_pickle=False) as archive:
@@ -149,24 +144,24 @@ class Analysis:
 
     def layers(self, position: int) -> np.ndarray:
         """[n + 2, L, 256, 256] uint8: the mask layers of chunk number `position`, with the frame before and after it (repeated at the
-        clip's ends), for smoothing in time."""
-        own = read_npz(self.paths[position])["layers"]
-        before = read_npz(self.paths[position - 1])["layers"][-1:] if position else own[:1]
-        after = read_npz(self.paths[position + 1])["layers"][:1] if position + 1 < len(self.paths) else own[-1:]
-        return np.concatenate([before, own, after])
+        clip's ends), for temporal smoothing."""
+        layers = read_npz(self.paths[position])["layers"]
+        before = read_npz(self.paths[position - 1])["layers"][-1:] if position else layers[:1]
+        after = read_npz(self.paths[position + 1])["layers"][:1] if position + 1 < len(self.paths) else layers[-1:]
+        return np.concatenate([before, layers, after])
 
 
 # ----------------------------------------------------------------------------------------------------
-# A video's faces, masks and background without making a dataset: what the single steps' command lines share.
+# Analysis of a video without a dataset, shared by the command lines of the single steps.
 
 
 @dataclasses.dataclass(frozen=True)
 class AnalyzedVideo:
-    """A video after the networks' pass.
+    """A video with its analysis results.
 
     Attributes:
-      source: the crop, decoded at the size asked for.
-      analysis: mask layers and background, while the block lasts.
+      source: the crop, decoded at the requested size.
+      analysis: mask layers and background; valid inside the `analyzed_video` block only.
       track: the person's face.
       landmarks: [T, 478, 3] pixels of the crop, gaps interpolated.
     """
@@ -178,7 +173,7 @@ class AnalyzedVideo:
 
 
 def add_video_arguments(parser: argparse.ArgumentParser, out: str) -> None:
-    """The arguments that every step on a video has; `out` says what it writes."""
+    """Adds the arguments shared by all steps that read a video; `out` is the help text of the output argument."""
     parser.add_argument("video", type=Path, help="a video of one person; sound is not needed")
     parser.add_argument("out", type=Path, help=out)
     parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height and width of the crop (default %(default)s)")
@@ -191,7 +186,7 @@ def add_video_arguments(parser: argparse.ArgumentParser, out: str) -> None:
 
 @contextmanager
 def analyzed_video(args: argparse.Namespace) -> Iterator[AnalyzedVideo]:
-    """Crops to the face and runs the networks over a video; the intermediate files last as long as the block.
+    """Crops a video to the face and runs both networks over it; the intermediate files are deleted at the end of the block.
 
     Raises:
       InputError: the video can't be used.

@@ -1,4 +1,4 @@
-"""The arrays of a dataset (arrays.npz) from landmarks, poses and sound; sound alignment; jumps of the head."""
+"""The arrays of a dataset (arrays.npz) from landmarks, poses and audio; decoding of the audio; detection of head jumps."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from data_tools.landmarks68 import (
 )
 
 # ----------------------------------------------------------------------------------------------------
-# The arrays of a dataset, from landmarks, poses and sound.
+# Contents of arrays.npz.
 
 
 def n_train_frames(n_frames: int) -> int:
-    """The first n_train frames train, the last eleventh is held out."""
+    """Number of leading frames used for training; the last eleventh is held out."""
     return n_frames * 10 // 11
 
 
@@ -46,8 +46,8 @@ def make_arrays(
     Args:
       landmarks: [T, 478, 3] pixels, without gaps.
       found: [T] bool, False where the landmarks were interpolated.
-      pose: the clip's poses.
-      samples: [n] float32 sound at 16 kHz.
+      pose: head poses of the T frames.
+      samples: [n] float32 audio at 16 kHz.
       size: pixels of the crop.
       audio: the audio features to compute.
     """
@@ -73,13 +73,10 @@ def make_arrays(
 
 
 def with_face_model(arrays: dict[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
-    """The arrays with landmarks, expression and cameras of the Basel face model, fitted to the clip.
+    """Replaces motion and cameras of `make_arrays` by those of the Basel face model fitted to the clip (files in `settings.bfm_folder`).
 
-    As in GeneFace++, motion is ten times what identity and expression move the model's 68 points by, and `mean_face` is the model's.
-
-    Args:
-      arrays: from `make_arrays`.
-      settings: of the dataset; its `bfm_folder` is read.
+    As in GeneFace++, motion is ten times the displacement of the model's 68 points by identity and expression, and `mean_face` is the
+    model's mean.
 
     Raises:
       InputError: the model's files can't be read.
@@ -109,66 +106,58 @@ def _statistics(motion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# The clip's sound, cut to the picture and aligned with it.
+# Audio of the clip, aligned with its frames.
 
 
 def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
-    """Decodes the sound of a video so that sample 0 belongs to picture 0 and gaps in the stream stay gaps.
-
-    Args:
-      path: the video.
-      trim: seconds [a, b).
+    """Decodes the audio of a video so that sample 0 belongs to frame 0; gaps in the stream become silence.
 
     Returns:
-      [n] float32, 16 kHz, mono.
+      [n] float32, 16 kHz, mono, of the seconds `trim` [a, b).
 
     Raises:
-      InputError: nothing could be decoded, or the sound is silent.
+      InputError: nothing could be decoded, or the audio is silent.
     """
     seek = ["-ss", f"{trim[0]:.3f}", "-t", f"{trim[1] - trim[0]:.3f}"] if trim else []
     command = [ffmpeg_executable(), "-v", "error", "-nostdin", *seek, *input_arguments(path), "-map", "0:a:0", "-vn"]
-    # first_pts=0 puts silence where the sound starts later than the picture; async=1 where packets are missing.
+    # first_pts=0 inserts silence where the audio starts later than the picture; async=1 where packets are missing.
     command += ["-af", f"aresample={SAMPLE_RATE}:async=1:first_pts=0", "-ac", "1", "-f", "f32le", "pipe:1"]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     samples = np.frombuffer(result.stdout[: len(result.stdout) // 4 * 4], np.float32).copy()
     if not samples.size or not np.isfinite(samples).all():
-        raise InputError(f"the sound of {path} can't be decoded: export the video again with AAC sound.")
+        raise InputError(f"The sound of {path} can't be decoded: export the video again with AAC sound.")
     if np.abs(samples).max() < SILENCE_PEAK:
         where = f" between {trim[0]:g} and {trim[1]:g} s" if trim else ""
-        raise InputError(f"the sound of {path} is silent{where}: use a video in which speech can be heard.")
+        raise InputError(f"The sound of {path} is silent{where}: use a video in which speech can be heard.")
     return samples
 
 
 # ----------------------------------------------------------------------------------------------------
-# Jumps of the head: a piece cut out of the middle of one scene. (Cuts to another scene are found by `data_tools.video.read`.)
+# Jump cuts within one scene, seen as jumps of the head. (Cuts to another scene are found by `data_tools.video.read`.)
 
 JUMP = 0.1
-"""Face heights by which the head moves in one frame, above its neighbours: a piece was cut out of the middle."""
+"""A jump is a movement in one frame, above the local median, of this many face heights."""
 
 NEIGHBORHOOD = 6
-"""Frames to each side that a movement is compared with: a head that turns moves in every frame, a cut moves it in one."""
+"""Frames to each side of the local median: a head that turns moves in every frame, a cut moves it in one."""
 
 
-def isolated(change: np.ndarray, threshold: float) -> np.ndarray:
-    """[T - 1] change from each frame to the next -> the frames (second of the pair) whose change stands out by `threshold`."""
+def excess_change(change: np.ndarray) -> np.ndarray:
+    """[T - 1] frame-to-frame change -> [T - 1] by how much each exceeds the median of its neighborhood.
+
+    A moving camera or head changes every frame; a cut changes one.
+    """
     if len(change) == 0:
-        return np.zeros(0, int)
+        return np.zeros(0)
     padded = np.pad(np.asarray(change, np.float64), NEIGHBORHOOD, mode="reflect" if len(change) > NEIGHBORHOOD else "edge")
-    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBORHOOD + 1), axis=1)
-    return np.flatnonzero(change - around > threshold) + 1
+    return change - np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBORHOOD + 1), axis=1)
 
 
 def describe_jumps(landmarks: np.ndarray, fps: float, start: float = 0.0) -> list[str]:
-    """A sentence when the head jumps, as where a piece was cut out.
-
-    Args:
-      landmarks: [T, 478, 2+] pixels.
-      fps: frames per second.
-      start: seconds of the source where it begins.
-    """
+    """A note if the head jumps, as at a jump cut; `landmarks` [T, 478, 2+] pixels, `start` seconds of the source at frame 0."""
     height = float(np.median(np.linalg.norm(landmarks[:, FOREHEAD, :2] - landmarks[:, CHIN, :2], axis=-1)))
     center = landmarks[:, RIGID, :2].mean(1)
-    jumps = isolated(np.linalg.norm(np.diff(center, axis=0), axis=-1) / max(height, 1e-6), JUMP)
+    jumps = np.flatnonzero(excess_change(np.linalg.norm(np.diff(center, axis=0), axis=-1) / max(height, 1e-6)) > JUMP) + 1
     if not len(jumps):
         return []
     times = ", ".join(f"{start + jump / fps:.2f} s" for jump in jumps[:5]) + (" and more" if len(jumps) > 5 else "")

@@ -1,10 +1,10 @@
-"""Frames, head masks and torso images: the second pass over the cropped clip."""
+"""Frames, head masks and torso images of a dataset, made from the analysis of the cropped clip."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,27 +16,26 @@ from data_tools.dataset.scan import Chunk, FrameSource, chunk_frames
 from data_tools.face.align import Skin, Texture, sample_texture
 from data_tools.io import read_npz, write_bytes, write_npz
 from data_tools.masks.plates import torso_image
-from data_tools.masks.regions import WORK_SIZE, detached, head_region, head_share
+from data_tools.masks.regions import WORK_SIZE, disconnected, head_region, head_share
 from data_tools.masks.segmenters import refine, smooth_in_time
 
 KINDS = {"frames": "jpg", "head": "png", "torso": "png"}
 
 TRACK, TEXTURE = "track.npz", "texture"
-"""What the pictures need of the clip as a whole (landmarks, poses, skin points), and where each chunk's skin samples go."""
+"""File with the clip-wide inputs (landmarks, poses, skin points), and folder of each chunk's skin texture samples."""
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _PNG = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-"""Masks are flat areas: run lengths give smaller files than the default strategy, in less time."""
+"""Masks are flat areas: run-length encoding gives smaller files than the default strategy, in less time."""
 
 JAW_CORNERS = (58, 288)
-"""Mesh points of the jaw's corners; the neck is looked for between them."""
-
+"""Mesh points of the jaw's corners; the neck lies between them."""
 
 NOSE_TIP = 4
 
 
 def make_pictures(frame: np.ndarray, landmarks: np.ndarray, layers: np.ndarray, background: np.ndarray) -> dict[str, np.ndarray]:
-    """The three pictures of one frame.
+    """Frame, head mask and torso image of one video frame.
 
     Args:
       frame: uint8 [H, W, 3], H = W.
@@ -50,10 +49,10 @@ def make_pictures(frame: np.ndarray, landmarks: np.ndarray, layers: np.ndarray, 
     size = frame.shape[0]
     small = landmarks * (WORK_SIZE / size)
     face = (float(small[NOSE_TIP, 0]), float(small[NOSE_TIP, 1]))
-    confidence = np.where(detached(layers[0], face), np.float32(0.0), layers[0])
+    confidence = np.where(disconnected(layers[0], face), np.float32(0.0), layers[0])
     region = head_region(small) if len(layers) == 1 else head_share(layers)
-    # A shoulder that reaches above the border is not joined to the face: it stays with the torso.
-    region = np.where(detached(confidence * region, face), np.float32(0.0), region)
+    # A shoulder that reaches above the border is not connected to the face: it stays with the torso.
+    region = np.where(disconnected(confidence * region, face), np.float32(0.0), region)
     person = refine(confidence, frame)
     above_jaw = cv2.resize(region, (size, size), interpolation=cv2.INTER_LINEAR)
     composite = cv2.blendLinear(frame, background, person, 1.0 - person)
@@ -65,11 +64,15 @@ def make_pictures(frame: np.ndarray, landmarks: np.ndarray, layers: np.ndarray, 
 def save_pictures(folder: Path, index: int, pictures: dict[str, np.ndarray]) -> None:
     """Writes frame `index` as `<kind>/%06d.<suffix>` under `folder`."""
     for kind, suffix in KINDS.items():
-        picture = pictures[kind]
-        if picture.ndim == 3:
-            picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
-        data = cv2.imencode(f".{suffix}", picture, _JPEG if suffix == "jpg" else _PNG)[1]
-        write_bytes(folder / kind / f"{index:06d}.{suffix}", data.tobytes())
+        path = folder / kind / f"{index:06d}.{suffix}"
+        write_picture(path, pictures[kind], f".{suffix}", _JPEG if suffix == "jpg" else _PNG)
+
+
+def write_picture(path: Path, picture: np.ndarray, encoding: str = ".png", options: Sequence[int] = ()) -> None:
+    """Writes a gray, RGB or RGBA uint8 picture; `encoding` and `options` are OpenCV's (`cv2.imencode`)."""
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    write_bytes(path, cv2.imencode(encoding, picture, options)[1].tobytes())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +81,11 @@ class PicturesJob:
 
     Attributes:
       source: decodes at `decode_size(size)`.
-      chunk: its frames; position: its place among the clip's chunks.
+      chunk: its frames; position: its index among the clip's chunks.
       size: pixels of the dataset.
-      folder: gets `frames/`, `head/` and `torso/`; `TRACK` and `background.png` lie there, and the skin's samples go to `TEXTURE`.
+      folder: holds `TRACK` and `background.png`; `frames/`, `head/`, `torso/` and `TEXTURE` are written there.
       analysis: the clip's mask layers.
-      threads: that make pictures at the same time.
+      threads: number of threads that make pictures.
     """
 
     source: FrameSource
@@ -100,16 +103,14 @@ class PicturesJob:
 
 
 def decode_size(size: int) -> int:
-    """Pixels at which the clip is decoded: enough for the pictures and for the poses' look at the skin."""
+    """Pixels at which the clip is decoded: enough for the pictures and for the skin texture."""
     return max(size, ANALYSIS_SIZE)
 
 
 def make_chunk(job: PicturesJob, tick: Callable[[int], None] = lambda frames: None) -> None:
-    """Makes and writes a chunk's pictures, and samples the skin under the estimated poses for `align_texture`.
+    """Makes and writes a chunk's pictures, and samples the skin texture at the estimated poses for `align_texture`.
 
-    Args:
-      job: what to do.
-      tick: called with the number of frames done since the last call.
+    `tick` is called with the number of frames done since the last call.
     """
     track = read_npz(job.folder / TRACK)
     background = cv2.imread(str(job.folder / "background.png"))[..., ::-1]
@@ -122,26 +123,26 @@ def make_chunk(job: PicturesJob, tick: Callable[[int], None] = lambda frames: No
 
     def stream():
         with ThreadPoolExecutor(job.threads) as pool:
-            jobs: collections.deque = collections.deque()
+            pending: collections.deque = collections.deque()
             for number, frame in chunk_frames(job.source, job.chunk):
-                jobs.append(pool.submit(make, number, frame))
-                if len(jobs) > 2 * job.threads:
-                    jobs.popleft().result()
+                pending.append(pool.submit(make, number, frame))
+                if len(pending) > 2 * job.threads:
+                    pending.popleft().result()
                 yield _scaled(frame, ANALYSIS_SIZE)
                 tick(1)
-            for waiting in jobs:
-                waiting.result()
+            for future in pending:
+                future.result()
 
     span = slice(first, job.chunk.end)
     skin = Skin(track["skin_points"], track["skin_normals"])
     frames = stream()
     texture = sample_texture(frames, skin, track["rotation"][span], track["translation"][span], ANALYSIS_SIZE)
-    collections.deque(frames, maxlen=0)  # the pictures of the last frames
+    collections.deque(frames, maxlen=0)  # runs the generator to its end, where the last pictures are waited for
     write_npz(job.result, **vars(texture))
 
 
 def read_texture(path: Path) -> Texture:
-    """The skin samples of one chunk."""
+    """The skin texture samples of one chunk."""
     return Texture(**read_npz(path))
 
 

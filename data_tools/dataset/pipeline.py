@@ -1,19 +1,17 @@
-"""The steps from video to dataset, in order, each skipped where its result stands."""
+"""The steps from video to dataset, in order; a step whose result exists is skipped."""
 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import json
+import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from data_tools.audio.features import cached
@@ -22,26 +20,28 @@ from data_tools.command_line import frames_bar
 from data_tools.dataset import report
 from data_tools.dataset.analyze import ANALYSIS_SIZE, Analysis, AnalysisJob, analyze_chunk
 from data_tools.dataset.arrays import clip_sound, describe_jumps, make_arrays, n_train_frames, with_face_model
-from data_tools.dataset.pictures import KINDS, TEXTURE, TRACK, PicturesJob, decode_size, make_chunk, read_texture
-from data_tools.dataset.scan import LOOKS_PER_SECOND, MIN_SECONDS, Chunk, FrameSource, format_changes, plan, scan
-from data_tools.dataset.settings import Settings
+from data_tools.dataset.pictures import KINDS, TEXTURE, TRACK, PicturesJob, decode_size, make_chunk, read_texture, write_picture
+from data_tools.dataset.scan import MIN_SECONDS, SCAN_FPS, Chunk, FrameSource, format_changes, plan, scan
+from data_tools.dataset.settings import Settings, tool_versions
 from data_tools.errors import InputError
 from data_tools.face.align import align_texture, known_face, mean_texture, pose_state, skin_brightness, skin_of
 from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
 from data_tools.ffmpeg import VideoInfo
-from data_tools.io import Workspace, settings_fingerprint, write_bytes, write_json, write_npz
+from data_tools.io import Workspace, settings_fingerprint, write_json, write_npz
 from data_tools.jobs import run_jobs
 from data_tools.landmarks68 import KnownFace
 from data_tools.video.read import FPS, Box
 
+logger = logging.getLogger(__name__)
+
 FORMAT, FORMAT_VERSION = "geneface_jax.subject", 1
 
 PICTURE_THREADS = 2
-"""Threads that mask and write pictures in the single process: OpenCV works outside the interpreter lock."""
+"""Threads that make and write pictures in a single-process run: OpenCV releases the interpreter lock (GIL)."""
 
 SHORT_SECONDS = 0.5
-"""A picture that ends this much before the file says so is told about."""
+"""A note is made when picture or sound ends earlier than expected by more than this."""
 
 
 class Pipeline:
@@ -49,11 +49,11 @@ class Pipeline:
 
     Args:
       settings: what to make.
-      info: facts of the video.
+      info: metadata of the video.
       out: the dataset's folder.
       name, consent: for meta.json.
       workers: processes.
-      progress: whether to draw bars and print what was changed.
+      progress: whether to draw progress bars and log what was changed.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Pipeline:
         """Makes the dataset and returns its folder.
 
         Raises:
-          InputError: the video can't be used, or another run works on the same dataset.
+          InputError: the video can't be used, or another run holds the lock of the same dataset.
         """
-        with self.work.alone():
+        with self.work.lock():
             return self._run()
 
     def _run(self) -> Path:
@@ -86,18 +86,18 @@ class Pipeline:
         landmarks = track.landmarks[:n_frames] * np.float32(size)
         seen = np.isfinite(landmarks[:, 0, 0])
         landmarks = fill(landmarks)
-        changes = [*format_changes(self.info, self.settings.span, box, size), *found["changes"], *self._told(analysis, seen, landmarks)]
+        changes = [*format_changes(self.info, self.settings.span, box, size), *found["changes"], *self._notes(analysis, seen, landmarks)]
         trust = np.where(seen, 1.0, INTERPOLATED_TRUST)
         with self._timed("poses"):
             pose = solve_poses(self._at_analysis_size(landmarks), ANALYSIS_SIZE, trust)
-        pose, known, brightness = self._pictures(box, analysis, landmarks, pose, trust)
+        pose, face, brightness = self._pictures(box, analysis, landmarks, pose, trust)
         with self._timed("arrays"):
             arrays = make_arrays(landmarks, seen, pose, samples, size, cached(self.settings.audio))
         if self.settings.face_model == "bfm":
             with self._timed("face model"):
                 arrays = with_face_model(arrays, self.settings)
         else:
-            arrays |= vars(known)
+            arrays |= vars(face)
         n_samples = n_frames * SAMPLE_RATE // FPS
         samples = np.pad(samples, (0, max(n_samples - len(samples), 0)))[:n_samples]
         with self._timed("report"):
@@ -109,32 +109,30 @@ class Pipeline:
             self.seconds["total"] = round(time.time() - started, 2)
             report.write(self.work.folder, self.name, facts | {"cpu_seconds_per_step": self.cpu_seconds}, changes, self.seconds)
         result = self.work.publish(["scan.json", "analysis", TRACK, TEXTURE])
-        self._say(changes, facts)
+        if self.progress:
+            self._log_summary(changes, facts)
         return result
 
-    def _say(self, changes: list[str], facts: dict[str, Any]) -> None:
-        """What the person at the keyboard should know, on stderr."""
-        if not self.progress:
-            return
+    def _log_summary(self, changes: list[str], facts: dict[str, Any]) -> None:
         for change in changes:
-            print(f"  {change}", file=sys.stderr)
+            logger.info("  %s", change)
         if (offset := facts["offset"]["suggested_audio_offset"]) is not None:
-            print(f"  mouth and sound seem to be apart: look at it, and try --audio-offset {offset:g}", file=sys.stderr)
-        print("  " + ", ".join(f"{step} {seconds:.1f} s" for step, seconds in self.seconds.items()), file=sys.stderr)
+            logger.warning("  Mouth and sound seem to be out of sync: check the lips in the video and try --audio-offset %g.", offset)
+        logger.info("  %s", ", ".join(f"{step} {seconds:.1f} s" for step, seconds in self.seconds.items()))
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
-        """Adds the block's seconds, and those of all cores (ffmpeg's and workers' too, once they ended), to the tables."""
+        """Adds the block's wall time and CPU time (including finished children: ffmpeg, workers) to the tables."""
         start, cpu = time.time(), _cpu_seconds()
         yield
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.time() - start, 2)
         self.cpu_seconds[step] = round(self.cpu_seconds.get(step, 0.0) + _cpu_seconds() - cpu, 2)
 
     def _scan(self) -> dict[str, Any]:
-        """Where to crop. Depends on the video and the trim alone."""
+        """The crop, as the fields of `scan.Scan`; depends on the video and the trim only."""
         key, path = self.settings.scan_key, self.work.path("scan.json")
         if not self.work.done("scan", key):
-            total = round(self.length * LOOKS_PER_SECOND)
+            total = round(self.length * SCAN_FPS)
             bar = functools.partial(frames_bar(self.progress), desc=_title("finding the face"), total=total)
             with self._timed("scan"), self.work.step("scan", key, ["scan.json"]):
                 found = scan(self.settings.video, self.info, self.settings.span, bar)
@@ -143,21 +141,21 @@ class Pipeline:
         return {**found, "box": Box(**found["box"])}
 
     def _sound(self) -> np.ndarray:
-        """The clip's sound, delayed as asked."""
+        """The clip's audio, delayed by `audio_offset`."""
         with self._timed("sound"):
             samples = clip_sound(self.settings.video, self.settings.span)
             delay = round(self.settings.audio_offset * SAMPLE_RATE)
             return np.pad(samples, (max(delay, 0), 0))[max(-delay, 0) :]
 
     def _run_jobs(self, title: str, function, jobs: list, n_frames: int) -> None:
-        """Does those jobs whose results are not there yet."""
-        left = [job for job in jobs if not job.result.exists()]
+        """Runs the jobs whose results don't exist yet."""
+        pending = [job for job in jobs if not job.result.exists()]
         with frames_bar(self.progress)(desc=_title(title), total=n_frames) as bar:
-            bar.update(n_frames - sum(len(job.chunk) for job in left))
-            run_jobs(function, left, self.workers, bar.update)
+            bar.update(n_frames - sum(len(job.chunk) for job in pending))
+            run_jobs(function, pending, self.workers, bar.update)
 
     def _analyze(self, box: Box) -> tuple[Analysis, FaceTrack]:
-        """Faces, mask layers and background: the slow networks."""
+        """Faces, mask layers and background: the network inference."""
         settings = self.settings
         n_frames = round(self.length * FPS)
         source = FrameSource(settings.video, box, settings.span, ANALYSIS_SIZE)
@@ -170,29 +168,28 @@ class Pipeline:
             track = analysis.track()
             check_gaps(track.found, FPS, self.start)
             if not self.work.path("background.png").exists():
-                picture = cv2.imencode(".png", analysis.background(settings.size)[..., ::-1])[1]
-                write_bytes(self.work.path("background.png"), picture.tobytes())
+                write_picture(self.work.path("background.png"), analysis.background(settings.size))
         return analysis, track
 
     def _usable_frames(self, n_frames: int, n_samples: int) -> int:
         seconds = min(n_frames / FPS, n_samples / SAMPLE_RATE)
         if seconds < MIN_SECONDS:
             raise InputError(
-                f"only {n_frames / FPS:.1f} s of picture and {n_samples / SAMPLE_RATE:.1f} s of sound could be read from "
+                f"Only {n_frames / FPS:.1f} s of picture and {n_samples / SAMPLE_RATE:.1f} s of sound could be read from "
                 f"{self.settings.video}, at least {MIN_SECONDS:g} s are needed: the file is probably cut off; copy or export it again."
             )
         return min(n_frames, -(-n_samples * FPS // SAMPLE_RATE))
 
-    def _told(self, analysis: Analysis, seen: np.ndarray, landmarks: np.ndarray) -> list[str]:
-        """Sentences about what the frames turned out to be."""
-        told = check_gaps(seen, FPS, self.start) + describe_jumps(landmarks, FPS, self.start)
+    def _notes(self, analysis: Analysis, seen: np.ndarray, landmarks: np.ndarray) -> list[str]:
+        """Notes for the report about the decoded frames: gaps, jumps, early ends, the applied audio offset."""
+        notes = check_gaps(seen, FPS, self.start) + describe_jumps(landmarks, FPS, self.start)
         if analysis.n_frames / FPS < self.length - SHORT_SECONDS:
-            told.append(f"the picture ends after {analysis.n_frames / FPS:.1f} s, although the file says {self.length:.1f} s")
-        if (unheard := (analysis.n_frames - len(landmarks)) / FPS) > SHORT_SECONDS:
-            told.append(f"the last {unheard:.1f} s of the picture have no sound and were left out")
+            notes.append(f"the picture ends after {analysis.n_frames / FPS:.1f} s, although the file says {self.length:.1f} s")
+        if (silent := (analysis.n_frames - len(landmarks)) / FPS) > SHORT_SECONDS:
+            notes.append(f"the last {silent:.1f} s of the picture have no sound and were left out")
         if self.settings.audio_offset:
-            told.append(f"the sound was delayed by {self.settings.audio_offset:g} s")
-        return told
+            notes.append(f"the sound was delayed by {self.settings.audio_offset:g} s")
+        return notes
 
     def _at_analysis_size(self, landmarks: np.ndarray) -> np.ndarray:
         return landmarks * np.float32(ANALYSIS_SIZE / self.settings.size)
@@ -200,8 +197,8 @@ class Pipeline:
     def _pictures(
         self, box: Box, analysis: Analysis, landmarks: np.ndarray, pose: HeadPose, trust: np.ndarray
     ) -> tuple[HeadPose, KnownFace, np.ndarray]:
-        """Writes the pictures and, having looked at the skin on the way, returns better poses, what to know the
-        person by in another clip, and the skin's brightness [T]."""
+        """Writes the pictures and samples the skin texture; returns the refined poses, the face (to pose another clip of the same person),
+        and the skin's brightness [T]."""
         settings, n_frames = self.settings, len(landmarks)
         source = FrameSource(settings.video, box, settings.span, decode_size(settings.size))
         chunks = [Chunk(chunk.index, chunk.first, min(chunk.end, n_frames)) for chunk in analysis.chunks if chunk.first < n_frames]
@@ -253,15 +250,15 @@ class Pipeline:
                 **({"audio_offset": settings.audio_offset} if settings.audio_offset else {}),
             },
             "consent": self.consent,
-            "tools": {package: importlib.metadata.version(package) for package in ("mediapipe", "numpy", "librosa", "scipy")},
+            "tools": tool_versions(),
         }
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """CPU time of this process and of its finished children."""
     return sum(os.times()[:4])
 
 
 def _title(text: str) -> str:
-    """Bars stand under each other."""
+    """Label of a progress bar, padded so that the bars are aligned."""
     return f"{text:<18}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import dataclasses
 import json
@@ -17,7 +16,6 @@ import numpy as np
 
 from data_tools.audio.load import SAMPLE_RATE, measure_level
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
-from data_tools.command_line import run_step
 from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.errors import InputError
 from data_tools.face.motion import find_blinks
@@ -30,14 +28,14 @@ from data_tools.masks.regions import color_parts, label_parts
 from data_tools.video.read import FPS
 
 # ----------------------------------------------------------------------------------------------------
-# What the report judges: every figure's name, the range in which it is good or usable, and what to do otherwise.
+# Quality checks: thresholds and advice.
 
 ANY = math.inf
 
 
 @dataclasses.dataclass(frozen=True)
 class QualityCheck:
-    """A figure of the report: `good` and `usable` are closed ranges; `advice` is shown outside `good`."""
+    """One measurement of the report: `good` and `usable` are closed ranges; `advice` is shown outside `good`."""
 
     title: str
     unit: str
@@ -67,7 +65,7 @@ CHECKS = {
         "head turn, sd", "deg", (1.5, 25.0), (0.5, 35.0), "let the person move the head a little, facing the camera"
     ),
     "blinks_per_minute": QualityCheck(
-        "blinks per minute", "", (5.0, 40.0), (0.0, 90.0), "blinks can't be learnt from eyes that never close"
+        "blinks per minute", "", (5.0, 40.0), (0.0, 90.0), "blinks can't be learned from eyes that never close"
     ),
     "light_change": QualityCheck("change of light on the skin", "%", (0.0, 12.0), (0.0, 30.0), "use constant light and fixed exposure"),
     "loudness_lufs": QualityCheck("loudness", "LUFS", (-30.0, -12.0), (-45.0, -6.0), "record at a normal level"),
@@ -78,13 +76,13 @@ CHECKS = {
         "mouth late against the sound", "ms", (-120.0, 120.0), (-200.0, 200.0), "correct it with --audio-offset"
     ),
 }
-"""In the order of the report. A figure that could not be measured has no light."""
+"""In the order of the report."""
 
 LIGHT_COLORS = {"good": "#2e9d5b", "usable": "#d99a1c", "poor": "#c8402f", "unknown": "#9a9a9a"}
 
 
 def light(name: str, value: float | None) -> str:
-    """ "good", "usable", "poor", or "unknown" where nothing was measured."""
+    """Traffic light of a measurement: "good", "usable", "poor", or "unknown" if there is no value."""
     check = CHECKS[name]
     if value is None:
         return "unknown"
@@ -92,23 +90,17 @@ def light(name: str, value: float | None) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Pictures of a dataset for its report.
+# Contact sheets.
 
 
 def contact_sheet(folder: Path, landmarks: np.ndarray, columns: int = 6, cell: int = 256) -> np.ndarray:
-    """Rows of evenly spaced frames: with landmarks, with the head mask's outline, and the torso image on grey.
-
-    Args:
-      folder: dataset with `frames/`, `head/`, `torso/`.
-      landmarks: [T, 68, 2] pixels.
-      columns: frames shown.
-      cell: pixels of one picture.
+    """Three rows of evenly spaced frames: with `landmarks` [T, 68, 2], with the head mask's outline, and the torso image on gray.
 
     Returns:
       uint8 [3 * cell, columns * cell, 3] BGR.
     """
     rows: list[list[np.ndarray]] = [[], [], []]
-    for index in _shown(len(landmarks), columns):
+    for index in _evenly_spaced(len(landmarks), columns):
         frame, head, torso = read_pictures(folder, index)
         small = cv2.resize(frame, (cell, cell), interpolation=cv2.INTER_AREA)
         dotted, outlined = small.copy(), small.copy()
@@ -124,19 +116,13 @@ def contact_sheet(folder: Path, landmarks: np.ndarray, columns: int = 6, cell: i
 
 
 def parts_sheet(folder: Path, mesh: np.ndarray, columns: int = 5, cell: int = 256) -> np.ndarray:
-    """The background, and evenly spaced frames tinted by their parts (face, hair, neck, clothes).
-
-    Args:
-      folder: dataset with pictures.
-      mesh: [T, 478, 3] pixels.
-      columns: frames shown.
-      cell: pixels of one picture.
+    """The background, and evenly spaced frames tinted by their parts (face, hair, neck, clothes); `mesh` [T, 478, 3] pixels.
 
     Returns:
       uint8 [cell, (columns + 1) * cell, 3] BGR.
     """
     pictures = [cv2.imread(str(folder / "background.png"))]
-    for index in _shown(len(mesh), columns):
+    for index in _evenly_spaced(len(mesh), columns):
         frame, head, torso = read_pictures(folder, index)
         rgb = np.ascontiguousarray(frame[..., ::-1])
         labels = label_parts(rgb, mesh[index], head / 255.0, torso[..., 3] / 255.0)
@@ -158,21 +144,21 @@ def read_pictures(folder: Path, index: int) -> tuple[np.ndarray, np.ndarray, np.
     return pictures[0], pictures[1], pictures[2]
 
 
-def _shown(n_frames: int, columns: int) -> list[int]:
-    return [int(index) for index in np.linspace(0, n_frames - 1, columns).round()]
+def _evenly_spaced(n_frames: int, count: int) -> list[int]:
+    return [int(index) for index in np.linspace(0, n_frames - 1, count).round()]
 
 
 # ----------------------------------------------------------------------------------------------------
-# The data report: what was measured, whether it is good enough, and pictures to look at.
+# Measurements, report.json and report.html.
 
 OFFSET_REACH = 15
-"""Frames searched to each side for the offset between mouth and sound."""
+"""Search range, in frames to each side, of the offset between mouth and sound."""
 
 OFFSET_MIN_SCORE, OFFSET_MIN_MARGIN = 5.5, 3.0
-"""What an offset needs to be believed (measured in `data_tools.audio.offset`; the same as configs/corpus.py)."""
+"""Confidence thresholds of an offset estimate (see `data_tools.audio.offset`; the same as configs/corpus.py)."""
 
 OFFSET_TOLERANCE = 3
-"""Mouth against loudness peaks within so many frames of zero in good videos; only what lies further off is offered as a correction."""
+"""The correlation of mouth and loudness peaks within so many frames of zero in good videos; only a larger offset gets a suggestion."""
 
 
 def measure(
@@ -186,18 +172,18 @@ def measure(
     size: int,
     audio_offset: float,
 ) -> dict[str, Any]:
-    """All figures of the report.
+    """All measurements of the report.
 
     Args:
-      info: facts of the file.
+      info: metadata of the file.
       scan: `scan.Scan` as a dict.
-      track: the faces found.
-      arrays: of arrays.npz.
+      track: the tracked faces.
+      arrays: contents of arrays.npz.
       pose: the poses, at `ANALYSIS_SIZE`.
-      samples: [n] sound, 16 kHz.
-      brightness: [T] mean grey level of the skin.
+      samples: [n] audio, 16 kHz.
+      brightness: [T] mean gray level of the skin.
       size: pixels of the dataset.
-      audio_offset: seconds by which the sound was delayed already.
+      audio_offset: seconds by which the audio was already delayed.
 
     Returns:
       {"values": {name: float or None}, "lights": {name: "good" | "usable" | "poor" | "unknown"}, "offset": {...}}
@@ -229,7 +215,7 @@ def measure(
         "noise_db": level.noise,
         "silence": 100.0 * level.silent,
         "longest_pause_seconds": level.longest_pause,
-        "mouth_offset_ms": 1000.0 * offset.lag / FPS if _believed(offset) else None,
+        "mouth_offset_ms": 1000.0 * offset.lag / FPS if _confident(offset) else None,
     }
     values = {name: None if value is None else round(float(value), 4) for name, value in values.items()}
     return {
@@ -239,16 +225,16 @@ def measure(
             "frames": offset.lag,
             "score": round(offset.score, 2),
             "margin": round(offset.margin, 2),
-            "believed": _believed(offset),
+            "believed": _confident(offset),
             "suggested_audio_offset": suggested_correction(offset, audio_offset),
         },
     }
 
 
 def mouth_offset(arrays: dict[str, np.ndarray]) -> Offset:
-    """By how many frames the mouth is late, estimated from lips and loudness.
+    """Frames by which the mouth is late, estimated from lip gap and loudness.
 
-    Only the log-mel of `mel_f0` tells loudness; with other features the score is 0.
+    Loudness needs the log-mel of `mel_f0`; with other features the score is 0.
     """
     if arrays["audio_features"].shape[1] != 80:
         return Offset(0, 0.0, 0.0)
@@ -256,19 +242,19 @@ def mouth_offset(arrays: dict[str, np.ndarray]) -> Offset:
     return estimate_offset(opening(points), loudness(arrays["audio_features"]), OFFSET_REACH)
 
 
-def _believed(offset: Offset) -> bool:
+def _confident(offset: Offset) -> bool:
     return offset.score >= OFFSET_MIN_SCORE and offset.margin >= OFFSET_MIN_MARGIN
 
 
 def suggested_correction(offset: Offset, audio_offset: float) -> float | None:
-    """Seconds to give as --audio-offset (the delay already applied included); None where nothing needs to be done."""
-    if not _believed(offset) or abs(offset.lag) <= OFFSET_TOLERANCE:
+    """Seconds to give as --audio-offset (the delay already applied included); None if no correction is needed."""
+    if not _confident(offset) or abs(offset.lag) <= OFFSET_TOLERANCE:
         return None
     return round(audio_offset + offset.lag / FPS, 3)
 
 
 def light_change(brightness: np.ndarray) -> float:
-    """[T] mean grey level of the skin -> range of its slow changes (one-second means, 5th to 95th percentile), in per cent."""
+    """[T] mean gray level of the skin -> range of its slow changes (one-second means, 5th to 95th percentile), in percent."""
     seconds = max(len(brightness) // FPS, 1)
     slow = np.array([part.mean() for part in np.array_split(brightness, seconds)])
     low, high = np.percentile(slow, [5, 95])
@@ -276,13 +262,13 @@ def light_change(brightness: np.ndarray) -> float:
 
 
 def write(folder: Path, name: str, facts: dict[str, Any], changes: list[str], seconds: dict[str, float]) -> None:
-    """Writes `report.json` and `report.html` into a dataset folder whose pictures and arrays are there.
+    """Writes `report.json` and `report.html` into a dataset folder that holds its pictures and arrays.
 
     Args:
       folder: the dataset.
       name: of the person.
       facts: from `measure`.
-      changes: sentences about what the dataset has otherwise than the file.
+      changes: notes about differences between dataset and source video.
       seconds: time per step.
     """
     write_json(folder / "report.json", {"name": name, **facts, "changes": changes, "seconds_per_step": seconds})
@@ -297,12 +283,7 @@ def write(folder: Path, name: str, facts: dict[str, Any], changes: list[str], se
 
 
 def page(name: str, facts: dict[str, Any], changes: list[str], seconds: dict[str, float], pictures: dict[str, bytes]) -> str:
-    """The report as one HTML document; everything that comes from outside is escaped (jinja2's autoescape).
-
-    Args:
-      name, facts, changes, seconds: as in `write`.
-      pictures: title -> JPEG.
-    """
+    """The report as one HTML document, all values escaped (jinja2's autoescape); `pictures`: title -> JPEG, the rest as in `write`."""
     rows = [
         {"check": check, "value": facts["values"].get(key), "light": facts["lights"].get(key, "unknown")} for key, check in CHECKS.items()
     ]
@@ -319,11 +300,11 @@ def page(name: str, facts: dict[str, Any], changes: list[str], seconds: dict[str
     )
 
 
-def write_again(folder: str | os.PathLike) -> Path:
-    """Draws a dataset's `report.html` again from its `report.json` and its pictures.
+def rewrite_page(folder: str | os.PathLike) -> Path:
+    """Renders a dataset's `report.html` from its `report.json` and its pictures.
 
     Raises:
-      InputError: the folder is no dataset with a report.
+      InputError: the folder is not a dataset with a report.
     """
     folder = Path(folder)
     try:
@@ -332,18 +313,3 @@ def write_again(folder: str | os.PathLike) -> Path:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{folder} is not a dataset with pictures and a report: make it with `geneface prepare`.") from error
     return folder / "report.html"
-
-
-# ----------------------------------------------------------------------------------------------------
-# Draws a dataset's report again: `python -m data_tools.dataset DATASET`.
-
-
-def main() -> None:
-    """Rewrites report.html from report.json and the pictures, and prints its path."""
-    parser = argparse.ArgumentParser(prog="python -m data_tools.dataset", description="Draws a dataset's report.html again.")
-    parser.add_argument("dataset", type=Path)
-    print(write_again(parser.parse_args().dataset))
-
-
-if __name__ == "__main__":
-    run_step(main)

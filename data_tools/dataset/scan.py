@@ -1,4 +1,4 @@
-"""First pass over a video: is it usable, who is in it, where to crop, and how it is divided into chunks of frames."""
+"""First pass over a video: validation, face and crop selection, and the division into chunks of frames."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from data_tools.errors import InputError
 from data_tools.face.crop import choose_crop
 from data_tools.face.track import FaceTrack, check_rivals, detect
 from data_tools.ffmpeg import VideoInfo, probe
-from data_tools.video.read import FPS, Box, check_cuts, frames, watched
+from data_tools.video.read import FPS, Box, check_cuts, frames, with_thumbnails
 
 # ----------------------------------------------------------------------------------------------------
-# First look at a clip: is it usable, who is in it, where to crop.
+# Validation and face scan at a low frame rate.
 
 MIN_SECONDS = 3.0
-LOOKS_PER_SECOND = 5.0
-"""Pictures looked at for the crop and for other people."""
-LOOK_SIDE = 640
-"""Longer side of those pictures, pixels."""
+SCAN_FPS = 5.0
+"""Frame rate at which the crop is chosen and other people are detected."""
+SCAN_SIDE = 640
+"""Longer side of those frames, pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """`box` the crop; `head_fraction` head height over its side; `rival_fraction` share of looks with another face; `changes` sentences."""
+    """`box` the crop; `head_fraction` head height over its side; `rival_fraction` share of frames with another face; `changes` notes."""
 
     box: Box
     head_fraction: float
@@ -36,11 +36,7 @@ class Scan:
 
 
 def parse_trim(trim: str | tuple[float, float] | None) -> tuple[float, float] | None:
-    """`"2.5-14"` or (2.5, 14.0) -> seconds; None stays.
-
-    Raises:
-      InputError: not two increasing seconds.
-    """
+    """`"2.5-14"` or (2.5, 14.0) -> seconds (start, end), None -> None; raises InputError unless they increase."""
     if trim is None:
         return None
     try:
@@ -53,7 +49,7 @@ def parse_trim(trim: str | tuple[float, float] | None) -> tuple[float, float] | 
 
 
 def check_video(path: Path, trim: tuple[float, float] | None) -> tuple[VideoInfo, tuple[float, float] | None]:
-    """What can be said without decoding; returns the file's facts and the trim cut to its length.
+    """Checks that need no decoding; returns the file's metadata and the trim clipped to its length.
 
     Raises:
       InputError: not a video, no sound, or too short.
@@ -72,33 +68,33 @@ def check_video(path: Path, trim: tuple[float, float] | None) -> tuple[VideoInfo
     return info, trim
 
 
-def look_at_faces(path: Path, info: VideoInfo, trim: tuple[float, float] | None, rate: float, progress=iter) -> FaceTrack:
-    """The faces in `rate` small pictures of the whole frame a second; the other arguments are `scan`'s.
+def scan_size(info: VideoInfo) -> tuple[int, int]:
+    """Even (width, height) of the whole frame, scaled down to `SCAN_SIDE`."""
+    scale = min(SCAN_SIDE / max(info.width, info.height), 1.0)
+    return max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2)
 
-    Raises:
-      InputError: a cut to another scene, or no face.
-    """
-    scale = min(LOOK_SIDE / max(info.width, info.height), 1.0)
-    size = (max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2))
+
+def scan_faces(path: Path, info: VideoInfo, trim: tuple[float, float] | None, rate: float, progress=iter) -> FaceTrack:
+    """Tracks the face in small pictures of the whole frame, `rate` a second; arguments as in `scan`, InputError at a scene cut."""
     thumbnails: list[np.ndarray] = []
-    track = detect(progress(watched(frames(path, size, trim=trim, fps=rate), thumbnails)), rate)
+    track = detect(progress(with_thumbnails(frames(path, scan_size(info), trim=trim, fps=rate), thumbnails)), rate)
     check_cuts(path, thumbnails, rate, trim[0] if trim else 0.0)
     return track
 
 
 def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress=iter) -> Scan:
-    """Looks at a few pictures a second of the whole frame.
+    """Chooses the crop from a few pictures a second of the whole frame.
 
     Args:
       path: the video.
-      info: its facts.
-      trim: seconds to look at.
+      info: its metadata.
+      trim: seconds to scan.
       progress: wraps the iterator of frames.
 
     Raises:
       InputError: a cut to another scene, no face, or two people of similar size.
     """
-    track = look_at_faces(path, info, trim, LOOKS_PER_SECOND, progress)
+    track = scan_faces(path, info, trim, SCAN_FPS, progress)
     changes = check_rivals(track)
     faces = track.landmarks[track.found] * [info.width, info.height, info.width]
     box, fraction = choose_crop(faces, info.width, info.height)
@@ -106,7 +102,7 @@ def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress
 
 
 def format_changes(info: VideoInfo, trim: tuple[float, float] | None, box: Box, size: int) -> list[str]:
-    """One sentence per thing that the dataset has otherwise than the file."""
+    """Notes about the differences between dataset and source file: trim, frame rate, crop, scale, audio format."""
     changes = []
     if trim is not None:
         changes.append(f"only the seconds {trim[0]:g} to {trim[1]:g} are used")
@@ -123,16 +119,16 @@ def format_changes(info: VideoInfo, trim: tuple[float, float] | None, box: Box, 
 
 
 # ----------------------------------------------------------------------------------------------------
-# A clip cut into fixed chunks of frames: the unit of work, of resuming and of memory.
+# Chunks of frames: the unit of work, of resuming and of memory.
 #
-# Every chunk is decoded by itself, from a second before its start, whether or not the chunk before it was just worked on. So an interrupted
-# run, a run with several workers and an undisturbed one see the same frames and give the same bytes.
+# Every chunk is decoded independently, from a second before its start. An interrupted and resumed run, a run with several workers and an
+# uninterrupted one therefore see the same frames and write the same bytes.
 
 CHUNK_FRAMES = 250
 """Ten seconds: the most work a killed run loses. A whole number of seconds, so that a seek falls on a frame of the 25 fps grid."""
 
 PREROLL_FRAMES = 25
-"""Frames decoded before a chunk: the frame rate converter has settled then, and a tracker gets the last of them to find its face."""
+"""Frames decoded before a chunk, after which the frame rate converter has settled; the last of them warm up the face tracker."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +145,7 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class FrameSource:
-    """What is decoded: a file, its crop, the seconds used, and the side of the square pictures that come out."""
+    """What to decode: a file, its crop, the seconds used, and the side of the square output pictures."""
 
     video: Path
     box: Box
@@ -167,18 +163,18 @@ def chunk_frames(source: FrameSource, chunk: Chunk, preroll: int = 0) -> Iterato
 
     Args:
       source: the clip.
-      chunk: the frames wanted.
-      preroll: how many of the frames before the chunk come out first, at most `PREROLL_FRAMES`.
+      chunk: the frames to decode.
+      preroll: number of frames before the chunk that are yielded first, at most `PREROLL_FRAMES`.
 
     Yields:
-      (number of the frame in the clip, uint8 [size, size, 3]). A file that ends early yields fewer frames, perhaps none.
+      (index of the frame in the clip, uint8 [size, size, 3]). A file that ends early yields fewer frames, perhaps none.
 
     Raises:
-      InputError: the first chunk holds no frame, or ffmpeg gave up in the middle of one.
+      InputError: the first chunk holds no frame, or ffmpeg failed in the middle of a chunk.
     """
     start, stop = source.trim or (0.0, float("inf"))
     decoded_from = max(chunk.first - PREROLL_FRAMES, 0)
-    # Half a second more is read than used: what the frame rate converter does at the end of its input must not show inside a clip.
+    # Reads half a second more than needed, so that the frame rate converter's behavior at the end of its input never affects the chunk.
     span = (start + decoded_from / FPS, min(start + chunk.end / FPS + 0.5, stop))
     number = decoded_from
     stream = frames(source.video, (source.size, source.size), crop=source.box, trim=span)

@@ -1,8 +1,9 @@
-"""What decides a dataset's content, checked before any work."""
+"""Settings of a dataset, their fingerprints for the resume rules, and the validation of the options."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import math
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from data_tools.io import file_sha256, settings_fingerprint
 from data_tools.masks.segmenters import SegmenterChoice
 
 RECIPE_VERSION = 4
-"""Raised when the steps change so that datasets should be made again."""
+"""Incremented when a step changes so that existing datasets are outdated."""
 
 MAX_AUDIO_OFFSET = 5.0
-"""Seconds; sound that is further off belongs to something else."""
+"""Seconds; a larger offset means that the audio is from another recording."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +27,12 @@ class Settings:
 
     Attributes:
       video: the file; sha256: of its bytes.
-      span: seconds [a, b) used; None is all.
+      span: seconds [a, b) used; None means all.
       size: pixels of the square pictures.
       face_model: of `FACE_MODELS`; bfm_folder: where the Basel model's files are.
       audio: the audio features.
-      audio_offset: seconds by which the sound is delayed.
-      segmenter: what makes the masks.
+      audio_offset: seconds by which the audio is delayed.
+      segmenter: the network that makes the masks.
     """
 
     video: Path
@@ -46,34 +47,44 @@ class Settings:
 
     @property
     def scan_key(self) -> str:
-        """Names all that the crop depends on."""
+        """Fingerprint of everything the crop depends on."""
         return settings_fingerprint(RECIPE_VERSION, self.sha256, self.span)
 
     @property
     def picture_key(self) -> str:
-        """Names all that pictures and landmarks depend on."""
+        """Fingerprint of everything pictures and landmarks depend on."""
         model = self.segmenter.model
         return settings_fingerprint(RECIPE_VERSION, self.sha256, self.span, self.size, file_sha256(model) if model else None)
 
     @property
     def recipe(self) -> str:
-        """Names all that the dataset depends on."""
+        """Fingerprint of everything the dataset depends on."""
         face_model = model_key(self.bfm_folder) if self.face_model == "bfm" else self.face_model
         return settings_fingerprint(self.picture_key, face_model, self.audio.recipe, self.audio_offset)
 
 
+def tool_versions() -> dict[str, str]:
+    """Versions of the packages whose output a dataset or corpus holds."""
+    return {package: importlib.metadata.version(package) for package in ("mediapipe", "numpy", "librosa", "scipy")}
+
+
+def check_size(size: int) -> None:
+    """Raises InputError when pictures of size x size can't be made."""
+    if not (64 <= size <= 2048 and size % 2 == 0):
+        raise InputError(f"--size {size} is not possible: choose an even number from 64 to 2048, for example 256 or 512.")
+
+
 def check_options(size: int, face_model: str, bfm_folder: Path | None, audio_offset: float, workers: int) -> None:
-    """Refuses options that can't work, before the video is opened.
+    """Validates options before the video is opened.
 
     Raises:
-      InputError: names the option and what it may be.
+      InputError: an option has an invalid value; the sentence names the option and the valid values.
     """
     if face_model not in FACE_MODELS:
-        raise InputError(f"the face model {face_model} is not available: use {' or '.join(FACE_MODELS)}.")
+        raise InputError(f"--face-model {face_model} does not exist: use {' or '.join(FACE_MODELS)}.")
     if face_model == "bfm" and bfm_folder is None:
         raise InputError("--face-model bfm needs the Basel model's files: give their folder with --bfm-folder, or use mediapipe.")
-    if not (64 <= size <= 2048 and size % 2 == 0):
-        raise InputError(f"a picture size of {size} is not possible: choose an even number from 64 to 2048, for example 256 or 512.")
+    check_size(size)
     if not (math.isfinite(audio_offset) and abs(audio_offset) <= MAX_AUDIO_OFFSET):
         raise InputError(
             f"--audio-offset {audio_offset:g} is not possible: give seconds from -{MAX_AUDIO_OFFSET:g} to {MAX_AUDIO_OFFSET:g}."

@@ -1,1 +1,1 @@
-"""Faces: detection and tracking, landmarks, pose, canonical geometry."""
+"""Faces: detection and tracking, landmarks, head pose, canonical geometry."""

@@ -16,7 +16,7 @@ from data_tools.video.read import FPS
 
 
 def main() -> None:
-    """Writes the arrays (docs/file-formats.md says what they mean) and prints what was found."""
+    """Writes the arrays (documented in docs/file-formats.md) and prints a summary."""
     parser = argparse.ArgumentParser(prog="python -m data_tools.face", description="Landmarks, head pose and blinks of a video.")
     add_video_arguments(parser, "NPZ to write")
     args = parser.parse_args()

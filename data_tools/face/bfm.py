@@ -1,4 +1,4 @@
-"""Basel face model (3DMM): loading the user's files, and fitting identity, expression and pose to landmarks with JAX and optax."""
+"""Basel face model (3DMM): loading its files, and fitting identity, expression and pose to landmarks with JAX and optax."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from data_tools.face.pose import intrinsics
 from data_tools.io import file_sha256, settings_fingerprint
 
 # ----------------------------------------------------------------------------------------------------
-# The Basel face model at MediaPipe's points, from the files that its licence makes every user fetch.
-#
-# Wanted in one folder: `BFM_model_front.mat` (mean shape, 80 identity and 64 expression directions of 35709 vertices) and
-# `index_mp468_from_mesh35709.npy` (the vertex of each MediaPipe point; negative where there is none). Both are files of GeneFace++.
+# The model's files; by its license every user must fetch them.
 
 MODEL_FILE, INDEX_FILE = "BFM_model_front.mat", "index_mp468_from_mesh35709.npy"
+"""Files of GeneFace++: mean shape, 80 identity and 64 expression directions of 35709 vertices; and the vertex of each MediaPipe point,
+negative where there is none."""
 
 N_POINTS = 468
 
 
 @dataclasses.dataclass(frozen=True)
 class FaceModel:
-    """A linear face: points = mean + identity @ id + expression @ exp, in decimetres (x right, y up, z to the camera).
+    """A linear face: points = mean + identity @ id + expression @ exp, in decimeters (x right, y up, z to the camera).
 
     Attributes:
       mean: [468, 3]; identity: [468, 3, I]; expression: [468, 3, E].
-      matched: [468] bool, False where the model has no vertex for a MediaPipe point (vertex 0 stands there, as in GeneFace++).
+      matched: [468] bool, False where the model has no vertex for a MediaPipe point (vertex 0 is used, as in GeneFace++).
     """
 
     mean: np.ndarray
@@ -41,26 +40,22 @@ class FaceModel:
 
 
 def model_files(folder: Path) -> tuple[Path, Path]:
-    """The two files.
-
-    Raises:
-      InputError: one is missing.
-    """
+    """Paths of the two files; raises InputError if one is missing."""
     for name in (MODEL_FILE, INDEX_FILE):
         if not (folder / name).is_file():
             raise InputError(
-                f"{folder} has no {name}: put the Basel face model's files as GeneFace++ uses them there, or use --face-model mediapipe."
+                f"{folder} has no {name}: put the Basel face model's files of GeneFace++ there, or use --face-model mediapipe."
             )
     return folder / MODEL_FILE, folder / INDEX_FILE
 
 
 def model_key(folder: Path) -> str:
-    """Names the files' content."""
+    """Fingerprint of the files' content."""
     return settings_fingerprint([file_sha256(path) for path in model_files(folder)])
 
 
 def load_face_model(folder: Path) -> FaceModel:
-    """Reads the model at MediaPipe's points; its mean is moved to the origin, as GeneFace++ does.
+    """Reads the model at MediaPipe's points and centers its mean, as GeneFace++ does.
 
     Raises:
       InputError: a file is missing or holds something else.
@@ -74,22 +69,22 @@ def load_face_model(folder: Path) -> FaceModel:
         if index.shape != (N_POINTS,) or index.max() >= len(mean):
             raise ValueError(f"{index.shape} points up to vertex {index.max()}")
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
-        raise InputError(f"{folder} holds no Basel face model as GeneFace++ uses it ({error}): fetch its two files again.") from error
+        raise InputError(f"{folder} holds no Basel face model in GeneFace++'s format ({error}): fetch its two files again.") from error
     vertex = np.maximum(index, 0)
     identity, expression = (base[vertex] for base in bases)
     return FaceModel((mean - mean.mean(0))[vertex], identity, expression, index >= 0)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Fits a linear face model to a clip's landmarks, all frames at once, by gradient descent in JAX (the method of GeneFace++).
+# Fit to a clip's landmarks by gradient descent (the method of GeneFace++).
 #
-# Points in the camera are R p + t with R = Rz Ry Rx; the camera stands at 10 dm and looks along -z, with GeneFace's intrinsics. First the
-# poses are found, then identity (one for the clip), expression and poses together, under priors on their size and on their acceleration.
-# GeneFace++ ends with a finer stage whose results it loses; here the step size falls to nothing instead. A long clip gets its identity from
-# frames spread over it, and the rest in blocks.
+# Points in the camera are R p + t with R = Rz Ry Rx; the camera is at 10 dm and looks along -z, with GeneFace's intrinsics. First the poses
+# are fitted, then identity (one per clip), expression and poses jointly, under priors on their size and their acceleration. GeneFace++ adds
+# a finer stage and discards its results; here the step size decays to zero instead. The identity of a long clip is fitted to frames spread
+# over it, the rest in blocks.
 
 CAMERA_DISTANCE = 10.0
-"""Decimetres."""
+"""Decimeters."""
 
 NETWORK_SIZE = 224.0
 """The losses are in the units of GeneFace's 224 px pictures."""
@@ -109,10 +104,10 @@ class FitSettings:
 
     Attributes:
       pose_steps, joint_steps: gradient steps of the two stages; rate: Adam's step size.
-      eyes, upper_lids, lips: weights of those points; the others have 1, unmatched ones 0.
+      eyes, upper_lids, lips: weights of those points; other points have 1, unmatched ones 0.
       identity, expression: priors on the coefficients' mean square.
-      acceleration, pose_acceleration: priors on the mean squared second difference (of halves) of expression, and of the pose.
-      block, overlap: frames fitted together in a long clip, and how many more to each side are fitted with them.
+      acceleration, pose_acceleration: priors on the mean square of half the second difference, of expression and of the pose.
+      block, overlap: frames per block of a long clip, and extra frames to each side of it.
     """
 
     pose_steps: int = 200
@@ -142,23 +137,16 @@ class FaceFit:
 
 
 def fit_face_model(landmarks: np.ndarray, size: int, model: FaceModel, settings: FitSettings | None = None) -> FaceFit:
-    """Fits the model to a clip.
-
-    Args:
-      landmarks: [T, 468+, 2+] pixels of a size x size crop.
-      size: pixels.
-      model: the face model.
-      settings: None means those of GeneFace++.
-    """
+    """Fits the model to a clip's `landmarks` [T, 468+, 2+], pixels of a size x size crop."""
     settings = settings or FitSettings()
     targets = np.asarray(landmarks[:, : len(model.mean), :2], np.float32) * np.float32(NETWORK_SIZE / size)
     n_frames = len(targets)
     if n_frames <= settings.block + settings.overlap:
         return _fit_block(targets, size, model, settings, None)
     spread = np.linspace(0, n_frames - 1, settings.block).round().astype(int)
-    # Frames that are far apart have no acceleration to speak of.
-    apart = dataclasses.replace(settings, acceleration=0.0, pose_acceleration=0.0)
-    identity = _fit_block(targets[spread], size, model, apart, None).identity
+    # The prior on acceleration does not apply to frames that are far apart.
+    no_acceleration = dataclasses.replace(settings, acceleration=0.0, pose_acceleration=0.0)
+    identity = _fit_block(targets[spread], size, model, no_acceleration, None).identity
     parts = []
     for first in range(0, n_frames, settings.block):
         begin, end = max(first - settings.overlap, 0), min(first + settings.block + settings.overlap, n_frames)
@@ -202,7 +190,7 @@ def _project(parameters: dict[str, Any], model: FaceModel) -> Any:
 
 
 def _fit_block(targets: np.ndarray, size: int, model: FaceModel, settings: FitSettings, identity: np.ndarray | None) -> FaceFit:
-    """Fits frames together; a given identity stays as it is."""
+    """Fits frames jointly; a given identity is not changed."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -222,9 +210,9 @@ def _fit_block(targets: np.ndarray, size: int, model: FaceModel, settings: FitSe
         loss += settings.acceleration * acceleration(parameters["expression"])
         return loss + settings.pose_acceleration * (acceleration(parameters["euler"]) + acceleration(parameters["translation"]))
 
-    def descend(loss, parameters, moving, steps, schedule):
-        labels = {name: "move" if name in moving else "stay" for name in parameters}
-        optimizer = optax.multi_transform({"move": optax.adam(schedule), "stay": optax.set_to_zero()}, labels)
+    def minimize(loss, parameters, free, steps, schedule):
+        labels = {name: "free" if name in free else "fixed" for name in parameters}
+        optimizer = optax.multi_transform({"free": optax.adam(schedule), "fixed": optax.set_to_zero()}, labels)
 
         def step(carry, _):
             parameters, state = carry
@@ -236,10 +224,10 @@ def _fit_block(targets: np.ndarray, size: int, model: FaceModel, settings: FitSe
     @jax.jit
     def fit(parameters):
         poses = ("euler", "translation")
-        parameters = descend(landmark_loss, parameters, poses, settings.pose_steps, settings.rate)
-        moving = (*poses, "expression", *(() if identity is not None else ("identity",)))
-        falling = optax.cosine_decay_schedule(settings.rate, settings.joint_steps)
-        parameters = descend(joint_loss, parameters, moving, settings.joint_steps, falling)
+        parameters = minimize(landmark_loss, parameters, poses, settings.pose_steps, settings.rate)
+        free = (*poses, "expression", *(() if identity is not None else ("identity",)))
+        schedule = optax.cosine_decay_schedule(settings.rate, settings.joint_steps)
+        parameters = minimize(joint_loss, parameters, free, settings.joint_steps, schedule)
         distance = jnp.linalg.norm(_project(parameters, model) - targets, axis=-1)
         return parameters, (distance * model.matched).sum(1) / model.matched.sum()
 
@@ -250,5 +238,5 @@ def _fit_block(targets: np.ndarray, size: int, model: FaceModel, settings: FitSe
         "euler": jnp.zeros((n_frames, 3)),
         "translation": jnp.zeros((n_frames, 3)),
     }
-    found, error = jax.device_get(fit(start))
-    return FaceFit(found["identity"], found["expression"], found["euler"], found["translation"], error * (size / NETWORK_SIZE))
+    fitted, error = jax.device_get(fit(start))
+    return FaceFit(fitted["identity"], fitted["expression"], fitted["euler"], fitted["translation"], error * (size / NETWORK_SIZE))

@@ -1,4 +1,4 @@
-"""Landmark motion: the 68 landmarks with head pose removed, in the canonical head frame; and blink detection."""
+"""The 68 landmarks with head pose removed, in the canonical head frame; and blink detection."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from data_tools.face.pose import HeadPose, intrinsics
 from data_tools.landmarks68 import LANDMARKS_68, RIGID
 
 # ----------------------------------------------------------------------------------------------------
-# The 68 landmarks with head pose removed: what the person's face does, in the canonical head frame.
+# Back-projection of landmarks into the canonical head frame.
 
 
 def canonical_landmarks(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.ndarray:
     """Landmarks of a clip in the canonical head frame.
 
-    x and y come from the picture: the ray through each pixel is followed to the point's depth. A depth error moves a point along its ray
-    only, so it hardly shows in x and y. The depth itself is MediaPipe's relative z, brought to the scale and offset of the person's rigid
-    shape.
+    Each pixel is back-projected along its ray to the point's depth: MediaPipe's relative z, mapped to the scale and offset of the person's
+    rigid shape. A depth error moves a point along its ray only, so it hardly affects x and y.
 
     Args:
       landmarks: [T, 478, 3] pixels, z in pixels, smaller is nearer.
@@ -26,29 +25,29 @@ def canonical_landmarks(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.
       size: pixels of the crop.
 
     Returns:
-      [T, 68, 3] float32, decimetres.
+      [T, 68, 3] float32, decimeters.
     """
     depths = _Depths(landmarks, pose, size)
-    blocks = [_lifted(landmarks[block], LANDMARKS_68, pose, depths, block, size) for block in _blocks(len(landmarks))]
+    blocks = [_back_project(landmarks[block], LANDMARKS_68, pose, depths, block, size) for block in _blocks(len(landmarks))]
     return np.concatenate(blocks).astype(np.float32)
 
 
 def mean_mesh(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.ndarray:
     """[T, P, 3] pixels -> [P, 3] float64 dm: the clip's average of all points in the canonical head frame (P >= 468)."""
     depths = _Depths(landmarks, pose, size)
-    index = np.arange(landmarks.shape[1])
-    return sum(_lifted(landmarks[block], index, pose, depths, block, size).sum(0) for block in _blocks(len(landmarks))) / len(landmarks)
+    index, blocks = np.arange(landmarks.shape[1]), _blocks(len(landmarks))
+    return sum(_back_project(landmarks[block], index, pose, depths, block, size).sum(0) for block in blocks) / len(landmarks)
 
 
 BLOCK = 1000
-"""Frames lifted at a time: a long clip's points in double precision would not be small."""
+"""Frames back-projected at a time, to bound the memory of double-precision points."""
 
 
 def _blocks(n_frames: int) -> list[slice]:
     return [slice(first, min(first + BLOCK, n_frames)) for first in range(0, n_frames, BLOCK)]
 
 
-def _lifted(landmarks: np.ndarray, index: np.ndarray, pose: HeadPose, depths: _Depths, block: slice, size: int) -> np.ndarray:
+def _back_project(landmarks: np.ndarray, index: np.ndarray, pose: HeadPose, depths: _Depths, block: slice, size: int) -> np.ndarray:
     """[B, 478, 3] pixels of the clip's frames `block` -> points `index` [B, P, 3] float64 dm."""
     camera = intrinsics(size)
     points = np.asarray(landmarks[:, index], np.float64)
@@ -61,18 +60,18 @@ def _lifted(landmarks: np.ndarray, index: np.ndarray, pose: HeadPose, depths: _D
 class _Depths:
     """Distance from the camera along its axis, dm, from MediaPipe's z.
 
-    MediaPipe's z is in pixels at the face's own scale; one factor for the clip and one offset per frame carry it to decimetres, fitted
-    where the true depth is known: on the rigid points.
+    MediaPipe's z is in pixels at the face's own scale. One factor for the clip and one offset per frame convert it to decimeters; they are
+    fitted on the rigid points, whose true depth is known.
     """
 
     def __init__(self, landmarks: np.ndarray, pose: HeadPose, size: int) -> None:
-        known = -(pose.shape @ pose.rotation.transpose(0, 2, 1) + pose.translation[:, None])[..., 2]
-        self.distance = known.mean(1)
+        true_depth = -(pose.shape @ pose.rotation.transpose(0, 2, 1) + pose.translation[:, None])[..., 2]
+        self.distance = true_depth.mean(1)
         self.scale = self.distance / intrinsics(size)["fx"]
         rigid = np.asarray(landmarks[:, RIGID, 2], np.float64) * self.scale[:, None]
         self.center = rigid.mean(1)
-        centerd, target = rigid - self.center[:, None], known - self.distance[:, None]
-        self.factor = float((centerd * target).sum() / max((centerd**2).sum(), 1e-9))
+        centered, target = rigid - self.center[:, None], true_depth - self.distance[:, None]
+        self.factor = float((centered * target).sum() / max((centered**2).sum(), 1e-9))
 
     def __call__(self, z: np.ndarray, block: slice) -> np.ndarray:
         """[B, P] z of the frames `block` -> [B, P] dm."""
@@ -80,31 +79,23 @@ class _Depths:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Blinks, from how far the eyes are open.
+# Blinks.
 
 OPEN_SECONDS = 4.0
-"""How long the eyes' normal opening is looked for around a frame: longer than a blink, shorter than a change of mood."""
+"""Window of the eyes' normal openness: longer than a blink, shorter than a change of expression."""
 
 CLOSED = 0.45
-"""The lids are closed when they are nearer than this share of the normal opening ..."""
+"""At a blink's peak, openness is below this share of the normal openness."""
 
 DEPTH = 0.25
-"""... after having come nearer by this share of it at least, from both sides: lowered eyes are no blinks."""
+"""Minimum prominence of a blink, as a share of the normal openness: lowered eyes are not blinks."""
 
 APART_SECONDS = 0.16
-"""Two blinks are at least this far apart."""
+"""Minimum time between two blinks."""
 
 
 def find_blinks(openness: np.ndarray, fps: float) -> np.ndarray:
-    """Frames at which the eyes are most closed.
-
-    Args:
-      openness: [T] lid gap / eye width (`geometry.eye_openness`).
-      fps: frames per second.
-
-    Returns:
-      [n] int, increasing: one frame per blink.
-    """
+    """[T] lid gap / eye width (`landmarks68.eye_openness`) -> [n] int frames of the blinks' peaks, increasing."""
     openness = np.asarray(openness, np.float64)
     normal = percentile_filter(openness, 80, size=max(round(OPEN_SECONDS * fps), 1), mode="nearest")
     relative = openness / np.maximum(normal, 1e-6)

@@ -1,4 +1,4 @@
-"""Head pose of every frame and the person's rigid shape from 2D landmarks: a small bundle adjustment."""
+"""Estimates the head pose of every frame and the person's rigid shape from 2D landmarks: a small bundle adjustment."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from scipy.spatial.transform import Rotation
 from data_tools.landmarks68 import RIGID, canonical_face
 
 # ----------------------------------------------------------------------------------------------------
-# The similarity between two point sets: scale, rotation and shift.
+# Similarity transform between two point sets.
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scale, rotation and shift that move points onto others with the least squared error (Umeyama 1991).
-
-    Args:
-      source, target: [..., P, 3], P >= 3 points that don't lie on a line.
+    """Least-squares similarity transform between corresponding points [..., P, 3], not collinear (Umeyama 1991).
 
     Returns:
-      s [...], R [..., 3, 3], d [..., 3] that minimise |s R source + d - target|^2; R is a rotation, never a reflection.
+      s [...], R [..., 3, 3], d [..., 3] that minimize |s R source + d - target|^2; R is a rotation, never a reflection.
     """
     center_s, center_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
     a, b = source - center_s, target - center_t
@@ -35,19 +32,17 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 # ----------------------------------------------------------------------------------------------------
-# Head pose of every frame and the person's own rigid shape, from 2D landmarks: a small bundle adjustment.
+# Bundle adjustment.
 #
-# Conventions: the world is the canonical head frame in decimetres (x to the image's right, y up, z to the camera); a pose (rotation R,
-# translation t) takes a world point p to the OpenGL camera frame, R p + t, which looks along -z. Pixels: u = cx - f X / Z, v = cy + f Y /
-# Z.
+# Conventions: the world is the canonical head frame in decimeters (x to the image's right, y up, z to the camera); a pose (rotation R,
+# translation t) maps a world point p to the OpenGL camera frame, R p + t, which looks along -z. Pixels: u = cx - f X / Z, v = cy + f Y / Z.
 #
-# All frames are solved together. Landmark noise is shared by all points of a frame (the network sees one slightly shifted crop), so it
-# does not average out over points, and what a single frame says about pose is worth a few independent points only; a prior on the pose's
-# acceleration takes the rest. The estimate is a maximum a posteriori smoother over the whole clip: it looks both ways in time and so has
-# no lag, and directions that the picture shows poorly (distance) are smoothed more than those it shows well.
+# All frames are solved jointly: a maximum a posteriori smoother over the clip, without lag. Landmark noise is shared by all points of a
+# frame (the network sees one slightly shifted crop) and does not average out over points, so a frame counts as a few independent points
+# only. The prior on the pose's acceleration smooths weakly observed directions (distance) more than well observed ones.
 
 INTERPOLATED_TRUST = 0.05
-"""Weight of a frame's landmarks where they were interpolated (`trust`)."""
+"""Weight (`trust`) of frames with interpolated landmarks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +51,10 @@ class PoseSettings:
 
     Attributes:
       landmark_sigma: pixels, standard deviation of a landmark.
-      independent_points: how many independent points the landmarks of one frame are worth.
-      turn_sigma: radians per frame^2, standard deviation of the head's angular acceleration. 0 switches the smoothing off.
-      shift_sigma: decimetres per frame^2, the same for its position.
-      shape_sigma: decimetres, how far the rigid shape may leave the average of MediaPipe's own 3D points.
+      independent_points: number of independent points that the landmarks of one frame are worth.
+      turn_sigma: radians per frame^2, standard deviation of the head's angular acceleration; 0 disables smoothing.
+      shift_sigma: decimeters per frame^2, the same for its position.
+      shape_sigma: decimeters, standard deviation of the rigid shape from the average of MediaPipe's 3D points.
       rounds: alternations of pose and shape.
     """
 
@@ -77,7 +72,7 @@ class HeadPose:
 
     Attributes:
       rotation: [T, 3, 3]; translation: [T, 3] dm: world to camera.
-      shape: [P, 3] dm, the person's rigid points (`RIGID`) in the canonical frame; weights: [P], how steady each proved, mean 1.
+      shape: [P, 3] dm, the person's rigid points (`RIGID`) in the canonical frame; weights: [P] their stability, mean 1.
       unsmoothed_rotation, unsmoothed_translation: the same without the prior on acceleration, for the report.
       error: [T] pixels, root mean square reprojection error of the rigid points.
     """
@@ -92,18 +87,18 @@ class HeadPose:
 
 
 def intrinsics(size: int) -> dict[str, float]:
-    """The one camera of every dataset: GeneFace's 1015 px focal length for a 224 px picture, scaled; principal point in the middle."""
+    """The camera of all datasets: GeneFace's focal length of 1015 px at 224 px, scaled to `size`; principal point in the center."""
     focal = 1015.0 / 112.0 * size / 2.0
     return {"fx": focal, "fy": focal, "cx": size / 2.0, "cy": size / 2.0}
 
 
 def project(points: np.ndarray, rotation: np.ndarray, translation: np.ndarray, size: int) -> np.ndarray:
-    """[P, 3] or [T, P, 3] dm points seen by poses [T, 3, 3], [T, 3] -> [T, P, 2] pixels."""
+    """Projects points [P, 3] or [T, P, 3] dm under poses [T, 3, 3], [T, 3] to [T, P, 2] pixels."""
     return _pixels(_to_camera(points, rotation, translation), size)
 
 
 def camera_matrices(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """Poses (dm) -> camera-to-world [T, 4, 4] float32, OpenGL axes, metres."""
+    """Poses (dm) -> camera-to-world [T, 4, 4] float32, OpenGL axes, meters."""
     matrices = np.tile(np.eye(4), (len(rotation), 1, 1))
     matrices[:, :3, :3] = rotation.transpose(0, 2, 1)
     matrices[:, :3, 3] = -np.einsum("tji,tj->ti", rotation, translation) / 10.0
@@ -114,13 +109,13 @@ def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = Non
     """Poses and rigid shape of a clip.
 
     Args:
-      landmarks: [T, 478, 3] pixels of a size x size crop, z in pixels (only its clip average is used, as a prior for the shape).
+      landmarks: [T, 478, 3] pixels of a size x size crop, z in pixels (only its clip average is used, as a prior of the shape).
       size: pixels.
       trust: [T] 0..1, weight of each frame's landmarks (small where they were interpolated).
       settings: the noise model; None means the default.
 
     Returns:
-      HeadPose, whose shape is aligned to the canonical face (rotation, scale, position).
+      HeadPose with its shape aligned to the canonical face (rotation, scale, position).
     """
     settings = settings or PoseSettings()
     trust = np.ones(len(landmarks)) if trust is None else np.asarray(trust, np.float64)
@@ -134,7 +129,7 @@ def solve_poses(landmarks: np.ndarray, size: int, trust: np.ndarray | None = Non
         vectors, translation = _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings)
         rotation = Rotation.from_rotvec(vectors).as_matrix()
         shape = _triangulate(seen, rotation, translation, prior, trust, size, sigma, settings.shape_sigma)
-        # Points that wobble against the rest (hair over the forehead, a temple at the outline) count less.
+        # Unstable points (hair over the forehead, a temple at the outline) get less weight.
         spread = np.sqrt(np.mean((project(shape, rotation, translation, size) - seen) ** 2, axis=(0, 2)))
         weights = 1.0 / (sigma**2 + spread**2)
         weights /= weights.mean()
@@ -153,9 +148,9 @@ def poses_of_known(
     trust: np.ndarray | None = None,
     settings: PoseSettings | None = None,
 ) -> HeadPose:
-    """Poses of a clip whose person is known from another clip, in that clip's head frame.
+    """Poses of a clip in the head frame of another clip of the same person, with that clip's rigid shape.
 
-    A short clip shows its person from few sides, so a shape of its own would be turned against the other's by a degree or two.
+    A shape estimated from a short clip with few head poses would be turned against it by a degree or two.
 
     Args:
       landmarks: [T, 478, 3] pixels of a size x size crop.
@@ -174,7 +169,7 @@ def poses_of_known(
 
 
 def refit(pose: HeadPose, landmarks: np.ndarray, size: int, trust: np.ndarray, extra, settings: PoseSettings) -> HeadPose:
-    """Poses of the same shape with a further quadratic term (see `_fit_poses`) beside the landmarks and the prior."""
+    """Refits the poses with the same shape and an extra quadratic term (see `_fit_poses`)."""
     seen = np.asarray(landmarks[:, RIGID, :2], np.float64)
     vectors = Rotation.from_matrix(pose.rotation).as_rotvec()
     sigma = settings.landmark_sigma * size / 512.0
@@ -203,7 +198,7 @@ def jitter(rotation: np.ndarray, translation: np.ndarray, shape: np.ndarray, siz
 
 
 def _average_shape(landmarks: np.ndarray, canonical: np.ndarray) -> np.ndarray:
-    """[T, P, 3] pixel landmarks -> [P, 3] dm: each frame's points moved onto the canonical ones, then averaged (two rounds)."""
+    """[T, P, 3] pixel landmarks -> [P, 3] dm: each frame's points aligned to the canonical ones, then their median (two rounds)."""
     points = landmarks * np.array([1.0, -1.0, -1.0])
     average = canonical
     for _ in range(2):
@@ -215,7 +210,7 @@ def _average_shape(landmarks: np.ndarray, canonical: np.ndarray) -> np.ndarray:
 
 
 def _first_guess(seen: np.ndarray, shape: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A frontal face at the distance its size in the picture suggests."""
+    """Initial poses: a frontal face at the distance given by its size in the picture."""
     camera = intrinsics(size)
     extent = np.sqrt(((seen - seen.mean(1, keepdims=True)) ** 2).sum(-1).mean(1))
     true_extent = np.sqrt(((shape - shape.mean(0))[:, :2] ** 2).sum(-1).mean())
@@ -252,7 +247,7 @@ def _cross(vectors: np.ndarray) -> np.ndarray:
 
 
 def _left_jacobian(vectors: np.ndarray) -> np.ndarray:
-    """[T, 3] rotation vectors -> [T, 3, 3]: how a small change of the vector turns the rotated points."""
+    """[T, 3] rotation vectors -> [T, 3, 3] left Jacobian of SO(3)."""
     angle = np.maximum(np.linalg.norm(vectors, axis=-1), 1e-8)[:, None, None]
     k = _cross(vectors)
     return np.eye(3) + (1 - np.cos(angle)) / angle**2 * k + (angle - np.sin(angle)) / angle**3 * (k @ k)
@@ -267,11 +262,11 @@ def pose_jacobian(points: np.ndarray, vectors: np.ndarray, translation: np.ndarr
 
 
 def _fit_poses(seen, shape, weights, trust, vectors, translation, size, sigma, settings, steps=6, extra=None):
-    """Gauss-Newton on all frames' (rotation vector, translation) together; returns both.
+    """Gauss-Newton on all frames' (rotation vector, translation) jointly; returns both.
 
-    `extra` adds a quadratic term: (information [T, 6, 6], pull [T, 6], state [T, 6] at which the pull was taken).
+    `extra` adds a quadratic term: (information [T, 6, 6], pull [T, 6] (gradient), state [T, 6] at which the pull was evaluated).
     """
-    # A frame's points count as `independent_points` measurements together (see the module's text).
+    # All points of a frame together count as `independent_points` measurements.
     scale = trust / sigma**2 * settings.independent_points / len(shape)
     prior = _acceleration_prior(len(seen), settings)
     for _ in range(steps):
@@ -324,14 +319,14 @@ def _solve_banded(information, pull, state, prior) -> np.ndarray:
 
 
 def _triangulate(seen, rotation, translation, prior, trust, size, sigma, shape_sigma, steps=2) -> np.ndarray:
-    """The [P, 3] shape that fits all frames best, held to `prior`."""
+    """The [P, 3] shape that fits all frames best under the prior (mean `prior`, standard deviation `shape_sigma`)."""
     shape = prior
     scale = trust / sigma**2
     for _ in range(steps):
         camera_points = _to_camera(shape, rotation, translation)
         jacobian = _pixel_jacobian(camera_points, size) @ rotation[:, None]
         residual = seen - _pixels(camera_points, size)
-        # The prior is worth as much as a clip of 100 frames would be against a sigma of one pixel, whatever the clip's length.
+        # The data term is normalized to 100 frames, so that the prior's weight does not depend on the clip's length.
         information = 100.0 * np.einsum("t,tpki,tpkj->pij", scale, jacobian, jacobian) / scale.sum() / sigma**2
         pull = 100.0 * np.einsum("t,tpki,tpk->pi", scale, jacobian, residual) / scale.sum() / sigma**2
         information += np.eye(3) / shape_sigma**2
@@ -341,7 +336,7 @@ def _triangulate(seen, rotation, translation, prior, trust, size, sigma, shape_s
 
 
 def _realign(shape, rotation, translation, canonical):
-    """Moves the world so that the shape lies on the canonical one; the pictures' projections don't change (scale included)."""
+    """Transforms the world (scale included) so that the shape is aligned to the canonical one; the projections don't change."""
     scale, turn, shift = similarity(shape, canonical)
     aligned = scale * shape @ turn.T + shift
     new_rotation = rotation @ turn.T

@@ -1,4 +1,4 @@
-"""Face detection and tracking with MediaPipe: checked model files, landmarks of every frame, gaps, rival faces."""
+"""Face detection and tracking with MediaPipe: model files, landmarks of every frame, gaps, other people's faces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from data_tools.errors import InputError
 
 # ----------------------------------------------------------------------------------------------------
-# MediaPipe's committed models, checked and opened; and the sentence for machines where it can't run.
+# MediaPipe's models (committed in this repository) and their start.
 
 FOLDER = Path(__file__).parent.parent
 FACE_LANDMARKER = FOLDER / "face" / "models" / "face_landmarker.task"
@@ -27,24 +27,19 @@ SHA256 = {
     SELFIE_SEGMENTER.name: "191ac9529ae506ee0beefa6b2c945a172dab9d07d1e802a290a4e4038226658b",
 }
 
-
 START_SECONDS = 0.1
-"""How long MediaPipe's threads write after a task was made (measured: a few milliseconds on an idle machine)."""
+"""Time for which stderr stays silenced after a task was created (MediaPipe's threads write for a few milliseconds)."""
 
 
-def checked(model: Path) -> str:
-    """The model's path, after comparing its sha256.
-
-    Raises:
-      InputError: the file is missing or not the one this version was made with.
-    """
+def verified_path(model: Path) -> str:
+    """The model's path; raises InputError if the file is missing or its sha256 differs."""
     if not model.is_file() or hashlib.sha256(model.read_bytes()).hexdigest() != SHA256[model.name]:
-        raise InputError(f"{model} is missing or damaged: bring it back with `git checkout -- {model.name}` in its folder.")
+        raise InputError(f"{model} is missing or damaged: restore it with `git checkout -- {model.name}` in its folder.")
     return str(model)
 
 
 def open_task(create: Callable[[], Any]) -> Any:
-    """Calls `create()`, which imports MediaPipe and makes one of its tasks.
+    """Calls `create()`, which imports MediaPipe and creates one of its tasks.
 
     Raises:
       InputError: MediaPipe or a system library it loads is not installed.
@@ -61,38 +56,38 @@ def open_task(create: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Keeps MediaPipe's start-up notes off the terminal: its C++ code writes them to file descriptor 2 and no setting stops it.
+    """Silences stderr while MediaPipe starts: its C++ code writes to file descriptor 2, and no setting stops it.
 
-    An error still arrives as an exception, with its own text.
+    Errors are still raised as exceptions with their text.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    saved = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2)
         yield
-        # The notes come from threads that the start leaves running for a moment.
+        # The messages come from threads that outlive the call for a moment.
         time.sleep(START_SECONDS)
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
-def picture(frame: np.ndarray) -> Any:
-    """uint8 [H, W, 3] RGB as MediaPipe's image."""
+def mediapipe_image(frame: np.ndarray) -> Any:
+    """uint8 [H, W, 3] RGB as a MediaPipe image."""
     import mediapipe
 
     return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
 
 
 # ----------------------------------------------------------------------------------------------------
-# Finding the person's face in every frame, and noticing everybody else's.
+# Detection and tracking.
 
 MAX_FACES = 2
 MAX_GAP_SECONDS = 0.4
-"""A face may be missing this long; its landmarks are interpolated."""
+"""Longest gap without a face that is interpolated."""
 RIVAL_SIZE = 0.5
-"""Another face counts as a second subject when its height is at least this share of the tracked one's."""
+"""Another face counts as a second subject if its height is at least this share of the tracked one's ..."""
 RIVAL_SHARE = 0.2
 """... in more than this share of the frames."""
 
@@ -116,32 +111,25 @@ class FaceTrack:
 
 
 def detect(frames: Iterable[np.ndarray], fps: float) -> FaceTrack:
-    """Runs MediaPipe's landmarker over consecutive frames (uint8 [H, W, 3]) and follows the largest face.
-
-    Raises:
-      InputError: MediaPipe can't run here.
-    """
+    """Runs MediaPipe's landmarker over consecutive frames (uint8 [H, W, 3]) and tracks the largest face; raises as `open_task`."""
     return follow(find_faces(frames, fps))
 
 
 def find_faces(frames: Iterable[np.ndarray], fps: float) -> list[np.ndarray]:
-    """Runs MediaPipe's landmarker over consecutive frames (uint8 [H, W, 3]), with a new tracker.
+    """Runs a new instance of MediaPipe's landmarker over consecutive frames (uint8 [H, W, 3]).
 
-    MediaPipe smooths a video's landmarks only when one face is asked for, and that filter looks back alone: lips and head come 0.2 to 0.8
-    frames late. Two faces are asked for, which also notices other people; smoothing is done later, without delay.
+    Two faces are requested: this detects other people, and it disables MediaPipe's own smoothing, a causal filter that delays lips and head
+    by 0.2 to 0.8 frames. Poses are smoothed later, without delay.
 
     Returns:
       Per frame [n, 478, 3] float32 with n up to `MAX_FACES`, in fractions of the picture's width, height and width (z).
-
-    Raises:
-      InputError: MediaPipe can't run here.
     """
 
     def create():
         from mediapipe.tasks.python import BaseOptions, vision
 
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=checked(FACE_LANDMARKER)),
+            base_options=BaseOptions(model_asset_path=verified_path(FACE_LANDMARKER)),
             running_mode=vision.RunningMode.VIDEO,
             num_faces=MAX_FACES,
         )
@@ -150,22 +138,18 @@ def find_faces(frames: Iterable[np.ndarray], fps: float) -> list[np.ndarray]:
     faces: list[np.ndarray] = []
     with open_task(create) as landmarker:
         for i, frame in enumerate(frames):
-            result = landmarker.detect_for_video(picture(frame), round(i * 1000.0 / fps))
+            result = landmarker.detect_for_video(mediapipe_image(frame), round(i * 1000.0 / fps))
             points = [[(p.x, p.y, p.z) for p in face] for face in result.face_landmarks]
             faces.append(np.array(points, np.float32).reshape(-1, 478, 3))
     return faces
 
 
 def follow(faces: list[np.ndarray]) -> FaceTrack:
-    """Chooses one face per frame: the largest at first, then the one nearest to where it was.
-
-    Args:
-      faces: per frame [n, 478, 3].
-    """
+    """Chooses one of the faces [n, 478, 3] of each frame: the largest of the clip, then the one nearest to its last position."""
     landmarks = np.full((len(faces), 478, 3), np.nan, np.float32)
     rival = np.zeros(len(faces), np.float32)
     heights = [np.ptp(f[:, :, 1], axis=1) for f in faces]
-    # Start where the picture shows its largest face, and follow from there in both directions.
+    # Starts at the clip's largest face and tracks in both directions.
     start = int(np.argmax([h.max() if len(h) else 0.0 for h in heights])) if faces else 0
     for direction in (range(start, len(faces)), range(start - 1, -1, -1)):
         last = faces[start][int(np.argmax(heights[start]))] if len(faces) and len(faces[start]) else None
@@ -183,34 +167,23 @@ def follow(faces: list[np.ndarray]) -> FaceTrack:
 
 
 def check_rivals(track: FaceTrack) -> list[str]:
-    """Refuses a clip without a face or with two people of similar size; returns sentences about what was tolerated.
-
-    Raises:
-      InputError: no face, or another face of similar size in too many frames.
-    """
+    """Returns notes about ignored faces; raises InputError if there is no face, or another one of similar size in too many frames."""
     if not track.found.any():
         raise InputError(
-            "no face was found in any frame: use a video of one person facing the camera, the face a tenth of its height or more."
+            "No face was found in any frame: use a video of one person facing the camera, the face a tenth of its height or more."
         )
     rivals = float((track.rival >= RIVAL_SIZE)[track.found].mean())
     if rivals > RIVAL_SHARE:
-        raise InputError(
-            f"two faces of similar size share {rivals:.0%} of the frames: cut or --trim the video so that one person fills it."
-        )
+        raise InputError(f"Two faces of similar size are visible in {rivals:.0%} of the frames: crop or --trim the video to one person.")
     others = float((track.rival > 0)[track.found].mean())
     return [f"another face, in {others:.0%} of the frames, was ignored"] if others else []
 
 
 def check_gaps(found: np.ndarray, fps: float, start: float = 0.0) -> list[str]:
-    """Refuses a clip in which the face is lost for too long; returns sentences about what will be interpolated.
-
-    Args:
-      found: [T] bool.
-      fps: frames per second of `found`.
-      start: seconds of the source where it begins.
+    """Returns notes about frames without a face (`found` [T] bool), which are interpolated; `start`: seconds of the source at frame 0.
 
     Raises:
-      InputError: the face is lost for more than `MAX_GAP_SECONDS`; names the seconds and the `--trim` that avoids them.
+      InputError: a gap is longer than `MAX_GAP_SECONDS`; the sentence names its seconds and a `--trim` that avoids it.
     """
     gaps = gaps_of(found)
     long = [(a, b) for a, b in gaps if (b - a) / fps > MAX_GAP_SECONDS + 1e-6]
@@ -218,7 +191,7 @@ def check_gaps(found: np.ndarray, fps: float, start: float = 0.0) -> list[str]:
         seconds = ", ".join(f"{start + a / fps:.2f}-{start + b / fps:.2f} s" for a, b in long[:5]) + (" and more" if len(long) > 5 else "")
         a, b = longest_stretch(long, len(found))
         raise InputError(
-            f"the face is lost at {seconds} (more than {MAX_GAP_SECONDS} s): keep the longest good stretch with "
+            f"The face is lost at {seconds} (more than {MAX_GAP_SECONDS} s): keep the longest good stretch with "
             f"`--trim {start + a / fps:.2f}-{start + b / fps:.2f}`, or use a video that shows the face throughout."
         )
     lost = sum(b - a for a, b in gaps)
@@ -226,19 +199,19 @@ def check_gaps(found: np.ndarray, fps: float, start: float = 0.0) -> list[str]:
 
 
 def gaps_of(found: np.ndarray) -> list[tuple[int, int]]:
-    """[T] bool -> list of (first, end) frames of every stretch where it is False."""
+    """[T] bool -> list of (first, end) frames of every run of False."""
     edges = np.flatnonzero(np.diff(np.concatenate([[1], found.astype(int), [1]])))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def longest_stretch(gaps: list[tuple[int, int]], total: int) -> tuple[int, int]:
-    """The longest (first, end) between gaps."""
+    """The longest (first, end) between the gaps of a clip of `total` frames."""
     borders = [0, *(edge for gap in gaps for edge in gap), total]
     return max(zip(borders[::2], borders[1::2], strict=True), key=lambda pair: pair[1] - pair[0])
 
 
 def fill(landmarks: np.ndarray) -> np.ndarray:
-    """[T, ...] with NaN frames -> linear interpolation in time, ends held."""
+    """Interpolates the NaN frames of [T, ...] linearly in time; at the ends the nearest frame is repeated."""
     found = np.isfinite(landmarks.reshape(len(landmarks), -1)[:, 0])
     index = np.arange(len(landmarks))
     flat = landmarks.reshape(len(landmarks), -1)

@@ -1,4 +1,4 @@
-"""The clean background: every pixel from the frame in which the person was farthest from it."""
+"""Background plate (each pixel from the frame in which the person is farthest away) and torso images with a painted neck."""
 
 from __future__ import annotations
 
@@ -6,46 +6,41 @@ import cv2
 import numpy as np
 
 MIN_DISTANCE = 10.0 / 512.0
-"""A pixel that is nearer than this (over the picture's side) to the person in every frame was never really seen (GeneFace++'s 10 px)."""
+"""A pixel closer than this (over the picture's side) to the person in all frames counts as never visible (GeneFace++'s 10 px)."""
 
 
 class BackgroundPlate:
-    """Gathers the background frame by frame; only two pictures are held.
-
-    Args:
-      size: pixels of the square frames.
-    """
+    """Accumulates the background of size x size frames; only two pictures are in memory."""
 
     def __init__(self, size: int) -> None:
         self._color = np.zeros((size, size, 3), np.uint8)
         self._distance = np.zeros((size, size), np.float32)
 
     def add(self, frame: np.ndarray, person: np.ndarray) -> None:
-        """Takes in one frame: uint8 [H, W, 3], and its person mask: [H, W] float 0..1."""
+        """Adds a frame uint8 [H, W, 3] with its person mask [H, W] float 0..1."""
         size = self._distance.shape[0]
         free = (person < 0.1).astype(np.uint8)
         if free.all():
             distance = np.full_like(self._distance, size)
         else:
             distance = cv2.distanceTransform(free, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            # Squares of distances between pixels are whole numbers. Said so, two frames equally far from the person are a tie on every
-            # machine, whatever its square root rounds to.
+            # Squared distances between pixels are integers. Rounding to them makes ties between frames exact on every machine.
             distance = np.sqrt(np.rint(distance.astype(np.float64) ** 2)).astype(np.float32)
         self.merge(frame, distance)
 
     def merge(self, color: np.ndarray, distance: np.ndarray) -> None:
-        """Takes in colours uint8 [H, W, 3] and how far from the person each was seen, [H, W] float32: another plate's `state`."""
+        """Merges another plate's `state`."""
         better = distance > self._distance
         self._color[better] = color[better]
         self._distance[better] = distance[better]
 
     @property
     def state(self) -> tuple[np.ndarray, np.ndarray]:
-        """Colours uint8 [H, W, 3] gathered so far, and their distances from the person, [H, W] float32 pixels (0: never seen)."""
+        """Colors uint8 [H, W, 3] so far, and their distances from the person [H, W] float32 pixels (0: never visible)."""
         return self._color, self._distance
 
     def finish(self) -> np.ndarray:
-        """The plate, uint8 [H, W, 3]. Pixels never seen get the nearest seen pixel's colour, blurred more the deeper the hole."""
+        """The plate, uint8 [H, W, 3]. Pixels never visible get the color of the nearest visible one, blurred more the deeper the hole."""
         size = self._distance.shape[0]
         threshold = min(MIN_DISTANCE * size, float(self._distance.max()) * 0.5)
         unseen = self._distance <= threshold
@@ -63,16 +58,16 @@ class BackgroundPlate:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Torso images: the head taken away and the neck painted on upwards, so that no hole opens when the head moves.
+# Torso images: the head is removed and the neck extended upwards, so that no hole opens when the head moves.
 
 NECK_LENGTH = 53.0 / 512.0
-"""How far the neck is painted upwards under the jaw, over the picture's side (GeneFace)."""
+"""Length of the painted neck above the jaw's border, over the picture's side (GeneFace)."""
 
 CLOTH_LENGTH = 9.0 / 512.0
 """The same for shoulders and hair beside the neck."""
 
 FADE = 0.98
-"""Darkening per pixel of a 512 px picture on the way up (GeneFace): the painted neck lies in the chin's shadow."""
+"""Darkening of the paint per pixel (at 512 px) upwards (GeneFace): the painted neck is in the chin's shadow."""
 
 
 def torso_image(frame: np.ndarray, person: np.ndarray, above_jaw: np.ndarray, neck: tuple[float, float]) -> np.ndarray:
@@ -85,7 +80,7 @@ def torso_image(frame: np.ndarray, person: np.ndarray, above_jaw: np.ndarray, ne
       neck: first and last column under the jaw.
 
     Returns:
-      uint8 [H, W, 4]; colour is 0 where alpha is 0.
+      uint8 [H, W, 4]; color is 0 where alpha is 0.
     """
     height, width = person.shape
     alpha = np.where(above_jaw < 0.5, person, 0.0)
@@ -101,10 +96,10 @@ def torso_image(frame: np.ndarray, person: np.ndarray, above_jaw: np.ndarray, ne
 
 
 def _paint_up(frame, alpha, solid, border, has_border, neck):
-    """Continues each column that meets the head upwards with its own colour, smoothed across columns.
+    """Extends each column that meets the head upwards with its own color, smoothed across columns.
 
     Returns:
-      The rows that change (a slice), their colour [R, W, 3] and their alpha [R, W], float.
+      The rows that change (a slice), their color [R, W, 3] and their alpha [R, W], float.
     """
     height, width = alpha.shape
     columns = np.arange(width)
@@ -112,7 +107,7 @@ def _paint_up(frame, alpha, solid, border, has_border, neck):
     under_jaw = has_border & (columns >= neck[0]) & (columns <= neck[1])
     length = np.where(under_jaw, NECK_LENGTH, CLOTH_LENGTH) * height
     length = np.where(has_border, cv2.GaussianBlur(length[None], (0, 0), 0.01 * height)[0], 0.0)
-    # The colour to continue: a few rows below the border, clear of the jaw's soft edge, averaged across neighbouring columns.
+    # The color to extend: a few rows below the border, outside the jaw's soft edge, averaged across neighboring columns.
     rows = np.clip(start + np.arange(2, 8)[:, None] * height // 512 + 1, 0, height - 1)
     weight = solid[rows, columns] * has_border + 1e-6
     sample = (frame[rows, columns] * weight[..., None]).sum(0)
@@ -122,7 +117,7 @@ def _paint_up(frame, alpha, solid, border, has_border, neck):
     total = cv2.GaussianBlur(total[None].astype(np.float32), (0, 0), spread[0])[0]
     base = sample / total.reshape(-1, 1)
 
-    # Only the rows between the highest paint and the lowest soft edge change.
+    # Rows from the top of the paint to the bottom of the soft edge.
     used = np.flatnonzero(has_border)
     top = max(int(np.floor((start - length)[used].min())) - 1, 0)
     bottom = min(int(np.ceil(start[used].max() + 4 * height / 512.0)) + 1, height)
@@ -131,7 +126,7 @@ def _paint_up(frame, alpha, solid, border, has_border, neck):
     painted = has_border & (above >= 0) & (above <= length)
     shade = FADE ** (np.clip(above, 0, None) * 512.0 / height)
     paint = base * shade[..., None]
-    # Under the jaw's soft edge the frame's own colour is partly face: blend over to the paint there.
+    # Within the jaw's soft edge the frame's color is partly face: blend it into the paint.
     edge = np.clip((start + 3 * height / 512.0 - rows) / (4 * height / 512.0), 0.0, 1.0) * has_border
     mix = np.where(above >= 0, 1.0, edge)[..., None] * (painted | (edge > 0))[..., None]
     band = slice(top, bottom)

@@ -8,19 +8,11 @@ import numpy as np
 from data_tools.landmarks68 import CHIN, FACE_OVAL, FOREHEAD, JAW_LINE
 
 # ----------------------------------------------------------------------------------------------------
-# Keeping what hangs together with the face.
+# Connected components.
 
 
-def attached(mask: np.ndarray, seed: tuple[float, float]) -> np.ndarray:
-    """The connected part of a mask that holds a point.
-
-    Args:
-      mask: [H, W] bool.
-      seed: x, y in pixels; where the mask is False there, its largest part is taken.
-
-    Returns:
-      [H, W] bool.
-    """
+def connected_component(mask: np.ndarray, seed: tuple[float, float]) -> np.ndarray:
+    """[H, W] bool mask -> its connected component at `seed` (x, y in pixels), or the largest one if the mask is False there."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     if count <= 2:
         return mask.copy()
@@ -29,43 +21,34 @@ def attached(mask: np.ndarray, seed: tuple[float, float]) -> np.ndarray:
     return labels == label
 
 
-def detached(soft: np.ndarray, seed: tuple[float, float], reach: int = 4) -> np.ndarray:
-    """Where a soft mask shows something that does not hang together with the seed.
-
-    Args:
-      soft: [H, W] float 0..1.
-      seed: x, y in pixels.
-      reach: pixels around those parts that are counted in, for their soft edges.
-
-    Returns:
-      [H, W] bool.
-    """
+def disconnected(soft: np.ndarray, seed: tuple[float, float], margin: int = 4) -> np.ndarray:
+    """[H, W] float 0..1 soft mask -> [H, W] bool, True in components not connected to `seed` and up to `margin` pixels around them."""
     solid = soft > 0.5
-    apart = (solid & ~attached(solid, seed)).astype(np.uint8)
-    return cv2.dilate(apart, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+    others = (solid & ~connected_component(solid, seed)).astype(np.uint8)
+    return cv2.dilate(others, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)) > 0
 
 
 # ----------------------------------------------------------------------------------------------------
-# Divides the person into head and torso: along the jaw, from landmarks alone, or by the classes of a segmenter that knows some.
+# Head and torso: divided along the jaw line, or by the classes of the multiclass segmenter.
 
 WORK_SIZE = 256
-"""Pixels of the square the masks are made on; larger pictures get them scaled up."""
+"""Side in pixels at which the masks are made; they are scaled up for larger pictures."""
 
 JAW_MARGIN = 0.025
-"""The jaw line moved outward, in face heights: MediaPipe's oval runs just inside the skin's shadow edge."""
+"""Outward shift of the jaw line, in face heights: MediaPipe's oval runs just inside the skin's shadow edge."""
 
 HAIR_REACH = 0.06
-"""How far beside the ear lobe hair may hang to the chin line, in face heights."""
+"""Width beside the ear lobe, in face heights, in which hair down to the chin line belongs to the head."""
 
 CHIN_LINE = 0.06
 """Beside the jaw, everything lower than this far below the chin (in face heights) belongs to the torso."""
 
 
 def head_region(landmarks: np.ndarray, size: int = WORK_SIZE) -> np.ndarray:
-    """Soft indicator of "above the jaw".
+    """Soft mask of the head side of the jaw line.
 
-    The border follows the jaw line from ear lobe to ear lobe; outside it drops to the chin line and then climbs, so that hair beside the
-    face is head, and what hangs lower or lies on the shoulders is torso.
+    The border follows the jaw line from ear lobe to ear lobe; outside it drops to the chin line and then rises, so that hair beside the
+    face belongs to the head, and hair that is lower or on the shoulders to the torso.
 
     Args:
       landmarks: [478, 2+] pixels of a size x size picture.
@@ -87,13 +70,13 @@ def head_region(landmarks: np.ndarray, size: int = WORK_SIZE) -> np.ndarray:
     far = 4.0 * size
 
     def side(lobe: np.ndarray, direction: float) -> list[np.ndarray]:
-        """From the lobe outward and down to the chin line, then along it out of the picture."""
+        """From the lobe outward and down to the chin line, then up and out of the picture."""
         across = float((lobe - chin_line) @ right)
         corner = chin_line + (across + direction * HAIR_REACH * height) * right
-        # From there the border climbs at 45 degrees: a raised shoulder beside the head lies under it, hair does not reach it.
+        # Rises at 45 degrees: a raised shoulder stays below the border, hair does not reach it.
         return [corner, corner + far * (direction * right + up)]
 
-    # The jaw's ends lie at the ears' upper part; the border leaves it at the lobes (third point from each end).
+    # The jaw line ends at the upper part of the ears; the border leaves it at the lobes (third point from each end).
     lobe_left, lobe_right = jaw[2], jaw[-3]
     left, inner, right_side = side(lobe_left, -1.0), jaw[2:-2], side(lobe_right, 1.0)
     polygon = np.array([*reversed(left), *inner, *right_side])
@@ -103,7 +86,7 @@ def head_region(landmarks: np.ndarray, size: int = WORK_SIZE) -> np.ndarray:
 
 
 def head_share(layers: np.ndarray) -> np.ndarray:
-    """Soft indicator of the head from a segmenter's classes: what of the person is neither neck nor clothes (as in GeneFace++).
+    """Soft mask of the head from classes: the person without neck and clothes (as in GeneFace++).
 
     Args:
       layers: [4, H, W] float32 person, hair, neck, clothes.
@@ -117,34 +100,33 @@ def head_share(layers: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# The parts of a picture - face, hair, neck, clothes, background - to look at and to measure.
+# Part labels for reports and measurements; the dataset itself needs head and torso only.
 #
-# The dataset itself needs head and torso alone. Where no segmenter told hair from skin, geometry and the face's own colour do: the face is
-# what lies inside the face oval, hair the rest of the head, and neck what continues the skin below the jaw.
+# Without the multiclass segmenter, face is the inside of the face oval, hair the rest of the head, and neck the skin below the jaw.
 
 PARTS = ("background", "face", "hair", "neck", "clothes")
-"""Number of a part = its place here."""
+"""Names of the labels 0 to 4."""
 
 COLORS = np.array([[235, 235, 235], [240, 180, 140], [90, 60, 40], [225, 120, 90], [60, 110, 190]], np.uint8)
 """RGB of each part in pictures of the parts."""
 
 NECK_REACH = 0.6
-"""How far below the chin skin counts as neck, in face heights."""
+"""Length below the chin within which skin counts as neck, in face heights."""
 
 SKIN_DISTANCE = 4.0
-"""Standard deviations from the face's mean colour within which a pixel is skin."""
+"""Standard deviations from the face's median color within which a pixel is skin."""
 
 
 def label_parts(
     frame: np.ndarray, landmarks: np.ndarray, head: np.ndarray, torso: np.ndarray, layers: np.ndarray | None = None
 ) -> np.ndarray:
-    """Names every pixel's part.
+    """Labels every pixel with its part.
 
     Args:
       frame: uint8 [H, W, 3].
       landmarks: [478, 2+] pixels.
       head, torso: [H, W] float 0..1, soft masks.
-      layers: [4, h, w] float32 person, hair, neck, clothes of the multiclass segmenter; None uses geometry and colour.
+      layers: [4, h, w] float32 person, hair, neck, clothes of the multiclass segmenter; None uses geometry and color.
 
     Returns:
       [H, W] uint8, index into `PARTS`.
@@ -156,7 +138,7 @@ def label_parts(
     else:
         oval = np.zeros((size, size), np.uint8)
         cv2.fillPoly(oval, [np.round(landmarks[FACE_OVAL, :2]).astype(np.int32)], 1)
-        # The oval runs just inside the skin's edge; what lies a little outside of it is still face.
+        # The oval runs just inside the skin's edge; a small margin around it is still face.
         margin = np.ones((2 * max(size // 48, 1) + 1,) * 2, np.uint8)
         hair = cv2.dilate(oval, margin) == 0
         neck = _neck(frame, landmarks, oval > 0, is_torso)
@@ -169,13 +151,13 @@ def color_parts(frame: np.ndarray, labels: np.ndarray, strength: float = 0.6) ->
 
 
 def _neck(frame: np.ndarray, landmarks: np.ndarray, face: np.ndarray, torso: np.ndarray) -> np.ndarray:
-    """[H, W] bool: torso pixels of the face's colour, near below the chin, hanging together with the jaw."""
+    """[H, W] bool: torso pixels of the face's color, closely below the chin and connected to the jaw."""
     size = frame.shape[0]
     color = cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), size / 256.0), cv2.COLOR_RGB2LAB).astype(np.float32)
     skin = color[face]
     if len(skin) < 16:
         return np.zeros_like(torso)
-    # The neck lies in the chin's shadow: lightness says little, hue and saturation much.
+    # The neck is in the chin's shadow: lightness counts less than hue and saturation.
     scale = np.maximum(skin.std(0), 2.0) * np.array([3.0, 1.0, 1.0], np.float32)
     near = np.sqrt((((color - np.median(skin, axis=0)) / scale) ** 2).mean(-1)) < SKIN_DISTANCE
     up = landmarks[FOREHEAD, :2] - landmarks[CHIN, :2]

@@ -1,104 +1,98 @@
-"""Person segmentation with MediaPipe (selfie and multiclass segmenters) behind one interface, and matting to full resolution."""
+"""Person segmentation with MediaPipe (selfie or multiclass segmenter), temporal smoothing, and refinement to full resolution."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 
 from data_tools.errors import InputError
-from data_tools.face.track import SELFIE_SEGMENTER, checked, open_task, picture
+from data_tools.face.track import SELFIE_SEGMENTER, mediapipe_image, open_task, verified_path
 
 # ----------------------------------------------------------------------------------------------------
-# Person against background, from MediaPipe's selfie segmenter (the model file committed here).
+# The two segmenters: pictures in, mask layers out.
 
 NETWORK_SIZE = 256
-"""The network looks at 256x256 pixels; a larger picture gains nothing and costs time."""
+"""Input size of the networks; larger pictures gain nothing and cost time."""
+
+CLASSES = ("background", "hair", "body skin", "face skin", "clothes", "others")
+"""Classes of the multiclass segmenter; "others" are accessories (GeneFace++ counts them as head)."""
+
+BACKENDS = {"selfie": ("person",), "multiclass": ("person", "hair", "neck", "clothes")}
+"""Backend -> names of its layers. The first is always the whole person."""
 
 
-class SelfieSegmenter:
-    """Person confidence of pictures. Use as a context manager.
+class Segmenter:
+    """A MediaPipe segmenter, to be used as a context manager and called with pictures.
 
     Raises:
-      InputError: MediaPipe, its libraries or the model file are missing.
+      InputError: MediaPipe or its libraries can't be loaded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
         def create():
             from mediapipe.tasks.python import BaseOptions, vision
 
-            options = vision.ImageSegmenterOptions(base_options=BaseOptions(model_asset_path=checked(SELFIE_SEGMENTER)))
+            options = vision.ImageSegmenterOptions(base_options=BaseOptions(model_asset_path=model))
             return vision.ImageSegmenter.create_from_options(options)
 
         self._segmenter = open_task(create)
 
-    def __enter__(self) -> SelfieSegmenter:
+    def __enter__(self) -> Segmenter:
         return self
 
     def __exit__(self, *_) -> None:
         self._segmenter.close()
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] RGB (give about 256x256) -> [1, H, W] float32, 0 background .. 1 person."""
-        # `numpy_view` looks into the result's own memory, which must live until it is copied: the temporary of a one-line call is freed
-        # before, and another thread may write over the mask's first pixels.
-        result = self._segmenter.segment(picture(frame))
-        mask = result.confidence_masks[0]
-        return np.array(mask.numpy_view(), np.float32).reshape(1, *frame.shape[:2])
+        """uint8 [H, W, 3] RGB (about 256x256) -> [L, H, W] float32 0..1, the layers of `BACKENDS`."""
+        raise NotImplementedError
+
+    def _confidences(self, frame: np.ndarray) -> np.ndarray:
+        """[classes, H, W] float32."""
+        # `numpy_view` is a view into `result`, which must stay alive until the copy: in a one-line call it would be freed earlier, and
+        # another thread might overwrite the mask's first pixels.
+        result = self._segmenter.segment(mediapipe_image(frame))
+        return np.stack([np.array(mask.numpy_view(), np.float32).reshape(frame.shape[:2]) for mask in result.confidence_masks])
 
 
-# ----------------------------------------------------------------------------------------------------
-# Hair, skin, clothes: MediaPipe's selfie multiclass segmenter, from a file that the user has (16 MB, Apache-2.0, not shipped here).
+class SelfieSegmenter(Segmenter):
+    """MediaPipe's selfie segmenter (the model file is committed here): person against background."""
 
-CLASSES = ("background", "hair", "body skin", "face skin", "clothes", "others")
-"""The network's classes; "others" are accessories (GeneFace++ counts them with the head)."""
+    def __init__(self) -> None:
+        super().__init__(verified_path(SELFIE_SEGMENTER))
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        return self._confidences(frame)[:1]
 
 
-class MulticlassSegmenter:
-    """Layers person, hair, neck and clothes of pictures. Use as a context manager.
+class MulticlassSegmenter(Segmenter):
+    """MediaPipe's selfie multiclass segmenter: person, hair, neck and clothes.
 
     Args:
-      model: path of `selfie_multiclass_256x256.tflite`.
+      model: path of `selfie_multiclass_256x256.tflite` (16 MB, Apache-2.0, not shipped here).
 
     Raises:
-      InputError: MediaPipe or its libraries are missing, or the file is not that model.
+      InputError: MediaPipe or its libraries can't be loaded, or the file is not that model.
     """
 
     def __init__(self, model: Path) -> None:
-        def create():
-            from mediapipe.tasks.python import BaseOptions, vision
-
-            options = vision.ImageSegmenterOptions(base_options=BaseOptions(model_asset_path=str(model)))
-            return vision.ImageSegmenter.create_from_options(options)
-
         try:
-            self._segmenter = open_task(create)
+            super().__init__(str(model))
         except (RuntimeError, ValueError) as error:
             raise InputError(f"{model} is not a segmenter that MediaPipe can load: give selfie_multiclass_256x256.tflite.") from error
         self._model = model
 
-    def __enter__(self) -> MulticlassSegmenter:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._segmenter.close()
-
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] RGB (give 256x256) -> [4, H, W] float32 0..1: person, hair, neck, clothes.
-
-        Raises:
-          InputError: the model has other classes.
-        """
-        result = self._segmenter.segment(picture(frame))  # owns the masks' memory until they are copied
-        masks = result.confidence_masks
-        if len(masks) != len(CLASSES):
+        confidences = self._confidences(frame)
+        if len(confidences) != len(CLASSES):
             raise InputError(
-                f"{self._model} tells {len(masks)} classes apart, not {len(CLASSES)}: give MediaPipe's selfie_multiclass_256x256.tflite."
+                f"{self._model} has {len(confidences)} classes instead of {len(CLASSES)}: give MediaPipe's "
+                "selfie_multiclass_256x256.tflite."
             )
-        return layers_of(np.stack([np.array(mask.numpy_view(), np.float32).reshape(frame.shape[:2]) for mask in masks]))
+        return layers_of(confidences)
 
 
 def layers_of(classes: np.ndarray) -> np.ndarray:
@@ -107,63 +101,32 @@ def layers_of(classes: np.ndarray) -> np.ndarray:
     return np.stack([1.0 - background, hair, body_skin, clothes]).astype(np.float32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The two segmenters behind one interface: pictures in, mask layers out.
-#
-# `selfie` knows person and background; what is head and what is torso is then told by the landmarks (`head_torso`). `multiclass` knows
-# hair, skin and clothes as well, and is used when the user has its file.
-
-BACKENDS = {"selfie": ("person",), "multiclass": ("person", "hair", "neck", "clothes")}
-"""Backend -> names of its layers. The first is always the whole person."""
-
-
-class Segmenter(Protocol):
-    """A context manager that is called with pictures."""
-
-    def __enter__(self) -> Segmenter: ...
-
-    def __exit__(self, *_) -> None: ...
-
-    def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 [256, 256, 3] RGB -> [L, 256, 256] float32 0..1."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
 class SegmenterChoice:
-    """Which segmenter: `backend` of `BACKENDS`, and the model file of `multiclass`."""
+    """The segmenter to use: `backend` of `BACKENDS`, and the model file of `multiclass`."""
 
     backend: str = "selfie"
     model: Path | None = None
 
     @property
     def n_layers(self) -> int:
-        """Layers per picture."""
         return len(BACKENDS[self.backend])
 
     @classmethod
     def from_file(cls, model: str | Path | None) -> SegmenterChoice:
-        """`multiclass` with a user's file, `selfie` without one.
-
-        Raises:
-          InputError: there is no such file.
-        """
+        """`multiclass` with a user's file, `selfie` without one; raises InputError if the file does not exist."""
         if model is None:
             return cls()
         if not Path(model).is_file():
             raise InputError(
-                f"the segmenter's file {model} does not exist: give the path of MediaPipe's selfie_multiclass_256x256.tflite, "
-                "or leave --segmenter-model out to use the built-in person segmenter."
+                f"--segmenter-model {model} does not exist: give the path of MediaPipe's selfie_multiclass_256x256.tflite, or remove the "
+                "option to use the built-in person segmenter."
             )
         return cls("multiclass", Path(model).absolute())
 
 
 def open_segmenter(choice: SegmenterChoice) -> Segmenter:
-    """Loads the chosen segmenter; use the result as a context manager.
-
-    Raises:
-      InputError: MediaPipe can't run here, or the model file is not what it should be.
-    """
+    """Loads the chosen segmenter; raises as the class does."""
     return MulticlassSegmenter(choice.model) if choice.model else SelfieSegmenter()
 
 
@@ -172,27 +135,19 @@ def open_segmenter(choice: SegmenterChoice) -> Segmenter:
 
 
 def smooth_in_time(layers: np.ndarray, index: int) -> np.ndarray:
-    """[T, ...] uint8 mask layers -> [...] float32 0..1 of frame `index`: weights 1/4, 1/2, 1/4 over the neighbours, which takes the flicker
-    off edges. The clip's ends count as still."""
+    """[T, ...] uint8 mask layers -> [...] float32 0..1 of frame `index`, filtered with weights 1/4, 1/2, 1/4 against flickering edges; the
+    end frames are repeated."""
     last = len(layers) - 1
     before, now, after = (layers[i].astype(np.float32) for i in (max(index - 1, 0), index, min(index + 1, last)))
     return (before + 2.0 * now + after) / (4.0 * 255.0)
 
 
 def refine(confidence: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Scales a confidence up and lets its edge follow the picture's (guided filter).
-
-    Args:
-      confidence: [h, w] float32 0..1.
-      frame: [H, W, 3] uint8.
-
-    Returns:
-      [H, W] float32 0..1, soft mask of the person.
-    """
+    """Scales a confidence [h, w] up to the frame [H, W, 3] uint8 and aligns its edge with the frame's by a guided filter; float32 0..1."""
     size = frame.shape[0]
     mask = cv2.resize(confidence, (frame.shape[1], size), interpolation=cv2.INTER_LINEAR)
-    # A grey guide does as well as a colour one here and is ten times faster.
+    # A gray guide is as good as a color guide here, and ten times faster.
     guide = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     mask = cv2.ximgproc.guidedFilter(guide, mask, radius=max(size // 64, 2), eps=(0.02 * 255) ** 2)
-    # The network is sure of little exactly at 0 or 1; the ramp between 0.15 and 0.75 becomes the soft edge.
+    # The network's confidences rarely reach 0 or 1: the range 0.15 to 0.75 is stretched to the soft edge.
     return np.clip((mask - 0.15) / 0.6, 0.0, 1.0)

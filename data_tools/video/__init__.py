@@ -1,1 +1,1 @@
-"""Video: reading, writing, cropping and retiming clips through ffmpeg."""
+"""Video: reading, writing, cropping and resampling clips with ffmpeg."""

@@ -1,7 +1,7 @@
-"""Video files out through an ffmpeg process, one frame at a time.
+"""Writes videos frame by frame through an ffmpeg process.
 
-Opaque results are H.264 + AAC in mp4 with the index in front, which every browser plays; results with alpha are VP9 + Opus in webm, or
-a folder of PNGs. Colours are converted and tagged as BT.709, so that players do not guess.
+Opaque videos are H.264 + AAC in mp4 with the index in front (faststart), which every browser plays; videos with alpha are VP9 + Opus in
+webm, or a folder of PNGs. Colors are converted to BT.709 and tagged, so that players do not have to guess.
 """
 
 from __future__ import annotations
@@ -21,32 +21,31 @@ import numpy as np
 
 from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
-from data_tools.ffmpeg import ffmpeg_executable, file_argument, first_complaint, input_arguments
+from data_tools.ffmpeg import ffmpeg_executable, file_argument, first_error_line, input_arguments
 from data_tools.video.encoder import EncoderOptions, check_output, codec_arguments
 
 Sound = str | os.PathLike[str] | np.ndarray | None
-"""A media file whose first audio stream is taken, samples [n] in -1 .. 1 at 16 kHz, or None for no sound track."""
+"""A media file whose first audio stream is used, samples [n] in -1 .. 1 at 16 kHz, or None for no audio track."""
 
 
 class VideoWriter:
-    """A video being written, frame by frame; it appears under its name only when it is whole. Use as a context manager.
+    """Context manager that writes a video frame by frame; the file appears under its name only when complete.
 
-    The sound lasts exactly as long as the picture: it is cut, or padded with silence, to the number of frames.
+    The audio is cut, or padded with silence, to exactly the length of the video.
 
     Args:
-      path: the file to write (its folder is made): an mp4, or with alpha a webm.
+      path: the mp4 file to write, or with alpha a webm; its folder is created.
       audio: see `Sound`.
       fps: frames per second.
-      options: how to encode.
-      alpha: whether frames are RGBA, alpha not multiplied into the colours.
-      sound_start: seconds of a media file at which its sound begins to be heard.
+      options: encoder options.
+      alpha: whether frames are RGBA, with alpha not premultiplied.
+      sound_start: seconds of the media file at which its audio begins.
 
     Attributes:
       count: frames written so far.
 
     Raises:
-      InputError: on entry when the name does not fit (`encoder.check_output`); on exit when there was no frame, or ffmpeg failed (its own
-        complaint is in the sentence).
+      InputError: on entry if the name does not fit (`encoder.check_output`); on exit if there was no frame or ffmpeg failed.
     """
 
     def __init__(
@@ -75,11 +74,11 @@ class VideoWriter:
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Appends one uint8 [H, W, 3] RGB (with alpha: [H, W, 4]) frame; the first one fixes the size, which must be even.
+        """Appends one uint8 [H, W, 3] RGB (with alpha: [H, W, 4]) frame; the first one sets the size, which must be even.
 
         Raises:
           InputError: an odd size, or ffmpeg stopped.
-          ValueError: another size or dtype than the first frame's.
+          ValueError: size or dtype differ from the first frame's.
         """
         if self._process is None:
             self._start(frame)
@@ -113,9 +112,7 @@ class VideoWriter:
     def _start(self, frame: np.ndarray) -> None:
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
-            raise InputError(
-                f"frames of {width}x{height} pixels can't be stored in {self.path}, colour needs whole pairs; give an even size"
-            )
+            raise InputError(f"Frames of {width}x{height} pixels can't be stored in {self.path}: give an even width and height.")
         self._shape = (height, width, 4 if self._alpha else 3)
         command = [ffmpeg_executable(), "-nostdin", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgba" if self._alpha else "rgb24"]
         command += ["-s", f"{width}x{height}", "-r", f"{self._fps}", "-i", "pipe:0", *codec_arguments(self._options, self._alpha)]
@@ -124,7 +121,7 @@ class VideoWriter:
 
     def _finish(self) -> None:
         if self._process is None:
-            raise InputError(f"there is not a single frame to write to {self.path}; give a longer audio or video")
+            raise InputError(f"There is not a single frame to write to {self.path}: give a longer audio or video.")
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         if self._process.wait() != 0:
@@ -134,9 +131,9 @@ class VideoWriter:
         os.replace(self._partial, self.path)
 
     def _add_sound(self) -> None:
-        """Copies the finished picture and encodes the sound to its exact length, which is only known now.
+        """Copies the finished video stream and encodes the audio to its exact length, which is known only at the end.
 
-        ffmpeg's -shortest would do it in one pass, but misses the end by up to three AAC frames.
+        ffmpeg's -shortest would need only one pass, but is off by up to three AAC frames.
         """
         audio = self._audio
         if isinstance(audio, np.ndarray):
@@ -145,31 +142,23 @@ class VideoWriter:
         seek = ["-ss", f"{self._sound_start:.3f}"] if self._sound_start else []
         command = [ffmpeg_executable(), "-nostdin", "-v", "error", "-y", *input_arguments(self._partial), *seek, *input_arguments(audio)]
         command += ["-map", "0:v:0", "-c:v", "copy", "-map", "1:a:0", "-af", "apad", "-t", f"{self.count / self._fps:.6f}"]
-        command += [
-            "-c:a",
-            "libopus" if self._alpha else "aac",
-            "-b:a",
-            "128k",
-            "-ar",
-            "48000",
-            *self._container,
-            file_argument(self._muxed),
-        ]
+        command += ["-c:a", "libopus" if self._alpha else "aac", "-b:a", "128k", "-ar", "48000"]
+        command += [*self._container, file_argument(self._muxed)]
         if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log, check=False).returncode != 0:
             raise self._failure()
         os.replace(self._muxed, self._partial)
 
     def _failure(self) -> InputError:
-        return InputError(f"ffmpeg could not write {self.path}: {first_complaint(self._log)}; check the disk space and the encoder options")
+        return InputError(f"ffmpeg could not write {self.path} ({first_error_line(self._log)}): check disk space and encoder options.")
 
 
-class PictureFolder:
-    """A folder of RGBA pictures `%06d.png` and, with sound, `audio.wav` (16 kHz mono, as long as the pictures), used as `VideoWriter`.
+class ImageFolderWriter:
+    """`VideoWriter` for a folder of RGBA images `%06d.png` and, with audio, `audio.wav` (16 kHz mono, as long as the video).
 
-    It appears under its name only when it is whole, in place of an earlier one.
+    The folder appears under its name only when complete, replacing an earlier one.
 
     Raises:
-      InputError: on exit when there was no frame, or the sound can't be read; on entry when the name does not fit (`encoder.check_output`).
+      InputError: on entry if the name does not fit (`encoder.check_output`); on exit if there was no frame or the audio can't be read.
     """
 
     def __init__(self, path: str | os.PathLike[str], audio: Sound, fps: float = 25, *, sound_start: float = 0.0) -> None:
@@ -177,13 +166,13 @@ class PictureFolder:
         self._audio, self._fps, self._sound_start = audio, fps, sound_start
         self._partial = self.path.absolute().with_name(f".{self.path.name}.{os.getpid()}.partial")
 
-    def __enter__(self) -> PictureFolder:
+    def __enter__(self) -> ImageFolderWriter:
         check_output(self.path, EncoderOptions(), alpha=True)
         self._partial.mkdir(parents=True)
         return self
 
     def write(self, frame: np.ndarray) -> None:
-        """Adds one uint8 [H, W, 4] RGBA frame, alpha not multiplied into the colours."""
+        """Appends one uint8 [H, W, 4] RGBA frame, alpha not premultiplied."""
         data = cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGBA2BGRA))[1]
         (self._partial / f"{self.count:06d}.png").write_bytes(data.tobytes())
         self.count += 1
@@ -197,12 +186,12 @@ class PictureFolder:
 
     def _finish(self) -> None:
         if not self.count:
-            raise InputError(f"there is not a single frame to write to {self.path}; give a longer audio or video")
+            raise InputError(f"There is not a single frame to write to {self.path}: give a longer audio or video.")
         if self._audio is not None:
             samples = self._audio if isinstance(self._audio, np.ndarray) else load_audio(self._audio)
             samples = samples[round(self._sound_start * SAMPLE_RATE) :]
-            wanted = round(self.count / self._fps * SAMPLE_RATE)
-            save_wav(self._partial / "audio.wav", np.pad(samples, (0, max(wanted - len(samples), 0)))[:wanted])
+            length = round(self.count / self._fps * SAMPLE_RATE)
+            save_wav(self._partial / "audio.wav", np.pad(samples, (0, max(length - len(samples), 0)))[:length])
         old = self._partial.with_suffix(".old")
         if self.path.is_dir():
             os.rename(self.path, old)
@@ -218,10 +207,10 @@ def open_writer(
     *,
     alpha: bool = False,
     sound_start: float = 0.0,
-) -> VideoWriter | PictureFolder:
-    """The writer for a name: a folder of PNGs for frames with alpha and a name without an ending, else a `VideoWriter`."""
+) -> VideoWriter | ImageFolderWriter:
+    """Selects the writer by name: an `ImageFolderWriter` for frames with alpha and a name without extension, else a `VideoWriter`."""
     if alpha and not Path(path).suffix:
-        return PictureFolder(path, audio, fps, sound_start=sound_start)
+        return ImageFolderWriter(path, audio, fps, sound_start=sound_start)
     return VideoWriter(path, audio, fps, options, alpha=alpha, sound_start=sound_start)
 
 
@@ -235,7 +224,7 @@ def write_video(
     alpha: bool = False,
     sound_start: float = 0.0,
 ) -> int:
-    """Streams an iterable of frames through `open_writer`; arguments and errors as there. Returns the number of frames written."""
+    """Writes all frames through `open_writer` (same arguments and errors); returns the number of frames."""
     with open_writer(path, audio, fps, options, alpha=alpha, sound_start=sound_start) as writer:
         for frame in frames:
             writer.write(frame)

@@ -1,4 +1,4 @@
-"""What is installed, what will run where, and what is missing with the command that mends it."""
+"""Shows installed packages, devices, models and weights, and what is missing with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from geneface_jax.io import checkpoints, configs
 
 EXTRAS = {
     "ui": ("gradio", "the web page"),
-    "speech": ("espeakng_loader", "recording the avatar's voices again"),
+    "speech": ("espeakng_loader", "re-recording the avatar's voices"),
     "import": ("torch", "importing PyTorch checkpoints"),
     "test": ("pytest", "the tests"),
 }
-"""Extra -> (module that shows it is there, what it is for)."""
+"""Extra -> (module that indicates it is installed, purpose)."""
 
 DISK_NEEDED = 2e9
 MEMORY_NEEDED = 3e9
@@ -36,11 +36,11 @@ class Check:
     """One line of the table.
 
     Attributes:
-      name: what was looked at.
-      found: what was found, for people.
-      ok: it is there and works.
-      needed: without it the main job does not run.
-      remedy: the command that mends it; empty when nothing needs mending.
+      name: of the checked item.
+      found: description of its state.
+      ok: whether it is present and works.
+      needed: whether the main job (prepare, train, infer) requires it.
+      remedy: the command that fixes it; empty if `ok`.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Check:
 
 
 def examine() -> Iterator[Check]:
-    """Yields every check, in the order they are shown."""
-    for group in (_python, _packages, _devices, _libraries, _ffmpeg, _models, _weights, _extras, _room):
+    """Yields every check, in display order."""
+    for group in (_python, _packages, _devices, _libraries, _ffmpeg, _models, _weights, _extras, _free_space):
         yield from group()
 
 
 def healthy(checks: list[Check]) -> bool:
-    """Nothing that is needed is missing."""
+    """Whether every needed check passes."""
     return all(check.ok or not check.needed for check in checks)
 
 
@@ -67,25 +67,25 @@ def _python() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    """Every line of requirements.txt against what is installed."""
+    """Compares the installed packages with requirements.txt."""
     from packaging.requirements import Requirement
 
     for line in (configs.repository() / "requirements.txt").read_text(encoding="utf-8").splitlines():
         if not line.strip() or line.startswith("#"):
             continue
-        wanted = Requirement(line)
+        requirement = Requirement(line)
         try:
-            version = importlib.metadata.version(wanted.name)
+            version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            yield Check(wanted.name, "not installed", False, remedy=f'pip install "{line}"')
+            yield Check(requirement.name, "not installed", False, remedy=f'pip install "{line}"')
             continue
-        ok = wanted.specifier.contains(version, prereleases=True)
-        yield Check(wanted.name, version, ok, needed=False, remedy="" if ok else f'tested with another version: pip install "{line}"')
+        ok = requirement.specifier.contains(version, prereleases=True)
+        yield Check(requirement.name, version, ok, needed=False, remedy="" if ok else f'tested with another version: pip install "{line}"')
     yield from _one_opencv()
 
 
 def _one_opencv() -> Iterator[Check]:
-    """Two OpenCV packages unpack into one cv2/ folder and break each other."""
+    """Several OpenCV packages share one cv2/ folder and break each other."""
     found = sorted(
         {dist.metadata["Name"] for dist in importlib.metadata.distributions() if (dist.metadata["Name"] or "").startswith("opencv-")}
     )
@@ -106,7 +106,7 @@ def _devices() -> Iterator[Check]:
         yield Check("NVIDIA GPU", "present, but JAX runs on the CPU", False, needed=False, remedy='pip install -e ".[cuda]"')
     if jax.default_backend() == "gpu":
         slow = Version("0.10.2") <= Version(jax.__version__) < Version("0.11.1")
-        remedy = 'pip install -e ".[cuda]" (jaxlib 0.10.2 to 0.11.0 compile scatter-add to a loop hundreds of times slower)'
+        remedy = 'pip install -e ".[cuda]" (scatter-add of jaxlib 0.10.2 to 0.11.0 is hundreds of times slower)'
         yield Check("scatter-add on CUDA", "slow" if slow else "fast", not slow, needed=False, remedy=remedy if slow else "")
 
 
@@ -135,13 +135,13 @@ def _ffmpeg() -> Iterator[Check]:
 
 
 def _models() -> Iterator[Check]:
-    """The committed model files against the hashes in the NOTICE beside them."""
+    """Checks the model files in the repository against the hashes in the NOTICE of their folder."""
     root = configs.repository()
     for notice in sorted((root / "data_tools").glob("*/models/NOTICE")):
         for digest, name in re.findall(r"^sha256 ([0-9a-f]{64})\s+(\S+)$", notice.read_text(encoding="utf-8"), re.MULTILINE):
             path = notice.with_name(name)
             ok = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
-            state = "sha256 as in its NOTICE" if ok else ("another sha256 than in its NOTICE" if path.is_file() else "missing")
+            state = "sha256 as in its NOTICE" if ok else ("sha256 differs from its NOTICE" if path.is_file() else "missing")
             yield Check(name, state, ok, remedy="" if ok else f"git checkout -- {path.relative_to(root)}")
 
 
@@ -160,7 +160,7 @@ def _extras() -> Iterator[Check]:
         yield Check(f"extra: {extra}", f"{'installed' if ok else 'not installed'} ({purpose})", ok, needed=False, remedy=remedy)
 
 
-def _room() -> Iterator[Check]:
+def _free_space() -> Iterator[Check]:
     free = shutil.disk_usage(configs.repository()).free
     ok = free >= DISK_NEEDED
     yield Check("free disk", f"{free / 1e9:.1f} GB", ok, remedy="" if ok else f"free {(DISK_NEEDED - free) / 1e9:.1f} GB")
@@ -173,7 +173,7 @@ def _room() -> Iterator[Check]:
 
 
 def _available_memory() -> float | None:
-    """Bytes that can be had without swapping; None where the system doesn't say."""
+    """Bytes available without swapping (Linux); None on other systems."""
     try:
         text = Path("/proc/meminfo").read_text(encoding="utf-8")
     except OSError:
@@ -183,10 +183,10 @@ def _available_memory() -> float | None:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Shows what is installed, what will run where, what is missing, and the command that mends it (exit code 1 when it is needed).
+# The verb.
 
 PIPE_WIDTH = 160
-"""Columns where no terminal says how many there are."""
+"""Columns of the table if stdout is not a terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,7 +194,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the verb."""
+    """Runs the verb; the exit code is 1 if something needed is missing."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -204,7 +204,7 @@ def run(args: argparse.Namespace) -> int:
     table.add_column("")
     table.add_column("what")
     table.add_column("found", overflow="fold")
-    table.add_column("mend it with", overflow="fold")
+    table.add_column("fix it with", overflow="fold")
     for check in checks:
         mark = Text("ok", "green") if check.ok else Text("MISSING", "bold red") if check.needed else Text("-", "yellow")
         table.add_row(mark, Text(check.name), Text(check.found), Text(check.remedy))
@@ -213,7 +213,7 @@ def run(args: argparse.Namespace) -> int:
         console = Console(width=PIPE_WIDTH)
     console.print(table)
     if healthy(checks):
-        print("Everything the main job needs is here.")
+        print("Everything the main job needs is installed.")
         return 0
-    print("Something needed is missing: the last column says what to type.")
+    print("Something needed is missing: run the commands in the last column.")
     return 1

@@ -1,46 +1,57 @@
-"""Measures a trained person on frames it has not seen, or a video against the true one or against its own sound."""
+"""Measures a trained person on held-out frames, or a video against ground truth or against its own audio."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
 
 from data_tools.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     person = parser.add_argument_group("a trained person")
     person.add_argument("--subject", metavar="DIR", help="subject folder; its held-out frames are scored")
-    person.add_argument("--against", metavar="DATASET", help="score another dataset of the same person and crop instead (all its frames)")
-    person.add_argument("--protocol", choices=["head", "audio"], default="head", help="what drives the head: true landmarks, or the audio")
-    person.add_argument("--baselines", action="store_true", help="add what copying and averaging training frames scores")
+    person.add_argument("--against", metavar="DATASET", help="score all frames of another dataset of the same person and crop instead")
+    person.add_argument(
+        "--protocol", choices=["head", "audio"], default="head", help="drive the head by true landmarks or by audio (default %(default)s)"
+    )
+    person.add_argument("--baselines", action="store_true", help="add the scores of copied and averaged training frames")
     person.add_argument("--motion", action="store_true", help="score the landmarks predicted from audio, without rendering")
     person.add_argument(
-        "--syncnet", metavar="DIR", help="SyncNet that judges landmarks from audio (default: the one of the person's training)"
+        "--syncnet", metavar="DIR", help="SyncNet that scores landmarks from audio (default: that of the person's training)"
     )
-    person.add_argument("--out", metavar="MP4", help="truth, frame and difference side by side (default: SUBJECT/evaluation/PROTOCOL.mp4)")
-    person.add_argument("--lpips", metavar="FILE", help="weights of LPIPS (default: those that scripts/fetch_lpips.py got)")
+    person.add_argument(
+        "--out",
+        metavar="MP4",
+        help="video of truth, prediction and difference side by side (default: SUBJECT/evaluation/PROTOCOL.mp4)",
+    )
+    person.add_argument("--lpips", metavar="FILE", help="LPIPS weights (default: those of scripts/fetch_lpips.py)")
     videos = parser.add_argument_group("a video")
     videos.add_argument("--video", metavar="MP4", help="video to score")
-    videos.add_argument("--truth", metavar="MP4", help="the true video")
-    videos.add_argument("--truth-masks", metavar="NPZ", help="head masks of the true video (array head_mask)")
-    videos.add_argument("--audio", metavar="FILE", help="sound to correlate the mouth with (default: the video's own)")
-    parser.add_argument("--size", type=int, metavar="PIXELS", help="size everything is area-resampled to before scoring")
-    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON too")
+    videos.add_argument("--truth", metavar="MP4", help="ground truth video")
+    videos.add_argument("--truth-masks", metavar="NPZ", help="head masks of the ground truth video (array head_mask)")
+    videos.add_argument("--audio", metavar="FILE", help="audio to correlate the mouth with (default: the video's own)")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="size that all frames are area-resampled to before scoring")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the verb; prints tables, and the paths of what it wrote last."""
+    """Runs the verb; prints tables, and the paths of written files last."""
     if bool(args.subject) == bool(args.video):
-        raise InputError("geneface evaluate needs either --subject DIR or --video MP4; give one of them")
+        raise InputError("Neither or both of --subject and --video were given: give either --subject DIR or --video MP4.")
     if args.syncnet and not args.motion and args.protocol != "audio":
-        raise InputError(f"--syncnet is {args.syncnet} without --motion or --protocol audio; a SyncNet judges landmarks from audio alone")
+        raise InputError(
+            f"--syncnet is {args.syncnet} but no landmarks are predicted from audio: add --motion or --protocol audio, or remove --syncnet."
+        )
     if args.truth_masks and not args.truth:
-        raise InputError(f"--truth-masks is {args.truth_masks} but there is no --truth; give the true video too")
+        raise InputError(f"--truth-masks is {args.truth_masks} without --truth: give the ground truth video too.")
     if args.size is not None and not 32 <= args.size <= 2048:
-        raise InputError(f"--size is {args.size}; give a number of pixels from 32 to 2048")
+        raise InputError(f"--size is {args.size}: give a number of pixels from 32 to 2048.")
     report = _person(args) if args.subject else _video(args)
     if args.json:
         from data_tools.io import write_json
@@ -53,49 +64,53 @@ def run(args: argparse.Namespace) -> int:
 def _person(args: argparse.Namespace) -> dict[str, Any]:
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import heldout
-    from geneface_jax.evaluation.heldout import in_head_frame_of, smoothing_report
+    from geneface_jax.evaluation.heldout import in_head_frame_of
     from geneface_jax.evaluation.metrics import Perceptual
+    from geneface_jax.evaluation.scores import smoothing_report
 
     folder = Path(args.subject)
-    known = Subject.load(folder)
+    training_subject = Subject.load(folder)
     if args.motion:
-        return _motion(args, folder, known)
-    other = in_head_frame_of(Subject.load(args.against), known) if args.against else None
-    target = heldout.full_clip_target(other, args.size) if other else heldout.heldout_target(known, args.size)
+        return _motion(args, folder, training_subject)
+    other = in_head_frame_of(Subject.load(args.against), training_subject) if args.against else None
+    target = heldout.full_clip_target(other, args.size) if other else heldout.heldout_target(training_subject, args.size)
     perceptual = Perceptual.find(args.lpips)
-    faces = _faces_can_be_found()
+    faces = _mediapipe_works()
     result: dict[str, Any] = {
         "frames": [target.frames.start, target.frames.stop],
         "size": target.size,
         "dataset": str(target.subject.folder),
         "lpips": None if perceptual is None else "0.1, AlexNet",
-        "pixels": heldout.baselines(target, known, faces=faces, perceptual=perceptual) if args.baselines else {},
+        "pixels": heldout.baselines(target, training_subject, faces=faces, perceptual=perceptual) if args.baselines else {},
     }
     if not args.baselines or heldout.trained_parts(folder):
         result |= _renderings(args, folder, target, faces, perceptual, result["pixels"])
-    # In the dataset's own head frame: the pose of `target` may have been brought into another one.
-    result["pose_jitter"] = smoothing_report(known if other is None else Subject.load(args.against))
+    # In the dataset's own head frame: `target` may have been transformed into the training subject's.
+    result["pose_jitter"] = smoothing_report(training_subject if other is None else Subject.load(args.against))
     _show_person(args, result)
     return result
 
 
 def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool, perceptual: Any, rows: dict[str, Any]) -> dict[str, Any]:
-    """Renders, scores and films the head over the true torso and, where there is a torso network, the whole person; fills `rows`."""
+    """Renders and scores the head over the true torso and, if there is a torso network, the complete person; adds scores to `rows`."""
     from geneface_jax.evaluation import heldout, motion
+    from geneface_jax.evaluation.scores import frames_per_second
 
     parts = heldout.trained_parts(folder)
-    # What torso is behind the head -> the file's ending.
+    # Version -> suffix of the video's file name.
     versions = {"rendered": ""} | ({"composite": "_composite"} if parts and parts.torso else {})
     found: dict[str, Any] = {"protocol": args.protocol, "videos": {}, "speed": {}, "landmarks": {}}
     for name, ending in versions.items():
         composite = name == "composite"
         path = Path(args.out) if args.out else folder / "evaluation" / f"{args.protocol}.mp4"
         path = path.with_name(f"{path.stem}{ending}{path.suffix}")
-        scores = _film(path, target, heldout.render_target(folder, target, args.protocol, composite=composite), faces, perceptual)
+        scores = _write_comparison(
+            path, target, heldout.render_target(folder, target, args.protocol, composite=composite), faces, perceptual
+        )
         rows[name] = scores["pixels"]
         found["landmarks"][name] = scores["landmarks"]
         found["videos"][name] = str(path)
-        found["speed"][name] = heldout.frames_per_second(heldout.render_target(folder, target, args.protocol, composite=composite))
+        found["speed"][name] = frames_per_second(heldout.render_target(folder, target, args.protocol, composite=composite))
     if args.protocol == "audio":
         expert = motion.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
         found["motion"] = motion.evaluate_motion(folder, target.subject, target.frames, expert=expert)
@@ -104,17 +119,17 @@ def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool
 
 def _show_person(args: argparse.Namespace, result: dict[str, Any]) -> None:
     from geneface_jax.evaluation import heldout, report
-    from geneface_jax.evaluation.metrics import HOW_TO_GET_IT
+    from geneface_jax.evaluation.metrics import LPIPS_UNAVAILABLE
 
     rows, (first, end), size = result["pixels"], result["frames"], result["size"]
     caption = f"Mean over {end - first} frames ({first} to {end - 1}) of {result['dataset']}, {size}x{size}, 8-bit RGB before H.264."
-    values: dict[str, str] = {} if result["lpips"] else {"LPIPS": HOW_TO_GET_IT}
+    values: dict[str, str] = {} if result["lpips"] else {"LPIPS": LPIPS_UNAVAILABLE}
     if "rendered" in rows:
         caption += f" Frames are {heldout.PROTOCOLS[args.protocol]}; rendered: over the true torso and background"
         caption += "; composite: over the torso network and the one background." if "composite" in rows else "."
-        shown = "composite" if "composite" in rows else "rendered"
-        if result["landmarks"][shown]:
-            values |= report.landmark_rows(result["landmarks"][shown])
+        version = "composite" if "composite" in rows else "rendered"
+        if result["landmarks"][version]:
+            values |= report.landmark_rows(result["landmarks"][version])
         values |= report.seam_rows(rows["composite"]) if "composite" in rows else {}
         values |= report.sync_rows(result["motion"]) if "motion" in result else {}
         values |= report.speed_rows(result["speed"])
@@ -127,24 +142,24 @@ def _show_person(args: argparse.Namespace, result: dict[str, Any]) -> None:
         print(f"true, {name}, difference (x4): {path}")
 
 
-def _motion(args: argparse.Namespace, folder: Path, known: Any) -> dict[str, Any]:
+def _motion(args: argparse.Namespace, folder: Path, training_subject: Any) -> dict[str, Any]:
     from geneface_jax.data.subject import Subject
     from geneface_jax.evaluation import motion, report
     from geneface_jax.evaluation.heldout import in_head_frame_of
 
-    subject = in_head_frame_of(Subject.load(args.against), known) if args.against else known
+    subject = in_head_frame_of(Subject.load(args.against), training_subject) if args.against else training_subject
     frames = range(subject.n_frames) if args.against else subject.heldout
     expert = motion.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
     if expert is None:
-        print("the sync AUC is left out: the person's SyncNet is not here; name one with --syncnet DIR")
+        logger.warning("The sync AUC is omitted because the person's SyncNet is missing: give one with --syncnet DIR.")
     figures = motion.evaluate_motion(folder, subject, frames, expert=expert)
-    which = f"{len(frames)} frames ({frames.start} to {frames.stop - 1}) of {subject.folder}"
-    report.show(report.value_table("Landmarks from audio", report.motion_rows(figures), which))
+    caption = f"{len(frames)} frames ({frames.start} to {frames.stop - 1}) of {subject.folder}"
+    report.show(report.value_table("Landmarks from audio", report.motion_rows(figures), caption))
     return {"dataset": str(subject.folder), "frames": [frames.start, frames.stop], "motion": figures}
 
 
-def _film(out: Path, target: Any, images: Any, faces: bool, perceptual: Any) -> dict[str, Any]:
-    """Scores frames while they are made and writes truth, frame and difference side by side."""
+def _write_comparison(out: Path, target: Any, images: Any, faces: bool, perceptual: Any) -> dict[str, Any]:
+    """Scores frames while they are rendered and writes truth, prediction and difference side by side."""
     import numpy as np
     from tqdm import tqdm
 
@@ -179,13 +194,13 @@ def _video(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _faces_can_be_found() -> bool:
-    """Whether MediaPipe runs here; says what is left out when it does not."""
+def _mediapipe_works() -> bool:
+    """Whether MediaPipe runs on this machine; otherwise warns that landmark figures are omitted."""
     from geneface_jax.evaluation.scores import landmark_tracks
 
     try:
         with landmark_tracks(1):
             return True
     except InputError as error:
-        print(f"landmark figures are left out: {error}")
+        logger.warning("Landmark figures are omitted: %s", error)
         return False

@@ -1,4 +1,4 @@
-"""Writes a trained person as plain files for other programs: weights (safetensors), config, card, and the render step (jax.export)."""
+"""Exports a trained person for other programs: weights (safetensors), config, model card, and the render step (jax.export)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("--subject", required=True, metavar="DIR", help="subject folder made by `geneface fit`")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make; an earlier export is replaced")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; an earlier export is replaced")
     parser.add_argument(
         "--platforms",
         default="cpu,cuda",
         metavar="NAMES",
-        help="where the render step is to run: cpu, cuda, rocm, tpu, with commas between (default %(default)s)",
+        help="target platforms of the render step, comma-separated: cpu, cuda, rocm, tpu (default %(default)s)",
     )
-    parser.add_argument("--end-threshold", type=float, default=0.01, metavar="X", help="a ray stops below this transmittance, 0 to 0.1")
+    parser.add_argument(
+        "--end-threshold",
+        type=float,
+        default=0.01,
+        metavar="X",
+        help="transmittance below which a ray stops, 0 to 0.1 (default %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from data_tools.errors import InputError
 
     if not 0.0 <= args.end_threshold <= 0.1:
-        raise InputError(f"--end-threshold is {args.end_threshold}; give a number from 0 to 0.1")
+        raise InputError(f"--end-threshold is {args.end_threshold}: give a number from 0 to 0.1.")
     platforms = tuple(name.strip() for name in args.platforms.split(",") if name.strip())
     from geneface_jax.export import export_subject
 

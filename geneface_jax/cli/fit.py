@@ -1,4 +1,4 @@
-"""From a talking video to a trained person: prepare, postnet, head, torso, model card. Run the same command again to go on."""
+"""Trains a person from a talking video: prepare, postnet, head, torso, model card. Run the same command again to resume."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from geneface_jax.cli.prepare import add_audio_arguments, chosen_audio
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    parser.add_argument("video", metavar="VIDEO", help="a video of one talking person, 3 s or more, better a minute")
-    parser.add_argument("--out", required=True, metavar="DIR", help="subject folder to make")
+    parser.add_argument("video", metavar="VIDEO", help="video of one talking person, at least 3 s, preferably a minute")
+    parser.add_argument("--out", required=True, metavar="DIR", help="subject folder to write")
     add_prepare_options(parser, size=256)
     add_audio_arguments(parser)
     parser.add_argument("--variant", default="demo", choices=["demo", "reference"], help="size of the networks (default %(default)s)")
-    parser.add_argument("--corpus", metavar="DIR", help="corpus for the postnet (default: the shipped one)")
-    parser.add_argument("--corpus-models", metavar="DIR", help="folder with syncnet/ and audio2motion/ (default: the shipped ones)")
+    parser.add_argument("--corpus", metavar="DIR", help="corpus for the postnet (default: checkpoints/avatar/corpus)")
+    parser.add_argument("--corpus-models", metavar="DIR", help="folder with syncnet/ and audio2motion/ (default: checkpoints/avatar)")
     parser.add_argument(
-        "--from", dest="start_from", metavar="SUBJECT", help="begin with the networks of another person instead of at random: sooner good"
+        "--from",
+        dest="start_from",
+        metavar="SUBJECT",
+        help="initialize the networks from another person instead of at random, for faster convergence",
     )
     parser.add_argument(
         "--restore",
         choices=["strict", "lenient"],
         default="strict",
-        help="networks of --from, or of an earlier run, with other sizes: refuse, or begin those tensors anew (default %(default)s)",
+        help="tensors of --from, or of an earlier run, with another shape: refuse them, or initialize them at random (default %(default)s)",
     )
     for stage in ("postnet", "head", "torso"):
         parser.add_argument(f"--{stage}-steps", type=int, metavar="N", help=f"updates of the {stage} (default: its config's)")

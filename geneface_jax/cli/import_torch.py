@@ -1,4 +1,4 @@
-"""Converts what GeneFace or GeneFace++ made: checkpoints, whole folders of them, and a person's data."""
+"""Converts checkpoints, folders of checkpoints and datasets of GeneFace and GeneFace++."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint file, the folder with model_ckpt_steps_<N>.ckpt and config.yaml, a folder of such folders (lrs3, May), a "
         "trainval_dataset.npy, or a processed folder",
     )
-    parser.add_argument("out", metavar="DST", help="work folder, subject folder, corpus models or dataset to make")
-    parser.add_argument("--step", type=int, metavar="N", help="which step of a checkpoint folder (default: the newest)")
-    parser.add_argument("--audio2motion", metavar="DIR", help="imported VAE, for a PostNet that carries none or a person without a PostNet")
+    parser.add_argument("out", metavar="DST", help="work folder, subject folder, corpus models or dataset to write")
+    parser.add_argument("--step", type=int, metavar="N", help="step of a checkpoint folder (default: the newest)")
+    parser.add_argument("--audio2motion", metavar="DIR", help="imported VAE, for a PostNet without one or a person without a PostNet")
     parser.add_argument("--dataset", metavar="NPY", help="with a person's folder: trainval_dataset.npy, its folder or the processed folder")
     parser.add_argument(
-        "--frames", metavar="DIR", help="processed folder with the pictures, where it is not in its place beside the dataset"
+        "--frames", metavar="DIR", help="processed folder with the images, if it is not at its usual place near the dataset"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the verb; prints the folder made last."""
+    """Runs the verb; prints the written folder last."""
     from data_tools.errors import InputError
     from geneface_jax.convert import release
     from geneface_jax.convert.dataset import find_dataset
@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
     source = Path(args.source)
     if release.checkpoint_folders(source):
         if args.step is not None:
-            raise InputError(f"--step {args.step} is for one checkpoint folder and {source} holds several: import that one by itself.")
+            raise InputError(f"--step {args.step} applies to one checkpoint folder and {source} holds several: import that folder alone.")
         notes = _release(source, args)
     else:
         if args.dataset:
-            raise InputError(f"--dataset goes with a person's folder of checkpoint folders, which {source} is not: leave it away.")
+            raise InputError(f"--dataset needs a person's folder of checkpoint folders and {source} is not one: remove --dataset.")
         npy = find_dataset(source)
         notes = _checkpoint(source, args) if npy is None else _dataset(npy, args)
     for note in notes:
@@ -52,7 +52,7 @@ def _release(source: Path, args: argparse.Namespace) -> list[str]:
 
     npy = find_dataset(Path(args.dataset or source))
     if args.dataset and npy is None:
-        raise InputError(f"{args.dataset} is no trainval_dataset.npy and no folder with one: name the file.")
+        raise InputError(f"{args.dataset} is neither a trainval_dataset.npy nor a folder with one: give the file.")
     dataset = import_dataset(npy, args.frames) if npy else None
     found = release.import_release(source, dataset, Path(args.audio2motion) if args.audio2motion else None)
     notes = [f"{name}: {note}" for name, part in found.parts.items() for note in part.notes]
@@ -67,13 +67,13 @@ def _release(source: Path, args: argparse.Namespace) -> list[str]:
 def _checkpoint(source: Path, args: argparse.Namespace) -> list[str]:
     from geneface_jax.convert import release, torch_checkpoint
     from geneface_jax.convert.rules import write_work_folder
-    from geneface_jax.convert.speech import KIND
+    from geneface_jax.convert.speech import ORIGINAL_FEATURES
     from geneface_jax.io import checkpoints
 
     checkpoint = torch_checkpoint.read(source, args.step)
     part = release.import_checkpoint(checkpoint, checkpoints.load(args.audio2motion) if args.audio2motion else None)
     write_work_folder(part, args.out)
-    print(f"{checkpoint.path}: {part.title}, step {part.step}, {part.n_parameters:,} parameters, {KIND}")
+    print(f"{checkpoint.path}: {part.title}, step {part.step}, {part.n_parameters:,} parameters, {ORIGINAL_FEATURES}")
     return list(part.notes)
 
 

@@ -1,4 +1,4 @@
-"""Makes a video of a trained person saying what is heard in a recording; or a video of every recording in a folder."""
+"""Renders a video of a trained person speaking a recording, or one video for every recording in a folder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("--subject", required=True, metavar="DIR", help="subject folder made by `geneface fit`")
-    parser.add_argument("--audio", required=True, metavar="PATH", help="speech: any audio or video file; or a folder of them")
+    parser.add_argument("--audio", required=True, metavar="PATH", help="speech: an audio or video file, or a folder of them")
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help="video to write: .mp4; with --bg transparent .webm, or a folder for PNGs"
+        "--out", required=True, metavar="FILE", help="video to write: .mp4, with --bg transparent .webm or a folder for PNGs"
     )
-    parser.add_argument(
-        "--debug", metavar="DIR", help="also write everything between audio and video there: features, motion, cameras, landmarks"
-    )
+    parser.add_argument("--debug", metavar="DIR", help="folder for intermediate results: features, motion, cameras, landmarks")
     controls.add_arguments(parser)
 
 
@@ -39,26 +37,26 @@ def run(args: argparse.Namespace) -> int:
 
     folder = Path(args.audio).is_dir()
     if folder and args.debug:
-        raise InputError(f"--debug is for one recording, and {args.audio} is a folder; name a file in it")
+        raise InputError(f"--debug is for one recording and {args.audio} is a folder: give one of its files.")
 
-    with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:  # nothing where no terminal is
+    with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:  # None: only on a terminal
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         if folder:
-            return _tell(infer_folder(args.subject, args.audio, args.out, chosen, progress=progress), bar)
+            return _report(infer_folder(args.subject, args.audio, args.out, chosen, progress=progress), bar)
         result = infer(args.subject, args.audio, args.out, chosen, progress=progress, debug=args.debug)
-    print(f"{result.frames} frames, {result.seconds:.2f} s, drawn by {result.networks}")
+    print(f"{result.frames} frames, {result.seconds:.2f} s, rendered by {result.networks}")
     print(result.path)
     return 0
 
 
-def _tell(made: Iterator[tuple[Path, InferenceResult | InputError]], bar: tqdm) -> int:
-    """One line for every recording of a folder; exit code 2 when one of them could not be used."""
+def _report(results: Iterator[tuple[Path, InferenceResult | InputError]], bar: tqdm) -> int:
+    """Prints one line per recording; returns exit code 2 if one of them failed."""
     code = 0
-    for path, result in made:
+    for path, result in results:
         if isinstance(result, InputError):
             bar.write(f"geneface infer: {result}", file=sys.stderr)
             code = 2

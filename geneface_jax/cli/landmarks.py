@@ -1,4 +1,4 @@
-"""Draws a sequence of 68 landmarks as a video with sound, beside the truth where it exists."""
+"""Draws a sequence of 68 landmarks as a video with audio, next to the ground truth if available."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--audio", metavar="FILE", help="speech; its landmarks are predicted with --subject's networks")
-    source.add_argument("--file", metavar="NPZ", help="an array file with `motion`, such as a dataset's arrays.npz")
+    source.add_argument("--file", metavar="NPZ", help="npz file with the array `motion`, such as a dataset's arrays.npz")
     parser.add_argument("--subject", metavar="DIR", help="subject folder (with --audio)")
-    parser.add_argument("--stage", choices=["vae", "postnet"], default="postnet", help="before or after the person's PostNet")
+    parser.add_argument(
+        "--stage", choices=["vae", "postnet"], default="postnet", help="before or after the person's PostNet (default %(default)s)"
+    )
     parser.add_argument("--step", type=int, metavar="N", help="checkpoint of the PostNet (default: the newest)")
-    parser.add_argument("--temperature", type=float, default=0.2, help="variety of the motion, 0 to 1 (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the motion (default: %(default)s)")
-    parser.add_argument("--truth", metavar="NPZ", help="an array file with the true `motion`; found by itself for the subject's own sound")
-    parser.add_argument("--sound", metavar="FILE", help="sound track (with --file)")
-    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height of the video (default: %(default)s)")
+    parser.add_argument("--temperature", type=float, default=0.2, help="sampling temperature of the motion, 0 to 1 (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the motion (default %(default)s)")
+    parser.add_argument("--truth", metavar="NPZ", help="npz file with the true `motion` (default: the dataset's if --audio is its audio)")
+    parser.add_argument("--sound", metavar="FILE", help="audio track (with --file)")
+    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height of the video (default %(default)s)")
     parser.add_argument("--out", required=True, metavar="MP4", help="video to write")
 
 
@@ -34,19 +36,19 @@ def run(args: argparse.Namespace) -> int:
     from geneface_jax.rendering.landmark_video import landmark_frames
 
     if args.size < 64 or args.size > 2048 or args.size % 2:
-        raise InputError(f"--size is {args.size}; give an even number from 64 to 2048")
+        raise InputError(f"--size is {args.size}: give an even number from 64 to 2048.")
     if not 0.0 <= args.temperature <= 1.0:
-        raise InputError(f"--temperature is {args.temperature}; give a number from 0.0 to 1.0")
+        raise InputError(f"--temperature is {args.temperature}: give a number from 0.0 to 1.0.")
     truth = Path(args.truth) if args.truth else None
     if args.file:
         motions, labels, sound = [read_motion(Path(args.file))], [Path(args.file).stem], args.sound
     else:
         if not args.subject:
-            raise InputError("--audio needs --subject DIR; give the person whose networks predict the landmarks")
+            raise InputError("--audio needs --subject DIR: give the person whose networks predict the landmarks.")
         motions, labels, sound = [predict(args)], [args.stage], args.audio
-        own = Path(args.subject) / "dataset" / "audio.wav"
-        if truth is None and own.is_file() and own.samefile(args.audio):
-            truth = own.with_name("arrays.npz")
+        dataset_audio = Path(args.subject) / "dataset" / "audio.wav"
+        if truth is None and dataset_audio.is_file() and dataset_audio.samefile(args.audio):
+            truth = dataset_audio.with_name("arrays.npz")
     if truth is not None:
         motions.append(read_motion(truth))
         labels.append("truth")
@@ -57,26 +59,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_motion(path: Path) -> np.ndarray:
-    """Reads `motion` from an array file.
-
-    Returns:
-      [T, 68, 3] float32.
+    """Reads the array `motion` [T, 68, 3] float32 from an npz file.
 
     Raises:
-      InputError: no such file or array, another shape, or values that are not finite.
+      InputError: no such file or array, another shape, or non-finite values.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             motion = archive["motion"].astype(np.float32)
     except (OSError, ValueError, KeyError, IndexError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path} holds no array "motion" that can be read; give an npz such as a dataset\'s arrays.npz') from error
+        raise InputError(f'{path} has no array "motion" that can be read: give an npz file such as a dataset\'s arrays.npz.') from error
     if motion.shape[1:] not in ((68, 3), (204,)) or not len(motion) or not np.isfinite(motion).all():
-        raise InputError(f'"motion" of {path} has shape {list(motion.shape)} or values that are not finite; it must be [T, 68, 3]')
+        raise InputError(f'"motion" of {path} has shape {list(motion.shape)} or non-finite values: it must be finite and [T, 68, 3].')
     return motion.reshape(-1, 68, 3)
 
 
 def predict(args: argparse.Namespace) -> np.ndarray:
-    """[T, 68, 3] motion of the audio in `args`, by the VAE alone or followed by the PostNet. Raises InputError as `load_audio`."""
+    """[T, 68, 3] motion of the audio in `args`, from the VAE alone or followed by the PostNet. Raises InputError as `load_audio`."""
     from data_tools.audio.features import FPS
     from data_tools.audio.load import SAMPLE_RATE, load_audio
     from geneface_jax.inference.audio_features import audio_features

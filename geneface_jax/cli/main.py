@@ -10,6 +10,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,9 @@ def _run(verb: str, argv: Sequence[str]) -> int:
     module = verb_module(verb)
     parser = argparse.ArgumentParser(prog=f"geneface {verb}", description=module.__doc__, allow_abbrev=False)
     module.add_arguments(parser)
+    output = parser.add_argument_group("output").add_mutually_exclusive_group()
+    output.add_argument("-v", "--verbose", action="store_true", help="also show what is useful for finding a fault")
+    output.add_argument("-q", "--quiet", action="store_true", help="show warnings and errors only, no progress")
     args, rest = parser.parse_known_args(argv)
     # A verb that trains declares `overrides` (a default of its parser) and gets every --config.key=value there.
     unknown = [text for text in rest if not (text.startswith("--config.") and hasattr(args, "overrides"))]
@@ -121,6 +125,11 @@ def _run(verb: str, argv: Sequence[str]) -> int:
         parser.error(f"unrecognised argument {unknown[0]}" + (f": did you mean {nearest[0]}?" if nearest else ""))
     if rest:
         args.overrides = rest
+    verbose, quiet = vars(args).pop("verbose"), vars(args).pop("quiet")
+    # tqdm, which the log is written through, is not needed for --help.
+    from data_tools.command_line import set_up_logging
+
+    set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     return module.run(args)
 
 

@@ -1,4 +1,4 @@
-"""The options `--audio` and `--hubert` of every verb that computes audio features."""
+"""Turns a talking video into a subject dataset: face crop, 25 fps, audio features, landmarks, head pose, masks, background, report."""
 
 from __future__ import annotations
 
@@ -14,39 +14,35 @@ if TYPE_CHECKING:
 
 
 def add_audio_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+    """Adds --audio and --hubert, the options of every verb that computes audio features."""
     parser.add_argument("--audio", default="mel_f0", choices=["mel_f0", "hubert"], help="audio features (default %(default)s)")
     where = "default: $GENEFACE_HUBERT, or ~/.cache/geneface_jax/hubert"
     parser.add_argument("--hubert", metavar="DIR", help=f"folder of facebook/hubert-large-ls960-ft, for --audio hubert ({where})")
 
 
 def chosen_audio(args: argparse.Namespace) -> AudioFeatures:
-    """The audio features that the options name.
+    """The audio features selected by --audio and --hubert.
 
     Raises:
-      InputError: `--hubert` without `--audio hubert`, or HuBERT's weights are missing or damaged.
+      InputError: --hubert without `--audio hubert`, or HuBERT's weights are missing or damaged.
     """
     if args.hubert and args.audio != "hubert":
-        raise InputError(f"--hubert is given with --audio {args.audio}: write --audio hubert, or leave --hubert out.")
+        raise InputError(f"--hubert is given with --audio {args.audio}: write --audio hubert, or remove --hubert.")
     from geneface_jax.inference.audio_features import audio_features
 
     return audio_features(args.audio, args.hubert)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Turns a talking video into a subject dataset: face crop, 25 fps, audio features, landmarks, head pose, masks, background, report.
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    parser.add_argument("video", metavar="VIDEO", help="a video of one talking person, 3 s or more, better a minute")
-    parser.add_argument("--out", required=True, metavar="DIR", help="subject folder; the dataset goes to DIR/dataset")
+    parser.add_argument("video", metavar="VIDEO", help="video of one talking person, at least 3 s, preferably a minute")
+    parser.add_argument("--out", required=True, metavar="DIR", help="subject folder; the dataset is written to DIR/dataset")
     add_prepare_options(parser)
     add_audio_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the verb; prints the dataset's folder last."""
+    """Runs the verb; prints the dataset folder last."""
     from data_tools.command_line import jax_device
     from data_tools.prepare import prepare
 

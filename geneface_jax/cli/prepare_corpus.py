@@ -8,8 +8,8 @@ from pathlib import Path
 from geneface_jax.cli.prepare import add_audio_arguments, chosen_audio
 
 EPILOG = (
-    "The same command goes on where it stopped, and applies changed filters to what is measured already. Any key of configs/corpus.py can "
-    "be set with --config.key=value: --config.filters.min_face_pixels=60. docs/corpus.md says what the filters mean."
+    "The same command resumes an interrupted run, and applies changed filters to existing measurements. Any key of configs/corpus.py can "
+    "be set with --config.key=value: --config.filters.min_face_pixels=60. docs/corpus.md documents the filters."
 )
 
 
@@ -20,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="corpus folder")
     parser.add_argument("--config", default="corpus", metavar="FILE", help="config file, or its name in configs/ (default %(default)s)")
     add_audio_arguments(parser)
-    parser.add_argument("--syncnet", metavar="DIR", help="work folder of a trained SyncNet: drop clips whose sound it finds out of place")
-    parser.add_argument("--limit", type=int, metavar="N", help="look at N videos only, spread over the speakers")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default %(default)s)")
+    parser.add_argument("--syncnet", metavar="DIR", help="work folder of a trained SyncNet, to drop clips that it scores as out of sync")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only N videos, spread over the speakers")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="number of processes (default %(default)s)")
     parser.set_defaults(overrides=[])
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the verb; prints what was dropped and why, and the corpus folder last."""
+    """Runs the verb; prints dropped clips by reason, and the corpus folder last."""
     from data_tools.corpus.build import Scorer, build_corpus
     from data_tools.corpus.publish import histogram
     from data_tools.corpus.sources import CorpusSettings
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     for name, value in (("--limit", args.limit), ("--workers", args.workers)):
         if value is not None and value < 1:
-            raise InputError(f"{name} is {value}: write 1 or more.")
+            raise InputError(f"{name} is {value}: give 1 or more.")
     settings = CorpusSettings.from_mapping(configs.load(args.config, args.overrides))
     audio, scorer = chosen_audio(args), None
     if args.syncnet:

@@ -1,6 +1,6 @@
-"""Chooses the checkpoint of a PostNet that inference uses: lowest validation sync and error, undecided discriminator, fewest steps.
+"""Selects the PostNet checkpoint for inference: lowest validation sync loss and error, undecided discriminator, fewest steps.
 
-Prints a ranked table with reasons, says when the run collapsed or ended too early, and writes WORKDIR/selected.json and selected.png.
+Prints a ranked table with reasons, reports a collapsed or under-trained run, and writes WORKDIR/selected.json and selected.png.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.add_argument("workdir", metavar="WORKDIR", help="work folder of a trained PostNet, SUBJECT/postnet")
     parser.add_argument(
-        "--tolerance", type=float, metavar="X", help="costs this near to the lowest are level: fewest steps win (default 0.1)"
+        "--tolerance", type=float, metavar="X", help="cost difference to the lowest that counts as a tie, won by fewer steps (default 0.1)"
     )
-    parser.add_argument("--png", metavar="FILE", help="where the curves go (default: WORKDIR/selected.png)")
-    parser.add_argument("--dry-run", action="store_true", help="only print: write neither selected.json nor the curves")
+    parser.add_argument("--png", metavar="FILE", help="file for the plot of the curves (default: WORKDIR/selected.png)")
+    parser.add_argument("--dry-run", action="store_true", help="only print; write neither selected.json nor the plot")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the verb; prints the chosen step's file last."""
+    """Runs the verb; prints the path of selected.json last."""
     from data_tools.errors import InputError
     from geneface_jax.io.checkpoints import write_selected_step
     from geneface_jax.training.reporting import draw_curves, save_png
     from geneface_jax.training.select_postnet import Rules, charts, select, table
 
     if args.tolerance is not None and not args.tolerance >= 0:
-        raise InputError(f"--tolerance is {args.tolerance}; give a number from 0 (the cheapest wins, however late) upwards.")
+        raise InputError(f"--tolerance is {args.tolerance}: give 0 (the lowest cost wins, at any step) or more.")
     selection = select(args.workdir, Rules() if args.tolerance is None else Rules(tolerance=args.tolerance))
     print(table(selection))
     for finding in selection.findings:

@@ -1,1 +1,1 @@
-"""Original GeneFace / GeneFace++ weights and data in our layout."""
+"""Import of GeneFace and GeneFace++ weights and data, and of public pretrained networks."""

@@ -26,17 +26,17 @@ from geneface_jax.data.subject import FORMAT, FORMAT_VERSION
 from geneface_jax.rendering.cameras import project
 
 # ----------------------------------------------------------------------------------------------------
-# What a dataset of the originals leaves to the Basel face model, recovered from the data without it.
+# Mean face and expression basis, estimated from the data without the Basel face model.
 #
-# A face model is linear: landmarks = mean + identity + basis * expression. A video shows enough frames to solve for the mean (with
-# landmarks seen in the picture) and for the basis (with the coefficients that the originals store beside the landmarks).
+# The face model is linear: landmarks = mean + identity + basis * expression. A video has enough frames to solve for the mean (from the
+# landmarks in the pictures) and for the basis (from the coefficients that the originals store with the landmarks).
 
 PRIOR_WEIGHT = 1e-3
-"""Weight of the prior mean face against the frames' mean: depth is hardly seen in the video of a person who does not turn."""
+"""Weight of the prior mean face; it fixes the depth, which is poorly observed if the head does not turn."""
 
 
 class ExpressionBasis(NamedTuple):
-    """motion = expression @ basis + offset; basis [E, 68, 3], offset [68, 3]; residual: rms error over rms deviation of the motion."""
+    """motion = expression @ basis + offset; basis [E, 68, 3], offset [68, 3]; residual: RMS error over RMS deviation of the motion."""
 
     basis: np.ndarray
     offset: np.ndarray
@@ -44,12 +44,12 @@ class ExpressionBasis(NamedTuple):
 
 
 def expression_basis(expression: np.ndarray, motion: np.ndarray) -> ExpressionBasis:
-    """Solves for the landmarks of a face model's coefficients by least squares.
+    """Least-squares fit of the linear map from expression coefficients to landmarks.
 
-    Directions of expression that the frames do not show come out as zero.
+    Directions of expression that do not occur in the frames get zeros.
 
     Args:
-      expression: [T, E]. motion: [T, 68, 3] of the same frames and one identity.
+      expression: [T, E]. motion: [T, 68, 3] of the same frames, one identity.
     """
     flat = motion.reshape(len(motion), -1).astype(np.float64)
     center, mean = expression.mean(0, dtype=np.float64), flat.mean(0)
@@ -66,67 +66,66 @@ def expression_basis(expression: np.ndarray, motion: np.ndarray) -> ExpressionBa
 def fit_mean_face(
     motion: np.ndarray, landmarks_2d: np.ndarray, cameras: np.ndarray, intrinsics: dict[str, float], prior: np.ndarray
 ) -> np.ndarray:
-    """The mean face under which the landmarks lie where the pictures show them.
+    """Fits the mean face to 2D landmarks by regularized linear least squares.
 
-    A pixel (u, v) says that (u - cx) z = fx x and (cy - v) z = fy y for the point (x, y, -z) in the camera: linear in the point, so every
-    landmark is a small linear problem over all frames, held to the prior where the frames say little.
+    For a point (x, y, -z) in the camera frame, a pixel (u, v) gives (u - cx) z = fx x and (cy - v) z = fy y, which is linear in the point.
+    Every landmark is therefore a 3x3 linear system over all frames, regularized towards the prior.
 
     Args:
-      motion: [T, 68, 3]. landmarks_2d: [T, 68, 2] pixels. cameras: [T, 4, 4] camera to world, metres.
+      motion: [T, 68, 3]. landmarks_2d: [T, 68, 2] pixels. cameras: [T, 4, 4] camera to world, meters.
       intrinsics: fx, fy, cx, cy in pixels.
-      prior: [68, 3] decimetres.
+      prior: [68, 3] decimeters.
 
     Returns:
-      [68, 3] float32, decimetres.
+      [68, 3] float32, decimeters.
     """
     rotation, position = cameras[:, :3, :3].astype(np.float64), cameras[:, :3, 3].astype(np.float64)
     u = (landmarks_2d[..., 0].astype(np.float64) - intrinsics["cx"]) / intrinsics["fx"]
     v = (intrinsics["cy"] - landmarks_2d[..., 1].astype(np.float64)) / intrinsics["fy"]
-    # Rows of (world to camera): x, y, and depth -z; each of the two equations is a vector that the point minus the camera is orthogonal to.
+    # World-to-camera rows x, y, and depth -z. Each equation is a vector orthogonal to (point - camera position).
     right, up, depth = rotation[:, :, 0], rotation[:, :, 1], -rotation[:, :, 2]
-    across = u[..., None] * depth[:, None] - right[:, None]
-    along = v[..., None] * depth[:, None] - up[:, None]
-    rows = np.concatenate([across, along])
-    moved = position[:, None] - motion.astype(np.float64) / 100.0
-    known = np.concatenate([np.sum(across * moved, -1), np.sum(along * moved, -1)])
+    row_u = u[..., None] * depth[:, None] - right[:, None]
+    row_v = v[..., None] * depth[:, None] - up[:, None]
+    rows = np.concatenate([row_u, row_v])
+    shift = position[:, None] - motion.astype(np.float64) / 100.0
+    right_side = np.concatenate([np.sum(row_u * shift, -1), np.sum(row_v * shift, -1)])
     normal = np.einsum("npi,npj->pij", rows, rows) / len(motion)
-    right_side = np.einsum("npi,np->pi", rows, known) / len(motion)
-    load = PRIOR_WEIGHT * np.eye(3)
-    solved = np.linalg.solve(normal + load, (right_side + PRIOR_WEIGHT * prior / 10.0)[..., None])[..., 0]
+    projected = np.einsum("npi,np->pi", rows, right_side) / len(motion)
+    solved = np.linalg.solve(normal + PRIOR_WEIGHT * np.eye(3), (projected + PRIOR_WEIGHT * prior / 10.0)[..., None])[..., 0]
     return (10.0 * solved).astype(np.float32)
 
 
 # ----------------------------------------------------------------------------------------------------
-# The pictures that belong to a `trainval_dataset.npy`: where they lie, what they mean, and copying them in our layout.
+# Processed folder: the pictures of a `trainval_dataset.npy`, and copying them to our layout.
 
 JPEG = {"quality": 98, "subsampling": 0}
 SOUND = "aud.wav"
 
-# What tells a processed folder from another one.
-_MARKS = ("gt_imgs", "com_imgs", "torso_imgs", "inpaint_torso_imgs")
+# A processed folder has at least one of these folders.
+_PICTURE_FOLDERS = ("gt_imgs", "com_imgs", "torso_imgs", "inpaint_torso_imgs")
 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessedFolder:
-    """A folder of the originals' data processing.
+    """Output folder of the originals' data processing.
 
     Attributes:
       folder: `.../data/processed/videos/<video>`.
-      data: the dataset it belongs to.
+      data: the dataset of the same video.
     """
 
     folder: Path
     data: Trainval
 
     def pictures(self, kind: str) -> list[Path]:
-        """Files of "frames", "torso", "head" or "parsing", one a frame."""
+        """Files of "frames", "torso", "head" or "parsing", one per frame."""
         names = [Path(name.replace("\\", "/")) for name in self.data.pictures.get(kind, [])]
         return [self.folder / name.parent.name / name.name for name in names]
 
     def landmarks_2d(self) -> np.ndarray | None:
-        """[T, 68, 2] landmarks that were found in the pictures, in pixels; None where the folder has none.
+        """[T, 68, 2] detected landmarks in pixels; None if the folder has none.
 
-        GeneFace keeps a text file a frame, GeneFace++ all 478 points of MediaPipe in one array.
+        GeneFace stores a text file per frame, GeneFace++ all 478 points of MediaPipe in one array.
 
         Raises:
           InputError: a file is missing or damaged.
@@ -134,10 +133,10 @@ class ProcessedFolder:
         from data_tools.landmarks68 import pick_68
 
         size, n_frames = self.data.size, self.data.n_frames
-        whole = self.folder / "lms_2d.npy"
+        array = self.folder / "lms_2d.npy"
         try:
-            if whole.is_file():
-                points = np.load(whole, allow_pickle=False).astype(np.float32)
+            if array.is_file():
+                points = np.load(array, allow_pickle=False).astype(np.float32)
                 return pick_68(points.reshape(n_frames, -1, points.shape[-1]))[..., :2]
             if not (self.folder / "ori_imgs" / "0.lms").is_file():
                 return None
@@ -146,80 +145,79 @@ class ProcessedFolder:
         except (OSError, ValueError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
-                f"the landmarks in {self.folder} do not belong to {n_frames} frames ({reason}): process the video again."
+                f"The landmarks in {self.folder} do not fit the {n_frames} frames ({reason}): process the video again."
             ) from error
 
     def copy(self, dataset: Path) -> list[str]:
-        """Writes `frames`, `torso`, `head` and `audio.wav` into a dataset folder; returns what it did not find, for people.
+        """Writes `frames`, `torso`, `head` and `audio.wav` into a dataset folder; returns notes for the user.
 
         Raises:
-          InputError: pictures are missing (how many and the first of them), damaged or of another size.
+          InputError: pictures are missing (with their number and the first file), damaged or of another size.
         """
         masks = self.pictures("parsing") if self.data.version == "GeneFace" else self.pictures("head")
         wanted = {"frames": self.pictures("frames"), "torso": self.pictures("torso"), "head": masks}
         absent = [path for paths in wanted.values() for path in paths if not path.is_file()]
         unnamed = [kind for kind, paths in wanted.items() if not paths]
         if absent or unnamed:
-            what = f"{len(absent)} pictures are missing, the first is {absent[0]}" if absent else f"{self.data.path} names no {unnamed[0]}"
-            raise InputError(f"{what}: copy the whole processed folder of the video, or name it with --frames.")
-        mask = _from_parsing if self.data.version == "GeneFace" else _from_alpha
-        self._each(wanted["frames"], dataset / "frames", "jpg", self._frame)
-        self._each(wanted["torso"], dataset / "torso", "png", self._torso)
-        self._each(wanted["head"], dataset / "head", "png", lambda source, target: self._mask(source, target, mask))
+            problem = f"{len(absent)} pictures are missing, first {absent[0]}" if absent else f"{self.data.path} names no {unnamed[0]}"
+            raise InputError(f"{problem}: copy the complete processed folder of the video, or name it with --frames.")
+        to_mask = _mask_of_parsing if self.data.version == "GeneFace" else _mask_of_alpha
+        self._convert_all(wanted["frames"], dataset / "frames", "jpg", self._write_frame)
+        self._convert_all(wanted["torso"], dataset / "torso", "png", self._write_torso)
+        self._convert_all(wanted["head"], dataset / "head", "png", lambda source, target: self._write_mask(source, target, to_mask))
         if (self.folder / SOUND).is_file():
             shutil.copyfile(self.folder / SOUND, dataset / "audio.wav")
             return []
-        return [f"{self.folder} has no {SOUND}: the dataset is without its sound, which `geneface evaluate --motion` needs."]
+        return [f"{self.folder} has no {SOUND}, so the dataset has no audio, which `geneface evaluate --motion` needs."]
 
-    def _each(self, sources: list[Path], folder: Path, suffix: str, write: Callable[[Path, Path], None]) -> None:
+    def _convert_all(self, sources: list[Path], folder: Path, suffix: str, write: Callable[[Path, Path], None]) -> None:
         folder.mkdir()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(write, sources, [folder / f"{i:06d}.{suffix}" for i in range(len(sources))]):
-                pass
+            list(pool.map(write, sources, [folder / f"{i:06d}.{suffix}" for i in range(len(sources))]))
 
     def _open(self, path: Path, mode: str) -> Image.Image:
         try:
             picture = Image.open(path)
             if picture.size != (self.data.size, self.data.size):
-                raise InputError(f"{path} has {picture.size[0]}x{picture.size[1]} pixels, {self.data.path} says {self.data.size}.")
+                raise InputError(f"{path} has {picture.size[0]}x{picture.size[1]} pixels, not {self.data.size}: process the video again.")
             return picture if picture.mode == mode else picture.convert(mode)
         except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"the picture {path} is damaged: process the video again.") from error
+            raise InputError(f"The picture {path} is damaged: process the video again.") from error
 
-    def _frame(self, source: Path, target: Path) -> None:
-        """A JPEG stays as it is: encoding it again would lose."""
+    def _write_frame(self, source: Path, target: Path) -> None:
+        """Copies a JPEG unchanged, because encoding it again would lose quality."""
         picture = self._open(source, "RGB")
         if picture.format == "JPEG":
             shutil.copyfile(source, target)
         else:
             picture.save(target, **JPEG)
 
-    def _torso(self, source: Path, target: Path) -> None:
+    def _write_torso(self, source: Path, target: Path) -> None:
         self._open(source, "RGBA").save(target)
 
-    def _mask(self, source: Path, target: Path, mask: Callable[[np.ndarray], np.ndarray]) -> None:
-        Image.fromarray((255 * mask(np.asarray(self._open(source, "RGBA")))).astype(np.uint8)).save(target)
+    def _write_mask(self, source: Path, target: Path, to_mask: Callable[[np.ndarray], np.ndarray]) -> None:
+        Image.fromarray((255 * to_mask(np.asarray(self._open(source, "RGBA")))).astype(np.uint8)).save(target)
 
 
-def find_processed_folder(data: Trainval, named: str | Path | None = None) -> ProcessedFolder | None:
-    """The processed folder of a dataset: `named`, or the one in its place beside the file; None when there is none.
+def find_processed_folder(data: Trainval, folder: str | Path | None = None) -> ProcessedFolder | None:
+    """The processed folder of a dataset: `folder`, or the one at its usual place relative to the file; None if there is none.
 
     Raises:
-      InputError: `named` is no such folder.
+      InputError: `folder` is not a processed folder.
     """
-    if named is not None:
-        if not _is_processed(Path(named)):
+    if folder is not None:
+        if not _is_processed(Path(folder)):
             raise InputError(
-                f"{named} is no processed folder (it has none of {', '.join(_MARKS)}): name .../data/processed/videos/<video>."
+                f"{folder} is not a processed folder (none of {', '.join(_PICTURE_FOLDERS)} in it): name .../data/processed/videos/<video>."
             )
-        return ProcessedFolder(Path(named), data)
+        return ProcessedFolder(Path(folder), data)
     video = data.path.absolute().parent
     places = [video, *(parent / "processed" / "videos" / video.name for parent in video.parents[:3])]
     return next((ProcessedFolder(place, data) for place in places if _is_processed(place)), None)
 
 
 def find_dataset(source: Path) -> Path | None:
-    """The `trainval_dataset.npy` that a path means: the file, its folder, or the processed folder of the same video; None for others.
+    """The `trainval_dataset.npy` for a path: the file, its folder, or the processed folder of the same video; None for other paths.
 
     Raises:
       InputError: a processed folder without its dataset.
@@ -234,42 +232,40 @@ def find_dataset(source: Path) -> Path | None:
     places = [parent / "binary" / "videos" / video.name / FILE for parent in video.parents[:3]]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        raise InputError(
-            f"{source} has pictures but there is no {FILE} for it in {places[-1].parent}: give that file and --frames {source}."
-        )
+        raise InputError(f"{source} has pictures, but there is no {FILE} in {places[-1].parent}: give that file and --frames {source}.")
     return found
 
 
 def _is_processed(folder: Path) -> bool:
-    return any((folder / mark).is_dir() for mark in _MARKS)
+    return any((folder / name).is_dir() for name in _PICTURE_FOLDERS)
 
 
-def _from_parsing(picture: np.ndarray) -> np.ndarray:
-    """GeneFace's parsing paints the head blue, the neck green, the torso red and the background white."""
+def _mask_of_parsing(picture: np.ndarray) -> np.ndarray:
+    """Head mask of GeneFace's parsing: head blue, neck green, torso red, background white."""
     red, green, blue = (picture[..., i].astype(int) for i in range(3))
     return (blue > 127) & (red < 128) & (green < 128)
 
 
-def _from_alpha(picture: np.ndarray) -> np.ndarray:
+def _mask_of_alpha(picture: np.ndarray) -> np.ndarray:
     return picture[..., 3] / 255.0
 
 
 # ----------------------------------------------------------------------------------------------------
-# A person's data of the originals -> our subject dataset (docs/file-formats.md), whole or not at all.
+# Conversion to our subject dataset (docs/file-formats.md).
 
 MAX_RESIDUAL = 0.05
-"""Share of the landmarks' movement that coefficients of one identity may leave unexplained."""
+"""Residual of the expression basis above which the import warns."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportedDataset:
-    """A dataset in our terms, not yet written.
+    """A converted dataset, not yet written.
 
     Attributes:
-      data: what the file says.
+      data: content of the file.
       arrays: of `arrays.npz`.
-      pictures: where the pictures are; None makes a light dataset.
-      notes: sentences that its owner should read.
+      pictures: folder of the pictures; None for a light dataset.
+      notes: sentences for the user.
     """
 
     data: Trainval
@@ -283,23 +279,23 @@ def import_dataset(path: str | Path, frames: str | Path | None = None) -> Import
 
     Args:
       path: the file.
-      frames: the processed folder with the pictures; None looks for it in its place beside the file.
+      frames: the processed folder with the pictures; None for its usual place relative to the file.
 
     Raises:
-      InputError: see `trainval.read` and `processed_folder.find`.
+      InputError: as `trainval.read` and `find_processed_folder`.
     """
     data = trainval.read(path)
     pictures = find_processed_folder(data, frames)
-    seen = pictures.landmarks_2d() if pictures else None
+    detected = pictures.landmarks_2d() if pictures else None
     notes = []
     prior = canonical_mean_face()
-    if seen is None:
+    if detected is None:
         face = prior
-        notes.append("no landmarks of the pictures were found: MediaPipe's mean face stands for the person's in blinks and drawings.")
+        notes.append("There are no 2D landmarks: MediaPipe's mean face replaces the person's in blinks and drawings.")
     else:
-        face = fit_mean_face(data.motion, seen, data.cameras, data.intrinsics, prior)
+        face = fit_mean_face(data.motion, detected, data.cameras, data.intrinsics, prior)
     points = project((data.motion / 10.0 + face) / 10.0, data.cameras, np.array(list(data.intrinsics.values())))
-    landmarks_2d = (points if seen is None else seen).astype(np.float32)
+    landmarks_2d = (points if detected is None else detected).astype(np.float32)
     arrays = {
         "audio_features": data.audio_features,
         "f0": data.f0,
@@ -319,26 +315,26 @@ def import_dataset(path: str | Path, frames: str | Path | None = None) -> Import
         arrays |= {"expression_basis": basis.basis, "expression_offset": basis.offset}
         if data.n_frames <= data.expression.shape[1] or basis.residual > MAX_RESIDUAL:
             notes.append(
-                f"{data.n_frames} frames leave {basis.residual:.0%} of the landmarks' movement unexplained by the face model's "
-                f"{data.expression.shape[1]} coefficients: mouths driven by a VAE of coefficients will be off by as much."
+                f"{data.n_frames} frames leave {basis.residual:.0%} of the landmarks' motion unexplained by the "
+                f"{data.expression.shape[1]} face model coefficients: mouths driven by a VAE of coefficients will be inaccurate."
             )
-    stiff = int((data.motion_std < STD_FLOOR).sum())
-    if stiff:
-        notes.append(f"{stiff} of 204 landmark coordinates deviate by less than {STD_FLOOR}, which is what they are divided by here.")
+    below_floor = int((data.motion_std < STD_FLOOR).sum())
+    if below_floor:
+        notes.append(f"{below_floor} of 204 landmark coordinates have a standard deviation below {STD_FLOOR}, which replaces it.")
     if pictures is None:
-        notes.append("no pictures were found beside it: this is a light dataset, enough for inference; --frames names their folder.")
+        notes.append("No pictures were found, so this is a light dataset, which is enough for inference: name their folder with --frames.")
     return ImportedDataset(data, arrays, pictures, tuple(notes))
 
 
 def write_dataset(dataset: ImportedDataset, folder: str | Path) -> list[str]:
-    """Writes the dataset folder, whole or not at all. Returns and raises as `fill`, and as `imported.require_new`."""
+    """Writes the dataset folder atomically. Returns and raises as `fill_dataset`; raises as `rules.require_new`."""
     notes: list[str] = []
     write_folder(require_new(folder), lambda target: notes.extend(fill_dataset(dataset, target)))
     return notes
 
 
 def fill_dataset(dataset: ImportedDataset, target: Path) -> list[str]:
-    """Writes the content of a dataset folder into `target`, which exists; returns further notes.
+    """Writes the content of a dataset folder into `target`, an existing folder; returns further notes.
 
     Raises:
       InputError: pictures are missing, damaged or of another size.

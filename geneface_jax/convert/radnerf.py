@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,8 +12,20 @@ from geneface_kernels.occupancy import from_morton_order, occupied, unpack_bits
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.convert.rules import Imported, Rule, apply_hparams, convert, hparams_notes, match, put
-from geneface_jax.convert.speech import KIND
+from geneface_jax.convert.rules import (
+    Imported,
+    Rule,
+    Weights,
+    apply_hparams,
+    convert,
+    frame_encoder,
+    hparams_notes,
+    match,
+    put,
+    require_match,
+    window_attention,
+)
+from geneface_jax.convert.speech import ORIGINAL_FEATURES
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.compatibility import record_feature_types
 from geneface_jax.io import configs
@@ -25,37 +36,20 @@ from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import SCALE
 
 # ----------------------------------------------------------------------------------------------------
-# State dicts of the original radiance fields (RADNeRF, RADNeRFTorso and GeneFace++'s of the same names) -> our variables.
+# State dicts of RADNeRF and RADNeRFTorso (GeneFace and GeneFace++) -> our variables.
 
 HEAD_BUFFERS = ("aabb_train", "aabb_infer", "density_grid", "density_bitfield", "step_counter", "lambda_ambient")
 """Tensors of a head's state_dict that are not parameters of the network."""
 
 TORSO_BUFFERS = ("density_grid_torso",)
-"""The same of a torso's."""
+"""Tensors of a torso's state_dict that are not parameters of the network."""
 
 _TORSO_PARTS = ("torso_individual_codes", "torso_embedder.", "torso_deform_net.", "torso_canonicial_net.", "head_color_weights_encoder.")
-"""How the names begin that a torso's state_dict has and its head's has not ("canonicial" is theirs)."""
-
-
-def frame_encoder(prefix: str, target: str, frames: int = 1) -> list[Rule]:
-    """Rules of an AudioNet for windows of `frames` frames; of single frames only the middle taps ever saw anything."""
-    kind = "middle_tap" if frames == 1 else "conv"
-    return [
-        *(Rule(rf"{prefix}\.encoder_conv\.{2 * i}", kind, f"{target}/conv_{i}") for i in range(4)),
-        *(Rule(rf"{prefix}\.encoder_fc1\.{2 * i}", "dense", f"{target}/fc_{i}") for i in range(2)),
-    ]
-
-
-def window_attention(prefix: str, target: str) -> list[Rule]:
-    """Rules of an AudioAttNet."""
-    return [
-        *(Rule(rf"{prefix}\.attentionConvNet\.{2 * i}", "conv", f"{target}/conv_{i}") for i in range(5)),
-        Rule(rf"{prefix}\.attentionNet\.0", "dense", f"{target}/dense"),
-    ]
+"""Prefixes of the torso's own names; a torso's state_dict also contains its head ("canonicial" is the original's spelling)."""
 
 
 def condition_rules(target: str = "", frames: int = 1) -> tuple[list[Rule], dict[str, str]]:
-    """(rules, values) for `layers.convert` of the condition encoder, its modules under `target` (with a "/" at the end)."""
+    """(rules, values) for `rules.convert` of the condition encoder under the path `target` (ending in "/")."""
     rules = [
         *frame_encoder("cond_prenet", f"{target}frame_encoder", frames),
         Rule(r"blink_encoder\.(\d)", "dense", rf"{target}blink_\1"),
@@ -64,11 +58,11 @@ def condition_rules(target: str = "", frames: int = 1) -> tuple[list[Rule], dict
     return rules, {"blink_embedding.weight": f"{target}blink_embedding"}
 
 
-def convert_head(weights: Mapping[str, np.ndarray], frames: int = 1) -> dict[str, Any]:
+def convert_head(weights: Weights, frames: int = 1) -> dict[str, Any]:
     """RADNeRF -> {"params"} of `models.head.Head`.
 
     Args:
-      weights: the original's names -> arrays; buffers, and what belongs to a torso or to super-resolution, are left out.
+      weights: the original's names -> arrays; buffers and the weights of torso and super-resolution are ignored.
       frames: `cond_win_size`.
     """
     rules, values = condition_rules("condition_encoder/", frames)
@@ -81,8 +75,8 @@ def convert_head(weights: Mapping[str, np.ndarray], frames: int = 1) -> dict[str
     return {"params": convert(head_part(weights), rules, values)["params"]}
 
 
-def convert_torso(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """RADNeRFTorso or RADNeRFTorsowithSR -> {"params"} of `models.torso.Torso`; the head's tensors in it are left out."""
+def convert_torso(weights: Weights) -> dict[str, Any]:
+    """RADNeRFTorso or RADNeRFTorsowithSR -> {"params"} of `models.torso.Torso`; the head's tensors are ignored."""
     rules = [
         Rule(r"torso_deform_net\.net\.(\d)", "dense", r"deform_net/dense_\1"),
         Rule(r"torso_canonicial_net\.net\.(\d)", "dense", r"canonical_net/dense_\1"),
@@ -92,8 +86,8 @@ def convert_torso(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {"params": convert(torso_part(weights), rules, values)["params"]}
 
 
-def head_part(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of a state_dict that are a head's parameters: a torso's checkpoint holds its whole head."""
+def head_part(weights: Weights) -> dict[str, np.ndarray]:
+    """The head's parameters in a state_dict of a head or a torso (which contains its head)."""
     return {
         key: value
         for key, value in weights.items()
@@ -101,15 +95,15 @@ def head_part(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def torso_part(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of a state_dict that are a torso's own parameters."""
+def torso_part(weights: Weights) -> dict[str, np.ndarray]:
+    """The torso's own parameters in a state_dict."""
     return {key: value for key, value in weights.items() if key.startswith(_TORSO_PARTS) and not key.endswith(".offsets")}
 
 
-def head_sizes(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Sizes of a head, read off its weights: what they change in `config.model` of configs/head.py:reference.
+def head_sizes(weights: Weights) -> dict[str, Any]:
+    """Sizes of a head from its weights, as changes of `config.model` of configs/head.py:reference.
 
-    The grids' finest resolution can't be read off a table of rows; the reference's is that of every published config.
+    The grids' finest resolution can't be inferred from the table; the reference's is that of every published config.
     """
     blink = weights.get("blink_encoder.1.weight")
     attention = weights.get("cond_att_net.attentionNet.0.weight")
@@ -128,37 +122,40 @@ def head_sizes(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def torso_sizes(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Sizes of a torso, as `head_sizes`. GeneFace++'s with super-resolution hears the jaw, every other one the pose: the inputs tell."""
+def torso_sizes(weights: Weights) -> dict[str, Any]:
+    """Sizes of a torso, as `head_sizes`. The input width tells the condition: jaw (GeneFace++ with super-resolution) or head pose."""
     codes, code_features = weights["torso_individual_codes"].shape
     inputs = weights["torso_deform_net.net.0.weight"].shape[1]
     head_aware = "head_color_weights_encoder.0.weight" in weights
-    bends = inputs - _ENCODED_COORDINATES - code_features - (_HEAD_FEATURES if head_aware else 0)
+    condition_width = inputs - _ENCODED_COORDINATES - code_features - (_HEAD_FEATURES if head_aware else 0)
     return {
         "codes": codes,
         "code_features": code_features,
         "hidden_deform": len(weights["torso_deform_net.net.0.weight"]),
         "hidden": len(weights["torso_canonicial_net.net.0.weight"]),
-        "condition": "pose" if bends == _ENCODED_POSE else "jaw",
+        "condition": "pose" if condition_width == _ENCODED_POSE else "jaw",
         "head_aware": head_aware,
     }
 
 
 _ENCODED_COORDINATES, _ENCODED_POSE, _HEAD_FEATURES = 42, 54, 16
-"""Widths of a torso's inputs: 2 numbers in 10 octaves, 6 numbers in 4 octaves, the encoded head."""
+"""Widths of a torso's inputs: frequency encodings of 2 coordinates (10 octaves) and 6 pose numbers (4 octaves), encoded head."""
 
 # ----------------------------------------------------------------------------------------------------
-# State dict of GeneFace++'s super-resolution network -> our variables.
+# GeneFace++'s super-resolution network.
 
-_LAYERS = {"block0.conv0": "conv_0", "block0.conv1": "conv_1", "block0.torgb": "rgb_0"} | {
+_LAYERS = {
+    "block0.conv0": "conv_0",
+    "block0.conv1": "conv_1",
+    "block0.torgb": "rgb_0",
     "block1.conv0": "conv_2",
     "block1.conv1": "conv_3",
     "block1.torgb": "rgb_1",
 }
 
 
-def convert_super_resolution(weights: Mapping[str, np.ndarray], prefix: str = "sr_net.") -> dict[str, Any]:
-    """Superresolution -> {"params", "constants"} of `models.super_resolution.SuperResolution`; its fixed filters are code here."""
+def convert_super_resolution(weights: Weights, prefix: str = "sr_net.") -> dict[str, Any]:
+    """Superresolution -> {"params", "constants"} of `models.super_resolution.SuperResolution`; fixed filters are ignored."""
     variables: dict[str, Any] = {"params": {}, "constants": {}}
     for key, value in weights.items():
         name = key.removeprefix(prefix)
@@ -179,8 +176,8 @@ def convert_super_resolution(weights: Mapping[str, np.ndarray], prefix: str = "s
     return variables
 
 
-def super_resolution_sizes(weights: Mapping[str, np.ndarray], prefix: str = "sr_net.") -> dict[str, Any]:
-    """Attributes of `models.super_resolution.SuperResolution`, read off the weights; those of a missing one are the published sizes."""
+def super_resolution_sizes(weights: Weights, prefix: str = "sr_net.") -> dict[str, Any]:
+    """Attributes of `models.super_resolution.SuperResolution` from the weights; the published sizes for missing weights."""
 
     def length(name: str, published: int) -> int:
         value = weights.get(f"{prefix}{name}")
@@ -191,18 +188,18 @@ def super_resolution_sizes(weights: Mapping[str, np.ndarray], prefix: str = "sr_
 
 
 # ----------------------------------------------------------------------------------------------------
-# Whole checkpoints of the original radiance fields (RAD-NeRF heads and torsos, with and without super-resolution) -> our work folders.
+# Checkpoints of RAD-NeRF heads and torsos, with and without super-resolution -> imported checkpoints.
 
-MOTION = 204
-"""Numbers a landmark condition has for a frame."""
+MOTION_CHANNELS = 204
+"""Channels of a landmark condition: 68 landmarks, 3 coordinates."""
 
-_MARK = "sigma_net.net.0.weight"
-_TORSO_MARK = "torso_deform_net.net.0.weight"
+_HEAD_KEY = "sigma_net.net.0.weight"
+_TORSO_KEY = "torso_deform_net.net.0.weight"
 _SR_PREFIX = "sr_net."
 _GRIDS = {"tiledgrid": "tiled", "hashgrid": "hash"}
 
-# What the sizes of a network are read from: without one of these nothing else can be compared.
-_HEAD_SIZES = (
+# Weights that the sizes are inferred from; without them no comparison is possible.
+_HEAD_REQUIRED = (
     "sigma_net.net.0.weight",
     "sigma_net.net.2.weight",
     "color_net.net.0.weight",
@@ -213,48 +210,48 @@ _HEAD_SIZES = (
     "density_bitfield",
     "aabb_infer",
 )
-_TORSO_SIZES = ("torso_individual_codes", "torso_deform_net.net.0.weight", "torso_canonicial_net.net.0.weight")
+_TORSO_REQUIRED = ("torso_individual_codes", "torso_deform_net.net.0.weight", "torso_canonicial_net.net.0.weight")
 
 
-def is_field(network: Mapping[str, np.ndarray]) -> bool:
+def is_field(network: Weights) -> bool:
     """Whether a state_dict is that of a RAD-NeRF head or torso."""
-    return _MARK in network or _TORSO_MARK in network
+    return _HEAD_KEY in network or _TORSO_KEY in network
 
 
 def has_torso(checkpoint: TorchCheckpoint) -> bool:
-    """Whether it is a torso's checkpoint, which holds its head as well."""
-    return _TORSO_MARK in checkpoint.networks.get("model", {})
+    """Whether a checkpoint holds a torso (together with its head)."""
+    return _TORSO_KEY in checkpoint.networks.get("model", {})
 
 
 def import_head(checkpoint: TorchCheckpoint) -> Imported:
-    """Converts the head of a head's or a torso's checkpoint: networks, density grid, bit field and, if it has one, super-resolution.
+    """Converts the head of a head's or torso's checkpoint: networks, occupancy grid and, if present, super-resolution.
 
     Raises:
-      InputError: keys that are unknown, missing or mis-shaped (all of them are named), or settings that our renderer does not have.
+      InputError: keys that are unknown, missing or of a wrong shape (all are listed), or settings that our renderer does not support.
     """
     weights = checkpoint.networks["model"]
-    _require(checkpoint, weights, _HEAD_SIZES, "head")
+    _require(checkpoint, weights, _HEAD_REQUIRED, "head")
     with_sr = any(key.startswith(_SR_PREFIX) for key in weights)
     stage = "head_sr" if with_sr else "head"
     config = configs.load(f"{stage}:reference")
     frames = int(number(checkpoint.hparams, "cond_win_size") or 1)
     with config.unlocked():
-        record_feature_types(config, KIND)
+        record_feature_types(config, ORIGINAL_FEATURES)
         config.model.update({**head_sizes(weights), "condition_frames": frames})
         _apply_grids(config.model, checkpoint)
         _apply_march(config.march, checkpoint, weights)
         apply_hparams(config, checkpoint)
     model = Head.from_config(config.model)
-    window = jnp.zeros((1, config.model.condition_window, *((frames,) if frames > 1 else ()), MOTION))
+    window = jnp.zeros((1, config.model.condition_window, *((frames,) if frames > 1 else ()), MOTION_CHANNELS))
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((1, 3)), method=Head.initialize))
     variables, problems = match(head_part(weights), lambda part: convert_head(part, frames), expected)
     params: dict[str, Any] = variables.get("params", {})
     state: dict[str, Any] = {"params": params, "occupancy": _occupancy(weights, config.march.density_threshold)}
     if with_sr:
-        variables, more = _super_resolution(config, weights)
-        problems += more
+        variables, sr_problems = _super_resolution(config, weights)
+        problems += sr_problems
         state |= {"params": {"head": params, "super_resolution": variables.get("params", {})}, "constants": variables.get("constants", {})}
-    _refuse(checkpoint, problems, "head")
+    require_match(checkpoint, problems, "head")
     title = "RAD-NeRF head with super-resolution" if with_sr else "RAD-NeRF head"
     return Imported(title, stage, checkpoint.step, config, state, (*hparams_notes(checkpoint), *_head_notes(weights)))
 
@@ -262,11 +259,11 @@ def import_head(checkpoint: TorchCheckpoint) -> Imported:
 def import_torso(checkpoint: TorchCheckpoint) -> Imported:
     """Converts the torso of a torso's checkpoint. Raises as `import_head`."""
     weights = checkpoint.networks["model"]
-    _require(checkpoint, weights, _TORSO_SIZES, "torso")
+    _require(checkpoint, weights, _TORSO_REQUIRED, "torso")
     stage = "torso_sr" if any(key.startswith(_SR_PREFIX) for key in weights) else "torso"
     config = configs.load(f"{stage}:reference")
     with config.unlocked():
-        record_feature_types(config, KIND)
+        record_feature_types(config, ORIGINAL_FEATURES)
         config.model.update(torso_sizes(weights))
         shrink = number(checkpoint.hparams, "torso_shrink")
         config.model.shrink = config.model.shrink if shrink is None else shrink
@@ -274,7 +271,7 @@ def import_torso(checkpoint: TorchCheckpoint) -> Imported:
     model = Torso.from_config(config.model)
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2)), method=Torso.initialize))
     variables, problems = match(torso_part(weights), convert_torso, expected)
-    _refuse(checkpoint, problems, "torso")
+    require_match(checkpoint, problems, "torso")
     head = import_head(checkpoint)
     with config.unlocked():
         config.head = ConfigDict({"step": head.step, "fingerprint": head_fingerprint(head.state["params"])})
@@ -282,9 +279,8 @@ def import_torso(checkpoint: TorchCheckpoint) -> Imported:
     return Imported(title, stage, checkpoint.step, config, {"params": variables["params"]}, tuple(hparams_notes(checkpoint)))
 
 
-def _super_resolution(config: ConfigDict, weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], list[str]]:
-    """Converts the network that enlarges, writes its sizes to `config`; returns as `match`."""
-    # Their fixed filters are code here.
+def _super_resolution(config: ConfigDict, weights: Weights) -> tuple[dict[str, Any], list[str]]:
+    """Converts the super-resolution network and sets its sizes in `config`; returns as `match`."""
     network = {key: value for key, value in weights.items() if key.startswith(_SR_PREFIX) and not key.endswith("resample_filter")}
     with config.unlocked():
         config.super_resolution = ConfigDict(super_resolution_sizes(network))
@@ -294,11 +290,11 @@ def _super_resolution(config: ConfigDict, weights: Mapping[str, np.ndarray]) -> 
 
 
 def _apply_grids(model: ConfigDict, checkpoint: TorchCheckpoint) -> None:
-    """The grids' kind and resolution, which a table does not tell."""
+    """Sets the grids' kind and resolution, which the tables do not show, from config.yaml."""
     settings = checkpoint.hparams
     kind = str(settings.get("grid_type", "tiledgrid"))
     if kind not in _GRIDS:
-        raise InputError(f"the config.yaml beside {checkpoint.path} has grid_type {kind!r}: known are {' and '.join(_GRIDS)}.")
+        raise InputError(f"The config.yaml of {checkpoint.path} has grid_type {kind!r}: only {' and '.join(_GRIDS)} are supported.")
     common: dict[str, Any] = {"kind": _GRIDS[kind], "interpolation": str(settings.get("grid_interpolation_type", "linear"))}
     size = number(settings, "log2_hashmap_size")
     if size is not None:
@@ -311,21 +307,23 @@ def _apply_grids(model: ConfigDict, checkpoint: TorchCheckpoint) -> None:
         model[name].finest_resolution = int((model[name].finest_resolution if finest is None else finest) * extent)
 
 
-def _apply_march(march: ConfigDict, checkpoint: TorchCheckpoint, weights: Mapping[str, np.ndarray]) -> None:
-    """Box, step and budget of a ray. The original's step is constant as long as it takes at most as many steps as the grid has cells."""
+def _apply_march(march: ConfigDict, checkpoint: TorchCheckpoint, weights: Weights) -> None:
+    """Sets the box and the ray marching parameters. The original's step is constant as long as `max_steps` <= grid resolution."""
     cells = weights["density_grid"].shape[-1]
     resolution = round(cells ** (1 / 3))
     settings = checkpoint.hparams
     steps = int(number(settings, "max_steps") or march.max_samples)
     scale = number(settings, "camera_scale")
     offset = settings.get("camera_offset") or [0, 0, 0]
-    where = f"the config.yaml beside {checkpoint.path}"
+    where = f"The config.yaml of {checkpoint.path}"
     if resolution**3 != cells or weights["density_grid"].size != cells:
-        raise InputError(f"{checkpoint.path} has a density grid of {weights['density_grid'].shape}: only one cube is supported.")
+        raise InputError(
+            f"{checkpoint.path} has a density grid of shape {weights['density_grid'].shape}: only one cubic grid is supported."
+        )
     if steps > resolution:
-        raise InputError(f"{where} has max_steps {steps}, more than the {resolution} cells of its grid: such steps are not supported.")
+        raise InputError(f"{where} has max_steps {steps}: only up to the grid resolution {resolution} is supported.")
     if (scale is not None and scale != SCALE) or any(float(value) for value in offset):
-        raise InputError(f"{where} has another camera_scale than {SCALE:g}, or a camera_offset: such scenes are not supported.")
+        raise InputError(f"{where} has a camera_scale other than {SCALE:g} or a camera_offset: such scenes are not supported.")
     march.aabb = tuple(float(value) for value in weights["aabb_infer"])
     march.grid_resolution = resolution
     march.step = 2.0 * math.sqrt(3.0) / resolution
@@ -337,31 +335,25 @@ def _apply_march(march: ConfigDict, checkpoint: TorchCheckpoint, weights: Mappin
             march[ours] = value
 
 
-def _occupancy(weights: Mapping[str, np.ndarray], limit: float) -> dict[str, np.ndarray]:
-    """Density grid [R, R, R] in our order. The cells that the original visits follow from it as a rule; where they do not, `occupied` holds
-    them."""
+def _occupancy(weights: Weights, limit: float) -> dict[str, np.ndarray]:
+    """Density grid [R, R, R] in row-major order, and `occupied` if the original's bit field differs from the thresholded grid."""
     morton = jnp.asarray(weights["density_grid"], jnp.float32).reshape(1, -1)
     bits = unpack_bits(jnp.asarray(weights["density_bitfield"], jnp.uint8).reshape(-1)).reshape(1, -1)
     if bits.size != morton.size:
-        raise InputError(f"the bit field has {bits.size} cells and the density grid {morton.size}: the checkpoint is damaged.")
-    grid, visited = from_morton_order(morton)[0], from_morton_order(bits)[0]
+        raise InputError(f"The bit field has {bits.size} cells and the density grid {morton.size}: get the checkpoint again.")
+    grid, in_bit_field = from_morton_order(morton)[0], from_morton_order(bits)[0]
     occupancy = {"grid": np.asarray(grid)}
-    if (occupied(grid, limit) != visited).any():
-        occupancy["occupied"] = np.asarray(visited)
+    if (occupied(grid, limit) != in_bit_field).any():
+        occupancy["occupied"] = np.asarray(in_bit_field)
     return occupancy
 
 
-def _head_notes(weights: Mapping[str, np.ndarray]) -> list[str]:
+def _head_notes(weights: Weights) -> list[str]:
     if np.any(weights["density_bitfield"]):
         return []
-    return ["its occupancy grid is empty, so its pictures will be too: that training collapsed; take another step or train again."]
+    return ["The occupancy grid is empty and so are the pictures, because the training collapsed: use another step or train again."]
 
 
-def _require(checkpoint: TorchCheckpoint, weights: Mapping[str, np.ndarray], names: tuple[str, ...], what: str) -> None:
+def _require(checkpoint: TorchCheckpoint, weights: Weights, names: tuple[str, ...], what: str) -> None:
     missing = [name for name in names if name not in weights or not np.size(weights[name])]
-    _refuse(checkpoint, [f"{name} is missing" for name in missing], what)
-
-
-def _refuse(checkpoint: TorchCheckpoint, problems: list[str], what: str) -> None:
-    if problems:
-        raise InputError(f"{checkpoint.path} does not fit our {what}, so nothing was imported: {'; '.join(problems)}.")
+    require_match(checkpoint, [f"{name} is missing" for name in missing], what)

@@ -1,4 +1,4 @@
-"""Import of one checkpoint, or a whole folder of them as the originals are released, as work folders."""
+"""Import of one checkpoint, or of a folder of checkpoint folders as the originals are released, as work folders."""
 
 from __future__ import annotations
 
@@ -21,46 +21,45 @@ from geneface_jax.io.checkpoints import Checkpoint
 from geneface_jax.io.weights import head_fingerprint
 
 # ----------------------------------------------------------------------------------------------------
-# One checkpoint file of the originals, whatever network it is of.
+# One checkpoint file of any supported network.
 
 
 def import_checkpoint(checkpoint: TorchCheckpoint, vae: Checkpoint | None = None) -> Imported:
-    """Converts a checkpoint of any stage; of a torso's, the torso alone (`field_checkpoint.import_head` gives the head it carries).
+    """Converts a checkpoint of any stage; of a torso's checkpoint only the torso (`radnerf.import_head` converts the head in it).
 
     Args:
       checkpoint: as read from the original file.
-      vae: an imported VAE for a PostNet that carries none.
+      vae: an imported VAE for a PostNet whose checkpoint contains none.
 
     Raises:
-      InputError: another kind of checkpoint, a VAE that is not wanted, or as the importer of its kind.
+      InputError: another kind of checkpoint, a VAE that is not needed, or as the importer of its kind.
     """
     network = checkpoint.networks.get("model", {})
     if is_field(network) or is_nerf(network):
         if vae is not None:
-            raise InputError(f"{checkpoint.path} needs no VAE (it is a radiance field): leave --audio2motion away.")
+            raise InputError(f"{checkpoint.path} is a radiance field and needs no VAE: remove --audio2motion.")
         if is_nerf(network):
             return import_nerf(checkpoint)
-        torso = has_torso(checkpoint)
-        return import_torso(checkpoint) if torso else import_head(checkpoint)
+        return import_torso(checkpoint) if has_torso(checkpoint) else import_head(checkpoint)
     return import_speech(checkpoint, vae)
 
 
 # ----------------------------------------------------------------------------------------------------
-# A folder of checkpoint folders, as the originals are released and as they train -> all its work folders at once.
+# A folder of checkpoint folders, as the originals are released -> all work folders of a person or corpus.
 #
-# `lrs3/` holds SyncNet and the VAE, a person's folder the PostNet, head and torso. The networks tell what they are; names of folders
-# don't count.
+# `lrs3/` holds SyncNet and the VAE, a person's folder the PostNet, head and torso. Networks are identified by their weights, not by folder
+# names.
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """What a folder holds in our terms, not yet written.
+    """The converted content of a release, not yet written.
 
     Attributes:
-      parts: name of the work folder -> what goes there.
-      dataset: of the person; None where none was given.
+      parts: name of the work folder -> imported checkpoint.
+      dataset: of the person; None if none was given.
       speech: an imported work folder that becomes the person's `audio2motion`, for persons without a PostNet.
-      notes: sentences that the owner should read.
+      notes: sentences for the user.
     """
 
     parts: dict[str, Imported]
@@ -70,50 +69,50 @@ class Release:
 
 
 def checkpoint_folders(source: Path) -> list[Path]:
-    """The folders in `source` that hold a checkpoint of the originals, by name."""
+    """The folders in `source` that hold a checkpoint of the originals, sorted by name."""
     if not source.is_dir():
         return []
     return sorted(folder for folder in source.iterdir() if folder.is_dir() and any(map(_is_checkpoint, folder.iterdir())))
 
 
 def import_release(source: Path, dataset: ImportedDataset | None = None, audio2motion: Path | None = None) -> Release:
-    """Converts every checkpoint folder in `source`, the newest step of each.
+    """Converts the newest step of every checkpoint folder in `source`.
 
     Args:
       source: the folder.
-      dataset: the person's, if there is one.
-      audio2motion: an imported VAE's work folder: for a PostNet that carries none, or for a person without a PostNet.
+      dataset: the person's dataset, if given.
+      audio2motion: work folder of an imported VAE, for a PostNet whose checkpoint contains none or a person without a PostNet.
 
     Raises:
-      InputError: two folders hold the same stage, a checkpoint can't be converted, or a VAE that nothing wants.
+      InputError: two folders hold the same stage, a checkpoint can't be converted, or the VAE is not needed.
     """
-    read = [torch_checkpoint.read(folder) for folder in checkpoint_folders(source)]
+    found = [torch_checkpoint.read(folder) for folder in checkpoint_folders(source)]
     vae = checkpoints.load(audio2motion) if audio2motion else None
     parts: dict[str, Imported] = {}
     notes: list[str] = []
     origin: dict[str, TorchCheckpoint] = {}
-    used = False
-    for checkpoint in read:
+    vae_used = False
+    for checkpoint in found:
         family = family_of(checkpoint.networks.get("model", {}))
-        alone = family is POSTNET and "audio2motion_task.model" not in checkpoint.networks
-        part = import_checkpoint(checkpoint, vae if alone else None)
-        used |= alone and vae is not None
+        needs_vae = family is POSTNET and "audio2motion_task.model" not in checkpoint.networks
+        part = import_checkpoint(checkpoint, vae if needs_vae else None)
+        vae_used |= needs_vae and vae is not None
         name = "postnet" if part.stage == POSTNET_ALONE else part.stage
         if name in parts:
-            raise InputError(f"{origin[name].path} and {checkpoint.path} are both a {part.title}: import one of them by itself.")
+            raise InputError(f"{origin[name].path} and {checkpoint.path} are both a {part.title}: import one of them separately.")
         parts[name], origin[name] = part, checkpoint
     for torso, head in (("torso", "head"), ("torso_sr", "head_sr")):
         if torso in parts:
-            parts[head], more = _head_behind(parts[torso], parts.get(head), origin[torso])
-            notes += more
+            parts[head], head_notes = _head_of_torso(parts[torso], parts.get(head), origin[torso])
+            notes += head_notes
     is_person = any(name not in ("syncnet", "audio2motion") for name in parts)
     speech = audio2motion if audio2motion and is_person and not {"postnet", "audio2motion"} & parts.keys() else None
-    if audio2motion and not used and speech is None:
-        raise InputError(f"nothing in {source} needs the VAE {audio2motion}: leave --audio2motion away.")
+    if audio2motion and not vae_used and speech is None:
+        raise InputError(f"Nothing in {source} needs the VAE {audio2motion}: remove --audio2motion.")
     if is_person and speech is None and not {"postnet", "audio2motion"} & parts.keys():
-        notes.append("there is no PostNet and no VAE: it can't speak without one; name an imported VAE with --audio2motion.")
+        notes.append("There is no PostNet and no VAE, so speech can't drive this person: name an imported VAE with --audio2motion.")
     if dataset is None and is_person:
-        notes.append("there is no dataset, which inference needs: name the person's trainval_dataset.npy with --dataset.")
+        notes.append("There is no dataset, which inference needs: name the person's trainval_dataset.npy with --dataset.")
     if dataset is not None:
         for name in parts.keys() & {"head", "head_sr", "nerf_head"}:
             record_camera(parts[name].config, dataset.data.size, dataset.data.intrinsics)
@@ -121,10 +120,10 @@ def import_release(source: Path, dataset: ImportedDataset | None = None, audio2m
 
 
 def write_release(release: Release, folder: str | Path) -> list[str]:
-    """Writes all work folders and the dataset into a new folder, whole or not at all; returns further notes.
+    """Writes all work folders and the dataset into a new folder atomically; returns further notes.
 
     Raises:
-      InputError: the folder is there and not empty, or pictures of the dataset are missing.
+      InputError: the folder exists and is not empty, or pictures of the dataset are missing.
     """
     notes: list[str] = []
 
@@ -142,16 +141,16 @@ def write_release(release: Release, folder: str | Path) -> list[str]:
     return notes
 
 
-def _head_behind(torso: Imported, head: Imported | None, checkpoint: TorchCheckpoint) -> tuple[Imported, list[str]]:
-    """The head that a torso was trained with: its own checkpoint where that is the same, else the copy that the torso carries."""
+def _head_of_torso(torso: Imported, head: Imported | None, checkpoint: TorchCheckpoint) -> tuple[Imported, list[str]]:
+    """The head that a torso was trained with (its own checkpoint if equal, else the copy in the torso's checkpoint), and notes."""
     copy = import_head(checkpoint)
     if head is None:
-        return copy, [f"the head is the copy in {checkpoint.path}."]
+        return copy, [f"The head is the copy in {checkpoint.path}."]
     if head_fingerprint(head.state["params"]) != torso.config.head.fingerprint:
-        return copy, [f"{checkpoint.path} was trained with another head than the one beside it; the copy it carries was taken."]
+        return copy, [f"{checkpoint.path} was trained with another head than the one in this folder: its copy of that head was imported."]
     blink, other = head.config.model.blink_channels, copy.config.model.blink_channels
     if blink != other:
-        return head, [f"the head's blink size is {blink} in its own checkpoint and {other} in its torso's: the head's own was taken."]
+        return head, [f"The head's blink size is {blink} in its own checkpoint and {other} in the torso's: the former was imported."]
     return head, []
 
 

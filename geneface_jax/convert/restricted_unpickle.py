@@ -1,8 +1,8 @@
-"""Reading `numpy.save(file, {...})` of somebody else without trusting it.
+"""Safe reading of `numpy.save(file, {...})` from untrusted sources.
 
-Such a file is a pickle, and a pickle is a program. The one here may build numbers, text, lists, dicts and plain arrays, and nothing
-else: the only names it can ask for are those that numpy's own arrays consist of, and even these are answered with stand-ins of ours,
-which check what they are told (numpy's would believe a forged data type). Every other name is refused before anything is called.
+Such a file is a pickle, and loading a pickle can execute arbitrary code. The unpickler here builds only numbers, text, lists, dicts and
+plain arrays. The only globals it resolves are those of numpy arrays, and they resolve to stand-ins of this module that validate their
+arguments (numpy's own classes would accept a forged dtype). Every other global is refused before anything is called.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import numpy as np
 
 from data_tools.errors import InputError
 
-_TRUST = "use a file you made yourself or trust"
-_KINDS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
+_NUMERIC_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 _OBJECT = "O"
 
 
@@ -26,7 +25,7 @@ def load(path: str | Path) -> Any:
     """Reads an `.npy` file: an array of numbers as an array, a pickled object as dicts, lists, numbers, text and arrays of numbers.
 
     Raises:
-      InputError: no such file, a damaged one, or one that asks for anything else.
+      InputError: no such file, a damaged one, or one with other objects.
     """
     path = Path(path)
     try:
@@ -35,29 +34,29 @@ def load(path: str | Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the name.") from error
     except _Refused as error:
-        raise InputError(f"{path} was not opened: it asks for {error}, which is no part of a dataset; {_TRUST}.") from error
-    except Exception as error:  # what somebody else made can break the reader in any way; all of them mean the same to the user
-        raise InputError(f"{path} is damaged, or no file of numpy.save: make or copy it again.") from error
+        raise InputError(f"{path} was not opened because it contains {error}, which is unsafe: use another file.") from error
+    except Exception as error:  # an untrusted file can make the reader fail in any way; to the user all mean a damaged file
+        raise InputError(f"{path} is damaged or not a file of numpy.save: create or copy it again.") from error
 
 
 def loads(pickled: bytes) -> Any:
     """The object of a pickle, built as in `load`.
 
     Raises:
-      UnpicklingError: it asks for something else.
+      UnpicklingError: it contains other objects.
     """
     return _plain(_Restricted(io.BytesIO(pickled)).load())
 
 
 class _Refused(UnpicklingError):
-    """A name that is not allowed; the message is the name."""
+    """An object that is not allowed; the message names it."""
 
 
 class _Dtype:
-    """numpy.dtype as pickled: a name such as "f4", then a state of which only the byte order counts."""
+    """Stand-in for numpy.dtype: a name such as "f4", then a state of which only the byte order is used."""
 
     def __init__(self, name: Any = "", *flags: Any):
-        if not isinstance(name, str) or not (name == _OBJECT or name == "O8" or _KINDS.fullmatch(name)):
+        if not isinstance(name, str) or not (name == _OBJECT or name == "O8" or _NUMERIC_DTYPE.fullmatch(name)):
             raise _Refused(f"arrays of {name!r}")
         self.name = _OBJECT if name.startswith(_OBJECT) else name
 
@@ -71,7 +70,7 @@ class _Dtype:
 
 
 class _Array:
-    """numpy.ndarray as pickled: made empty, then filled by a state (version, shape, dtype, Fortran order, data)."""
+    """Stand-in for numpy.ndarray: created empty, then filled by a state (version, shape, dtype, Fortran order, data)."""
 
     value: Any = None
 
@@ -81,7 +80,7 @@ class _Array:
             raise _Refused("an array without shape or type")
         if kind.name == _OBJECT:
             if not isinstance(data, list) or len(data) != int(np.prod(shape, dtype=np.int64)):
-                raise _Refused("an array of objects that holds something else")
+                raise _Refused("an object array of the wrong length")
             self.value = data[0] if shape == () else data
         else:
             flat = np.frombuffer(data, kind.real())
@@ -102,21 +101,21 @@ def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
 
 def _scalar(kind: Any, data: Any = b"") -> Any:
     if not isinstance(kind, _Dtype) or kind.name == _OBJECT:
-        raise _Refused("a number of no known type")
+        raise _Refused("a scalar of an unknown type")
     return np.frombuffer(data, kind.real())[0].item()
 
 
-_NAMES: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Dtype}
+_ALLOWED_GLOBALS: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Dtype}
 for _core in ("numpy.core", "numpy._core"):
-    _NAMES |= {(f"{_core}.multiarray", "_reconstruct"): _reconstruct, (f"{_core}.multiarray", "scalar"): _scalar}
-    _NAMES |= {(f"{_core}.numeric", "_frombuffer"): _from_buffer}
+    _ALLOWED_GLOBALS |= {(f"{_core}.multiarray", "_reconstruct"): _reconstruct, (f"{_core}.multiarray", "scalar"): _scalar}
+    _ALLOWED_GLOBALS |= {(f"{_core}.numeric", "_frombuffer"): _from_buffer}
 
 
 class _Restricted(Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _NAMES:
+        if (module, name) not in _ALLOWED_GLOBALS:
             raise _Refused(f"{module}.{name}")
-        return _NAMES[module, name]
+        return _ALLOWED_GLOBALS[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused("an object outside the file")
@@ -128,14 +127,14 @@ def _read(file: BinaryIO) -> Any:
     shape, fortran, dtype = header(file)
     if dtype.hasobject:
         return _plain(_Restricted(file).load())
-    if dtype.fields is not None or not _KINDS.fullmatch(dtype.str):
+    if dtype.fields is not None or not _NUMERIC_DTYPE.fullmatch(dtype.str):
         raise _Refused(f"arrays of {dtype}")
     data = np.frombuffer(file.read(), dtype, count=int(np.prod(shape, dtype=np.int64)))
     return data.reshape(shape, order="F" if fortran else "C").copy()
 
 
 def _plain(value: Any) -> Any:
-    """The object with arrays in place of their stand-ins."""
+    """The object with stand-ins replaced by arrays."""
     if isinstance(value, _Array):
         return _plain(value.value)
     if isinstance(value, dict):

@@ -18,7 +18,7 @@ from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.io import checkpoints, configs
 
 # ----------------------------------------------------------------------------------------------------
-# PyTorch layers in Flax layout, by rules: which module of theirs becomes which module of ours, and what kind of layer it is.
+# Rules from PyTorch modules to Flax modules, and the layout of each kind of layer.
 
 _BATCH_NORM = {
     "weight": ("params", "scale"),
@@ -29,13 +29,13 @@ _BATCH_NORM = {
 
 
 class Rule(NamedTuple):
-    """One kind of module.
+    """Conversion of the PyTorch modules that match a pattern.
 
     Attributes:
-      pattern: regular expression of the module's path in a state_dict (without the last name).
-      kind: "dense" [O, I]; "conv" [O, I, K]; "transposed" [I, O, K]; "middle_tap": a convolution of width 3 that only ever saw sequences of
-        length 1, a dense layer for us; "norm": batch norm; "embedding": [rows, C] under our name as it is.
-      target: our module path, parts separated by "/", with groups of the pattern.
+      pattern: regular expression of the module's path in a state_dict (without the parameter name).
+      kind: "dense" [O, I]; "conv" [O, I, K]; "transposed" [I, O, K]; "middle_tap": a convolution of width 3 that is only applied to
+        sequences of length 1, which makes it a dense layer; "norm": batch norm; "embedding": [rows, C], unchanged.
+      target: our module path, separated by "/", with references to groups of the pattern.
     """
 
     pattern: str
@@ -47,12 +47,12 @@ def convert(weights: Mapping[str, np.ndarray], rules: Sequence[Rule], values: Ma
     """Builds {"params", "batch_stats"} from a state_dict.
 
     Args:
-      weights: name -> array; batch-norm counters are left out.
-      rules: for every module.
-      values: whole name -> our path, for parameters that are taken as they are.
+      weights: name -> array; batch-norm counters are ignored.
+      rules: one for every kind of module.
+      values: full name -> our path, for parameters that are copied unchanged.
 
     Raises:
-      InputError: a name that no rule knows.
+      InputError: a name that no rule matches.
     """
     variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
     unknown = []
@@ -72,14 +72,12 @@ def convert(weights: Mapping[str, np.ndarray], rules: Sequence[Rule], values: Ma
         collection, name, array = _layer(rule.kind, leaf, value)
         put(variables[collection], f"{match.expand(rule.target)}/{name}", array)
     if unknown:
-        raise InputError(
-            f"the checkpoint has names that this model does not know: {', '.join(sorted(unknown))}; is it one of another model?"
-        )
+        raise InputError(f"The checkpoint has unknown parameters ({', '.join(sorted(unknown))}): give a checkpoint of this model.")
     return variables
 
 
 def put(tree: dict[str, Any], path: str, value: np.ndarray) -> None:
-    """Sets a leaf of a nested dict; parts of the path are separated by "/"."""
+    """Sets a leaf of a nested dict; the path is separated by "/"."""
     *parents, last = path.split("/")
     for name in parents:
         tree = tree.setdefault(name, {})
@@ -104,18 +102,35 @@ def _layer(kind: str, leaf: str, value: np.ndarray) -> tuple[str, str, np.ndarra
     return "params", name, value.transpose((0, 2, 1) if kind == "transposed" else (2, 1, 0))
 
 
+def frame_encoder(prefix: str, target: str, frames: int = 1) -> list[Rule]:
+    """Rules of an AudioNet for windows of `frames` frames; for single frames only the convolutions' middle taps have an effect."""
+    kind = "middle_tap" if frames == 1 else "conv"
+    return [
+        *(Rule(rf"{prefix}\.encoder_conv\.{2 * i}", kind, f"{target}/conv_{i}") for i in range(4)),
+        *(Rule(rf"{prefix}\.encoder_fc1\.{2 * i}", "dense", f"{target}/fc_{i}") for i in range(2)),
+    ]
+
+
+def window_attention(prefix: str, target: str) -> list[Rule]:
+    """Rules of an AudioAttNet."""
+    return [
+        *(Rule(rf"{prefix}\.attentionConvNet\.{2 * i}", "conv", f"{target}/conv_{i}") for i in range(5)),
+        Rule(rf"{prefix}\.attentionNet\.0", "dense", f"{target}/dense"),
+    ]
+
+
 def check_shapes(found: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
-    """Compares a converted tree with the model's own (arrays or shapes).
+    """Compares a converted tree with the model's variables (arrays or shapes).
 
     Raises:
-      InputError: leaves that are missing, left over or of another shape, all of them named.
+      InputError: leaves that are missing, unexpected or of another shape; the message lists all of them.
     """
     ours, theirs = flat_shapes(expected), flat_shapes(found)
     problems = [f"{name} is missing" for name in sorted(ours.keys() - theirs.keys())]
     problems += [f"{name} is not part of this model" for name in sorted(theirs.keys() - ours.keys())]
     problems += [f"{k} is {theirs[k]}, the model has {ours[k]}" for k in sorted(ours.keys() & theirs.keys()) if ours[k] != theirs[k]]
     if problems:
-        raise InputError(f"{what} does not fit the model: {'; '.join(problems)}")
+        raise InputError(f"{what} does not fit the model: {'; '.join(problems)}.")
 
 
 def flat_shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -124,7 +139,7 @@ def flat_shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def flat_leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Path -> leaf of a nested dict; parts of a path are separated by "/"."""
+    """Path -> leaf of a nested dict; paths are separated by "/"."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -135,23 +150,23 @@ def flat_leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Fitting a state_dict into one of our networks, key by key, so that everything that is wrong with it can be told at once.
+# Matching of a state_dict against one of our networks, key by key, so that all problems are reported at once.
 
 Converter = Callable[[Mapping[str, np.ndarray]], dict[str, Any]]
-"""state_dict -> {"params", "batch_stats"}, as the functions of `convert.speech`; works for any part of a state_dict."""
+"""state_dict -> {"params", "batch_stats"}, as the functions of `convert.speech`; accepts any subset of a state_dict."""
 
 
 def match(weights: Mapping[str, np.ndarray], converter: Converter, expected: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Converts a state_dict and compares it with the network it is for.
+    """Converts a state_dict and compares it with the network's variables.
 
     Args:
       weights: the original's names -> arrays.
       converter: of this network.
-      expected: the network's own variables, arrays or shapes.
+      expected: the network's variables, arrays or shapes.
 
     Returns:
-      (variables, problems): the collections that are not empty, and a phrase for every key that is unknown, missing (under our name) or of
-      another shape. The variables are only of use when there are no problems.
+      (variables, problems): the non-empty collections, and a phrase for every key that is unknown, missing (under our name) or of another
+      shape. The variables are complete only if there are no problems.
     """
     shapes = flat_shapes(expected)
     variables: dict[str, Any] = {}
@@ -163,87 +178,97 @@ def match(weights: Mapping[str, np.ndarray], converter: Converter, expected: Map
             problems.append(f"{key} is unknown")
             continue
         except (ValueError, IndexError):
-            problems.append(f"{key} is {_times(value.shape)}, which no layer of its kind is")
+            problems.append(f"{key} is {_dimensions(value.shape)}, which no layer of its kind has")
             continue
         for path, array in leaves.items():
             if path not in shapes:
                 problems.append(f"{key} is not part of this model")
             elif array.shape != shapes[path]:
-                problems.append(f"{key} is {_times(value.shape)}: {path} is {_times(shapes[path])}, not {_times(array.shape)}")
+                problems.append(
+                    f"{key} is {_dimensions(value.shape)}: {path} is {_dimensions(shapes[path])}, not {_dimensions(array.shape)}"
+                )
             seen.add(path)
             put(variables, path, array)
     problems += [f"{path} is missing" for path in shapes if path not in seen]
     return variables, problems
 
 
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "a number"
+def require_match(checkpoint: TorchCheckpoint, problems: Sequence[str], network: str) -> None:
+    """Raises InputError with all problems that `match` found, if any."""
+    if problems:
+        raise InputError(f"{checkpoint.path} does not fit our {network}, so nothing was imported: {'; '.join(problems)}.")
+
+
+def _dimensions(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a scalar"
 
 
 # ----------------------------------------------------------------------------------------------------
-# The sizes of an original network, read off the shapes of its weights: what it changes in the model part of our reference configs.
+# Model sizes inferred from the shapes of the weights.
 #
-# A size whose weight is missing is left out, so that the reference's holds and the comparison with the model names the weight.
+# A size whose weight is missing is left out: the reference config's size stays, and the comparison with the model reports the weight.
 
 Weights = Mapping[str, np.ndarray]
 
 
 def syncnet_sizes(weights: Weights) -> dict[str, Any]:
     """LandmarkHubertSyncNet -> `model` of configs/syncnet.py."""
-    return _known(base=_size(weights, "hubert_encoder.1.conv_block.0.weight", 0))
+    return positive(base=axis_size(weights, "hubert_encoder.1.conv_block.0.weight", 0))
 
 
 def audio2motion_sizes(weights: Weights) -> dict[str, Any]:
     """VAEModel or PitchContourVAEModel -> `model` of configs/audio2motion.py. The originals keep every second audio frame.
 
-    GeneFace's pitch variant is told from GeneFace++'s by the projection that only the latter has; it always hears blinks.
+    The projection `cond_proj` distinguishes GeneFace++'s pitch variant, which always has the blink input, from GeneFace's.
     """
-    condition = _known(condition=_size(weights, "mel_encoder.3.weight", 0), pitch=_size(weights, "pitch_encoder.3.weight", 0))
-    heard = {"blink": "cond_proj.weight", "mouth_amp": "mouth_amp_embed", "eye_amp": "eye_amp_embed"}
-    return {**autoencoder_sizes(weights), **condition, **{name: key in weights for name, key in heard.items()}, "pairing": "even"}
+    condition = positive(condition=axis_size(weights, "mel_encoder.3.weight", 0), pitch=axis_size(weights, "pitch_encoder.3.weight", 0))
+    inputs = {"blink": "cond_proj.weight", "mouth_amp": "mouth_amp_embed", "eye_amp": "eye_amp_embed"}
+    return {**autoencoder_sizes(weights), **condition, **{name: key in weights for name, key in inputs.items()}, "pairing": "even"}
 
 
 def autoencoder_sizes(weights: Weights) -> dict[str, Any]:
-    """The sizes that every audio2motion VAE has, whatever it makes its condition of."""
+    """Sizes of encoder, decoder and flow, common to all audio2motion VAEs."""
     flow = "vae.prior_flow.flows"
-    return _known(
-        motion_dim=_size(weights, "vae.decoder.out_proj.weight", 0),
-        hidden=_size(weights, "vae.encoder.pre_net.0.weight", 0),
-        kernel_size=_size(weights, "vae.encoder.wn.in_layers.0.weight_v", 2),
-        encoder_layers=_count(weights, r"vae\.encoder\.wn\.in_layers\.\d+\.weight_v"),
-        decoder_layers=_count(weights, r"vae\.decoder\.wn\.in_layers\.\d+\.weight_v"),
-        latent=_size(weights, "vae.encoder.out_proj.weight", 0) // 2,
-        flow_blocks=_count(weights, r"vae\.prior_flow\.flows\.\d+\.pre\.weight"),
-        flow_hidden=_size(weights, f"{flow}.0.pre.weight", 0),
-        flow_layers=_count(weights, r"vae\.prior_flow\.flows\.0\.enc\.in_layers\.\d+\.weight_v"),
-        flow_kernel_size=_size(weights, f"{flow}.0.enc.in_layers.0.weight_v", 2),
+    return positive(
+        motion_dim=axis_size(weights, "vae.decoder.out_proj.weight", 0),
+        hidden=axis_size(weights, "vae.encoder.pre_net.0.weight", 0),
+        kernel_size=axis_size(weights, "vae.encoder.wn.in_layers.0.weight_v", 2),
+        encoder_layers=count_layers(weights, r"vae\.encoder\.wn\.in_layers\.\d+\.weight_v"),
+        decoder_layers=count_layers(weights, r"vae\.decoder\.wn\.in_layers\.\d+\.weight_v"),
+        latent=axis_size(weights, "vae.encoder.out_proj.weight", 0) // 2,
+        flow_blocks=count_layers(weights, r"vae\.prior_flow\.flows\.\d+\.pre\.weight"),
+        flow_hidden=axis_size(weights, f"{flow}.0.pre.weight", 0),
+        flow_layers=count_layers(weights, r"vae\.prior_flow\.flows\.0\.enc\.in_layers\.\d+\.weight_v"),
+        flow_kernel_size=axis_size(weights, f"{flow}.0.enc.in_layers.0.weight_v", 2),
     )
 
 
 def postnet_sizes(weights: Weights) -> dict[str, Any]:
-    """CNNPostNet -> `model` of configs/postnet.py; the original starts its residual at random (`zero_init`)."""
-    return {**_known(base=_size(weights, "block1.0.conv_block.0.weight", 0)), "zero_init": False}
+    """CNNPostNet -> `model` of configs/postnet.py; the original initializes its residual at random (`zero_init` is off)."""
+    return {**positive(base=axis_size(weights, "block1.0.conv_block.0.weight", 0)), "zero_init": False}
 
 
-def _known(**sizes: int) -> dict[str, int]:
+def positive(**sizes: int) -> dict[str, int]:
+    """The sizes that are not 0, i.e. whose weights exist."""
     return {name: size for name, size in sizes.items() if size > 0}
 
 
-def _size(weights: Weights, name: str, axis: int) -> int:
-    """Length of an axis; 0 when the weight is missing or has too few axes."""
+def axis_size(weights: Weights, name: str, axis: int) -> int:
+    """Length of an axis; 0 if the weight is missing or has too few axes."""
     shape = np.shape(weights[name]) if name in weights else ()
     return shape[axis] if axis < len(shape) else 0
 
 
-def _count(weights: Weights, pattern: str) -> int:
+def count_layers(weights: Weights, pattern: str) -> int:
+    """Number of weights whose name matches a regular expression."""
     return sum(re.fullmatch(pattern, name) is not None for name in weights)
 
 
 # ----------------------------------------------------------------------------------------------------
-# The settings in an original's config.yaml that our configs have too.
+# Hyperparameters of the original's config.yaml that our configs have too.
 
-# Their name -> ours, for every stage; a name that a stage's config lacks is none of its settings.
-_SAME = {
+# Their name -> ours, for all stages; names that a stage's config lacks are skipped.
+_SETTINGS = {
     "max_updates": "train.steps",
     "seed": "seed",
     "lambda_kl": "loss.kl",
@@ -257,54 +282,49 @@ _SAME = {
 
 
 def apply_hparams(config: ConfigDict, checkpoint: TorchCheckpoint) -> None:
-    """Writes the settings that `config` has to it, and to `source` where the weights came from.
+    """Sets the checkpoint's hyperparameters in `config`, and `config.source` to the origin of the weights.
 
-    A setting keeps our type (PyYAML takes 1e-8 for text). PostNet's generator ran at `lr`, whatever `postnet_lr` says, and so do we.
+    Values are cast to our type (PyYAML reads 1e-8 as text). PostNet's generator was trained with `lr`; the original ignores `postnet_lr`.
     """
     stage = config.stage
-    table = {**_SAME, "lr": "optimizer.postnet.lr" if stage == "postnet" else "optimizer.lr"}
+    table = {**_SETTINGS, "lr": "optimizer.postnet.lr" if stage == "postnet" else "optimizer.lr"}
     for theirs, ours in table.items():
         value = number(checkpoint.hparams, theirs)
         if value is None or (stage == "postnet") != theirs.startswith("postnet_") and ours.startswith("loss."):
             continue
         *parents, last = ours.split(".")
-        holder = config
+        section = config
         for name in parents:
-            holder = holder.get(name) if holder is not None and name in holder else None
-        if holder is not None and last in holder:
-            holder[last] = type(holder[last])(value)
-    config.source = ConfigDict(
-        {
-            "file": checkpoint.path.name,
-            "step": checkpoint.step,
-            "task": str(checkpoint.hparams.get("task_cls", "")),
-        }
-    )
+            section = section.get(name) if section is not None and name in section else None
+        if section is not None and last in section:
+            section[last] = type(section[last])(value)
+    task = str(checkpoint.hparams.get("task_cls", ""))
+    config.source = ConfigDict({"file": checkpoint.path.name, "step": checkpoint.step, "task": task})
 
 
 def hparams_notes(checkpoint: TorchCheckpoint) -> Iterator[str]:
-    """What the owner of the checkpoint should know."""
+    """Notes for the user about the checkpoint's config.yaml."""
     if not checkpoint.hparams:
-        yield "there is no config.yaml beside it: settings of its training are those of the published configs."
+        yield "There is no config.yaml next to the checkpoint: its training settings are those of the published configs."
     chosen = number(checkpoint.hparams, "infer_ckpt_steps")
     if chosen is not None and int(chosen) != checkpoint.step:
-        yield f"its config.yaml names step {int(chosen)} for inference: choose it with --step {int(chosen)} if that file is there."
+        yield f"The config.yaml names step {int(chosen)} for inference: use --step {int(chosen)} if that file exists."
 
 
 # ----------------------------------------------------------------------------------------------------
-# An original checkpoint in our terms, and the work folder it becomes.
+# Imported checkpoints and their work folders.
 
 
 @dataclasses.dataclass(frozen=True)
 class Imported:
-    """A checkpoint in our terms.
+    """A converted checkpoint.
 
     Attributes:
-      title: what it is, for people.
+      title: kind of network, for messages.
       stage, step: of the checkpoint.
-      config: resolved, as `config.json` will hold it.
-      state: `params` and what else the stage keeps: `batch_stats`, `constants`, `occupancy`.
-      notes: sentences that its owner should read.
+      config: resolved, as written to `config.json`.
+      state: `params` and the stage's other collections: `batch_stats`, `constants`, `occupancy`.
+      notes: sentences for the user.
     """
 
     title: str
@@ -321,29 +341,29 @@ class Imported:
 
 
 def write_work_folder(imported: Imported, folder: str | Path) -> Path:
-    """Writes the work folder, whole or not at all.
+    """Writes the work folder atomically.
 
     Raises:
-      InputError: the folder is there and not empty.
+      InputError: the folder exists and is not empty.
     """
     return write_folder(require_new(folder), lambda target: fill_work_folder(imported, target))
 
 
 def fill_work_folder(imported: Imported, target: Path) -> None:
-    """Writes the content of a work folder into `target`, which exists and is nobody else's."""
+    """Writes the content of a work folder into `target`, an existing temporary folder."""
     configs.save(imported.config, target)
     checkpoints.save(target, imported.step, imported.state, {"config": imported.config, "metrics": {}})
     for note in (target / checkpoints.FOLDER).rglob("commit_success.txt"):
-        note.unlink()  # it names the temporary folder, and nothing reads it
+        note.unlink()  # contains the path of the temporary folder; nothing reads it
 
 
 def require_new(folder: str | Path) -> Path:
     """`folder` as a path.
 
     Raises:
-      InputError: it is there and not empty.
+      InputError: it exists and is not empty.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already: name a new folder, or remove that one.")
+        raise InputError(f"{folder} exists already: give a new folder, or remove this one.")
     return folder

@@ -24,6 +24,7 @@ from geneface_jax.convert.rules import (
     hparams_notes,
     match,
     postnet_sizes,
+    require_match,
     syncnet_sizes,
 )
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
@@ -35,7 +36,7 @@ from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet
 from geneface_jax.training.stages.audio2motion import build_network
 
 # ----------------------------------------------------------------------------------------------------
-# State dicts of the original speech networks -> our variables.
+# State dicts of the speech networks -> our variables.
 
 
 def convert_syncnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -101,18 +102,18 @@ def _wavenet(theirs: str, ours: str) -> list[Rule]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Whole checkpoints of the original speech-to-motion stages -> our work folders.
+# Checkpoints of the speech stages -> imported checkpoints.
 
-KIND = FeatureTypes("bfm", "hubert")
-"""What every published checkpoint was trained on."""
+ORIGINAL_FEATURES = FeatureTypes("bfm", "hubert")
+"""Feature types that every published checkpoint was trained on."""
 
 CENTER = "none"
-"""Their network space is motion itself."""
+"""The originals do not center the motion."""
 
 HUBERT_CHANNELS = 1024
 
 POSTNET_ALONE = "postnet_without_vae"
-"""Stage of a PostNet that carries no VAE: inference, which needs one, refuses it by this name."""
+"""Stage name of a PostNet without a VAE; inference, which needs one, refuses it by this name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,16 +121,16 @@ class Family:
     """One kind of original network.
 
     Attributes:
-      title: its name for people.
-      mark: regular expression of a key that only this kind has.
+      title: name for messages.
+      key_pattern: regular expression of keys that only this kind has.
       stage: our stage, whose reference config describes it.
-      sizes: state_dict -> what to change in that config's `model`.
+      sizes: state_dict -> changes of that config's `model`.
       converter: state_dict -> our variables.
-      init: (model config) -> the module's own variables, evaluated for their shapes alone.
+      init: (model config) -> the module's variables; evaluated only for their shapes.
     """
 
     title: str
-    mark: str
+    key_pattern: str
     stage: str
     sizes: Callable[[Weights], dict[str, Any]]
     converter: Converter
@@ -162,12 +163,12 @@ POSTNET = Family("PostNet", r"block1\.", "postnet", postnet_sizes, convert_postn
 DISCRIMINATOR = Family("discriminator", r"backbone\.", "postnet", lambda weights: {}, convert_discriminator, _init_discriminator)
 
 STAGES = (SYNCNET, AUDIO2MOTION, POSTNET)
-"""The networks that are a task's `model`, and so tell which stage a checkpoint is of."""
+"""Networks that a task stores as `model`; they identify the stage of a checkpoint."""
 
 
 def family_of(network: Mapping[str, np.ndarray]) -> Family | None:
-    """The kind of network that a state_dict belongs to; None for all others."""
-    return next((family for family in STAGES if any(re.match(family.mark, key) for key in network)), None)
+    """The kind of network of a state_dict; None for other networks."""
+    return next((family for family in STAGES if any(re.match(family.key_pattern, key) for key in network)), None)
 
 
 def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | None = None) -> Imported:
@@ -175,21 +176,20 @@ def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | Non
 
     Args:
       checkpoint: as read from the original file.
-      vae: an imported VAE for a PostNet that carries none.
+      vae: an imported VAE for a PostNet whose checkpoint contains none.
 
     Raises:
-      InputError: another kind of checkpoint; keys that are unknown, missing or mis-shaped (all of them are named); a VAE that is not
-        wanted, or is of another kind of data.
+      InputError: another kind of checkpoint; keys that are unknown, missing or of a wrong shape (all are listed); a VAE that is not
+        needed or has other feature types.
     """
     family = family_of(checkpoint.networks.get("model", {}))
     if family is None:
-        held = ", ".join(checkpoint.networks)
         raise InputError(
-            f"{checkpoint.path} holds {held}, none of which is a speech network that is known: import-torch reads SyncNet, the "
-            "audio2motion VAE and PostNet."
+            f"{checkpoint.path} holds {', '.join(checkpoint.networks)}, none of which is a supported network: give a "
+            "checkpoint of SyncNet, the audio2motion VAE, PostNet, RAD-NeRF or vanilla NeRF."
         )
     if vae is not None and (family is not POSTNET or "audio2motion_task.model" in checkpoint.networks):
-        raise InputError(f"{checkpoint.path} needs no other VAE (it is a {family.title} that is whole): leave --audio2motion away.")
+        raise InputError(f"{checkpoint.path} is a complete {family.title} and needs no other VAE: remove --audio2motion.")
     parts = _parts(family, checkpoint)
     config = _config(family, checkpoint, parts)
     variables = {}
@@ -198,12 +198,11 @@ def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | Non
         expected = jax.eval_shape(lambda part=part, name=name: part.init(_model(config, name)))
         variables[name], found = match(weights, part.converter, expected)
         problems += [f"{problem} ({part.title})" for problem in found] if len(parts) > 1 else found
-    if problems:
-        raise InputError(f"{checkpoint.path} does not fit our {family.title}, so nothing was imported: {'; '.join(problems)}.")
+    require_match(checkpoint, problems, family.title)
     stage, notes = family.stage, list(hparams_notes(checkpoint))
     if family is POSTNET:
-        stage, more = _add_vae(config, variables, vae)
-        notes += more
+        stage, vae_notes = _add_vae(config, variables, vae)
+        notes += vae_notes
         state = {collection: _collection(variables, collection) for collection in ("params", "batch_stats")}
         motion_dim = 204
     else:
@@ -214,7 +213,7 @@ def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | Non
     return Imported(family.title, stage, checkpoint.step, config, state, tuple(notes))
 
 
-# The parts of a PostNet's checkpoint: the originals' names, ours, and what they are.
+# The networks in a PostNet's checkpoint: (original's name, our name, kind).
 _POSTNET_PARTS = (
     ("model", "postnet", POSTNET),
     ("disc_model", "discriminator", DISCRIMINATOR),
@@ -224,18 +223,18 @@ _POSTNET_PARTS = (
 
 
 def _parts(family: Family, checkpoint: TorchCheckpoint) -> dict[str, tuple[Family, dict[str, np.ndarray]]]:
-    """Our name of a network -> what it is and its weights."""
+    """Our name of a network -> (kind, weights)."""
     if family is not POSTNET:
         return {"model": (family, checkpoint.networks["model"])}
-    held = checkpoint.networks
-    return {ours: (family_of(held[name]) or kind, held[name]) for name, ours, kind in _POSTNET_PARTS if name in held}
+    networks = checkpoint.networks
+    return {ours: (family_of(networks[name]) or kind, networks[name]) for name, ours, kind in _POSTNET_PARTS if name in networks}
 
 
 def _config(family: Family, checkpoint: TorchCheckpoint, parts: Mapping[str, tuple[Family, Any]]) -> ConfigDict:
-    """The reference config of the stage with the checkpoint's own sizes and settings; where it came from is in `source`."""
+    """The stage's reference config with the checkpoint's sizes and hyperparameters; `source` records its origin."""
     config = configs.load(f"{family.stage}:reference")
     with config.unlocked():
-        record_feature_types(config, KIND)
+        record_feature_types(config, ORIGINAL_FEATURES)
         for name, (part, weights) in parts.items():
             if name in ("model", "postnet"):
                 config.model.update(part.sizes(weights))
@@ -250,17 +249,19 @@ def _config(family: Family, checkpoint: TorchCheckpoint, parts: Mapping[str, tup
 
 
 def _model(config: ConfigDict, name: str) -> ConfigDict:
-    """The model config of a part; generator and discriminator share theirs."""
+    """The model config of a network; PostNet and discriminator share one."""
     return config[name].model if name in ("audio2motion", "syncnet") else config.model
 
 
 def _add_vae(config: ConfigDict, variables: dict[str, Any], vae: checkpoints.Checkpoint | None) -> tuple[str, list[str]]:
-    """Sees to it that a PostNet has its VAE; returns its stage and what to tell about it."""
+    """Adds `vae` to a PostNet whose checkpoint contains none; returns (stage, notes)."""
     if "audio2motion" in variables:
         return "postnet", []
     if vae is None:
-        return POSTNET_ALONE, ["it carries no audio2motion VAE and cannot speak without one: import it again with --audio2motion DIR."]
-    require_same_features("the PostNet", KIND, "the VAE of --audio2motion", feature_types_of(vae.config.data))
+        return POSTNET_ALONE, [
+            "The checkpoint contains no audio2motion VAE, which inference needs: import it again with --audio2motion DIR."
+        ]
+    require_same_features("the PostNet", ORIGINAL_FEATURES, "the VAE of --audio2motion", feature_types_of(vae.config.data))
     with config.unlocked():
         config.audio2motion = ConfigDict({"model": vae.config.model.to_dict(), "center": vae.config.data.center})
     variables["audio2motion"] = {"params": vae.state["params"], "batch_stats": vae.state["batch_stats"]}

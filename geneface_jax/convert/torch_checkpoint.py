@@ -1,9 +1,9 @@
-"""Reading the checkpoint files of GeneFace and GeneFace++ without trusting them.
+"""Safe reading of the checkpoint files of GeneFace and GeneFace++.
 
 Their trainer writes `model_ckpt_steps_<N>.ckpt`: {"global_step", ..., "state_dict": {child: {name: tensor}}}; `model_ckpt_best.pt` has the
-same content, and older files hold one flat {"model.<name>": tensor}. All are pickles, which can run any program they like when they are
-opened carelessly. Here only PyTorch's restricted reader opens them, which builds tensors, plain containers and the few numpy scalars
-that the originals' learning-rate schedules leave in the optimiser's state, and refuses everything else before it happens.
+same content, and older files hold one flat {"model.<name>": tensor}. All are pickles, which can execute arbitrary code when loaded. They
+are opened only with PyTorch's restricted reader (`weights_only`), which builds tensors, plain containers and the few numpy scalars that the
+originals' learning-rate schedules leave in the optimizer state, and refuses everything else.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from data_tools.errors import InputError
 STEP_FILE = re.compile(r"model_ckpt_steps_(\d+)\.ckpt")
 BEST_FILE = "model_ckpt_best.pt"
 
-# The networks a task may hold: `model`, `disc_model`, and the same inside other tasks it carries along.
+# The networks in a task: `model`, `disc_model`, and the same in nested tasks.
 _NETWORK = re.compile(r"((?:(?:audio2motion_task|syncnet_task)\.)*(?:model|disc_model)|criterion_lpips|head_model)\.(.+)")
 
-_WANTED = "give a checkpoint file of GeneFace or GeneFace++, or the folder that holds it"
+_EXPECTED = "give a checkpoint file of GeneFace or GeneFace++, or the folder that holds it"
 
-# How PyTorch names what it refused to call.
+# PyTorch's message about a refused global or function.
 _FORBIDDEN = re.compile(r"(?:GLOBAL|class|callable|function) `?([\w.]+)`?(?= | was not)")
 
 MINIMUM_TORCH = (2, 6)
-"""Before 2.6 the restricted reader could be made to run programs (CVE-2025-32434)."""
+"""Before 2.6 the restricted reader could execute code (CVE-2025-32434)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TorchCheckpoint:
-    """What an original checkpoint file holds.
+    """Content of an original checkpoint file.
 
     Attributes:
       path: the file.
-      step: updates done; 0 when neither the file nor its name tells.
+      step: number of updates; 0 if neither the file nor its name states it.
       networks: dotted name of a network ("model", "disc_model", "audio2motion_task.model", ...) -> its state_dict as numpy arrays (floats
-        as float32), names as the network's own module has them.
-      hparams: the `config.yaml` beside the file; empty without one.
+        as float32), with the names of the network's module.
+      hparams: the `config.yaml` next to the file; empty without one.
     """
 
     path: Path
@@ -58,46 +58,46 @@ def read(source: str | Path, step: int | None = None) -> TorchCheckpoint:
 
     Args:
       source: a file, or a folder with `model_ckpt_steps_<N>.ckpt` files.
-      step: N; None is the newest (the best one in a folder that has nothing else).
+      step: N; None for the newest (`model_ckpt_best.pt` if there are no steps).
 
     Raises:
-      InputError: no such file or step, PyTorch is absent or too old, the file is not a checkpoint, or opening it would run code.
+      InputError: no such file or step, PyTorch is missing or too old, the file is not a checkpoint, or it would execute code.
     """
     path = find(Path(source), step)
     raw = _load(path)
     if not isinstance(raw, Mapping):
-        raise InputError(f"{path} holds a {type(raw).__name__}, not a checkpoint: {_WANTED}.")
+        raise InputError(f"{path} holds a {type(raw).__name__}, not a checkpoint: {_EXPECTED}.")
     tensors = dict(_flatten(raw["state_dict"] if isinstance(raw.get("state_dict"), Mapping) else raw))
     return TorchCheckpoint(path, _step(raw, path), _networks(tensors, path), read_hparams(path.parent / "config.yaml"))
 
 
 def find(source: Path, step: int | None = None) -> Path:
-    """The checkpoint file that `source` and `step` mean; arguments and errors as in `read`."""
+    """The checkpoint file for `source` and `step`; arguments and errors as in `read`."""
     if source.is_file():
         named = STEP_FILE.fullmatch(source.name)
         if step is not None and not (named and int(named[1]) == step):
-            raise InputError(f"{source} is one file and --step {step} asks for another: give the folder, or leave --step away.")
+            raise InputError(f"{source} is a file of another step than --step {step}: give the folder, or remove --step.")
         return source
     if not source.is_dir():
-        raise InputError(f"{source} does not exist: {_WANTED}.")
+        raise InputError(f"{source} does not exist: {_EXPECTED}.")
     steps = {int(match[1]): path for path in source.iterdir() if (match := STEP_FILE.fullmatch(path.name))}
     if step is not None:
         if step not in steps:
             found = ", ".join(map(str, sorted(steps))) or "none"
-            raise InputError(f"{source} has no model_ckpt_steps_{step}.ckpt: the steps there are {found}.")
+            raise InputError(f"{source} has no model_ckpt_steps_{step}.ckpt: choose an existing step ({found}).")
         return steps[step]
     if steps:
         return steps[max(steps)]
     if (source / BEST_FILE).is_file():
         return source / BEST_FILE
-    raise InputError(f"{source} holds neither a model_ckpt_steps_<N>.ckpt nor {BEST_FILE}: {_WANTED}.")
+    raise InputError(f"{source} holds neither a model_ckpt_steps_<N>.ckpt nor {BEST_FILE}: {_EXPECTED}.")
 
 
 def read_hparams(path: Path) -> dict[str, Any]:
-    """Reads a `config.yaml` of the originals; {} when it is absent.
+    """Reads a `config.yaml` of the originals; {} without the file.
 
-    YAML 1.1 as PyYAML has it: 25_0000 is 250000; a float without a point (1e-8) comes as text, see `number`. Tags that would make
-    Python objects are refused.
+    YAML 1.1 as PyYAML reads it: 25_0000 is 250000; a float without a decimal point (1e-8) is text, see `number`. Tags that create Python
+    objects are refused.
 
     Raises:
       InputError: the file is not such a config.
@@ -110,14 +110,14 @@ def read_hparams(path: Path) -> dict[str, Any]:
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
-        raise InputError(f"{path} is not a config that can be read ({problem}): mend it, or move it away to go on without it.") from error
+        raise InputError(f"{path} is not a config in YAML ({problem}): repair it, or move it away to import without it.") from error
     if values is not None and not isinstance(values, dict):
-        raise InputError(f"{path} holds no list of settings: mend it, or move it away to go on without it.")
+        raise InputError(f"{path} is not a mapping of settings: repair it, or move it away to import without it.")
     return values or {}
 
 
 def number(hparams: Mapping[str, Any], key: str) -> float | None:
-    """A numeric setting, also where YAML took it for text ("1e-8"); None when it is absent or no number."""
+    """A numeric setting, including numbers that YAML reads as text ("1e-8"); None if it is missing or not a number."""
     value = hparams.get(key)
     if isinstance(value, bool) or value is None:
         return None
@@ -131,25 +131,23 @@ def _load(path: Path) -> Any:
     torch = _torch()
     try:
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on a file's pickle protocol: what is wrong with a file is said below
+            warnings.simplefilter("ignore")  # about the pickle protocol; problems of the file are reported below
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that somebody else made can break the reader in any way; all of them mean the same to the user
-        asked = _FORBIDDEN.search(str(error))
-        if asked:
-            raise InputError(
-                f"{path} was not opened: it asks for {asked[1]}, which is no part of a checkpoint; use a file you trust."
-            ) from error
-        # The refusals of PyTorch's reader end in advice to open the file carelessly, which must not be passed on.
+    except Exception as error:  # an untrusted file can make the reader fail in any way; to the user all mean a damaged file
+        forbidden = _FORBIDDEN.search(str(error))
+        if forbidden:
+            raise InputError(f"{path} was not opened because it calls {forbidden[1]}, which is unsafe: use another file.") from error
+        # PyTorch's refusals end in the advice to load the file unsafely, which must not be passed on.
         refused = type(error).__name__ == "UnpicklingError" or not str(error)
-        problem = "its contents make no sense" if refused else str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{path} is damaged, or no PyTorch checkpoint ({problem}): get the file again.") from error
+        problem = "invalid content" if refused else str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path} is damaged or not a PyTorch checkpoint ({problem}): get the file again.") from error
 
 
 def _torch() -> types.ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise InputError("reading original checkpoints needs PyTorch: `pip install geneface_jax[import]`.") from error
+        raise InputError("Reading original checkpoints needs PyTorch: `pip install geneface_jax[import]`.") from error
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < MINIMUM_TORCH:
         raise InputError(f"PyTorch {torch.__version__} opens untrusted files unsafely: `pip install 'torch>=2.6'`.")
@@ -157,14 +155,14 @@ def _torch() -> types.ModuleType:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a pickled numpy number consists of, under the names that numpy 1 and numpy 2 give it. Building one runs nothing else."""
+    """The globals of a pickled numpy scalar, under the names of numpy 1 and numpy 2; none of them executes other code."""
     scalar = np.float64(0.0).__reduce__()[0]
     kinds = [type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")]
     return [np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
 
 
 def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name -> leaf of nested dicts; the marks that torch.compile leaves in names are taken out."""
+    """(dotted name, leaf) of nested dicts, without the prefixes that torch.compile adds."""
     for name, value in tree.items():
         full = f"{prefix}{name}"
         if isinstance(value, Mapping):
@@ -175,21 +173,21 @@ def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _networks(tensors: Mapping[str, Any], path: Path) -> dict[str, dict[str, np.ndarray]]:
     networks: dict[str, dict[str, np.ndarray]] = {}
-    broken = []
+    not_finite = []
     for name, value in tensors.items():
         if not hasattr(value, "detach"):
-            continue  # counters and settings of flat files
+            continue  # counters and settings in flat files
         match = _NETWORK.fullmatch(name)
         network, inner = (match[1], match[2]) if match else ("model", name)
         value = value.detach()
         array = (value.float() if value.is_floating_point() else value).numpy()
         if not np.isfinite(array).all():
-            broken.append(name)
+            not_finite.append(name)
         networks.setdefault(network, {})[inner] = array
     if not networks:
-        raise InputError(f"{path} holds no tensors: {_WANTED}.")
-    if broken:
-        raise InputError(f"{path} holds values that are not finite in {', '.join(broken)}: take an earlier step.")
+        raise InputError(f"{path} holds no tensors: {_EXPECTED}.")
+    if not_finite:
+        raise InputError(f"{path} holds values that are not finite in {', '.join(not_finite)}: use an earlier step.")
     return networks
 
 

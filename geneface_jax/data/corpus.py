@@ -1,16 +1,17 @@
-"""Corpus datasets: audio features and landmarks of many speakers with an LRU cache of clips, and one person's clips in the same form."""
+"""Corpus datasets: audio features and landmarks of many speakers with an LRU cache of clips, and one person's clips in the same form.
+
+The folder layout is described in docs/file-formats.md. A small corpus is one file that is loaded completely (format version 1). A large
+corpus has one file per clip (version 2): clips are read when used, and an LRU cache of `cache_bytes` keeps the recent ones.
+"""
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import functools
-import json
 import os
 import threading
-import zipfile
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,46 +19,40 @@ import numpy as np
 
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import FeatureTypes, feature_types_of
-from geneface_jax.data.subject import Subject
-
-# ----------------------------------------------------------------------------------------------------
-# Memory for what is read from disk again and again: the most recently used things, up to a number of bytes.
+from geneface_jax.data.subject import Subject, open_npz, read_meta_json
 
 
 class LRUCache:
-    """Least recently used out first; safe to use from several threads (batches are made in one while another evaluates).
+    """Thread-safe least-recently-used cache with a limit in bytes (one thread makes batches while another evaluates).
 
     Attributes:
-      max_bytes: how much may be kept; a thing larger than that is handed on and forgotten.
-      n_bytes: how much is kept now.
+      max_bytes: the limit; a value larger than it is returned but not cached.
+      n_bytes: size of the cached values.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.n_bytes = max_bytes, 0
-        self._kept: collections.OrderedDict[Hashable, tuple[Any, int]] = collections.OrderedDict()
+        self._entries: collections.OrderedDict[Hashable, tuple[Any, int]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], tuple[Any, int]]) -> Any:
-        """The thing under `key`, or what `make()` gives: (thing, bytes). Two threads may make it at once; one of the two stays."""
+        """The value under `key`; if absent, `make()` returns (value, bytes). Two threads may make it at once; one of the two is cached."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
-        thing, size = make()
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key][0]
+        value, size = make()
         with self._lock:
-            if key not in self._kept and size <= self.max_bytes:
-                self._kept[key] = (thing, size)
+            if key not in self._entries and size <= self.max_bytes:
+                self._entries[key] = (value, size)
                 self.n_bytes += size
                 while self.n_bytes > self.max_bytes:
-                    self.n_bytes -= self._kept.popitem(last=False)[1][1]
-        return thing
+                    self.n_bytes -= self._entries.popitem(last=False)[1][1]
+        return value
 
 
 # ----------------------------------------------------------------------------------------------------
-# A corpus: audio features and landmarks of many speakers (layout in docs/file-formats.md).
-#
-# A small corpus is one file and is read whole (format version 1). A large one is a file per clip (version 2): clips are read when they are
-# used, and as many as fit into `cache_bytes` are kept.
+# Corpus folders and their clips.
 
 FORMAT = "geneface_jax.corpus"
 FORMAT_VERSIONS = (1, 2)
@@ -65,7 +60,7 @@ MOTION_DIM = 204
 SPLITS = ("train", "val")
 
 CACHE_BYTES = 2 << 30
-"""What the clips of a version 2 corpus may take up in memory by default; a second of speech in network space takes 37 kB."""
+"""Default cache size of a version 2 corpus; a second of speech in network space takes 37 kB."""
 
 _REMAKE = "make the corpus again with `geneface prepare-corpus` or `python -m data_tools.avatar corpus --out DIR`"
 
@@ -75,7 +70,7 @@ class Clip:
     """One clip: T video frames, A = 2T audio frames, float32.
 
     Attributes:
-      name, speaker: names; a clip belongs to one speaker.
+      name, speaker: names.
       split: "train" or "val".
       audio_features: [A, C]. f0: [A] Hz, 0 = unvoiced. motion: [T, 204].
     """
@@ -93,7 +88,7 @@ class Clip:
         return len(self.motion)
 
     def read(self) -> Clip:
-        """Itself: the arrays are here already."""
+        """Returns itself; counterpart of `LazyClip.read`."""
         return self
 
     @functools.cached_property
@@ -105,7 +100,7 @@ class Clip:
 
 @dataclasses.dataclass(frozen=True)
 class LazyClip:
-    """A clip whose arrays lie on disk, with the attributes of `Clip`; the arrays are read when asked for and kept in `cache` for a while.
+    """A clip on disk with the attributes of `Clip`; its arrays are read on access and kept in the LRU cache.
 
     Attributes:
       path: its file. cache: shared by all clips of the corpus.
@@ -119,38 +114,38 @@ class LazyClip:
     cache: LRUCache = dataclasses.field(repr=False, compare=False)
 
     def read(self) -> Clip:
-        """Reads the arrays, past the cache.
+        """Reads the arrays from disk, bypassing the cache.
 
         Raises:
           InputError: the file is missing or damaged.
         """
-        with _opened(self.path) as archive:
+        with open_npz(self.path, _REMAKE) as archive:
             return Clip(self.name, self.speaker, self.split, **_arrays(archive, self.n_frames, "", self.path))
 
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `Clip.moments`, without reading a frame."""
-        with _opened(self.path) as archive:
-            return tuple(
-                _array(archive, name, (MOTION_DIM,), self.path).astype(np.float64) for name in ("motion_mean", "motion_mean_square")
-            )
+        """As `Clip.moments`, read from the file's statistics instead of its frames."""
+        with open_npz(self.path, _REMAKE) as archive:
+            mean = _array(archive, "motion_mean", (MOTION_DIM,), self.path)
+            mean_square = _array(archive, "motion_mean_square", (MOTION_DIM,), self.path)
+        return mean.astype(np.float64), mean_square.astype(np.float64)
 
     @property
     def audio_features(self) -> np.ndarray:
         """[A, C]."""
-        return self._kept().audio_features
+        return self._cached().audio_features
 
     @property
     def f0(self) -> np.ndarray:
         """[A]."""
-        return self._kept().f0
+        return self._cached().f0
 
     @property
     def motion(self) -> np.ndarray:
         """[T, 204]."""
-        return self._kept().motion
+        return self._cached().motion
 
-    def _kept(self) -> Clip:
+    def _cached(self) -> Clip:
         def make() -> tuple[Clip, int]:
             clip = self.read()
             return clip, clip.audio_features.nbytes + clip.f0.nbytes + clip.motion.nbytes
@@ -163,7 +158,7 @@ class Corpus:
     """All clips of a corpus folder.
 
     Attributes:
-      folder: where it was read from. meta: the whole of meta.json. clips: in the order of meta.json.
+      folder: where it was read from. meta: content of meta.json. clips: in the order of meta.json.
     """
 
     folder: Path
@@ -174,21 +169,21 @@ class Corpus:
     def load(cls, folder: str | os.PathLike[str], cache_bytes: int = CACHE_BYTES) -> Corpus:
         """Reads and checks a corpus folder.
 
-        Of a version 2 corpus only meta.json is read here, so one that is still growing can be used: as it was at this moment.
+        Of a version 2 corpus only meta.json is read here, so a corpus that is still growing can be used in its current state.
 
         Args:
           folder: the corpus.
-          cache_bytes: memory for the clips of a version 2 corpus.
+          cache_bytes: size of the LRU cache of a version 2 corpus.
 
         Raises:
-          InputError: a file or an array is missing, damaged or of another shape than docs/file-formats.md says, or a split is empty.
+          InputError: a file or an array is missing, damaged or not as docs/file-formats.md describes, or a split is empty.
         """
         folder = Path(folder)
         meta = _read_meta(folder)
         clips: tuple[Clip | LazyClip, ...]
         if meta["format_version"] == 1:
             path = folder / "clips.npz"
-            with _opened(path) as archive:
+            with open_npz(path, _REMAKE) as archive:
                 clips = tuple(
                     Clip(e["name"], e["speaker"], e["split"], **_arrays(archive, e["n_frames"], f"{e['name']}/", path))
                     for e in meta["clips"]
@@ -201,7 +196,7 @@ class Corpus:
             )
         for split in SPLITS:
             if not any(clip.split == split for clip in clips):
-                raise InputError(f'{folder} has no clip in the split "{split}"; {_REMAKE}')
+                raise InputError(f'{folder} has no clip in the split "{split}": {_REMAKE}.')
         return cls(folder, meta, clips)
 
     def of_split(self, split: str) -> tuple[Clip | LazyClip, ...]:
@@ -210,11 +205,11 @@ class Corpus:
 
     @functools.cached_property
     def speaker_means(self) -> dict[str, np.ndarray]:
-        """Speaker -> [204] mean of all their frames: the resting face, which speech doesn't tell."""
-        clips: dict[str, list[Clip | LazyClip]] = {speaker: [] for speaker in self.speakers}
+        """Speaker -> [204] mean of all their frames: the resting face, which can't be predicted from speech."""
+        by_speaker: dict[str, list[Clip | LazyClip]] = {speaker: [] for speaker in self.speakers}
         for clip in self.clips:
-            clips[clip.speaker].append(clip)
-        return {speaker: mean_motion(own) for speaker, own in clips.items()}
+            by_speaker[clip.speaker].append(clip)
+        return {speaker: mean_motion(clips) for speaker, clips in by_speaker.items()}
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -229,39 +224,22 @@ def mean_motion(clips: Sequence[Clip | LazyClip]) -> np.ndarray:
 
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no corpus in {folder} (no meta.json); {_REMAKE}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read as JSON; {_REMAKE}") from error
+    meta = read_meta_json(folder, "corpus", _REMAKE, _REMAKE)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("format_version") not in FORMAT_VERSIONS:
-        raise InputError(f'{path} does not describe a corpus ("format" is not "{FORMAT}" of version 1 or 2); {_REMAKE}')
+        raise InputError(f'{path} does not describe a corpus ("format" is not "{FORMAT}" of version 1 or 2): {_REMAKE}.')
     clips = meta.get("clips")
     if not isinstance(clips, list) or not clips:
-        raise InputError(f"{path} lists no clips; {_REMAKE}")
+        raise InputError(f"{path} lists no clips: {_REMAKE}.")
     wanted = {"name": str, "speaker": str, "n_frames": int, "split": str}
     for entry in clips:
         if not isinstance(entry, dict) or any(not isinstance(entry.get(key), kind) for key, kind in wanted.items()):
-            raise InputError(f"an entry of the clips in {path} lacks one of {', '.join(wanted)}; {_REMAKE}")
+            raise InputError(f"An entry of the clips in {path} lacks one of {', '.join(wanted)}: {_REMAKE}.")
         if entry["split"] not in SPLITS:
-            raise InputError(f'the clip {entry["name"]} in {path} has the split "{entry["split"]}", not train or val; {_REMAKE}')
+            raise InputError(f'The clip {entry["name"]} in {path} has the split "{entry["split"]}", not train or val: {_REMAKE}.')
         name = PurePosixPath(entry["name"])
         if not entry["name"] or name.is_absolute() or ".." in name.parts:
-            raise InputError(f"the clip name {entry['name']!r} in {path} leads out of the corpus; {_REMAKE}")
+            raise InputError(f"The clip name {entry['name']!r} in {path} leads out of the corpus: {_REMAKE}.")
     return meta
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The archive at a path; what goes wrong while reading it becomes a sentence."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            yield archive
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; {_REMAKE}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged or not a plain array file; {_REMAKE}") from error
 
 
 def _arrays(archive: Any, frames: int, prefix: str, path: Path) -> dict[str, np.ndarray]:
@@ -271,19 +249,19 @@ def _arrays(archive: Any, frames: int, prefix: str, path: Path) -> dict[str, np.
 
 
 def _array(archive: Any, key: str, shape: tuple[int | None, ...], path: Path) -> np.ndarray:
-    """One array as float32; None in `shape` stands for any length."""
+    """One array as float32; None in `shape` is any length."""
     if key not in archive.files:
-        raise InputError(f"the array {key} is missing from {path}; {_REMAKE}")
+        raise InputError(f"The array {key} is missing from {path}: {_REMAKE}.")
     value = archive[key].astype(np.float32)
     if len(value.shape) != len(shape) or any(want not in (None, got) for want, got in zip(shape, value.shape, strict=True)):
-        raise InputError(f"the array {key} of {path} has the shape {value.shape}, not {shape}; {_REMAKE}")
+        raise InputError(f"The array {key} of {path} has the shape {value.shape}, not {shape}: {_REMAKE}.")
     if not np.isfinite(value).all():
-        raise InputError(f"the array {key} of {path} holds values that are not finite; {_REMAKE}")
+        raise InputError(f"The array {key} of {path} has values that are not finite: {_REMAKE}.")
     return value
 
 
 # ----------------------------------------------------------------------------------------------------
-# A subject dataset as the speech-to-motion stages see it: two clips of one person, train and held out.
+# A subject dataset for the speech-to-motion stages: two clips of one person, training and held-out.
 
 MIN_TRAIN_FRAMES = 64
 
@@ -296,7 +274,7 @@ class SubjectMotion:
       name: the person.
       train, val: the first 10/11 and the last 1/11 of the video as clips.
       motion_mean, motion_std: [204] over the training frames.
-      kind: of landmarks and audio features.
+      kind: types of landmarks and audio features.
     """
 
     name: str
@@ -308,7 +286,7 @@ class SubjectMotion:
 
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike[str]) -> SubjectMotion:
-        """Reads a dataset folder (or the subject folder around it); a light copy is enough.
+        """Reads a dataset folder (or the subject folder that contains it); a light copy is enough.
 
         Raises:
           InputError: the dataset is missing or damaged, or has fewer than 64 training frames.
@@ -316,7 +294,7 @@ class SubjectMotion:
         subject = Subject.load(dataset_dir)
         if subject.n_train < MIN_TRAIN_FRAMES:
             raise InputError(
-                f"{subject.folder} has {subject.n_train} training frames, PostNet needs {MIN_TRAIN_FRAMES} (2.6 s); prepare a longer video."
+                f"{subject.folder} has {subject.n_train} training frames, PostNet needs {MIN_TRAIN_FRAMES} (2.6 s): prepare a longer video."
             )
         motion = subject.motion.reshape(subject.n_frames, MOTION_DIM)
 
@@ -331,7 +309,7 @@ class SubjectMotion:
                 motion[frames.start : frames.stop],
             )
 
-        # A video so short that nothing is held out is judged on its own training frames.
+        # A video too short for held-out frames is validated on its training frames.
         heldout = subject.heldout if len(subject.heldout) else subject.train
         return cls(
             subject.name,

@@ -1,4 +1,4 @@
-"""Landmark motion as networks and metrics see it: normalization and windows, mouth opening, LMD, blink and amplitude conditions, eyes."""
+"""Landmark motion: normalization and windows, motion metrics, blink and amplitude conditions, eye boxes and closed-eye frames."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 # ----------------------------------------------------------------------------------------------------
-# What the head sees of the landmarks: normalised motion in windows. One meaning for training, evaluation and inference.
+# Head conditions: normalized motion in windows, the same in training, evaluation and inference.
 
 STD_FLOOR = 0.02
-"""Smallest standard deviation motion is divided by (a fiftieth of a millimetre on a face): points that hardly move must not blow up."""
+"""Smallest standard deviation that motion is divided by (0.2 mm on a face), so that points that hardly move are not amplified."""
 
 
 def normalize_motion(motion: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
@@ -20,14 +20,14 @@ def normalize_motion(motion: np.ndarray, mean: np.ndarray, std: np.ndarray) -> n
 
 
 def windows(x: np.ndarray, size: int, inner: int = 1) -> np.ndarray:
-    """Frames i - size // 2 ... around each frame, the first and last frame repeated at the ends.
+    """Windows of `size` frames from i - size // 2 on for each frame i, with edge padding.
 
-    The original pads with zeros in training and with edges at inference; one rule for both removes that gap (docs/deviations.md).
+    The original pads with zeros in training and with edges at inference; here both pad with edges (docs/deviations.md).
 
     Args:
       x: [T, C].
       size: S, frames that the attention weighs.
-      inner: W, frames that each of them is a window of (`condition_frames`).
+      inner: W, frames of the inner window around each of them (`condition_frames`).
 
     Returns:
       [T, S, C], or [T, S, W, C] for W > 1.
@@ -39,9 +39,7 @@ def windows(x: np.ndarray, size: int, inner: int = 1) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# What training and evaluation both measure of a motion: one meaning each.
-#
-# Points follow the 68-point convention. A motion may be [T, 68, 3] or flattened to [T, 204].
+# Motion metrics of training and evaluation. Points follow the 68-point convention; a motion may be [T, 68, 3] or flattened to [T, 204].
 
 MOUTH = slice(48, 68)
 
@@ -49,9 +47,9 @@ _UPPER_INNER_LIP, _LOWER_INNER_LIP = (61, 62, 63), (67, 66, 65)
 
 
 def mouth_opening(landmarks: np.ndarray) -> np.ndarray:
-    """[..., 68, C] -> [...]: gap between the middles of the inner lips over the distance of the mouth's outer corners; 0 = shut.
+    """[..., 68, C] -> [...]: inner lip gap over the distance of the mouth's outer corners; 0 = closed.
 
-    Needs landmarks; of a motion whose mean face is unknown take `lip_distance`.
+    Needs landmarks; for a motion whose mean face is unknown use `lip_distance`.
     """
     gap = np.linalg.norm(landmarks[..., 62, :] - landmarks[..., 66, :], axis=-1)
     width = np.linalg.norm(landmarks[..., 48, :] - landmarks[..., 54, :], axis=-1)
@@ -65,21 +63,21 @@ def lip_distance(motion: np.ndarray) -> np.ndarray:
 
 
 def motion_lmd(prediction: np.ndarray, truth: np.ndarray, points: slice = MOUTH) -> float:
-    """Distance of two motions after subtracting each clip's own mean: who the person is can't be heard.
+    """Landmark distance (LMD) of two motions after subtracting each clip's mean, since identity can't be predicted from speech.
 
     Args:
-      prediction, truth: motions of T frames in one unit. A face that does not move is `np.zeros_like(truth)`.
+      prediction, truth: motions of T frames in the same unit. A face that does not move is `np.zeros_like(truth)`.
       points: which of the 68.
 
     Returns:
-      Mean distance of the points, in the motions' unit.
+      mean distance of the points, in the motions' unit.
     """
-    moved = [(x - x.mean(0, keepdims=True)).reshape(-1, 68, 3)[:, points] for x in (prediction, truth)]
-    return float(np.linalg.norm(moved[0] - moved[1], axis=-1).mean())
+    centered = [(x - x.mean(0, keepdims=True)).reshape(-1, 68, 3)[:, points] for x in (prediction, truth)]
+    return float(np.linalg.norm(centered[0] - centered[1], axis=-1).mean())
 
 
 def pearson(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """Pearson correlation of two [T] tracks over valid frames; nan when one of them is constant or fewer than three frames are left."""
+    """Pearson correlation of two [T] tracks over valid frames; nan if one is constant or fewer than three frames are valid."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if valid is not None:
         a, b = a[valid], b[valid]
@@ -91,13 +89,12 @@ def pearson(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None = None) -> fl
 
 
 # ----------------------------------------------------------------------------------------------------
-# What a pitch-aware audio2motion VAE is told about a face: when it blinks, and how far mouth and lids open (GeneFace++).
+# Blink and amplitude conditions of the pitch-aware audio2motion VAE (GeneFace++).
 #
-# Distances are decimetres between landmarks, as in the original, so its default of 0.4 for a mouth that speaks holds here too. Landmarks
-# are motion / 10 + mean face; of the mean face only the distances that count are kept here. (BFM's mean face has other ones, by
-# millimetres.)
+# Distances are decimeters between landmarks, as in the original, so its default mouth amplitude of 0.4 applies here too. Landmarks are
+# motion / 10 + mean face; only the needed distances of the mean face are stored here (those of BFM's mean face differ by millimeters).
 
-# Two points of the 68 and their distance (x, y, z) on the mean face.
+# Two of the 68 points and their offset (x, y, z) on the mean face.
 _Gap = tuple[int, int, tuple[float, float, float]]
 OUTER_LIPS: _Gap = (51, 57, (0.0, 0.1959, 0.0444))
 LIDS: tuple[_Gap, ...] = (
@@ -109,18 +106,18 @@ LIDS: tuple[_Gap, ...] = (
 EYE_CORNERS: tuple[_Gap, ...] = ((36, 39, (-0.2589, 0.0079, -0.0584)), (42, 45, (-0.2589, -0.0079, 0.0584)))
 
 WIDE = 0.9
-"""Quantile over a clip's frames that is its amplitude."""
+"""Quantile over a clip's frames that is taken as its amplitude."""
 
 OPEN, SHUT = 0.75, 0.85
-"""Lids are shut where they open less than SHUT times their OPEN quantile."""
+"""Eyes count as closed where the lid gap is less than SHUT times its OPEN quantile."""
 
 
 class BlinkAndAmplitude(NamedTuple):
-    """Of one clip.
+    """Blink and amplitude conditions of one clip.
 
     Attributes:
       blink: [T] int32, 1 in the middle frame of every blink, else 0.
-      mouth_amp, eye_amp: decimetres.
+      mouth_amp, eye_amp: decimeters.
     """
 
     blink: np.ndarray
@@ -131,9 +128,9 @@ class BlinkAndAmplitude(NamedTuple):
 def blink_and_amplitude(motion: np.ndarray) -> BlinkAndAmplitude:
     """Measures a clip of motion [T, 204], T >= 1, as stored (not in network space).
 
-    The amplitude of the mouth is the 90 % quantile over frames of the distance |x| + |y| + |z| of points 51 and 57; that of the eyes is the
-    same of the lids' four pairs of points. A blink is a run of frames whose lid gap, relative to the eye's width, is below 0.85 of its
-    75 % quantile.
+    The mouth amplitude is the 90 % quantile over frames of the L1 distance of points 51 and 57; the eye amplitude is the same for the mean
+    of the lids' four pairs of points. A blink is a run of frames whose lid gap, relative to the eye's width, is below 0.85 of its 75 %
+    quantile.
     """
     lips = np.abs(_between(motion, OUTER_LIPS)).sum(axis=-1)
     lids = [_between(motion, gap) for gap in LIDS]
@@ -145,14 +142,14 @@ def blink_and_amplitude(motion: np.ndarray) -> BlinkAndAmplitude:
 
 
 def _between(motion: np.ndarray, gap: _Gap) -> np.ndarray:
-    """[T, 3] decimetres from the second point to the first."""
+    """[T, 3] decimeters from the second point to the first."""
     a, b, rest = gap
     points = motion.reshape(-1, 68, 3)
     return (points[:, a] - points[:, b]) / 10.0 + np.asarray(rest, np.float32)
 
 
 def _middles(shut: np.ndarray) -> np.ndarray:
-    """[T] bool -> [T] int32: of every run of True the middle frame alone."""
+    """[T] bool -> [T] int32: 1 in the middle frame of every run of True."""
     edges = np.diff(np.concatenate([[0], shut.astype(np.int8), [0]]))
     first, end = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     blink = np.zeros(len(shut), np.int32)
@@ -161,30 +158,29 @@ def _middles(shut: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Where the eyes are and which frames show them shut.
+# Eye boxes and closed-eye frames, which training samples more densely.
 #
-# A blink is a few dozen pixels in one frame of fifteen: of rays drawn evenly over faces and frames, one in a thousand sees a closed lid,
-# and a field trained on them keeps its eyes open whatever the condition says.
+# A blink is a few dozen pixels in one frame of fifteen: with rays drawn uniformly over faces and frames, one in a thousand hits a closed
+# lid, and the trained field would keep its eyes open whatever the condition says.
 
 EYES = (slice(36, 42), slice(42, 48))
-"""Of the 68 points, the outline of the right and of the left eye."""
+"""Outlines of the right and the left eye among the 68 points."""
 
 MARGIN = 0.35
-"""Added on every side of an eye's outline, in widths of the eye: lids and lashes lie outside of it."""
+"""Margin around an eye's outline, in widths of the eye, to include lids and lashes."""
 
 EYE_SHUT = 0.5
-"""Eyes count as shut below this share of the way from shut to open."""
+"""Eyes count as closed below this fraction of the range from least to median openness."""
 
 BLINKS = 0.6
-"""A video shows blinks when its least openness is below this share of the usual one."""
+"""A video has blinks if its least openness is below this fraction of the median."""
 
-
-MOST_OFTEN = 3.0
-"""Shut frames come up at most so many times more often than in the video: a clip with two blinks would otherwise be learnt by heart."""
+MAX_OVERSAMPLING = 3.0
+"""Largest factor by which closed-eye frames are oversampled: a video with two blinks would otherwise be overfitted."""
 
 
 def eye_boxes(landmarks_2d: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes about either eye.
+    """Boxes around both eyes.
 
     Args:
       landmarks_2d: [T, 68, 2] pixels (x, y).
@@ -204,29 +200,29 @@ def eye_boxes(landmarks_2d: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarr
 
 
 def shut_frames(eye_openness: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Those of `candidates` [n] (frame numbers) whose eyes are shut or nearly so; none where the person is never seen to blink.
+    """The `candidates` [n] (frame numbers) with closed or nearly closed eyes; empty if the person never blinks.
 
     Args:
-      eye_openness: [T], of any unit that grows with the gap between the lids.
+      eye_openness: [T], in any unit that grows with the lid gap.
     """
     return candidates[_shut(eye_openness[candidates])]
 
 
 def shut_share(wanted: float, shut: np.ndarray, candidates: np.ndarray) -> float:
-    """The share of frames to be drawn from `shut` [m] among `candidates` [n]: `wanted`, or less where there are few of them."""
-    return min(wanted, MOST_OFTEN * len(shut) / max(len(candidates), 1))
+    """Share of frames to draw from `shut` [m] among `candidates` [n]: `wanted`, limited by `MAX_OVERSAMPLING`."""
+    return min(wanted, MAX_OVERSAMPLING * len(shut) / max(len(candidates), 1))
 
 
 def count_blinks(eye_openness: np.ndarray) -> int:
-    """How often the eyes shut in a clip: openness [T] -> number of separate runs of shut frames."""
+    """Number of separate runs of closed-eye frames in openness [T]."""
     return int(np.sum(np.diff(_shut(eye_openness).astype(int), prepend=0) == 1))
 
 
 def _shut(openness: np.ndarray) -> np.ndarray:
-    """[T] -> [T] bool."""
+    """[T] -> [T] bool, whether the eyes are closed."""
     if not len(openness):
         return np.zeros(0, bool)
-    usual, least = np.median(openness), np.quantile(openness, 0.005)
-    if least > BLINKS * usual:
+    median, least = np.median(openness), np.quantile(openness, 0.005)
+    if least > BLINKS * median:
         return np.zeros(len(openness), bool)
-    return openness < least + EYE_SHUT * (usual - least)
+    return openness < least + EYE_SHUT * (median - least)

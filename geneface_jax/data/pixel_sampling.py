@@ -1,4 +1,7 @@
-"""Pixel sampling of the field stages: training frames, pixels inside regions, boxes and patches, as pure functions of (seed, step)."""
+"""Pixel sampling of the field stages: training frames, pixels inside regions, boxes and patches.
+
+All draws take a generator that the stages make from (seed, step), so that a resumed run draws the same batches.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,9 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-# ----------------------------------------------------------------------------------------------------
-# Training pixels: which frames and which pixels a step looks at. Pure functions of (seed, step), so that a resumed run sees the same.
-
 
 def over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """uint8 [T, H, W, 4] over uint8 [H, W, 3] -> uint8 [T, H, W, 3], frame by frame to bound memory."""
+    """Alpha compositing: uint8 [T, H, W, 4] over uint8 [H, W, 3] -> uint8 [T, H, W, 3], frame by frame to bound memory."""
     out = np.empty(rgba.shape[:-1] + (3,), np.uint8)
     for i, frame in enumerate(rgba):
         alpha = frame[..., 3:].astype(np.float32) / 255.0
@@ -22,7 +22,7 @@ def over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """A share of each group's pixels that is drawn from a box.
+    """A share of each frame's pixels that is drawn from a box.
 
     Attributes:
       share: fraction of the pixels, in [0, 1].
@@ -34,7 +34,7 @@ class Region:
 
 
 def draw_pixels(rng: np.random.Generator, frames: np.ndarray, rays: int, size: tuple[int, int], regions: list[Region]) -> np.ndarray:
-    """Draws pixels with replacement: each region's share from its box, the rest from the whole picture.
+    """Draws pixels with replacement: each region's share from its box, the rest from the full picture.
 
     Args:
       rng: source of randomness.
@@ -52,7 +52,7 @@ def draw_pixels(rng: np.random.Generator, frames: np.ndarray, rays: int, size: t
         count = int(region.share * rays)
         boxes[position : position + count] = [region.boxes[frames]] * count
         position += count
-    # Shuffled, so that a sample budget that runs out takes from all regions alike.
+    # Shuffled, so that an exhausted sample budget drops rays of all regions alike.
     box = np.stack(boxes, axis=1)[:, rng.permutation(rays)]
     u = rng.random((len(frames), rays, 2))
     column = box[..., 0] + np.floor(u[..., 0] * np.maximum(box[..., 2] - box[..., 0], 1))
@@ -63,17 +63,19 @@ def draw_pixels(rng: np.random.Generator, frames: np.ndarray, rays: int, size: t
 def draw_frames(
     rng: np.random.Generator, candidates: np.ndarray, groups: int, rare: np.ndarray | None = None, rare_share: float = 0.0
 ) -> np.ndarray:
-    """[G] frame numbers, without replacement while there are enough candidates.
+    """[G] frame numbers, without replacement if there are enough candidates.
 
     Args:
       rng: source of randomness.
       candidates: [n] frame numbers.
       groups: G.
-      rare: [m] frame numbers of which `rare_share` * G (on average, where that is no whole number) are drawn beside those of
-        `candidates`; None or empty draws all from `candidates`.
+      rare: [m] frame numbers from which `rare_share` * G of the G frames are drawn (on average, if that is not an integer); None or
+        empty draws all from `candidates`.
     """
+    if rare is None or not len(rare) or not rare_share:
+        return rng.choice(candidates, groups, replace=groups > len(candidates)).astype(np.int32)
     share = rare_share * groups
-    few = int(share) + int(rng.random() < share % 1.0) if rare is not None and len(rare) and share else 0
+    few = int(share) + int(rng.random() < share % 1.0)
     drawn = rng.choice(candidates, groups - few, replace=groups - few > len(candidates))
     if few:
         drawn = rng.permutation(np.concatenate([drawn, rng.choice(rare, few, replace=few > len(rare))]))
@@ -88,7 +90,7 @@ def in_boxes(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def patch_pixels(boxes: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
-    """Square patches about the centres of boxes, moved inwards where they would leave the picture.
+    """Square patches around the centers of boxes, moved inwards where they would leave the picture.
 
     Args:
       boxes: [G, 4] x0, y0, x1, y1 in pixels.
@@ -107,19 +109,19 @@ def patch_pixels(boxes: np.ndarray, side: int, size: tuple[int, int]) -> np.ndar
 
 
 # ----------------------------------------------------------------------------------------------------
-# Pixels of one frame, most of them in a box, none of them twice (AD-NeRF's sampling).
+# AD-NeRF's sampling: pixels of one frame without replacement, most of them in a box.
 
 
 def draw_box_pixels(rng: np.random.Generator, box: np.ndarray, share: float, rays: int, size: tuple[int, int]) -> np.ndarray:
     """Draws pixels inside and outside a box, both without replacement.
 
-    Where one side has too few pixels the other one fills up; where the whole picture has, some are drawn again.
+    If one side has too few pixels the other makes up for it; if the picture has too few, some pixels are drawn twice.
 
     Args:
       rng: source of randomness.
-      box: [4] x0, y0, x1, y1, the ends exclusive, inside the picture.
-      share: part of the pixels that lie inside, in [0, 1].
-      rays: R, how many pixels.
+      box: [4] x0, y0, x1, y1 inside the picture, x1 and y1 exclusive.
+      share: fraction of the pixels inside the box, in [0, 1].
+      rays: R, number of pixels.
       size: (height, width).
 
     Returns:
@@ -139,30 +141,30 @@ def draw_box_pixels(rng: np.random.Generator, box: np.ndarray, share: float, ray
 
 
 # ----------------------------------------------------------------------------------------------------
-# Where head and torso meet in a frame, roughly: the box that training looks at more often.
+# Neck boxes: the region where head and torso meet, which training samples more densely.
 
 STRIDE = 4
-"""Masks are looked at on every so manieth pixel: a box need not be exact, and a video has thousands of frames."""
+"""Masks are sampled at every STRIDE-th pixel: boxes need not be exact, and a video has thousands of frames."""
 
 
 def neck_boxes(head_masks: np.ndarray, torso_alpha: np.ndarray, reach: float) -> np.ndarray:
-    """The box around all pixels that are near both the head and what shows of the torso.
+    """The box around all pixels that are near both the head and the visible part of the torso.
 
     Args:
       head_masks: uint8 [T, H, W], 255 = head.
-      torso_alpha: uint8 [T, H, W], opacity of the torso picture, whose neck goes on behind the head.
-      reach: pixels that count as near.
+      torso_alpha: uint8 [T, H, W], opacity of the torso picture, whose neck continues behind the head.
+      reach: distance in pixels that counts as near.
 
     Returns:
-      [T, 4] int32 x0, y0, x1, y1; the whole picture for a frame where the two do not meet.
+      [T, 4] int32 x0, y0, x1, y1; the full picture for frames where the two do not meet.
     """
     count, height, width = head_masks.shape
     boxes = np.tile(np.array([0, 0, width, height], np.int32), (count, 1))
     side = 2 * int(np.ceil(reach / STRIDE)) + 1
     for i in range(count):
         on_head = head_masks[i, ::STRIDE, ::STRIDE] >= 128
-        shown = (torso_alpha[i, ::STRIDE, ::STRIDE] >= 128) & ~on_head
-        both = ndimage.maximum_filter(on_head, side) & ndimage.maximum_filter(shown, side)
+        visible_torso = (torso_alpha[i, ::STRIDE, ::STRIDE] >= 128) & ~on_head
+        both = ndimage.maximum_filter(on_head, side) & ndimage.maximum_filter(visible_torso, side)
         rows, columns = np.nonzero(both)
         if len(rows):
             first, last = (columns.min(), rows.min()), (columns.max() + 1, rows.max() + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,15 @@ from geneface_jax.data.motion import BlinkAndAmplitude, blink_and_amplitude
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES
 
 # ----------------------------------------------------------------------------------------------------
-# What the speech networks hear: one normalisation of audio features, the same in training and in inference.
+# Audio normalization of the speech networks, the same in training and inference.
 
 N_MELS = 80
-"""Channels of `mel_f0` features. Features of any other width are a speech network's own (HuBERT's 1024) and are taken as they come."""
+"""Mel bands of `mel_f0` features. Features of any other width are of a speech network (HuBERT's 1024) and are used unchanged."""
 
 MODEL_CHANNELS = N_MELS + 2
 
-# Normalised mel. A clip's level is the log10 magnitude that its speech frames reach; below it the voice has about 2.5 decades (50 dB)
-# before any real recording is only noise, so everything deeper is cut to one value: digital silence and a quiet room then look alike.
+# Normalized mel. A clip's level is the log10 magnitude that its speech frames reach. About 2.5 decades (50 dB) below it real recordings
+# contain only noise, so everything deeper is clipped to one value: digital silence and a quiet room then look the same.
 LEVEL_PERCENTILE = 90.0
 LOWEST_LEVEL = -3.0
 DEPTH = 2.5
@@ -31,18 +32,18 @@ HEADROOM = 1.5
 MEL_OFFSET = 1.25
 MEL_SCALE = 0.75
 
-# f0 in octaves around the clip's own median, so that a deep voice and a high one say a sentence alike; four octaves' worth of a unit.
+# f0 in octaves around the clip's median, which makes deep and high voices comparable.
 F0_PER_OCTAVE = 2.0
 F0_LIMIT = 1.5
 
 SILENCE = (-DEPTH + MEL_OFFSET) / MEL_SCALE
-"""Value of a normalised mel band in silence."""
+"""Value of a normalized mel band in silence."""
 
 
 def clip_level(audio_features: np.ndarray) -> float:
-    """Level of a clip [A, 80] of log10 mel: the 90th percentile over frames of the frame's mean over bands.
+    """Level of a clip [A, 80] of log10 mel: the 90th percentile over frames of the mean over bands.
 
-    At least -3 (a whisper 60 dB below full scale), so that a recording without speech is not blown up into speech.
+    At least -3 (60 dB below full scale), so that the noise of a recording without speech is not amplified to the level of speech.
     """
     if len(audio_features) == 0:
         return LOWEST_LEVEL
@@ -50,26 +51,26 @@ def clip_level(audio_features: np.ndarray) -> float:
 
 
 def model_audio(audio_features: np.ndarray, f0: np.ndarray) -> np.ndarray:
-    """Features of whole clips -> the networks' audio input.
+    """Features of complete clips -> the networks' audio input.
 
-    Normalised per clip, because loudness, microphone and the speaker's pitch range tell nothing about the mouth: mel relative to the
-    clip's level, cut to 50 dB of depth and brought to about -1.7 (silence) .. 2; f0 in octaves around the clip's median.
+    Normalized per clip, because loudness, microphone and the speaker's pitch range are irrelevant for the mouth: mel relative to the clip's
+    level, clipped to 50 dB of depth and scaled to about -1.7 (silence) .. 2; f0 in octaves around the clip's median.
 
-    HuBERT features pass through unchanged, without f0: such a network was trained to be deaf to microphone and pitch.
+    HuBERT features are returned unchanged, without f0: that network was trained to be invariant to microphone and pitch.
 
     Args:
-      audio_features: [..., A, 80] log10 mel, or [..., A, C] of a speech network; give whole clips, not windows, as the level is the clip's.
+      audio_features: [..., A, 80] log10 mel, or [..., A, C] of a speech network; complete clips, not windows, as the level is per clip.
       f0: [..., A] in Hz, 0 = unvoiced.
 
     Returns:
-      [..., A, 82] float32: 80 mel bands, f0 (0 where unvoiced), voiced (0 or 1); or [..., A, C] as it came.
+      [..., A, 82] float32: 80 mel bands, f0 (0 where unvoiced), voiced (0 or 1); or [..., A, C] unchanged.
 
     Raises:
       InputError: the two have different lengths.
     """
     audio_features, f0 = np.asarray(audio_features, np.float32), np.asarray(f0, np.float32)
     if audio_features.shape[:-1] != f0.shape:
-        raise InputError(f"audio features {audio_features.shape} and f0 {f0.shape} differ in length; compute both from one recording.")
+        raise InputError(f"Audio features {audio_features.shape} and f0 {f0.shape} differ in length: compute both from one recording.")
     if audio_features.shape[-1] != N_MELS:
         return audio_features
     if audio_features.ndim > 2:
@@ -86,7 +87,7 @@ def model_audio(audio_features: np.ndarray, f0: np.ndarray) -> np.ndarray:
 
 
 def silence(frames: int, channels: int) -> np.ndarray:
-    """[frames, channels] of model audio that nobody speaks in, to pad with: silent mel, unvoiced; for HuBERT zeros, as the original."""
+    """[frames, channels] of silent model audio for padding: silent mel, unvoiced; zeros for HuBERT, as in the original."""
     if channels != MODEL_CHANNELS:
         return np.zeros((frames, channels), np.float32)
     padding = np.full((frames, channels), SILENCE, np.float32)
@@ -95,11 +96,11 @@ def silence(frames: int, channels: int) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Network space: motion = network * std + center. What the speech networks see of a clip.
+# Network space, in which the speech networks work: motion = network * std + center.
 #
-# With `center` "speaker" the mean motion of the speaker is taken away and the rest scaled to a mouth deviation of 1: what is left is
-# expression, the only part that speech can tell. With "none" (the original) network space is motion itself, and a network must also guess
-# the face's shape.
+# With `center` "speaker" the speaker's mean motion is subtracted and the rest scaled to a mouth deviation of 1: what remains is expression,
+# the only part that speech can predict. With "none" (the original) network space is motion itself, and a network must also predict the
+# face's shape.
 
 MOUTH = slice(144, 204)
 """The mouth points 48-67 in a flattened motion."""
@@ -107,12 +108,12 @@ MOUTH = slice(144, 204)
 
 @dataclasses.dataclass(frozen=True)
 class NormalizedClip:
-    """A clip as the networks see it.
+    """A clip in network space.
 
     Attributes:
-      audio: [2T, C] (`model_audio`). motion: [T, 204] in network space, (motion - center) / std.
+      audio: [2T, C] (`model_audio`). motion: [T, 204], (motion - center) / std.
       speaker: name. f0: [2T] Hz, 0 = unvoiced.
-      behaviour: blinks and amplitudes of the face.
+      behavior: blinks and amplitudes of the face.
     """
 
     audio: np.ndarray
@@ -132,10 +133,10 @@ class NormalizedClip:
         return len(self.motion)
 
 
-def motion_scale(clips: Sequence[Clip], centers: Sequence[np.ndarray]) -> np.ndarray:
+def motion_scale(clips: Sequence[Clip | LazyClip], centers: Sequence[np.ndarray]) -> np.ndarray:
     """[204] float32, one number repeated: the rms deviation of the mouth points from their speaker's mean.
 
-    One number for all coordinates keeps their proportions, so that a squared error goes on being a distance.
+    The same scale for all coordinates keeps their proportions, so that a squared error remains a distance.
     """
     squares = []
     for clip, center in zip(clips, centers, strict=True):
@@ -147,10 +148,10 @@ def motion_scale(clips: Sequence[Clip], centers: Sequence[np.ndarray]) -> np.nda
 
 @dataclasses.dataclass(frozen=True)
 class LazyNormalizedClip:
-    """A clip on disk as the networks see it, with the attributes of `Pair`: read when asked for, and kept in the corpus' cache for a while.
+    """A clip on disk with the attributes of `NormalizedClip`; read and normalized on access and kept in the corpus' LRU cache.
 
     Attributes:
-      clip: the clip. center, std: [204], what brings it to network space.
+      clip: the clip. center, std: [204], see `NormalizedClip`.
     """
 
     clip: LazyClip
@@ -170,38 +171,45 @@ class LazyNormalizedClip:
     @property
     def audio(self) -> np.ndarray:
         """[2T, C]."""
-        return self._kept().audio
+        return self._cached().audio
 
     @property
     def motion(self) -> np.ndarray:
         """[T, 204]."""
-        return self._kept().motion
+        return self._cached().motion
 
     @property
     def f0(self) -> np.ndarray:
         """[2T] Hz."""
-        return self._kept().f0
+        return self._cached().f0
 
     @property
     def voiced(self) -> np.ndarray:
         """[2T] bool."""
-        return self._kept().voiced
+        return self._cached().voiced
 
     @property
     def behavior(self) -> BlinkAndAmplitude:
         """Blinks and amplitudes of the face."""
-        return self._kept().behavior
+        return self._cached().behavior
 
-    def _kept(self) -> NormalizedClip:
+    def _cached(self) -> NormalizedClip:
         def make() -> tuple[NormalizedClip, int]:
-            pair = _normalized_clip(self.clip.read(), self.center, self.std)
-            return pair, pair.audio.nbytes + pair.motion.nbytes + pair.f0.nbytes + pair.behavior.blink.nbytes
+            clip = _normalized_clip(self.clip.read(), self.center, self.std)
+            return clip, clip.audio.nbytes + clip.motion.nbytes + clip.f0.nbytes + clip.behavior.blink.nbytes
 
         return self.clip.cache.get((id(self), self.clip.name), make)
 
 
-def normalize_clip(clip: Clip | LazyClip, center: np.ndarray, std: np.ndarray) -> NormalizedClip | LazyNormalizedClip:
-    """Brings a clip to network space; center and std are [204]. A clip on disk stays there until its arrays are asked for."""
+AnyNormalizedClip: TypeAlias = NormalizedClip | LazyNormalizedClip
+
+
+@overload
+def normalize_clip(clip: Clip, center: np.ndarray, std: np.ndarray) -> NormalizedClip: ...
+@overload
+def normalize_clip(clip: LazyClip, center: np.ndarray, std: np.ndarray) -> LazyNormalizedClip: ...
+def normalize_clip(clip: Clip | LazyClip, center: np.ndarray, std: np.ndarray) -> AnyNormalizedClip:
+    """Converts a clip to network space; center and std are [204]. A clip on disk is read only when its arrays are accessed."""
     return LazyNormalizedClip(clip, center, std) if isinstance(clip, LazyClip) else _normalized_clip(clip, center, std)
 
 
@@ -213,122 +221,122 @@ def _normalized_clip(clip: Clip, center: np.ndarray, std: np.ndarray) -> Normali
 
 def corpus_clips(
     corpus: Corpus, center: str, std: np.ndarray | None = None
-) -> tuple[dict[str, list[NormalizedClip]], dict[str, np.ndarray]]:
-    """Brings a corpus to network space.
+) -> tuple[dict[str, list[AnyNormalizedClip]], dict[str, np.ndarray]]:
+    """Converts a corpus to network space.
 
     Args:
       corpus: the corpus.
-      center: "speaker" subtracts each speaker's mean motion and scales by the mouth's rms deviation; "none" leaves the motion as it is.
-      std: [204] scale of a network that is already trained; None takes it from this corpus.
+      center: "speaker" subtracts each speaker's mean motion and scales by the mouth's rms deviation; "none" keeps the motion unchanged.
+      std: [204] scale of an already trained network; None computes it from this corpus.
 
     Returns:
-      (split -> pairs, constants {"motion_mean", "motion_std"} [204]: motion = network * std + mean, with the mean over training speakers).
+      (split -> clips, constants {"motion_mean", "motion_std"} [204]: motion = network * std + mean, with the mean over training speakers).
     """
     if center not in ("speaker", "none"):
-        raise InputError(f'config.data.center is {center!r}; write "speaker" or "none".')
+        raise InputError(f'config.data.center is {center!r}: write "speaker" or "none".')
     zero = np.zeros(MOTION_DIM, np.float32)
     train = corpus.of_split("train")
 
-    def center_of(clip: Clip) -> np.ndarray:
+    def center_of(clip: Clip | LazyClip) -> np.ndarray:
         return corpus.speaker_means[clip.speaker] if center == "speaker" else zero
 
     if std is None:
         std = motion_scale(train, [center_of(clip) for clip in train]) if center == "speaker" else np.ones(MOTION_DIM, np.float32)
     speakers = dict.fromkeys(clip.speaker for clip in train)
     mean = np.mean([corpus.speaker_means[name] for name in speakers], axis=0) if center == "speaker" else zero
-    pairs = {split: [normalize_clip(clip, center_of(clip), std) for clip in corpus.of_split(split)] for split in ("train", "val")}
-    return pairs, {"motion_mean": mean.astype(np.float32), "motion_std": std}
+    clips = {split: [normalize_clip(clip, center_of(clip), std) for clip in corpus.of_split(split)] for split in ("train", "val")}
+    return clips, {"motion_mean": mean.astype(np.float32), "motion_std": std}
 
 
-def subject_clips(subject: SubjectMotion, center: str, std: np.ndarray) -> tuple[dict[str, list[NormalizedClip]], np.ndarray]:
-    """Brings a person to the network space of a trained network of scale `std` [204].
+def subject_clips(subject: SubjectMotion, center: str, std: np.ndarray) -> tuple[dict[str, list[AnyNormalizedClip]], np.ndarray]:
+    """Converts a person's clips to the network space of a trained network with scale `std` [204].
 
     Returns:
-      (split -> one pair, center [204]: motion = network * std + center).
+      (split -> one clip, center [204]: motion = network * std + center).
     """
     offset = subject.motion_mean if center == "speaker" else np.zeros(MOTION_DIM, np.float32)
     return {"train": [_normalized_clip(subject.train, offset, std)], "val": [_normalized_clip(subject.val, offset, std)]}, offset
 
 
 AMPLITUDE_CLIPS = 256
-"""Clips that say what amplitudes are typical, so that a large corpus need not be read whole."""
+"""Clips from which typical amplitudes are estimated, so that a large corpus need not be read completely."""
 
 
-def typical_amplitudes(pairs: Sequence[NormalizedClip | LazyNormalizedClip]) -> dict[str, np.ndarray]:
-    """Mean amplitudes {"mouth_amp", "eye_amp"} (decimetres, float32 numbers) of clips that are spread over a split."""
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, AMPLITUDE_CLIPS).astype(int))
-    found = [pairs[i].behavior for i in chosen]
-    return {name: np.asarray(np.mean([getattr(own, name) for own in found]), np.float32) for name in ("mouth_amp", "eye_amp")}
+def typical_amplitudes(clips: Sequence[AnyNormalizedClip]) -> dict[str, np.ndarray]:
+    """Mean amplitudes {"mouth_amp", "eye_amp"} (decimeters, float32 scalars) of clips spread evenly over a split."""
+    chosen = np.unique(np.linspace(0, len(clips) - 1, AMPLITUDE_CLIPS).astype(int))
+    behaviors = [clips[i].behavior for i in chosen]
+    return {name: np.asarray(np.mean([getattr(behavior, name) for behavior in behaviors]), np.float32) for name in ("mouth_amp", "eye_amp")}
 
 
 # ----------------------------------------------------------------------------------------------------
-# Random windows out of clips: the batches of the speech-to-motion stages.
+# Random windows: the batches of the speech-to-motion stages.
 
 
-def sample_windows(rng: np.random.Generator, pairs: Sequence[NormalizedClip], batch: int, window: int) -> dict[str, np.ndarray]:
-    """Draws windows of `window` video frames, every possible start of every clip equally likely; short clips are padded at their end.
+def sample_windows(rng: np.random.Generator, clips: Sequence[AnyNormalizedClip], batch: int, window: int) -> dict[str, np.ndarray]:
+    """Draws windows of `window` video frames, every possible start of every clip equally likely; short clips are padded at the end.
 
     Returns:
       audio [batch, 2 * window, C], motion [batch, window, 204] (zero where padded), mask [batch, window] of 0/1, f0 [batch, 2 * window] Hz
-      and the clips' mouth_amp, eye_amp [batch], float32; blink [batch, window] int32. See `Pair`.
+      and the clips' mouth_amp, eye_amp [batch], float32; blink [batch, window] int32. See `NormalizedClip`.
     """
-    starts = np.array([max(pair.n_frames - window + 1, 1) for pair in pairs])
-    which = rng.choice(len(pairs), size=batch, p=starts / starts.sum())
-    items = [cut_window(pairs[i], int(rng.integers(starts[i])), window) for i in which]
+    starts = np.array([max(clip.n_frames - window + 1, 1) for clip in clips])
+    which = rng.choice(len(clips), size=batch, p=starts / starts.sum())
+    items = [cut_window(clips[i], int(rng.integers(starts[i])), window) for i in which]
     return {key: np.stack([item[key] for item in items]) for key in items[0]}
 
 
-def cut_window(pair: NormalizedClip, start: int, window: int) -> dict[str, np.ndarray]:
-    """One window of a pair as in `sample_windows`, without the batch axis; frames beyond the end are padding."""
-    motion, audio = pair.motion[start : start + window], pair.audio[2 * start : 2 * (start + window)]
+def cut_window(clip: AnyNormalizedClip, start: int, window: int) -> dict[str, np.ndarray]:
+    """One window of a clip as in `sample_windows`, without the batch axis; frames beyond the end are padding."""
+    motion, audio = clip.motion[start : start + window], clip.audio[2 * start : 2 * (start + window)]
     missing = window - len(motion)
     mask = np.ones(window, np.float32)
     if missing:
         mask[len(motion) :] = 0.0
         motion = np.concatenate([motion, np.zeros((missing, motion.shape[-1]), np.float32)])
         audio = np.concatenate([audio, silence(2 * window - len(audio), audio.shape[-1])])
-    face = pair.behavior
+    behavior = clip.behavior
     return {
         "audio": audio,
         "motion": motion,
         "mask": mask,
-        "f0": _filled(pair.f0[2 * start :], 2 * window),
-        "blink": _filled(face.blink[start:], window),
-        "mouth_amp": np.asarray(face.mouth_amp, np.float32),
-        "eye_amp": np.asarray(face.eye_amp, np.float32),
+        "f0": _zero_padded(clip.f0[2 * start :], 2 * window),
+        "blink": _zero_padded(behavior.blink[start:], window),
+        "mouth_amp": np.asarray(behavior.mouth_amp, np.float32),
+        "eye_amp": np.asarray(behavior.eye_amp, np.float32),
     }
 
 
-def _filled(values: np.ndarray, length: int) -> np.ndarray:
-    """The first `length` values, zeros after the last."""
+def _zero_padded(values: np.ndarray, length: int) -> np.ndarray:
+    """The first `length` values, padded with zeros at the end."""
     values = values[:length]
     return np.pad(values, (0, length - len(values)))
 
 
 # ----------------------------------------------------------------------------------------------------
-# Clips for SyncNet: five landmark frames of the mouth with the ten audio frames they belong to, or with wrong ones.
+# SyncNet pairs: five frames of mouth landmarks with the ten audio frames they belong to (positive), or with other ones (negative).
 
-# How a wrong audio clip is found (GeneFace): in another clip of the corpus, elsewhere in the same clip, or just beside the right place.
+# Probabilities of a negative's audio (GeneFace): from another clip of the corpus, from elsewhere in the same clip, else NEAR frames away.
 OTHER_CLIP, SAME_CLIP = 0.25, 0.375
 NEAR = range(2, 6)
 
 
-def draw_sync_pairs(rng: np.random.Generator, pairs: Sequence[NormalizedClip], n: int) -> dict[str, np.ndarray]:
-    """Draws n clip pairs, half of them in sync.
+def draw_sync_pairs(rng: np.random.Generator, clips: Sequence[AnyNormalizedClip], n: int) -> dict[str, np.ndarray]:
+    """Draws n SyncNet pairs, half of them in sync.
 
-    A negative comes with probability 0.25 from another clip (GeneFace meant to, but read the audio of the same clip at the other one's
-    position), 0.375 from elsewhere in the same clip, 0.375 from 2 to 5 frames beside. All starts up to the last are used.
+    A negative's audio is with probability 0.25 from another clip (GeneFace intended that, but read the same clip at the other one's
+    position), 0.375 from elsewhere in the same clip, 0.375 from 2 to 5 frames before or after. All starts up to the last are used.
 
     Args:
       rng: generator.
-      pairs: at least two clips of >= 5 frames; longer ones are drawn more often.
-      n: number of clip pairs.
+      clips: those shorter than 10 frames are ignored; each possible start is equally likely.
+      n: number of pairs.
 
     Returns:
       audio [n, 10, C], mouth [n, 5, 60], label [n] (1 = in sync); float32.
     """
-    usable = [pair for pair in pairs if pair.n_frames >= 2 * MOUTH_FRAMES]
-    starts = np.array([pair.n_frames - MOUTH_FRAMES + 1 for pair in usable])
+    usable = [clip for clip in clips if clip.n_frames >= 2 * MOUTH_FRAMES]
+    starts = np.array([clip.n_frames - MOUTH_FRAMES + 1 for clip in usable])
     which = rng.choice(len(usable), size=n, p=starts / starts.sum())
     audio, mouth = [], []
     label = (rng.random(n) < 0.5).astype(np.float32)
@@ -341,7 +349,7 @@ def draw_sync_pairs(rng: np.random.Generator, pairs: Sequence[NormalizedClip], n
 
 
 def _wrong_audio(rng: np.random.Generator, starts: np.ndarray, item: int, start: int) -> tuple[int, int]:
-    """(clip, start) of an audio clip that doesn't belong to `start` of `item`."""
+    """(clip, start) of audio that is out of sync with `start` of the clip `item`."""
     kind = rng.random()
     if kind < OTHER_CLIP and len(starts) > 1:
         other = (item + 1 + int(rng.integers(len(starts) - 1))) % len(starts)
@@ -355,12 +363,12 @@ def _wrong_audio(rng: np.random.Generator, starts: np.ndarray, item: int, start:
 def positive_clips(
     rng: jax.Array, indices: jax.Array, audio: jax.Array, motion: jax.Array, mask: jax.Array, per_item: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws in-sync clips out of a batch of sequences, differentiable in the motion.
+    """Draws in-sync pairs from a batch of sequences, differentiable in the motion.
 
     Args:
-      rng: key. indices: [B] numbers of the items in the global batch (the draw of an item depends on nothing else).
+      rng: key. indices: [B] numbers of the items in the global batch (an item's draw depends only on key and number).
       audio: [B, 2T, C]. motion: [B, T, 204]. mask: [B, T] of 0/1, padding at the end, at least 5 frames true.
-      per_item: clips from each item.
+      per_item: pairs from each item.
 
     Returns:
       audio clips [B * per_item, 10, C], mouth clips [B * per_item, 5, 60].

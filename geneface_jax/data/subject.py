@@ -1,16 +1,16 @@
-"""A subject dataset in memory: one person's arrays, and the pictures on demand.
+"""The subject dataset: one person's arrays in memory, pictures decoded on demand.
 
-The folder's layout is described in docs/file-formats.md. Names, shapes and dtypes are checked once, here, so that nobody downstream has to;
-pictures stay on disk until they are asked for.
+The folder layout is described in docs/file-formats.md. Names, shapes and dtypes are checked here once, when the dataset is loaded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ _META_TYPES: dict[str, tuple[type, ...]] = {
     "audio_model": (str,),
 }
 
-# Array name -> (shape, dtype). "T" is n_frames, "A" is 2 * n_frames, "C" is free (the audio model decides).
+# Array name -> (shape, dtype). "T" is n_frames, "A" is 2 * n_frames, "C" is any size.
 _ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
     "audio_features": (("A", "C"), np.float32),
     "f0": (("A",), np.float32),
@@ -64,7 +64,7 @@ _KNOWN_FACE: dict[str, tuple[tuple[int | str, ...], type]] = {
     "skin_normals": (("C", 3), np.float32),
     "skin_texture": (("C",), np.float32),
 }
-"""All of them, or none."""
+"""Arrays of `Subject.known_face`; a dataset has all of them or none."""
 
 
 class Intrinsics(NamedTuple):
@@ -78,24 +78,24 @@ class Intrinsics(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """One person's dataset. T is `n_frames`, A = 2T, H = W = `size`; units and frames of reference as in docs/file-formats.md.
+    """One person's dataset. T is `n_frames`, A = 2T, H = W = `size`; units and coordinate frames as in docs/file-formats.md.
 
     Attributes:
       folder: the dataset folder (`SUBJECT/dataset`).
-      meta: the whole of meta.json.
+      meta: content of meta.json.
       name, fps, size, n_frames, n_train, intrinsics, face_model, audio_model: the fields of meta.json that the library uses.
       audio_features: [A, C] float32. f0: [A] float32, Hz, 0 = unvoiced.
       motion: [T, 68, 3] float32. motion_mean, motion_std, mean_face: [68, 3] float32.
       landmarks_2d: [T, 68, 2] float32, pixels.
       landmarks_mediapipe: [T, 478, 3] float32, pixels; None in a light dataset.
-      cameras: [T, 4, 4] float32, camera to world, OpenGL axes, metres.
+      cameras: [T, 4, 4] float32, camera to world, OpenGL axes, meters.
       eye_openness: [T] float32.
       face_box, lip_box: [T, 4] int32, x0 y0 x1 y1, x1 and y1 exclusive.
       interpolated: [T] bool.
       background: [H, W, 3] uint8.
-      known_face: what to pose another clip of the person by; None where the head frame is a face model's, or the dataset is an old one.
-      expression_basis, expression_offset: [E, 68, 3] and [68, 3], of an imported person whose networks speak coefficients of a face
-        model: motion = coefficients @ basis + offset; None for others.
+      known_face: face geometry for posing other clips of the person; None in old datasets and where the head frame is a face model's.
+      expression_basis, expression_offset: [E, 68, 3] and [68, 3] of an imported person whose networks use face-model coefficients:
+        motion = coefficients @ basis + offset; None for others.
     """
 
     folder: Path
@@ -128,10 +128,10 @@ class Subject:
 
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike[str]) -> Subject:
-        """Reads and checks a dataset folder; also takes the subject folder that holds it as `dataset/`.
+        """Reads and checks a dataset folder, or the `dataset/` of a subject folder.
 
         Raises:
-          InputError: the folder, a file or an array is missing, unreadable or has another shape or dtype than docs/file-formats.md says.
+          InputError: the folder, a file or an array is missing, unreadable, or not as docs/file-formats.md describes.
         """
         folder = Path(dataset_dir)
         if not (folder / "meta.json").is_file() and (folder / "dataset" / "meta.json").is_file():
@@ -174,32 +174,28 @@ class Subject:
 
     @property
     def is_light(self) -> bool:
-        """Whether this is a copy without pictures, good for inference only."""
+        """Whether this is a light copy, without pictures, which is enough for inference."""
         return not (self.folder / "frames").is_dir()
 
     def frames(self, indices: Iterable[int]) -> np.ndarray:
-        """Returns frames as uint8 [n, H, W, 3]: the person over `background`.
-
-        Raises:
-          InputError: the dataset is a light copy, or a picture is missing or damaged.
-        """
+        """Frames, the person over `background`: uint8 [n, H, W, 3]. Raises as `load_all`."""
         return self.load_all("frames", indices)
 
     def head_masks(self, indices: Iterable[int]) -> np.ndarray:
-        """Returns soft head masks as uint8 [n, H, W], 255 = head. Raises as `frames`."""
+        """Soft head masks: uint8 [n, H, W], 255 = head. Raises as `load_all`."""
         return self.load_all("head", indices)
 
     def torso(self, indices: Iterable[int]) -> np.ndarray:
-        """Returns torso images as uint8 RGBA [n, H, W, 4]. Raises as `frames`."""
+        """Torso pictures: uint8 RGBA [n, H, W, 4]. Raises as `load_all`."""
         return self.load_all("torso", indices)
 
     def load_all(self, kind: str, indices: Iterable[int] | None = None, *, threads: int | None = None) -> np.ndarray:
-        """Decodes many pictures with a pool of threads (decoding releases the interpreter lock).
+        """Decodes pictures in a thread pool (decoding releases the interpreter lock).
 
         Args:
           kind: "frames", "head" or "torso".
-          indices: frame numbers; None means all of them.
-          threads: size of the pool; None means one per core.
+          indices: frame numbers; None is all.
+          threads: size of the pool; None is one per core.
 
         Returns:
           uint8 [n, H, W, 3], [n, H, W] or [n, H, W, 4].
@@ -215,8 +211,8 @@ class Subject:
                 raise IndexError(f"frame {number} of a subject with {self.n_frames} frames")
         if not (self.folder / kind).is_dir():
             raise InputError(
-                f"{self.folder} is a light copy without {kind}/ (enough for `geneface infer`); training and evaluation need the "
-                "full dataset that `geneface prepare` makes from the video"
+                f"{self.folder} is a light copy without {kind}/ (enough for `geneface infer`): training and evaluation need the "
+                "full dataset that `geneface prepare` makes from the video."
             )
         out = np.empty((len(numbers), self.size, self.size, *channels), np.uint8)
 
@@ -224,12 +220,11 @@ class Subject:
             path = self.folder / kind / f"{numbers[slot]:06d}.{suffix}"
             picture = _read_image(path, mode)
             if picture.shape != out.shape[1:]:
-                raise InputError(f"{path} has shape {picture.shape}, not {out.shape[1:]}; {_REMAKE}")
+                raise InputError(f"{path} has shape {picture.shape}, not {out.shape[1:]}: {_REMAKE}.")
             out[slot] = picture
 
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-            for _ in pool.map(read, range(len(numbers))):
-                pass
+            list(pool.map(read, range(len(numbers))))
         return out
 
 
@@ -245,59 +240,76 @@ def _read_image(path: Path, mode: str) -> np.ndarray:
         with Image.open(path) as image:
             return np.asarray(image.convert(mode))
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"the picture {path} is missing or damaged; {_REMAKE}") from error
+        raise InputError(f"The picture {path} is missing or damaged: {_REMAKE}.") from error
+
+
+def read_meta_json(folder: Path, kind: str, make: str, remake: str) -> Any:
+    """Content of `folder/meta.json`.
+
+    Raises:
+      InputError: it is missing or is not JSON. `kind` ("dataset", "corpus") names the folder; `make` and `remake` are the ways out.
+    """
+    path = folder / "meta.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"There is no {kind} in {folder} (no meta.json): {make}.") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read as JSON: {remake}.") from error
+
+
+@contextlib.contextmanager
+def open_npz(path: Path, remake: str) -> Iterator[Any]:
+    """Opens an npz archive; errors while reading it in the block become an InputError with the way out `remake`."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            yield archive
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: {remake}.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is damaged or not a plain array file: {remake}.") from error
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no dataset in {folder} (no meta.json); make one with `geneface prepare VIDEO --out SUBJECT`") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read as JSON; {_REMAKE}") from error
+    meta = read_meta_json(folder, "dataset", "make one with `geneface prepare VIDEO --out SUBJECT`", _REMAKE)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise InputError(
-            f'{path} does not describe a subject dataset (its "format" is not "{FORMAT}"); give the folder `geneface prepare` made'
+            f'{path} does not describe a subject dataset (its "format" is not "{FORMAT}"): give the folder that `geneface prepare` made.'
         )
     if meta.get("format_version") != FORMAT_VERSION:
         raise InputError(
-            f"{path} has format_version {meta.get('format_version')} but this version of geneface reads {FORMAT_VERSION}; {_REMAKE}"
+            f"{path} has format_version {meta.get('format_version')} but this version of geneface reads {FORMAT_VERSION}: {_REMAKE}."
         )
     for field, types in _META_TYPES.items():
         if not isinstance(meta.get(field), types) or isinstance(meta.get(field), bool):
-            raise InputError(f'the field "{field}" of {path} is missing or not {types[-1].__name__}; {_REMAKE}')
+            raise InputError(f'The field "{field}" of {path} is missing or not {types[-1].__name__}: {_REMAKE}.')
     missing = [key for key in Intrinsics._fields if not isinstance(meta["intrinsics"].get(key), (int, float))]
     if missing:
-        raise InputError(f'the field "intrinsics" of {path} lacks {", ".join(missing)}; {_REMAKE}')
+        raise InputError(f'The field "intrinsics" of {path} lacks {", ".join(missing)}: {_REMAKE}.')
     if not 0 < meta["n_train"] <= meta["n_frames"]:
-        raise InputError(f'the field "n_train" of {path} is {meta["n_train"]}, not between 1 and n_frames ({meta["n_frames"]}); {_REMAKE}')
+        raise InputError(f'The field "n_train" of {path} is {meta["n_train"]}, not between 1 and n_frames ({meta["n_frames"]}): {_REMAKE}.')
     return meta
 
 
 def _read_arrays(folder: Path, n_frames: int) -> dict[str, np.ndarray]:
     path = folder / "arrays.npz"
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            wanted = [name for name in {**_ARRAYS, **_OPTIONAL_ARRAYS, **_KNOWN_FACE} if name in archive.files]
-            arrays = {name: archive[name] for name in wanted}
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; {_REMAKE}") from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged or not a plain array file; {_REMAKE}") from error
+    known = {**_ARRAYS, **_OPTIONAL_ARRAYS, **_KNOWN_FACE}
+    with open_npz(path, _REMAKE) as archive:
+        arrays = {name: archive[name] for name in known if name in archive.files}
     lengths = {"T": n_frames, "A": 2 * n_frames}
-    for name, (shape, dtype) in {**_ARRAYS, **_OPTIONAL_ARRAYS, **_KNOWN_FACE}.items():
+    for name, (shape, dtype) in known.items():
         if name not in arrays:
             if name not in _ARRAYS:
                 continue
-            raise InputError(f'the array "{name}" is missing from {path}; {_REMAKE}')
+            raise InputError(f'The array "{name}" is missing from {path}: {_REMAKE}.')
         found = arrays[name]
         wanted_shape = tuple(lengths.get(n, n) if isinstance(n, str) else n for n in shape)
         fits = found.ndim == len(wanted_shape) and all(n == "C" or n == m for n, m in zip(wanted_shape, found.shape, strict=True))
         if not fits or found.dtype != dtype:
             raise InputError(
-                f'the array "{name}" of {path} is {found.dtype} {list(found.shape)}, not {np.dtype(dtype)} {list(wanted_shape)}; {_REMAKE}'
+                f'The array "{name}" of {path} is {found.dtype} {list(found.shape)}, not {np.dtype(dtype)} {list(wanted_shape)}: {_REMAKE}.'
             )
         if found.dtype == np.float32 and not np.isfinite(found).all():
-            raise InputError(f'the array "{name}" of {path} holds values that are not finite; {_REMAKE}')
+            raise InputError(f'The array "{name}" of {path} has values that are not finite: {_REMAKE}.')
     return arrays

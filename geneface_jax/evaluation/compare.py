@@ -1,4 +1,4 @@
-"""A finished video against the true one, or against its own sound."""
+"""Comparison of a finished video with the true video, or with its own audio."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from geneface_jax.evaluation import metrics
 from geneface_jax.evaluation.metrics import envelope_correlation, face_hull_mask, from_mediapipe
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
 from geneface_jax.inference.pictures import resize
+from geneface_jax.typing import Float, UInt8
 
 MIN_FRAMES = 5
 
@@ -31,19 +32,19 @@ def compare_videos(
     truth: Path,
     *,
     size: int | None = None,
-    head_masks: np.ndarray | None = None,
-    each: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    head_masks: UInt8[np.ndarray, "T H W"] | None = None,
+    on_frame: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> dict[str, Any]:
     """Compares two videos frame by frame at 25 frames per second, as decoded (after H.264).
 
-    Regions come from the true video: the face hull and the mouth from MediaPipe, the head from `head_masks` when given. Frames of the true
-    video without a face count for the whole frame only.
+    Regions come from the true video: face hull and mouth from MediaPipe, the head from `head_masks` if given. Frames of the true video
+    without a face only count for the whole frame.
 
     Args:
-      video, truth: video files of square pictures; a difference in length is cut off the longer one.
-      size: H = W at which is scored; the true video's when None.
-      head_masks: uint8 [T, H, W] of the true video, 255 = head.
-      each: called with (truth, image) for every frame.
+      video, truth: video files of square pictures; the longer one is cut to the shorter one's length.
+      size: H = W of the scored pictures; the true video's when None.
+      head_masks: of the true video, 255 = head.
+      on_frame: called with (truth, image) for every frame.
 
     Returns:
       {"pixels", "landmarks", "frames", "frames_left_out", "size"}.
@@ -59,31 +60,31 @@ def compare_videos(
                 continue
             for picture, name in ((image, video), (true_image, truth)):
                 if picture.shape[0] != picture.shape[1]:
-                    raise InputError(f"{name} is {picture.shape[1]}x{picture.shape[0]}, not square; compare the cropped videos")
+                    raise InputError(f"{name} is {picture.shape[1]}x{picture.shape[0]}, not square: compare the cropped videos.")
             size = size or true_image.shape[0]
             image, true_image = resize(image, size, size), resize(true_image, size, size)
             of_video.add(image)
             points = of_truth.add(true_image)
             mask = head_masks[count] if head_masks is not None and count < len(head_masks) else None
             scores.add(image, true_image, _regions(points, mask, size))
-            if each is not None:
-                each(true_image, image)
+            if on_frame is not None:
+                on_frame(true_image, image)
             count += 1
         if count < MIN_FRAMES:
-            raise InputError(f"{video} and {truth} have only {count} frames in common; compare videos of at least {MIN_FRAMES} frames")
+            raise InputError(f"{video} and {truth} have only {count} frames in common: compare videos of at least {MIN_FRAMES} frames.")
         summary = landmark_summary(of_video, of_truth)
     return {"pixels": scores.summary(), "landmarks": summary, "frames": count, "frames_left_out": left_out, "size": size}
 
 
 def video_against_audio(video: Path, audio: Path | None = None) -> dict[str, Any]:
-    """Correlates the mouth's opening in a video (MediaPipe) with the loudness of its sound.
+    """Correlates the mouth opening in a video (MediaPipe, 25 frames per second) with the loudness of its audio.
 
     Args:
-      video: a video file, read at 25 frames per second.
-      audio: the sound; the video's own when None.
+      video: a video file.
+      audio: an audio file; the video's own audio when None.
 
     Returns:
-      the fields of `sync.EnvelopeCorrelation`, `frames`, and `frames_without_face`.
+      the fields of `metrics.EnvelopeCorrelation`, `frames`, and `frames_without_face`.
 
     Raises:
       InputError: a file can't be read, there is no sound, or no face is found.
@@ -93,19 +94,16 @@ def video_against_audio(video: Path, audio: Path | None = None) -> dict[str, Any
         for frame in read_video(video, FPS):
             track.add(frame)
     if not track.found.any():
-        raise InputError(f"no face is found in {video}; give a video of one talking face")
+        raise InputError(f"No face is found in {video}: give a video of one talking face.")
     result = envelope_correlation(mouth_opening(track.landmarks[..., :2]), samples, track.found)
     return {**dataclasses.asdict(result), "frames": len(track.found), "frames_without_face": int((~track.found).sum())}
 
 
-def load_head_masks(path: Path) -> np.ndarray:
-    """Reads `head_mask` from a truth file.
+def load_head_masks(path: Path) -> UInt8[np.ndarray, "T H W"]:
+    """Reads `head_mask` (255 = head) from a truth file.
 
     Args:
-      path: npz whose `head_mask` is uint8 [T, H, W] (255 = head), or [T, H, W // 8] packed bits (`numpy.packbits` along the last axis).
-
-    Returns:
-      uint8 [T, H, W].
+      path: npz whose `head_mask` is uint8 [T, H, W], or [T, H, W // 8] packed bits (`numpy.packbits` along the last axis).
 
     Raises:
       InputError: the file or the array is missing or has another shape.
@@ -114,15 +112,20 @@ def load_head_masks(path: Path) -> np.ndarray:
         with np.load(path, allow_pickle=False) as archive:
             mask = archive["head_mask"]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f'{path} holds no array "head_mask" that can be read; give the truth.npz of the avatar') from error
+        raise InputError(f'{path} holds no readable array "head_mask": give the truth.npz of the avatar.') from error
     if mask.ndim == 3 and mask.shape[2] * 8 == mask.shape[1]:
         mask = np.unpackbits(mask, axis=-1) * np.uint8(255)
     if mask.ndim != 3 or mask.shape[1] != mask.shape[2] or mask.dtype != np.uint8:
-        raise InputError(f'"head_mask" of {path} is {mask.dtype} {list(mask.shape)}, not uint8 [T, H, W]; give the truth.npz of the avatar')
+        raise InputError(
+            f'"head_mask" of {path} is {mask.dtype} {list(mask.shape)}, not uint8 [T, H, W]: give the truth.npz of the avatar.'
+        )
     return mask
 
 
-def _regions(points: np.ndarray | None, head_mask: np.ndarray | None, size: int) -> dict[str, np.ndarray | None]:
+def _regions(
+    points: Float[np.ndarray, "478 3"] | None, head_mask: UInt8[np.ndarray, "H W"] | None, size: int
+) -> dict[str, np.ndarray | None]:
+    """Masks by region in the report's order; None stands for the whole frame."""
     regions: dict[str, np.ndarray | None] = {}
     if points is not None:
         regions["face hull"] = face_hull_mask(points, size)
@@ -133,8 +136,8 @@ def _regions(points: np.ndarray | None, head_mask: np.ndarray | None, size: int)
     return {**regions, "frame": None}
 
 
-def _lip_box(points: np.ndarray) -> np.ndarray:
-    """The dataset's lip box from landmarks: a square of 1.2 times the outer lips' larger half extent."""
+def _lip_box(points: Float[np.ndarray, "478 3"]) -> Float[np.ndarray, " 4"]:
+    """Lip box as in a dataset: a square of 1.2 times the outer lips' larger half extent."""
     lips = points[_LIPS, :2]
     low, high = lips.min(0), lips.max(0)
     center, half = (low + high) / 2, 1.2 * (high - low).max() / 2

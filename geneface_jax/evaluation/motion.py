@@ -1,4 +1,4 @@
-"""Speech to landmarks, judged without rendering: the predicted motion of a person's held-out speech against the true one."""
+"""Evaluation of speech to landmarks without rendering: predicted motion of a person's held-out speech against the true motion."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from geneface_jax.evaluation.metrics import best_lag, jitter
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.speech.sync import SyncExpert, windows_auc
+from geneface_jax.typing import Float, Integer
 
-OTHER_SOUNDS = 20
-"""Stretches of the person's own speech from elsewhere that the control drives the mouth with."""
+CONTROL_STRETCHES = 20
+"""Stretches of the person's own speech from elsewhere in the recording that drive the mouth in the control."""
 
-MIN_DISTANCE = 25
-"""Frames (1 s) by which such a stretch is moved at least: longer than any sound."""
+MIN_SHIFT = 25
+"""Smallest shift of such a stretch in frames (1 s): longer than any phoneme."""
 
 
-def motion_report(prediction: np.ndarray, truth: np.ndarray, mean_face: np.ndarray) -> dict[str, float]:
-    """Figures of one clip.
-
-    Args:
-      prediction, truth: [T, 68, 3] motion (10 x displacement in decimetres).
-      mean_face: [68, 3] decimetres.
+def motion_report(
+    prediction: Float[np.ndarray, "T 68 3"], truth: Float[np.ndarray, "T 68 3"], mean_face: Float[np.ndarray, "68 3"]
+) -> dict[str, float]:
+    """Scores of one clip. Motion is 10 x displacement in decimeters; the mean face is in decimeters.
 
     Returns:
       `mouth_lmd_mm`, that of a mouth that does not move (`no_motion_mm`), and their ratio (`ratio_to_no_motion`), all after subtracting
@@ -57,20 +56,20 @@ def motion_report(prediction: np.ndarray, truth: np.ndarray, mean_face: np.ndarr
 def evaluate_motion(
     subject_dir: Path, subject: Subject, frames: range, *, temperature: float = 0.0, expert: SyncExpert | None = None
 ) -> dict[str, float]:
-    """Predicts the motion of some frames' audio with `SUBJECT/postnet` and compares it with the dataset's.
+    """Predicts motion from the audio of some frames with `SUBJECT/postnet` and compares it with the dataset's motion.
 
-    The network hears these frames' sound and nothing before or after it. The control hears as long a stretch of the same recording from
-    somewhere else and is compared with the same truth: what a mouth scores that moves like this person's, but to other words.
+    The network gets the audio of these frames only, without context. The control is predicted from equally long stretches elsewhere in
+    the same recording and compared with the same truth: the score of this person's typical mouth motion to other words.
 
     Args:
       subject_dir: the trained person.
       subject: the dataset that holds audio features and true motion.
-      frames: which frames; held out, to mean anything.
+      frames: which frames; they should be held out.
       temperature: of the prediction.
-      expert: a SyncNet for the sync AUC; None leaves it out.
+      expert: a SyncNet for the sync AUC; None omits it.
 
     Returns:
-      `motion_report`, and `other_sound_correlation`: the mean of `mouth_correlation` over other stretches (nan where the recording is
+      `motion_report`, and `other_sound_correlation`: the mean of `mouth_correlation` over other stretches (nan if the recording is
       shorter than 2 s); with an expert also `sync_auc` of the prediction and `truth_sync_auc`.
 
     Raises:
@@ -80,7 +79,7 @@ def evaluate_motion(
     require_same_features(f"the postnet of {subject_dir}", speech.kind, f"the dataset {subject.folder}", feature_types_of(subject.meta))
 
     def predict(which: np.ndarray) -> np.ndarray:
-        features, f0 = _sound(subject, which)
+        features, f0 = _audio_inputs(subject, which)
         return speech.predict(features, f0, temperature=temperature, seed=0).reshape(-1, 68, 3)
 
     truth = subject.motion[frames.start : frames.stop]
@@ -92,29 +91,26 @@ def evaluate_motion(
     report["other_sound_correlation"] = float(np.mean(control)) if control else float("nan")
     if expert is not None:
         require_same_features("the SyncNet", expert.kind, f"the dataset {subject.folder}", feature_types_of(subject.meta))
-        strangers = [model_audio(*_sound(subject, which)) for which in elsewhere]
+        negatives = [model_audio(*_audio_inputs(subject, which)) for which in elsewhere]
         for name, motion in (("sync_auc", prediction), ("truth_sync_auc", truth)):
-            report[name] = windows_auc(expert, [_expert_pair(expert, subject, frames, motion)], strangers)
+            report[name] = windows_auc(expert, [_expert_pair(expert, subject, frames, motion)], negatives)
     return report
 
 
-def other_stretches(frames: range, total: int, count: int = OTHER_SOUNDS) -> list[np.ndarray]:
-    """Up to `count` index arrays as long as `frames`, spread evenly over the recording, each moved by a second or more.
-
-    A stretch that runs over the end goes on at the beginning.
-    """
-    room = total - 2 * MIN_DISTANCE
+def other_stretches(frames: range, total: int, count: int = CONTROL_STRETCHES) -> list[Integer[np.ndarray, " T"]]:
+    """Up to `count` index arrays as long as `frames`, shifted by a second or more, evenly spread over the recording and wrapped around."""
+    room = total - 2 * MIN_SHIFT
     if room < 0:
         return []
-    shifts = np.unique(np.linspace(MIN_DISTANCE, MIN_DISTANCE + room, count).astype(int))
+    shifts = np.unique(np.linspace(MIN_SHIFT, MIN_SHIFT + room, count).astype(int))
     return [(np.array(frames) + shift) % total for shift in shifts]
 
 
 def find_expert(subject_dir: Path, syncnet: Path | None = None) -> SyncExpert | None:
-    """The SyncNet to judge with: the one named, else the one the postnet was trained with, else the shipped one; None if none is there.
+    """The SyncNet for the sync AUC: the one given, else the one the postnet was trained with, else the shipped one, else None.
 
     Raises:
-      InputError: a SyncNet is named and holds no checkpoint.
+      InputError: a SyncNet is given and holds no checkpoint.
     """
     if syncnet is not None:
         return SyncExpert.load(syncnet)
@@ -126,18 +122,19 @@ def find_expert(subject_dir: Path, syncnet: Path | None = None) -> SyncExpert | 
     return None
 
 
-def _opening(motion: np.ndarray, mean_face: np.ndarray) -> np.ndarray:
+def _opening(motion: Float[np.ndarray, "T 68 3"], mean_face: Float[np.ndarray, "68 3"]) -> Float[np.ndarray, " T"]:
     return mouth_opening(motion / 10.0 + mean_face)
 
 
-def _sound(subject: Subject, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Audio features [2T, C] and f0 [2T] of video frames."""
+def _audio_inputs(subject: Subject, which: Integer[np.ndarray, " T"]) -> tuple[Float[np.ndarray, "A C"], Float[np.ndarray, " A"]]:
+    """Audio features and f0 of video frames, A = 2T."""
     audio = np.stack([2 * which, 2 * which + 1], axis=1).reshape(-1)
     return subject.audio_features[audio], subject.f0[audio]
 
 
-def _expert_pair(expert: SyncExpert, subject: Subject, frames: range, motion: np.ndarray) -> NormalizedClip:
-    features, f0 = _sound(subject, np.array(frames))
+def _expert_pair(expert: SyncExpert, subject: Subject, frames: range, motion: Float[np.ndarray, "T 68 3"]) -> NormalizedClip:
+    """The frames' audio and a motion, in the SyncNet's input space."""
+    features, f0 = _audio_inputs(subject, np.array(frames))
     center = subject.motion_mean.reshape(-1) if expert.center == "speaker" else np.zeros(MOTION_DIM, np.float32)
     clip = Clip(subject.name, subject.name, "val", features, f0, motion.reshape(len(motion), -1))
     return normalize_clip(clip, center, np.asarray(expert.std))

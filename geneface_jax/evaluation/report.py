@@ -1,4 +1,4 @@
-"""Figures for people (rich tables) and for programs (JSON): the same numbers."""
+"""Evaluation report: the same numbers as rich tables and as JSON."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 WIDTH = 140
-"""Columns of a table that is not shown on a terminal (whose own width counts there)."""
+"""Columns of a table that is not printed to a terminal; a terminal's own width is used."""
 
 REGIONS = ("face hull", "head", "mouth", "neck band", "frame")
 
 
 def pixel_table(title: str, methods: Mapping[str, Mapping[str, Mapping[str, float]]], caption: str) -> Table:
-    """One row per region with its mean number of pixels, one column per method with PSNR in dB, SSIM and, where it was measured, LPIPS.
+    """One row per region with its mean number of pixels, one column per method with PSNR in dB, SSIM and, if measured, LPIPS.
 
-    Args:
-      title: what was evaluated.
-      methods: method -> region -> figures, as `scores.PixelScores.summary` gives.
-      caption: which frames, which size, which condition.
+    `methods` is method -> region -> scores, as `scores.PixelScores.summary` gives.
     """
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("region")
@@ -41,12 +38,12 @@ def pixel_table(title: str, methods: Mapping[str, Mapping[str, Mapping[str, floa
 def _cell(figures: Mapping[str, float] | None) -> str:
     if not figures:
         return ""
-    looks = f" {figures['lpips']:.4f}" if "lpips" in figures else ""
-    return f"{figures['psnr']:.2f} {figures['ssim']:.3f}{looks}"
+    lpips = f" {figures['lpips']:.4f}" if "lpips" in figures else ""
+    return f"{figures['psnr']:.2f} {figures['ssim']:.3f}{lpips}"
 
 
 def seam_rows(composite: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """The composite where head and torso meet, beside its head."""
+    """PSNR of the composite in the neck band, where head and torso meet, and of its head."""
     if "neck band" not in composite:
         return {"neck band": "n/a (head and torso do not meet in these frames)"}
     band, head = composite["neck band"]["psnr"], composite["head"]["psnr"]
@@ -54,7 +51,7 @@ def seam_rows(composite: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 
 
 def smoothing_rows(summary: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """`pose_smoothing.smoothing_report` in words."""
+    """`scores.smoothing_report` as rows."""
 
     def words(figures: Mapping[str, float]) -> str:
         return f"{figures['rotation_degrees']:.3f} degrees, {figures['translation_mm']:.2f} mm, {figures['pixels']:.3f} px"
@@ -63,24 +60,24 @@ def smoothing_rows(summary: Mapping[str, Mapping[str, float]]) -> dict[str, str]
 
 
 def speed_rows(summary: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str]:
-    """Name -> `speed.frames_per_second`, in words."""
+    """`scores.frames_per_second` by name, as rows."""
     rows = {}
     for name, figures in summary.items():
         if figures:
-            where = f"{figures['device']}, {figures['cores']} cores, {figures['frames']} frames"
-            rows[f"frames per second, {name}"] = f"{figures['frames_per_second']:.1f} ({where})"
+            conditions = f"{figures['device']}, {figures['cores']} cores, {figures['frames']} frames"
+            rows[f"frames per second, {name}"] = f"{figures['frames_per_second']:.1f} ({conditions})"
     return rows
 
 
 def sync_rows(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The sync AUC of `motion.evaluate_motion`, in words."""
+    """The sync AUC of `motion.evaluate_motion` as a row."""
     if "sync_auc" not in summary:
         return {"sync AUC": "n/a (name a SyncNet with --syncnet DIR)"}
     return {"sync AUC of the landmarks from audio (truth)": f"{summary['sync_auc']:.3f} ({summary['truth_sync_auc']:.3f})"}
 
 
 def value_table(title: str, rows: Mapping[str, str], caption: str = "") -> Table:
-    """Two columns: what, value."""
+    """Two columns, name and value, without a header."""
     table = Table(title=title, caption=caption or None, show_header=False, title_justify="left", caption_justify="left")
     table.add_column("")
     table.add_column("", justify="right")
@@ -90,7 +87,7 @@ def value_table(title: str, rows: Mapping[str, str], caption: str = "") -> Table
 
 
 def landmark_rows(summary: Mapping[str, Any]) -> dict[str, str]:
-    """`scores.landmark_summary` in words."""
+    """`scores.landmark_summary` as rows."""
     if not summary["frames"]:
         return {"frames with both faces found": "0"}
     return {
@@ -106,7 +103,7 @@ def landmark_rows(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def envelope_rows(summary: Mapping[str, Any]) -> dict[str, str]:
-    """`compare.video_against_audio` in words."""
+    """`compare.video_against_audio` as rows."""
     return {
         "mouth opening and audio envelope, zero lag": f"{summary['correlation']:.3f}",
         "best lag": f"{summary['best']:.3f} at {summary['best_lag']:+d} frames",
@@ -116,7 +113,7 @@ def envelope_rows(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def motion_rows(summary: Mapping[str, Any]) -> dict[str, str]:
-    """`motion.evaluate_motion` in words."""
+    """`motion.evaluate_motion` as rows."""
     rows = {
         "mouth motion LMD, clip means subtracted": f"{summary['mouth_lmd_mm']:.2f} mm",
         "a mouth that does not move": f"{summary['no_motion_mm']:.2f} mm (ratio {summary['ratio_to_no_motion']:.2f})",
@@ -139,7 +136,7 @@ def show(*tables: Table) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """The report as JSON can hold it: numbers that are not finite become null, ranges and paths text."""
+    """The report with JSON types only: non-finite numbers become null, ranges and paths text."""
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

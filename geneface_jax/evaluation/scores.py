@@ -1,20 +1,26 @@
-"""Scores of a clip: MediaPipe landmarks of finished frames, per-frame figures and their means."""
+"""Scores of a clip: pixel and landmark scores averaged over frames, rendering speed, head pose jitter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import jax
 import numpy as np
 
-from data_tools.face.track import FACE_LANDMARKER, checked, open_task, picture
+from data_tools.face import pose as face_pose
+from data_tools.face.track import FACE_LANDMARKER, mediapipe_image, open_task, verified_path
 from data_tools.landmarks68 import eye_openness
 from geneface_jax.data.motion import count_blinks, mouth_opening, pearson
-from geneface_jax.evaluation.metrics import Perceptual, best_lag, from_mediapipe, jitter, lmd, psnr, ssim_map
+from geneface_jax.data.subject import Subject
+from geneface_jax.evaluation.metrics import Perceptual, best_lag, from_mediapipe, jitter, lmd, pose_jitter, psnr, ssim_map
+from geneface_jax.typing import Bool, Float, Float32, UInt8
 
 # ----------------------------------------------------------------------------------------------------
-# MediaPipe's landmarks of finished frames, for the figures that compare two videos.
+# MediaPipe landmarks of finished frames, and the scores that compare two videos' landmarks.
 
 N_POINTS = 478
 
@@ -26,9 +32,9 @@ class LandmarkTrack:
         self._landmarker = landmarker
         self._points: list[np.ndarray | None] = []
 
-    def add(self, frame: np.ndarray) -> np.ndarray | None:
-        """Finds the largest face in the next frame (uint8 [H, W, 3]); returns its [478, 3] pixels, or None where there is none."""
-        result = self._landmarker.detect_for_video(picture(frame), 40 * len(self._points))
+    def add(self, frame: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "478 3"] | None:
+        """Finds the largest face in the next frame; returns its landmarks in pixels, or None without a face."""
+        result = self._landmarker.detect_for_video(mediapipe_image(frame), 40 * len(self._points))
         height, width = frame.shape[:2]
         scale = np.array([width, height, width], np.float32)  # MediaPipe gives z in the unit of x
         faces = [np.array([(p.x, p.y, p.z) for p in face], np.float32) * scale for face in result.face_landmarks]
@@ -37,30 +43,30 @@ class LandmarkTrack:
         return points
 
     @property
-    def found(self) -> np.ndarray:
-        """[T] bool: whether the frame has a face."""
+    def found(self) -> Bool[np.ndarray, " T"]:
+        """Whether the frame has a face."""
         return np.array([points is not None for points in self._points], bool)
 
     @property
-    def points(self) -> np.ndarray:
-        """[T, 478, 3] float32 pixels, zeros where no face was found."""
-        nothing = np.zeros((N_POINTS, 3), np.float32)
-        return np.array([nothing if points is None else points for points in self._points]).reshape(-1, N_POINTS, 3)
+    def points(self) -> Float[np.ndarray, "T 478 3"]:
+        """Pixels; zeros where no face was found."""
+        missing = np.zeros((N_POINTS, 3), np.float32)
+        return np.array([missing if points is None else points for points in self._points]).reshape(-1, N_POINTS, 3)
 
     @property
-    def landmarks(self) -> np.ndarray:
-        """[T, 68, 3] float32 pixels, zeros where no face was found."""
+    def landmarks(self) -> Float[np.ndarray, "T 68 3"]:
+        """`points` in the 68-point convention."""
         return from_mediapipe(self.points)
 
 
 @contextmanager
 def landmark_tracks(count: int, *, filtered: bool = False) -> Iterator[list[LandmarkTrack]]:
-    """Opens one track per video, each with a landmarker of its own, since MediaPipe carries a face from frame to frame.
+    """Opens one track per video, each with its own landmarker, since MediaPipe tracks a face from frame to frame.
 
     Args:
       count: number of videos.
-      filtered: ask MediaPipe for one face, and it smooths the landmarks over time with a filter that lags; with two it does not. Mouths are
-        compared unfiltered.
+      filtered: request one face, in which mode MediaPipe smooths the landmarks over time with a filter that lags. By default two faces are
+        requested, which turns the filter off: mouths are compared unfiltered.
 
     Raises:
       InputError: MediaPipe or the system libraries it needs are missing.
@@ -70,7 +76,7 @@ def landmark_tracks(count: int, *, filtered: bool = False) -> Iterator[list[Land
         from mediapipe.tasks.python import BaseOptions, vision
 
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=checked(FACE_LANDMARKER)),
+            base_options=BaseOptions(model_asset_path=verified_path(FACE_LANDMARKER)),
             running_mode=vision.RunningMode.VIDEO,
             num_faces=1 if filtered else 2,
         )
@@ -81,37 +87,33 @@ def landmark_tracks(count: int, *, filtered: bool = False) -> Iterator[list[Land
 
 
 # ----------------------------------------------------------------------------------------------------
-# Collecting per-frame figures and averaging them over a clip.
+# Pixel scores: PSNR, SSIM and LPIPS per region.
 
 
 class PixelScores:
-    """PSNR, SSIM and LPIPS per region; a clip's figure is the mean over its frames.
-
-    Args:
-      perceptual: LPIPS; None leaves it out.
-    """
+    """Collects PSNR, SSIM and LPIPS per frame and region; a clip's score is the mean over its frames. LPIPS is omitted when None."""
 
     def __init__(self, perceptual: Perceptual | None = None) -> None:
         self._perceptual = perceptual
         self._frames: dict[str, list[tuple[float, ...]]] = {}
 
-    def add(self, image: np.ndarray, truth: np.ndarray, regions: Mapping[str, np.ndarray | None]) -> None:
-        """Scores one frame.
-
-        Args:
-          image, truth: uint8 [H, W, 3].
-          regions: name -> bool [H, W], or None for the whole frame. A frame whose region is empty does not count for it.
-        """
+    def add(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        truth: UInt8[np.ndarray, "H W 3"],
+        regions: Mapping[str, Bool[np.ndarray, "H W"] | None],
+    ) -> None:
+        """Scores one frame. `regions` are masks by name, None for the whole frame; a frame whose region is empty does not count for it."""
         similarity = ssim_map(image, truth)
         for name, mask in regions.items():
             count = image.shape[0] * image.shape[1] if mask is None else int(mask.sum())
             if count:
-                alike = float((similarity if mask is None else similarity[mask]).mean())
-                looks = () if self._perceptual is None else (self._perceptual.distance(image, truth, mask),)
-                self._frames.setdefault(name, []).append((psnr(image, truth, mask), alike, count, *looks))
+                ssim = float((similarity if mask is None else similarity[mask]).mean())
+                lpips = () if self._perceptual is None else (self._perceptual.distance(image, truth, mask),)
+                self._frames.setdefault(name, []).append((psnr(image, truth, mask), ssim, count, *lpips))
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Region -> {"psnr" (dB), "ssim", "pixels" (mean number per frame), "frames"}, and "lpips" where it was measured."""
+        """Region -> {"psnr" (dB), "ssim", "pixels" (mean number per frame), "frames"}, and "lpips" if it was measured."""
         out = {}
         for name, rows in self._frames.items():
             means = np.mean(np.array(rows, np.float64), axis=0)
@@ -122,7 +124,7 @@ class PixelScores:
 
 
 def landmark_summary(track: LandmarkTrack, truth: LandmarkTrack) -> dict[str, Any]:
-    """Figures over the frames where MediaPipe finds both faces.
+    """Landmark scores over the frames in which MediaPipe finds both faces.
 
     Returns:
       `lmd` (px), `mouth_correlation` at zero lag, `mouth_best_correlation` and `mouth_best_lag` (frames), `eye_correlation` of the eye
@@ -146,4 +148,75 @@ def landmark_summary(track: LandmarkTrack, truth: LandmarkTrack) -> dict[str, An
         "truth_jitter": jitter(b[both][..., :2]),
         "frames": int(both.sum()),
         "frames_without_face": int((~track.found).sum()),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------
+# Rendering speed.
+
+WARM_UP = 3
+"""Frames before timing starts: the first one compiles, and two batches are in flight at any time."""
+
+MIN_MEASURED = 4
+"""Frames that a measurement needs."""
+
+MEASURED = 20
+"""Largest number of timed frames."""
+
+
+def frames_per_second(images: Iterable[Any], warm_up: int = WARM_UP, measured: int = MEASURED) -> dict[str, Any] | None:
+    """Times a lazily rendered stream of frames, of which it reads `warm_up + measured` at most.
+
+    Returns:
+      {"frames_per_second", "frames" (timed), "device", "cores"}; None if fewer than `MIN_MEASURED` frames could be timed.
+    """
+    started, counted = 0.0, 0
+    for i, _ in enumerate(images):
+        counted = i + 1 - warm_up
+        if counted == 0:
+            started = time.perf_counter()
+        if counted == measured:
+            break
+    if counted < MIN_MEASURED:
+        return None
+    rate = counted / max(time.perf_counter() - started, 1e-9)
+    device = jax.devices()[0]
+    return {
+        "frames_per_second": rate,
+        "frames": counted,
+        "device": f"{device.platform} {device.device_kind}".strip(),
+        "cores": os.cpu_count(),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------
+# Head pose jitter of a dataset before and after smoothing.
+
+
+def smoothing_report(subject: Subject) -> dict[str, dict[str, float]]:
+    """Jitter of the head pose path of a full dataset: fitted frame by frame ("before"), and as stored ("after").
+
+    Returns:
+      {"before", "after"}, each {"rotation_degrees", "translation_mm" (mean second differences), "pixels" (the same of the face's rigid
+      points as the poses project them, in pixels of the dataset's size)}, over the whole clip.
+    """
+    assert subject.landmarks_mediapipe is not None  # `heldout` refuses light datasets
+    trust = np.where(subject.interpolated, 1e-3, 1.0)
+    fitted = face_pose.solve_poses(subject.landmarks_mediapipe, subject.size, trust)
+    before = face_pose.camera_matrices(fitted.unsmoothed_rotation, fitted.unsmoothed_translation)
+    return {
+        "before": _path_jitter(before, fitted.shape, subject.size),
+        "after": _path_jitter(subject.cameras, fitted.shape, subject.size),
+    }
+
+
+def _path_jitter(cameras: Float[np.ndarray, "T 4 4"], shape: Float[np.ndarray, "P 3"], size: int) -> dict[str, float]:
+    degrees, millimeters = pose_jitter(cameras)
+    rotation = cameras[:, :3, :3].astype(np.float64).transpose(0, 2, 1)
+    # Cameras are in meters, the shape in decimeters.
+    translation = -10.0 * np.einsum("tij,tj->ti", rotation, cameras[:, :3, 3].astype(np.float64))
+    return {
+        "rotation_degrees": degrees,
+        "translation_mm": millimeters,
+        "pixels": jitter(face_pose.project(shape, rotation, translation, size)),
     }

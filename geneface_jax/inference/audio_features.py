@@ -14,40 +14,34 @@ import numpy as np
 
 from data_tools.audio.features import MEL_F0, AudioFeatures, features_for_frames
 from data_tools.errors import InputError
+from geneface_jax.inference.motion_filters import SAMPLES_PER_FRAME
 from geneface_jax.models.hubert import Hubert, hop, receptive_field
+from geneface_jax.typing import Array, Float32, Num
 
 # ----------------------------------------------------------------------------------------------------
-# HuBERT features of whole recordings, cut into chunks as GeneFace cuts them.
+# HuBERT features of whole recordings, computed in chunks as in GeneFace.
 
 CHUNK = 1000
-"""Frames (20 s) that are seen at once; a chunk knows nothing of its neighbours."""
+"""Frames (20 s) per forward pass; chunks share no context."""
 
 BUCKET = 250
-"""Frames: the last chunk is padded to a multiple of it, so that few lengths are ever compiled. The network leaves the padding out."""
+"""Frames: the last chunk is padded to a multiple of it, which bounds the number of compiled lengths. The network masks the padding."""
 
 FRAMES_PER_VIDEO_FRAME = 2
-SAMPLES_PER_VIDEO_FRAME = 640
 
 
-def normalize_sound(samples: np.ndarray) -> np.ndarray:
-    """[n] sound -> mean 0, variance 1 over the whole recording, float32 (transformers' Wav2Vec2Processor)."""
+def normalize_sound(samples: Num[np.ndarray, " N"]) -> Float32[np.ndarray, " N"]:
+    """Mean 0 and variance 1 over the whole recording (transformers' Wav2Vec2Processor)."""
     samples = np.asarray(samples, np.float64)
     return ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
 
 
-def extract(module: Hubert, variables: Mapping[str, Any], samples: np.ndarray) -> np.ndarray:
-    """The last hidden states of a recording, as GeneFace computes them.
+def extract(module: Hubert, variables: Mapping[str, Any], samples: Num[np.ndarray, " N *channels"]) -> Float32[np.ndarray, "A C"]:
+    """The last hidden states of a recording at 16 kHz (its first channel), as GeneFace computes them.
 
-    The recording is normalised as a whole, then seen in chunks of 1000 frames without overlap; a rest shorter than one frame's view
-    (400 samples) is left out.
-
-    Args:
-      module, variables: the network.
-      samples: [n] sound at 16 kHz; of [n, channels] the first channel is heard.
-
-    Returns:
-      [A, C] float32, A = (n - 80) // 320 with the published sizes (0 for fewer than 400 samples). Frame a sees the samples
-      [320 a, 320 a + 400).
+    The recording is normalized as a whole, then processed in chunks of 1000 frames without overlap; a remainder shorter than one frame's
+    receptive field (400 samples) is dropped. A = (N - 80) // 320 with the published sizes (0 for fewer than 400 samples); frame a covers
+    the samples [320 a, 320 a + 400).
     """
     samples = np.asarray(samples)
     samples = samples[:, 0] if samples.ndim == 2 else samples
@@ -59,25 +53,27 @@ def extract(module: Hubert, variables: Mapping[str, Any], samples: np.ndarray) -
     return np.concatenate([_chunk(module, variables, chunk, step, field) for chunk in chunks if len(chunk) >= field])
 
 
-def extract_for_frames(module: Hubert, variables: Mapping[str, Any], samples: np.ndarray, n_frames: int) -> np.ndarray:
-    """Features of exactly `n_frames` video frames: [2 * n_frames, C].
+def extract_for_frames(
+    module: Hubert, variables: Mapping[str, Any], samples: Num[np.ndarray, " N"], n_frames: int
+) -> Float32[np.ndarray, "A C"]:
+    """Features of exactly `n_frames` video frames, A = 2 * n_frames.
 
-    The recording is cut, or padded with silence, to the length of the picture. `extract` gives one frame less than twice its frames then,
-    as the last one would look 80 samples beyond the end; it is the one before again.
+    The recording is cut, or padded with silence, to the length of the video. `extract` then gives A - 1 frames, since the last one would
+    need 80 samples beyond the end: the frame before it is repeated.
 
     Raises:
-      InputError: there is no video frame.
+      InputError: `n_frames` is 0.
     """
     if n_frames < 1:
-        raise InputError("the recording is shorter than one video frame (40 ms): use a longer one.")
-    n_samples = n_frames * SAMPLES_PER_VIDEO_FRAME
+        raise InputError("The recording is shorter than one video frame (40 ms): use a longer one.")
+    n_samples = n_frames * SAMPLES_PER_FRAME
     samples = np.asarray(samples, np.float32)[:n_samples]
     features = extract(module, variables, np.pad(samples, (0, n_samples - len(samples))))
     return np.pad(features, ((0, FRAMES_PER_VIDEO_FRAME * n_frames - len(features)), (0, 0)), mode="edge")
 
 
 def weights_fingerprint(variables: Mapping[str, Any]) -> str:
-    """16 hex digits of a sha256 over names and values of all weights, whatever file they came from."""
+    """16 hex digits of a sha256 over names and values of all weights, independent of their file format."""
     digest = hashlib.sha256()
     for path, value in sorted((jax.tree_util.keystr(path), value) for path, value in jax.tree_util.tree_leaves_with_path(variables)):
         digest.update(path.encode())
@@ -85,8 +81,10 @@ def weights_fingerprint(variables: Mapping[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _chunk(module: Hubert, variables: Mapping[str, Any], samples: np.ndarray, step: int, field: int) -> np.ndarray:
-    """Features of one chunk of normalised samples [n], n >= field."""
+def _chunk(
+    module: Hubert, variables: Mapping[str, Any], samples: Float32[np.ndarray, " N"], step: int, field: int
+) -> Float32[np.ndarray, "A C"]:
+    """Features of one chunk of normalized samples, N >= field."""
     n_frames = (len(samples) - field) // step + 1
     padded = (-(-n_frames // BUCKET) * BUCKET - 1) * step + field
     batch = np.pad(samples[:padded], (0, max(padded - len(samples), 0)))[None]
@@ -95,23 +93,25 @@ def _chunk(module: Hubert, variables: Mapping[str, Any], samples: np.ndarray, st
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(module: Hubert, variables: Mapping[str, Any], samples: jax.Array, length: jax.Array) -> jax.Array:
+def _apply(
+    module: Hubert, variables: Mapping[str, Any], samples: Num[Array, "B N"], length: Num[Array, " B"]
+) -> Float32[jax.Array, "B A C"]:
     return module.apply(variables, samples, length)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Audio features by name: `mel_f0` needs nothing, `hubert` a model folder that the user has; this is the one place that looks for it.
+# Audio features by name, and lookup of HuBERT's weights.
 
 AUDIO_MODELS = ("mel_f0", "hubert")
 HUBERT_VARIABLE = "GENEFACE_HUBERT"
-"""Environment variable that names the folder of HuBERT's weights."""
+"""Environment variable with the folder of HuBERT's weights."""
 
 
 def hubert_folder(folder: str | os.PathLike | None = None) -> Path:
-    """Where HuBERT's config.json and weights are: `folder`, else $GENEFACE_HUBERT, else ~/.cache/geneface_jax/hubert.
+    """Folder of HuBERT's config.json and weights: `folder`, else $GENEFACE_HUBERT, else ~/.cache/geneface_jax/hubert.
 
     Raises:
-      InputError: no model is there; says where to get one.
+      InputError: it holds no model; the sentence says where to get one.
     """
     default = Path("~/.cache/geneface_jax/hubert").expanduser()
     named = folder or os.environ.get(HUBERT_VARIABLE)
@@ -119,52 +119,44 @@ def hubert_folder(folder: str | os.PathLike | None = None) -> Path:
     if not (found / "config.json").is_file():
         raise InputError(
             f"HuBERT is not in {found} (no config.json): download config.json and model.safetensors (or pytorch_model.bin) of "
-            f"facebook/hubert-large-ls960-ft from huggingface.co, under its own licence, into {default}, or name its folder in the "
+            f"facebook/hubert-large-ls960-ft from huggingface.co, under its own license, into {default}, or name its folder in the "
             f"environment variable {HUBERT_VARIABLE}; or use --audio mel_f0, which needs no download."
         )
     return found
 
 
 def audio_features(audio_model: str, hubert: str | os.PathLike | None = None) -> AudioFeatures:
-    """The audio features of a name.
-
-    Args:
-      audio_model: one of `AUDIO_MODELS`.
-      hubert: folder of HuBERT's weights, see `hubert_folder`; not read for other features.
+    """Audio features by name, one of `AUDIO_MODELS`; `hubert` is the folder of HuBERT's weights, see `hubert_folder`.
 
     Raises:
-      InputError: there is no such kind, or HuBERT's weights are missing or damaged.
+      InputError: unknown name, or HuBERT's weights are missing or damaged.
     """
     if audio_model == "mel_f0":
         return MEL_F0
     if audio_model == "hubert":
         return _hubert(hubert_folder(hubert).resolve())
-    raise InputError(f"there are no audio features {audio_model!r}: choose {' or '.join(AUDIO_MODELS)}.")
+    raise InputError(f"There are no audio features {audio_model!r}: choose {' or '.join(AUDIO_MODELS)}.")
 
 
 def audio_features_of(meta: Mapping[str, Any], name: str) -> AudioFeatures:
-    """The audio features that a dataset was made with.
-
-    Args:
-      meta: the dataset's meta.json.
-      name: what it is and where, for people ("the dataset DIR").
+    """The audio features of a dataset, from its meta.json; `name` stands for it in messages, such as "the dataset DIR".
 
     Raises:
-      InputError: as `audio_features`, or HuBERT's weights are others than the dataset's.
+      InputError: as `audio_features`, or HuBERT's weights differ from the dataset's.
     """
     features = audio_features(meta["audio_model"])
     wanted = meta.get("audio_weights", features.weights)
     if wanted != features.weights:
         raise InputError(
-            f"{name} was made with the HuBERT weights {wanted}, but {hubert_folder()} holds {features.weights}: name the folder of the "
-            f"first in {HUBERT_VARIABLE}, or make the dataset again with `geneface prepare --audio hubert`."
+            f"The HuBERT weights of {name} are {wanted}, but {hubert_folder()} holds {features.weights}: set {HUBERT_VARIABLE} to the "
+            "folder of the former, or make the dataset again with `geneface prepare --audio hubert`."
         )
     return features
 
 
 @functools.lru_cache(maxsize=1)
 def _hubert(folder: Path) -> AudioFeatures:
-    """Reads the weights (1.3 GB for the large model), once in a process."""
+    """Reads the weights (1.3 GB for the large model) once per process."""
     from geneface_jax.convert.pretrained import load_hubert
 
     module, variables = load_hubert(folder)

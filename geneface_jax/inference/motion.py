@@ -1,4 +1,4 @@
-"""Speech to landmark motion with the trained networks (VAE and PostNet), and the motion controls applied to it."""
+"""Speech to landmark motion with the trained networks (VAE and PostNet), and the motion controls applied afterwards."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import TYPICAL_AMPLITUDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet
 from geneface_jax.models.speech_to_motion import generate, typical_voice
+from geneface_jax.typing import Float, Float32
 
 # ----------------------------------------------------------------------------------------------------
-# Speech -> motion with the trained networks.
+# Speech to motion with the trained networks.
 
 STAGES = ("postnet", "vae")
 
@@ -38,25 +39,24 @@ class AudioToMotion:
     Attributes:
       vae, vae_variables: the VAE and its {"params", "batch_stats"}.
       postnet: (module, variables), or None.
-      motion_mean, motion_std: [204]; motion = network * std + mean.
-      kind: of the landmarks and audio features the networks know.
-      amplitudes: `mouth_amp` and `eye_amp` that are typical of the faces a pitch-aware VAE was trained on; empty for others.
-      expression: (basis [E, 68, 3], offset [68, 3]) that makes landmarks of a VAE's coefficients of a face model; None where it makes
-        landmarks itself.
+      motion_mean, motion_std: motion = network * std + mean.
+      kind: landmark and audio feature types of the networks.
+      amplitudes: typical `mouth_amp` and `eye_amp` of the training faces of a pitch-aware VAE; empty for others.
+      expression: (basis, offset) that turn a VAE's E face model coefficients into landmarks; None if it predicts landmarks.
     """
 
     vae: Audio2Motion
     vae_variables: dict[str, Any]
     postnet: tuple[CNNPostNet, dict[str, Any]] | None
-    motion_mean: np.ndarray
-    motion_std: np.ndarray
+    motion_mean: Float[np.ndarray, " D"]
+    motion_std: Float[np.ndarray, " D"]
     kind: FeatureTypes
     amplitudes: dict[str, float] = dataclasses.field(default_factory=dict)
-    expression: tuple[np.ndarray, np.ndarray] | None = None
+    expression: tuple[Float[np.ndarray, "E 68 3"], Float[np.ndarray, "68 3"]] | None = None
 
     @property
     def follows_mouth_amp(self) -> bool:
-        """Whether the VAE itself is told how wide the mouth moves; if not, its motion can be scaled afterwards."""
+        """Whether the VAE is conditioned on the mouth amplitude; if not, its motion can be scaled afterwards."""
         return bool(self.vae.pitch and self.vae.mouth_amp)
 
     @classmethod
@@ -64,15 +64,14 @@ class AudioToMotion:
         """Reads a person's work folder `SUBJECT/postnet`.
 
         Args:
-          postnet_dir: the work folder.
-          step: which checkpoint; None is the one that `geneface select-postnet` chose, or else the newest.
-          stage: "postnet", or "vae" to leave PostNet out and hear the VAE that PostNet was trained with.
+          step: checkpoint; None is the one that `geneface select-postnet` chose, else the newest.
+          stage: "postnet", or "vae" to skip PostNet and use only the VAE it was trained with.
 
         Raises:
-          InputError: no such checkpoint, a work folder of another stage, or a VAE whose motion is no landmarks.
+          InputError: no such checkpoint, a work folder of another stage, or a VAE that does not predict landmarks.
         """
         if stage not in STAGES:
-            raise InputError(f"the motion stage is {stage!r}; choose {' or '.join(STAGES)}.")
+            raise InputError(f"The motion stage is {stage!r}: choose {' or '.join(STAGES)}.")
         checkpoint = _load(postnet_dir, checkpoints.read_selected_step(postnet_dir) if step is None else step, "postnet")
         state, config = checkpoint.state, checkpoint.config
 
@@ -89,17 +88,14 @@ class AudioToMotion:
         audio2motion_dir: str | os.PathLike[str],
         *,
         step: int | None = None,
-        expression: tuple[np.ndarray, np.ndarray] | None = None,
+        expression: tuple[Float[np.ndarray, "E 68 3"], Float[np.ndarray, "68 3"]] | None = None,
     ) -> AudioToMotion:
-        """Reads the work folder of the bare VAE; its motion has the mean face of the corpus.
+        """Reads the work folder of the VAE alone (the newest checkpoint if `step` is None); its motion has the mean face of the corpus.
 
-        Args:
-          audio2motion_dir: the work folder.
-          step: which checkpoint; None is the newest.
-          expression: a person's basis and offset (`Subject.expression_basis`, `expression_offset`), for a VAE of coefficients.
+        `expression` is a person's basis and offset (`Subject.expression_basis`, `expression_offset`), for a VAE of coefficients.
 
         Raises:
-          InputError: no such checkpoint, a work folder of another stage, or a VAE whose motion is no landmarks.
+          InputError: no such checkpoint, a work folder of another stage, or a VAE that predicts neither landmarks nor these coefficients.
         """
         checkpoint = _load(audio2motion_dir, step, "audio2motion")
         state = checkpoint.state
@@ -111,31 +107,29 @@ class AudioToMotion:
 
     def predict(
         self,
-        audio_features: np.ndarray,
-        f0: np.ndarray,
+        audio_features: Float[np.ndarray, "A C"],
+        f0: Float[np.ndarray, " A"],
         *,
         temperature: float = 0.2,
         seed: int = 0,
         mouth_amp: float = TYPICAL_AMPLITUDE,
         start: int = 0,
-    ) -> np.ndarray:
-        """Motion for a recording.
+    ) -> Float32[np.ndarray, "T 204"]:
+        """Motion for a recording of T video frames, A = 2T audio frames.
 
         Args:
-          audio_features: [A, 80] log10 mel of the whole recording, A = 2T. f0: [A] Hz, 0 = unvoiced.
-          temperature: 0 (the most likely motion) to 1 (a draw from the prior).
+          audio_features: of the whole recording, for `mel_f0` log10 mel with 80 channels.
+          f0: Hz, 0 = unvoiced.
+          temperature: 0 (the most likely motion) to 1 (a sample from the prior).
           seed: of the prior noise; the same seed gives the same motion.
-          mouth_amp: how wide a VAE that follows it (`follows_mouth_amp`) moves the mouth, 0 to 1; 0.4 is as its training faces did.
-          start: video frame, a multiple of 4, that these features begin with in a longer recording; the prior's noise is that moment's.
-
-        Returns:
-          [T, 204] float32.
+          mouth_amp: mouth amplitude 0 to 1 of a VAE with `follows_mouth_amp`; 0.4 is typical of its training faces.
+          start: position in a longer recording at which these features begin, in video frames, a multiple of 4; selects the prior's noise.
 
         Raises:
-          InputError: no audio, an odd number of audio frames, or features and f0 of different lengths.
+          InputError: no audio, or an odd number of audio frames.
         """
         if len(audio_features) < 2 or len(audio_features) % 2:
-            raise InputError(f"there are {len(audio_features)} audio frames; give two for every video frame (25 frames a second).")
+            raise InputError(f"There are {len(audio_features)} audio frames: give two for every video frame (25 frames a second).")
         audio = model_audio(audio_features, f0)
         voice = typical_voice(f0[None], self.amplitudes, mouth_amp)
         quiet = silence(1, audio.shape[-1])[0]
@@ -151,17 +145,17 @@ def _load(workdir: str | os.PathLike[str], step: int | None, stage: str) -> chec
     checkpoint = checkpoints.load(workdir, step)
     if checkpoint.config.get("stage") != stage:
         raise InputError(
-            f"{workdir} holds a checkpoint of the stage {checkpoint.config.get('stage')}, not {stage}; give the {stage} folder."
+            f"{workdir} holds a checkpoint of the stage {checkpoint.config.get('stage')}, not {stage}: give the {stage} folder."
         )
     return checkpoint
 
 
-def _vae(model: ConfigDict, workdir: str | os.PathLike[str], drawable: Collection[int] = (MOTION_DIM,)) -> Audio2Motion:
+def _vae(model: ConfigDict, workdir: str | os.PathLike[str], motion_dims: Collection[int] = (MOTION_DIM,)) -> Audio2Motion:
     vae = Audio2Motion(**model.to_dict())
-    if vae.motion_dim not in drawable:
+    if vae.motion_dim not in motion_dims:
         raise InputError(
-            f"the VAE in {workdir} makes {vae.motion_dim} coefficients of the Basel face model, which can't be drawn here, not landmarks: "
-            "take a VAE of landmarks, such as the one of configs/audio2motion_pitch.py, or a person imported from GeneFace++."
+            f"The VAE in {workdir} predicts {vae.motion_dim} coefficients of the Basel face model instead of landmarks: "
+            "use a VAE of landmarks, such as the one of configs/audio2motion_pitch.py, or a person imported from GeneFace++."
         )
     return vae
 
@@ -173,33 +167,32 @@ def _constants(state: dict[str, Any]) -> dict[str, Any]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# The motion controls in the order in which they act.
+# The motion controls, in order of application.
 #
-# GeneFace++ goes: prediction (temperature, mouth amplitude), LLE, blink, clamp. GeneFace's vanilla NeRF: clamp, LLE, blink, shut mouth in
-# silence, smoothing; its RAD-NeRF: clamp, smoothing. Here: mouth amplitude, LLE, clamp, shut mouth in silence, smoothing, blink. The
-# blink comes last, so that neither clamp nor smoothing weakens it: GeneFace++ clamps after it, and so never shuts the eyes of a person
-# who blinked little in training.
+# GeneFace++: prediction (temperature, mouth amplitude), LLE, blink, clamp. GeneFace's vanilla NeRF: clamp, LLE, blink, mouth closing in
+# silence, smoothing; its RAD-NeRF: clamp, smoothing. Here the blink comes last, so that neither clamp nor smoothing weakens it: GeneFace++
+# clamps after the blink, and so never closes the eyes of a person who blinked rarely in training.
 
 OPEN_QUANTILE, CLOSED_QUANTILE = 0.75, 0.03
-"""Of the training video's eye openness: eyes that are open as usual (the maximum is surprise), and shut (GeneFace++ takes 3 % too)."""
+"""Of the training video's eye openness: normally open eyes (the maximum is surprise), and closed eyes (3 % as in GeneFace++)."""
 
 LLE_EYES = (*range(BROWS.start, BROWS.stop), *range(EYES.start, EYES.stop))
 LLE_MOUTH = tuple(range(MOUTH.start, MOUTH.stop))
 
 
 def shape_motion(
-    motion: np.ndarray, subject: Subject, controls: Controls, loudness: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Applies the motion controls in order: mouth amplitude, LLE projection, clamp, shut mouth in silence, smoothing, and the eyes last.
+    motion: Float[np.ndarray, "T 204"], subject: Subject, controls: Controls, loudness: Float[np.ndarray, " T"] | None = None
+) -> tuple[Float32[np.ndarray, "T 68 3"], Float32[np.ndarray, " T"]]:
+    """Applies the motion controls in order: mouth amplitude, LLE projection, clamp, mouth closing in silence, smoothing, and the eyes last.
 
     Args:
-      motion: [T, 204] as predicted, not normalised.
-      subject: gives the statistics, the database and the blinks; only its training frames are looked at.
+      motion: as predicted, not normalized.
+      subject: provides statistics, LLE database and blinks, from its training frames only.
       controls: see `Controls`.
-      loudness: [T] dB of the speech (`silence.loudness`); without it no mouth is shut in silence.
+      loudness: of the speech in dB (`motion_filters.loudness`); without it the mouth is not closed in silence.
 
     Returns:
-      motion [T, 68, 3] float32 and eye openness [T] float32.
+      motion and eye openness.
     """
     n, train = len(motion), slice(0, subject.n_train)
     own = subject.motion[train].reshape(-1, 204)
@@ -216,16 +209,13 @@ def shape_motion(
     return with_eyes(motion.reshape(n, 68, 3), subject, controls)
 
 
-def with_eyes(motion: np.ndarray, subject: Subject, controls: Controls, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Blinks, in the landmarks and as the eye openness that the renderer is told.
+def with_eyes(
+    motion: Float32[np.ndarray, "T 68 3"], subject: Subject, controls: Controls, start: int = 0
+) -> tuple[Float32[np.ndarray, "T 68 3"], Float32[np.ndarray, " T"]]:
+    """Applies the blink control to the landmarks and computes the eye openness, the renderer's input.
 
-    Args:
-      motion: [T, 68, 3]; changed in place with `blink_mode="video"`.
-      subject, controls: as `shape_motion`.
-      start: frame of the whole video that the motion begins with; blinks go by the whole video's clock.
-
-    Returns:
-      motion [T, 68, 3] and eye openness [T] float32.
+    `motion` is changed in place with `blink_mode="video"`. `start` is the frame number in the whole video at which it begins; it sets the
+    phase of the blinks. Returns motion and eye openness.
     """
     n = len(motion)
     opened, closed = np.quantile(subject.eye_openness[: subject.n_train], [OPEN_QUANTILE, CLOSED_QUANTILE])

@@ -1,6 +1,4 @@
-"""Synthesis: audio in, talking video out (`infer`); opening a person, planning motion, rendering frames, folders of recordings, debug
-files.
-"""
+"""Synthesis: audio in, talking video out (`infer`); opening a person, motion plans, rendering, folders of recordings, debug files."""
 
 from __future__ import annotations
 
@@ -30,9 +28,10 @@ from geneface_jax.inference.provenance import provenance_of, stamp
 from geneface_jax.inference.renderer import Renderer, open_renderer
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering.landmark_video import landmark_frames
+from geneface_jax.typing import Float
 
 # ----------------------------------------------------------------------------------------------------
-# Audio in, talking video out: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time.
+# Audio to video: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time.
 
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""
@@ -43,7 +42,7 @@ ProgressCallback = Callable[[int, int], None]
 
 @dataclasses.dataclass(frozen=True)
 class InferenceResult:
-    """The video made: where, how long (s), how many frames, and the networks that drew it."""
+    """The video: path, duration in s, number of frames, and the networks that made it."""
 
     path: Path
     seconds: float
@@ -60,26 +59,26 @@ def infer(
     progress: ProgressCallback | None = None,
     debug: str | os.PathLike[str] | None = None,
 ) -> InferenceResult:
-    """Makes a video of a trained person saying what is heard in a recording.
+    """Makes a video of a trained person speaking a recording.
 
     Args:
-      subject_dir: `SUBJECT` with `dataset/` (a light one is enough) and the networks that `subject_parts.find_parts` looks for.
+      subject_dir: `SUBJECT` with `dataset/` (a light one is enough) and the networks that `person_folder.find_parts` looks for.
       audio: speech in any audio or video file; may be longer than the training video.
-      out: the mp4 to write (with `bg="transparent"` a webm, or a folder of PNGs); it lasts as long as the audio, rounded up to a whole
-        frame, and carries the audio itself.
+      out: the mp4 to write (with `bg="transparent"` a webm, or a folder of PNGs), with the audio; its duration is the audio's, rounded up
+        to a whole frame.
       controls: see `Controls`.
       progress: called after every frame.
-      debug: folder for everything between audio and video (`debug.write_intermediates`).
+      debug: folder for the intermediate results (`write_intermediates`).
 
     Raises:
       InputError: a control out of range, a part of the subject missing, or audio that is missing, silent or shorter than 0.2 s.
     """
     controls = (controls or Controls()).validate()
-    _check(Path(out), controls)
+    _check_output(Path(out), controls)
     parts = find_parts(subject_dir)
     sampling_options(parts, controls)
     samples = load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS)
-    return _make(open_person(parts, controls.precision), samples, audio, Path(out), controls, progress, debug)
+    return _infer(open_person(parts, controls.precision), samples, audio, Path(out), controls, progress, debug)
 
 
 def infer_open(
@@ -91,15 +90,15 @@ def infer_open(
     progress: ProgressCallback | None = None,
     debug: str | os.PathLike[str] | None = None,
 ) -> InferenceResult:
-    """`infer` of a person whose networks are in memory; arguments and errors as there."""
+    """`infer` for a person whose networks are in memory; arguments and errors as there."""
     controls.validate()
-    _check(Path(out), controls)
-    return _make(person, load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS), audio, Path(out), controls, progress, debug)
+    _check_output(Path(out), controls)
+    return _infer(person, load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS), audio, Path(out), controls, progress, debug)
 
 
-def _make(
+def _infer(
     person: OpenPerson,
-    samples: np.ndarray,
+    samples: Float[np.ndarray, " N"],
     audio: str | os.PathLike[str],
     out: Path,
     controls: Controls,
@@ -107,31 +106,23 @@ def _make(
     debug: str | os.PathLike[str] | None,
 ) -> InferenceResult:
     parts = person.parts
-    script = plan_motion(person, samples, controls)
+    plan = plan_motion(person, samples, controls)
     if debug is not None:
-        write_intermediates(debug, person, samples, script, controls)
-    frames = render_frames(person, script, controls)
-    write_video(out, _counted(frames, script.frames, progress), audio, FPS, controls, alpha=controls.bg == TRANSPARENT)
+        write_intermediates(debug, person, samples, plan, controls)
+    frames = _report_progress(render_frames(person, plan, controls), plan.frames, progress)
+    write_video(out, frames, audio, FPS, controls, alpha=controls.bg == TRANSPARENT)
     if out.suffix.lower() == ".mp4":
         stamp(out, provenance_of(parts, person.subject.meta))
-    return InferenceResult(out, script.frames / FPS, script.frames, f"{parts.speech}, {parts}")
+    return InferenceResult(out, plan.frames / FPS, plan.frames, f"{parts.speech}, {parts}")
 
 
-def _check(out: Path, controls: Controls) -> None:
+def _check_output(out: Path, controls: Controls) -> None:
     check_output(out, controls, controls.bg == TRANSPARENT, ask_alpha="--bg transparent")
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenPerson:
-    """A person's networks in memory, ready to speak any number of times.
-
-    Attributes:
-      parts: which networks the subject folder holds.
-      subject: its dataset.
-      speech: audio to motion.
-      renderer: motion to pictures.
-      precision: how the renderer's networks are kept.
-    """
+    """A person's networks in memory, for any number of recordings; `precision` is that of the renderer's weights."""
 
     parts: SubjectParts
     subject: Subject
@@ -142,34 +133,30 @@ class OpenPerson:
 
 @dataclasses.dataclass(frozen=True)
 class MotionPlan:
-    """What a person does while speaking, T frames long.
+    """The renderer's inputs for T frames.
 
     Attributes:
-      predicted: [T, 204] motion as the networks predict it.
-      motion: [T, 68, 3] motion as it is drawn: `predicted` shaped by the controls.
-      eye_openness: [T].
-      cameras: [T, 4, 4] camera to world of the head as filmed; torso and background follow it.
-      head_cameras: [T, 4, 4] the same with the free viewpoint's swing.
+      predicted: motion as predicted by the networks.
+      motion: `predicted` after the motion controls, as it is rendered.
+      eye_openness: of every frame.
+      cameras: camera to world of the head as filmed; torso and background follow it.
+      head_cameras: the same with the orbit of the free viewpoint.
     """
 
-    predicted: np.ndarray
-    motion: np.ndarray
-    eye_openness: np.ndarray
-    cameras: np.ndarray
-    head_cameras: np.ndarray
+    predicted: Float[np.ndarray, "T 204"]
+    motion: Float[np.ndarray, "T 68 3"]
+    eye_openness: Float[np.ndarray, " T"]
+    cameras: Float[np.ndarray, "T 4 4"]
+    head_cameras: Float[np.ndarray, "T 4 4"]
 
     @property
     def frames(self) -> int:
-        """T."""
+        """Number of frames."""
         return len(self.motion)
 
 
 def open_person(parts: SubjectParts, precision: str = "fp32") -> OpenPerson:
-    """Reads the networks of a subject folder.
-
-    Args:
-      parts: what `subject_parts.find_parts` found.
-      precision: as the controls of what will be performed say.
+    """Reads the networks that `person_folder.find_parts` found; `render_frames` needs controls of the same precision.
 
     Raises:
       InputError: a stage is damaged, or networks and dataset do not belong together.
@@ -180,13 +167,8 @@ def open_person(parts: SubjectParts, precision: str = "fp32") -> OpenPerson:
     return OpenPerson(parts, subject, speech, open_renderer(parts, precision=precision), precision)
 
 
-def plan_motion(person: OpenPerson, samples: np.ndarray, controls: Controls) -> MotionPlan:
-    """Decides what a person does while a recording is heard.
-
-    Args:
-      person: who speaks.
-      samples: [n] the recording at 16 kHz, in -1..1.
-      controls: validated.
+def plan_motion(person: OpenPerson, samples: Float[np.ndarray, " N"], controls: Controls) -> MotionPlan:
+    """Motion, eyes and cameras for a recording at 16 kHz in -1..1. The controls must be validated.
 
     Raises:
       InputError: HuBERT's weights are missing, other features than the dataset's, or a pose range outside the video.
@@ -197,74 +179,68 @@ def plan_motion(person: OpenPerson, samples: np.ndarray, controls: Controls) -> 
     features, f0 = audio_features_of(subject.meta, f"the dataset of {folder}").compute(samples, n_frames)
     if features.shape[1] != subject.audio_features.shape[1]:
         raise InputError(
-            f"the dataset of {folder} has audio features of {subject.audio_features.shape[1]} channels but these have "
-            f"{features.shape[1]}: use the same audio model, for HuBERT the large one where the dataset has 1024"
+            f"The dataset of {folder} has audio features of {subject.audio_features.shape[1]} channels, but the recording's have "
+            f"{features.shape[1]}: use the same audio model (1024 channels are those of the large HuBERT)."
         )
     predicted = speech.predict(features, f0, temperature=controls.temperature, seed=controls.seed, mouth_amp=controls.mouth_amp)
-    # A mouth that the network has already moved as asked is not scaled again.
+    # The network has already applied the mouth amplitude if it is conditioned on it.
     shaping = dataclasses.replace(controls, mouth_amp=UNCHANGED_MOUTH) if speech.follows_mouth_amp else controls
     motion, eye_openness = shape_motion(predicted, subject, shaping, loudness(samples, n_frames))
     return MotionPlan(predicted, motion, eye_openness, cameras, orbit(cameras, controls.orbit))
 
 
-def render_frames(person: OpenPerson, script: MotionPlan, controls: Controls) -> Generator[np.ndarray, None, None]:
-    """Draws a script, one frame at a time.
+def render_frames(person: OpenPerson, plan: MotionPlan, controls: Controls) -> Generator[np.ndarray, None, None]:
+    """Renders a motion plan, one frame at a time.
 
-    Torso and background are pictures: they keep the view they were filmed from, and a head that turns on its spot stays over its neck.
+    Torso and background keep the filmed viewpoint under `--orbit`; the head rotates about its own axis and stays over its neck.
 
     Yields:
       uint8 [size, size, 3], or [size, size, 4] RGBA with `bg="transparent"`.
 
     Raises:
-      InputError: at the first frame; a control that the person's renderer does not have, a precision that it was not opened with, or a
-        background that is no picture.
+      InputError: at the first frame; a control that the person's renderer does not have, a precision other than the person was opened
+        with, or an unreadable background.
     """
     subject = person.subject
     if controls.precision != person.precision:
         raise InputError(
-            f"--precision is {controls.precision}, but the networks of {person.parts.folder} were opened in {person.precision}; "
-            "give open_person the same precision"
+            f"--precision is {controls.precision}, but the networks of {person.parts.folder} were opened in {person.precision}: "
+            "give open_person the same precision."
         )
     sampling = sampling_options(person.parts, controls)
     transparent = controls.bg == TRANSPARENT
     background = None if transparent else load_background(controls.bg, subject.size)
     alpha = {"transparent": True} if transparent else {}
-    drawn = person.renderer.render(
-        script.motion,
-        script.head_cameras,
-        script.eye_openness,
+    rendered = person.renderer.render(
+        plan.motion,
+        plan.head_cameras,
+        plan.eye_openness,
         background=background,
-        torso_cameras=script.cameras,
+        torso_cameras=plan.cameras,
         **sampling,
         **alpha,
     )
     size = controls.size or subject.size
-    for frame in drawn:
+    for frame in rendered:
         frame = resize(frame, size, size)
         yield with_badge(frame) if controls.badge == "corner" else frame
 
 
 def open_speech(parts: SubjectParts, subject: Subject) -> AudioToMotion:
-    """The networks that make a subject's motion: its PostNet with the VAE it carries, or a VAE alone.
-
-    Raises as `AudioToMotion.load`.
-    """
+    """A subject's speech-to-motion networks: PostNet with its VAE, or a VAE alone. Raises as `AudioToMotion.load`."""
     if parts.speech == "postnet":
         return AudioToMotion.load(parts.folder / "postnet")
     expression = None if subject.expression_basis is None else (subject.expression_basis, subject.expression_offset)
     return AudioToMotion.load_corpus_model(parts.folder / "audio2motion", expression=expression)
 
 
-def output_cameras(subject: Subject, n_frames: int, pose: str) -> np.ndarray:
-    """[n_frames, 4, 4] camera path; "video" and "still" look at training frames only, since no others were trained on.
-
-    Raises as `pose_track`.
-    """
+def output_cameras(subject: Subject, n_frames: int, pose: str) -> Float[np.ndarray, "T 4 4"]:
+    """Camera path of the output; "video" and "still" use poses of training frames only. Raises as `pose_track`."""
     source = subject.cameras[: subject.n_train] if pose in ("video", "still") else subject.cameras
     return pose_track(source, n_frames, pose)
 
 
-def _counted(frames: Iterable[np.ndarray], n_frames: int, progress: ProgressCallback | None) -> Iterator[np.ndarray]:
+def _report_progress(frames: Iterable[np.ndarray], n_frames: int, progress: ProgressCallback | None) -> Iterator[np.ndarray]:
     for i, frame in enumerate(frames):
         yield frame
         if progress is not None:
@@ -272,46 +248,43 @@ def _counted(frames: Iterable[np.ndarray], n_frames: int, progress: ProgressCall
 
 
 # ----------------------------------------------------------------------------------------------------
-# Everything between the recording and the video, as files to look at: `geneface infer --debug DIR`.
+# Intermediate results as files (`geneface infer --debug DIR`).
 
 ARRAYS, LANDMARKS, SOUND, SETTINGS = "script.npz", "landmarks.mp4", "audio.wav", "settings.json"
 
 
 def write_intermediates(
-    folder: str | os.PathLike[str], person: OpenPerson, samples: np.ndarray, script: MotionPlan, controls: Controls
+    folder: str | os.PathLike[str], person: OpenPerson, samples: Float[np.ndarray, " N"], plan: MotionPlan, controls: Controls
 ) -> Path:
-    """Writes what inference knew before it drew the first frame; an earlier folder is replaced whole.
+    """Writes the inputs and results of `plan_motion` into a folder, which is replaced if it exists.
 
-    `audio.wav`: the recording as it was heard, 16 kHz mono. `landmarks.mp4`: the landmarks as predicted, as drawn, and the person's own
-    video. `settings.json`: every control, the networks, their hash. `script.npz`, float32 over T frames: `audio_features` [2T, C],
-    `f0` [2T], `predicted` [T, 204] (the networks' motion), `motion` [T, 68, 3] (as drawn), `eye_openness` [T], `cameras`, `head_cameras`
-    [T, 4, 4], `loudness` [T] dB, `silence` [T] (weight of the shut mouth).
-
-    Args:
-      folder: to make.
-      person, samples, script, controls: as `pipeline.direct` got and gave them.
+    `audio.wav`: the recording, 16 kHz mono. `landmarks.mp4`: the landmarks as predicted, as rendered, and of the training video.
+    `settings.json`: all controls, the networks, their hash. `script.npz`, float32 over T frames: `audio_features` [2T, C], `f0` [2T],
+    `predicted` [T, 204], `motion` [T, 68, 3] (as rendered), `eye_openness` [T], `cameras`, `head_cameras` [T, 4, 4], `loudness` [T] dB,
+    `silence` [T] (weight of the closed mouth).
     """
     subject = person.subject
-    features, f0 = audio_features_of(subject.meta, f"the dataset of {person.parts.folder}").compute(samples, script.frames)
-    level = loudness(samples, script.frames)
+    features, f0 = audio_features_of(subject.meta, f"the dataset of {person.parts.folder}").compute(samples, plan.frames)
+    level = loudness(samples, plan.frames)
     arrays = {
         "audio_features": features,
         "f0": f0,
-        "predicted": script.predicted,
-        "motion": script.motion,
-        "eye_openness": script.eye_openness,
-        "cameras": script.cameras,
-        "head_cameras": script.head_cameras,
+        "predicted": plan.predicted,
+        "motion": plan.motion,
+        "eye_openness": plan.eye_openness,
+        "cameras": plan.cameras,
+        "head_cameras": plan.head_cameras,
         "loudness": level,
         "silence": silence_weight(level, controls.silence_db),
     }
-    own = np.resize(subject.motion, (script.frames, 68, 3))
+    training_motion = np.resize(subject.motion, (plan.frames, 68, 3))
     origin = provenance.provenance_of(person.parts, subject.meta)
 
     def fill(temporary: Path) -> None:
         save_wav(temporary / SOUND, samples)
         np.savez(temporary / ARRAYS, **{name: np.asarray(array, np.float32) for name, array in arrays.items()})
-        panels = landmark_frames([script.predicted, script.motion, own], ["network", "drawn", "training video"], subject.mean_face)
+        motions = [plan.predicted, plan.motion, training_motion]
+        panels = landmark_frames(motions, ["network", "drawn", "training video"], subject.mean_face)
         write_video(temporary / LANDMARKS, panels, samples, FPS)
         networks = f"{person.parts.speech}, {person.parts}"
         write_json(
@@ -322,25 +295,25 @@ def write_intermediates(
 
 
 # ----------------------------------------------------------------------------------------------------
-# One person, many recordings: the networks are read once.
+# Folders of recordings.
 
 SOUNDS = (".wav", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".webm", ".mp4", ".mov", ".mkv")
 
 
 def recordings(folder: str | os.PathLike[str]) -> list[Path]:
-    """The sound and video files of a folder, by name; not those of its subfolders.
+    """The audio and video files of a folder without its subfolders, sorted by name.
 
     Raises:
-      InputError: there is none, or two would make one video because their names differ only behind the dot.
+      InputError: there is none, or two names differ only in their suffix, so that both would make the same video.
     """
     folder = Path(folder)
     found = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SOUNDS and not path.name.startswith("."))
     if not found:
-        raise InputError(f"the folder {folder} holds no recording; put wav, mp3, ogg, flac, m4a or video files there")
+        raise InputError(f"The folder {folder} holds no recording: put wav, mp3, ogg, flac, m4a or video files there.")
     stems: dict[str, Path] = {}
     for path in found:
         if (other := stems.setdefault(path.stem, path)) is not path:
-            raise InputError(f"{other.name} and {path.name} in {folder} would both make {path.stem}.mp4; rename one of them")
+            raise InputError(f"{other.name} and {path.name} in {folder} would both make {path.stem}.mp4: rename one of them.")
     return found
 
 
@@ -352,25 +325,25 @@ def infer_folder(
     *,
     progress: ProgressCallback | None = None,
 ) -> Iterator[tuple[Path, InferenceResult | InputError]]:
-    """Makes `OUT_DIR/NAME.mp4` (with `bg="transparent"`: .webm) of every recording NAME.* of a folder.
+    """Makes `OUT_DIR/NAME.mp4` (with `bg="transparent"`: .webm) of every recording NAME.* of a folder, as `infer` does for one.
 
-    What one recording can't give does not stop the others. Each video is the one that `pipeline.infer` makes of its recording alone.
+    The networks are read once. A recording that fails does not stop the others.
 
     Args:
-      subject_dir, controls, progress: as `pipeline.infer`; the progress begins again with every recording.
+      subject_dir, controls, progress: as `infer`; progress restarts with every recording.
       folder: the recordings.
-      out_dir: where the videos go; made if it is not there. Videos of the same names are replaced.
+      out_dir: folder of the videos, created if missing. Videos of the same names are replaced.
 
     Yields:
-      each recording, with its video or with what was wrong with it.
+      each recording with its video, or with the error.
 
     Raises:
-      InputError: at the first recording; as `recordings`, or the person or the controls can't be used at all.
+      InputError: at the first recording; as `recordings`, or the person or the controls can't be used.
     """
     controls = (controls or Controls()).validate()
     found, out_dir = recordings(folder), Path(out_dir)
     if out_dir.is_file() or out_dir.suffix.lower() in (".mp4", ".webm"):
-        raise InputError(f"--out {out_dir} names a file, but {folder} is a folder of recordings; give a folder for their videos")
+        raise InputError(f"--out {out_dir} names a file, but {folder} is a folder of recordings: give a folder for their videos.")
     person = open_person(find_parts(subject_dir), controls.precision)
     suffix = ".webm" if controls.bg == TRANSPARENT else ".mp4"
     for path in found:

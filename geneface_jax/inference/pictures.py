@@ -10,22 +10,16 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 from scipy import ndimage
 
 from data_tools.errors import InputError
+from geneface_jax.typing import Float, Float32, UInt8
 
 # ----------------------------------------------------------------------------------------------------
-# Changing the size of a picture: an exact area mean downwards, Lanczos upwards.
+# Resizing: exact area mean for downscaling, Lanczos for upscaling.
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resamples one picture.
+def resize(image: UInt8[np.ndarray, "H W *C"], height: int, width: int) -> UInt8[np.ndarray, "H2 W2 *C"]:
+    """Resamples one picture; returns the input itself if the size is unchanged.
 
-    Downwards every output pixel is the mean over its exact footprint (fractions of pixels included), rounded; upwards Lanczos.
-
-    Args:
-      image: uint8 [H, W, C] or [H, W].
-      height, width: of the result.
-
-    Returns:
-      uint8 [height, width, C] or [height, width]; the input itself when the size is the same.
+    For downscaling each output pixel is the rounded mean over its exact footprint, fractions of pixels included.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -38,8 +32,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=16)
-def _area_weights(source: int, target: int) -> np.ndarray:
-    """[target, source] float32: the share of each source pixel in each target pixel; rows sum to 1."""
+def _area_weights(source: int, target: int) -> Float32[np.ndarray, "target source"]:
+    """Share of each source pixel in each target pixel; rows sum to 1."""
     edges = np.arange(target + 1) * (source / target)
     pixels = np.arange(source)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -47,63 +41,54 @@ def _area_weights(source: int, target: int) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# From what a renderer has, colours times opacity, to pictures with an alpha channel as files hold them.
+# Alpha channel: premultiplied colors to straight RGBA.
 
 BLEED = 9
-"""Pixels per side of the neighbourhood whose colour a transparent pixel takes: VP9 stores colour at half size, and black behind the edge
-would shine through it."""
+"""Side in pixels of the neighborhood that colors a transparent pixel: VP9 stores color at half size, and black behind the edge would
+bleed into it."""
 
 NEIGHBORS = 0.005
-"""Weight of that neighbourhood: as much as the pixel itself at an opacity of about 5 %."""
+"""Weight of that neighborhood: equal to the pixel's own at an opacity of about 5 %."""
 
 
-def straight_rgba(color: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
-    """Divides colours by their opacity, and carries them a few pixels beyond the outline.
+def straight_rgba(color: Float[np.ndarray, "H W 3"], alpha: Float[np.ndarray, "H W"], size: int) -> UInt8[np.ndarray, "S S 4"]:
+    """Premultiplied color and alpha in [0, 1] -> straight RGBA, with colors extended a few pixels beyond the outline.
 
-    Args:
-      colour: [H, W, 3] in [0, 1], multiplied by the opacity.
-      alpha: [H, W] in [0, 1].
-      size: pixels per side of the result; resampled before the division, so that edges keep their colour.
-
-    Returns:
-      uint8 [size, size, 4], alpha not multiplied into the colours.
+    The picture is resampled to `size` before the division, so that edges keep their color.
     """
     levels = np.round(np.clip(np.concatenate([color, alpha[..., None]], -1), 0.0, 1.0) * 255.0).astype(np.uint8)
     picture = resize(levels, size, size).astype(np.float32)
-    # Every pixel counts for its own colour by its opacity, and its neighbourhood by a little of what is missing: opaque colours stay as
-    # they are, and those of all but transparent pixels, which rounding has made noise, become their neighbours'.
+    # Weighted mean of a pixel's own color (by its opacity) and its neighborhood's (by a little of the rest): opaque colors are unchanged,
+    # and the colors of nearly transparent pixels, which are rounding noise, are replaced by their neighbors'.
     opacity = picture[..., 3:] / 255.0
     spread = opacity * picture + NEIGHBORS * (1.0 - opacity) * ndimage.uniform_filter(picture, (BLEED, BLEED, 0))
     straight = spread[..., :3] / np.maximum(spread[..., 3:], 1e-4) * 255.0
     return np.concatenate([np.round(np.clip(straight, 0.0, 255.0)), picture[..., 3:]], -1).astype(np.uint8)
 
 
-def without_background(picture: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """[..., 3] colours times opacity of something seen over a background: what is left of the picture when the background's share is taken.
-
-    Args:
-      picture, background: [..., 3] in [0, 1].
-      alpha: [...] in [0, 1].
-    """
+def without_background(
+    picture: Float[np.ndarray, "*batch 3"], alpha: Float[np.ndarray, "*batch"], background: Float[np.ndarray, "*batch 3"]
+) -> Float[np.ndarray, "*batch 3"]:
+    """Premultiplied foreground of a composite: the picture minus the background's share, all in [0, 1]."""
     return np.clip(picture - (1.0 - alpha[..., None]) * background, 0.0, alpha[..., None])
 
 
 # ----------------------------------------------------------------------------------------------------
-# What stands behind the person: the subject's own background, a colour or a picture.
+# Backgrounds.
 
 
-def load_background(bg: str, size: int) -> np.ndarray | None:
+def load_background(bg: str, size: int) -> UInt8[np.ndarray, "S S 3"] | None:
     """Resolves `Controls.bg`.
 
     Args:
-      bg: "original", a colour as PIL understands it (name, #rgb, #rrggbb, rgb(...)), or an image file.
+      bg: "original", a color as PIL understands it (name, #rgb, #rrggbb, rgb(...)), or an image file.
       size: H = W of the result in pixels.
 
     Returns:
-      uint8 [size, size, 3], a picture being scaled to cover the square and cut at its centre; None for "original".
+      the picture, scaled to cover the square and center-cropped; None for "original".
 
     Raises:
-      InputError: neither a colour nor a readable picture.
+      InputError: neither a color nor a readable picture.
     """
     if bg == "original":
         return None
@@ -113,28 +98,28 @@ def load_background(bg: str, size: int) -> np.ndarray | None:
             with Image.open(path) as image:
                 picture = ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"--bg {bg} is not a picture that can be read; give a PNG or JPEG file") from error
+            raise InputError(f"--bg {bg} is not a picture that can be read: give a PNG or JPEG file.") from error
         return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
     try:
         color = ImageColor.getcolor(bg, "RGB")
     except ValueError as error:
         raise InputError(
-            f"--bg {bg!r} is neither a file nor a colour; give 'original', a name such as green, #rrggbb or an image file"
+            f"--bg {bg!r} is neither a file nor a color: give 'original', a name such as green, #rrggbb or an image file."
         ) from error
     return np.full((size, size, 3), color, np.uint8)
 
 
 # ----------------------------------------------------------------------------------------------------
-# A visible label in the corner of every frame, for those who watch without looking into a file.
+# Visible label in the corner of every frame.
 
-WORDS = "AI-generated"
+BADGE_TEXT = "AI-generated"
 HEIGHT_SHARE, MARGIN_SHARE = 0.045, 0.02
 """Height of the letters and distance from the corner, as shares of the picture's height."""
-PLATE, INK = (20, 22, 26, 170), (255, 255, 255, 255)
+PLATE_COLOR, TEXT_COLOR = (20, 22, 26, 170), (255, 255, 255, 255)
 
 
-def with_badge(frame: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] or RGBA [H, W, 4] with the label in the lower left corner; the frame itself is left alone."""
+def with_badge(frame: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "H W C"]:
+    """A copy of an RGB or RGBA frame with the label in the lower left corner."""
     height, width = frame.shape[:2]
     plate = _plate(height)
     rows, columns = min(plate.shape[0], height), min(plate.shape[1], width)
@@ -150,12 +135,12 @@ def with_badge(frame: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def _plate(height: int) -> np.ndarray:
-    """uint8 RGBA [h, w, 4] for a picture of this height."""
+def _plate(height: int) -> UInt8[np.ndarray, "h w 4"]:
+    """The label in RGBA for a picture of this height."""
     size = max(round(HEIGHT_SHARE * height), 7)
     font = ImageFont.load_default(size=size)
-    left, top, right, bottom = font.getbbox(WORDS)
+    left, top, right, bottom = font.getbbox(BADGE_TEXT)
     pad = max(size // 3, 2)
-    plate = Image.new("RGBA", (round(right - left) + 2 * pad, round(bottom - top) + 2 * pad), PLATE)
-    ImageDraw.Draw(plate).text((pad - left, pad - top), WORDS, fill=INK, font=font)
+    plate = Image.new("RGBA", (round(right - left) + 2 * pad, round(bottom - top) + 2 * pad), PLATE_COLOR)
+    ImageDraw.Draw(plate).text((pad - left, pad - top), BADGE_TEXT, fill=TEXT_COLOR, font=font)
     return np.asarray(plate)

@@ -1,7 +1,7 @@
-"""Where a video comes from, written into the video itself: made by a trained model, by which one, and with whose consent.
+"""Provenance metadata of a video: made by a trained model, which one, and with whose consent.
 
-The statement is an XMP packet with IPTC's DigitalSourceType `trainedAlgorithmicMedia`, in a `uuid` box behind everything else in the mp4,
-where the XMP specification (part 3) puts it and where ExifTool and asset managers look. Players skip it, and no offset in the file moves.
+It is an XMP packet with IPTC's DigitalSourceType `trainedAlgorithmicMedia`, in a `uuid` box at the end of the mp4, as in the XMP
+specification (part 3), where ExifTool and asset managers read it. Players skip it, and no offset in the file changes.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _TAGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """What a video says about its origin.
+    """Origin of a video.
 
     Attributes:
       person: the dataset's name.
-      model: 16 hex digits of a sha256 over the checkpoints that drew it.
-      consent: who agreed and when; "not stated" where nobody said.
+      model: 16 hex digits of a sha256 over the checkpoints that made it.
+      consent: who agreed and when, or "not stated".
       tool: name and version of the program.
-      source_type: IPTC's term.
+      source_type: IPTC's DigitalSourceType.
     """
 
     person: str
@@ -65,23 +65,18 @@ class Provenance:
     source_type: str = SOURCE_TYPE
 
     def __post_init__(self) -> None:
-        # Control characters are no XML; a name must not end the packet.
+        # XML allows no control characters.
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, re.sub(r"[\x00-\x1f\x7f\ufffe\uffff]+", " ", str(getattr(self, field.name))))
 
 
 def provenance_of(parts: SubjectParts, meta: Mapping[str, Any]) -> Provenance:
-    """The statement of a person's videos.
-
-    Args:
-      parts: the networks that draw them.
-      meta: the dataset's meta.json.
-    """
+    """Provenance of a person's videos, from its networks and the dataset's meta.json."""
     return Provenance(str(meta.get("name", "")), model_hash(parts), meta.get("consent") or "not stated")
 
 
 def model_hash(parts: SubjectParts) -> str:
-    """16 hex digits of a sha256 over the checkpoint files that inference loads: the chosen or newest step of speech, head and torso."""
+    """16 hex digits of a sha256 over the checkpoint files that inference loads: the selected or newest step of speech, head and torso."""
     digest = hashlib.sha256()
     for stage in parts.stages:
         steps = checkpoints.steps(parts.folder / stage)
@@ -97,18 +92,18 @@ def model_hash(parts: SubjectParts) -> str:
 
 
 def xmp_packet(provenance: Provenance) -> bytes:
-    """The statement as an XMP packet, UTF-8."""
+    """The XMP packet, UTF-8."""
     return _PACKET.format(**{name: escape(value) for name, value in dataclasses.asdict(provenance).items()}).encode()
 
 
 def uuid_box(provenance: Provenance) -> bytes:
-    """The statement as a box that may stand at the end of any mp4, fragmented or not."""
+    """The XMP packet as a box for the end of any mp4, fragmented or not."""
     packet = xmp_packet(provenance)
     return struct.pack(">I4s", 24 + len(packet), b"uuid") + XMP_UUID + packet
 
 
 def stamp(path: str | os.PathLike, provenance: Provenance) -> None:
-    """Writes the statement into an mp4, in place of an earlier one; the file is replaced whole.
+    """Writes provenance into an mp4 and removes an earlier one; the file is replaced atomically.
 
     Raises:
       InputError: the file is no mp4.
@@ -129,7 +124,7 @@ def stamp(path: str | os.PathLike, provenance: Provenance) -> None:
 
 
 def read(path: str | os.PathLike) -> Provenance | None:
-    """The statement of an mp4; None where it has none.
+    """Reads the provenance of an mp4, or None.
 
     Raises:
       InputError: the file is no mp4.
@@ -153,14 +148,14 @@ def _boxes(path: Path) -> list[tuple[int, int, bool]]:
             stream.seek(start)
             header = stream.read(24)
             if len(header) < 8:
-                raise InputError(f"{path} is no mp4, or a damaged one; make it again")
+                raise InputError(f"{path} is no mp4, or a damaged one: make it again.")
             length, kind = struct.unpack(">I4s", header[:8])
             if length == 1 and len(header) >= 16:
                 length = struct.unpack(">Q", header[8:16])[0]
             elif length == 0:
                 length = size - start
             if length < 8 or start + length > size or (start == 0 and kind != b"ftyp"):
-                raise InputError(f"{path} is no mp4, or a damaged one; make it again")
+                raise InputError(f"{path} is no mp4, or a damaged one: make it again.")
             found.append((start, start + length, kind == b"uuid" and header[8:24] == XMP_UUID))
             start += length
     return found

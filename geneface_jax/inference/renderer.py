@@ -1,4 +1,4 @@
-"""Renderer of a person: head, torso, background and super-resolution as one picture per frame."""
+"""Renderer of a person: head, torso, background and super-resolution, one picture per frame."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -31,18 +31,17 @@ from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import scene_pose
 from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads
 from geneface_jax.rendering.torso import render_torso, torso_conditions
+from geneface_jax.typing import Array, Bool, Float, Float32, UInt8
 
 # ----------------------------------------------------------------------------------------------------
-# Super-resolution at inference: a composite rendered at half size becomes the frame.
+# Super-resolution of a composite rendered at half size.
 
 
 class SuperResolver:
-    """A trained super-resolution network.
-
-    Noise is off: the original draws a new one in every frame, which flickers.
+    """A trained super-resolution network, with noise off: the original draws new noise for every frame, which flickers.
 
     Attributes:
-      size: pixels per side that it takes; it gives twice as many.
+      size: pixels per side of the input; the output has twice as many.
     """
 
     def __init__(self, network: SuperResolution, variables: Any):
@@ -50,11 +49,11 @@ class SuperResolver:
         self.size = network.size
 
     def in_precision(self, precision: str) -> SuperResolver:
-        """The same network kept in another dtype; see `precision.in_precision`."""
+        """The same network with weights in another precision; see `controls.in_precision`."""
         return SuperResolver(self._network, in_precision(self._variables, precision))
 
-    def __call__(self, rgb: jax.Array) -> jax.Array:
-        """[size * size, 3] in [0, 1] -> [2 size, 2 size, 3], not clipped."""
+    def __call__(self, rgb: Float[Array, "N 3"]) -> Float[Array, "S S 3"]:
+        """N = size * size pixels in [0, 1] -> twice the size, not clipped."""
         return _super_resolve(self._network, self._variables, rgb)
 
 
@@ -64,35 +63,30 @@ def _super_resolve(network: SuperResolution, variables: Any, rgb: jax.Array) -> 
 
 
 # ----------------------------------------------------------------------------------------------------
-# What is behind the head in each frame: the torso over the background.
+# Layer behind the head: the torso over the background.
 
 
 class TorsoLayer:
-    """Paints torso over background at one size, anew only where something changes.
+    """Renders the torso (None for the bare background) over a background, at one size; caches the last result.
 
-    Args of the constructor:
-      torso, params: the network; None leaves the background as it is.
-      conditions: [T, 6] or [T, 14] of `rendering.torso.torso_conditions`; unused without a torso.
-      backgrounds: uint8 [H, W, 3] for all frames or [T, H, W, 3].
-      size: pixels per side.
+    `conditions` are those of `rendering.torso.torso_conditions`; `backgrounds` is one picture for all frames or one per frame.
     """
 
-    def __init__(self, torso: Torso | None, params: Any, conditions: np.ndarray | None, backgrounds: np.ndarray, size: int):
+    def __init__(
+        self,
+        torso: Torso | None,
+        params: Any,
+        conditions: Float[Array, "T C"] | None,
+        backgrounds: UInt8[np.ndarray, "*frames H W 3"],
+        size: int,
+    ):
         self._torso, self._params, self._conditions = torso, params, conditions
         self._backgrounds, self._size = backgrounds, size
         self._still = flat_picture(backgrounds, size) if backgrounds.ndim == 3 else None
         self._last: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
 
-    def paint(self, frame: int, rgb: jax.Array, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What is behind the head of a frame.
-
-        Args:
-          frame: its number.
-          rgb, alpha: [size * size, 3] and [size * size], the head itself (colour times opacity), which a head-aware torso looks at.
-
-        Returns:
-          [size * size, 3] in [0, 1], torso over background, and [size * size], the torso's opacity.
-        """
+    def render(self, frame: int, rgb: Float[Array, "N 3"], alpha: Float[Array, " N"]) -> tuple[Float[Array, "N 3"], Float[Array, " N"]]:
+        """The torso over the background in [0, 1], and its opacity; a head-aware torso uses the head's premultiplied `rgb` and `alpha`."""
         background = self._still if self._still is not None else flat_picture(self._backgrounds[frame], self._size)
         if self._torso is None:
             return background, jnp.zeros_like(alpha)
@@ -101,52 +95,51 @@ class TorsoLayer:
         if self._still is not None and not self._torso.head_aware and same:
             return self._last[1]
         head = jnp.concatenate([rgb, alpha[:, None]], axis=-1) if self._torso.head_aware else None
-        painted = render_torso(self._torso, self._params, jnp.asarray(condition), background, size=(self._size, self._size), head=head)
-        self._last = condition, painted
-        return painted
+        rendered = render_torso(self._torso, self._params, jnp.asarray(condition), background, size=(self._size, self._size), head=head)
+        self._last = condition, rendered
+        return rendered
 
 
-def flat_picture(picture: np.ndarray, size: int) -> jax.Array:
-    """[size * size, 3] in [0, 1] of a uint8 picture of any size."""
+def flat_picture(picture: UInt8[np.ndarray, "H W 3"], size: int) -> Float32[jax.Array, "N 3"]:
+    """The picture at `size`, in [0, 1], N = size * size."""
     return jnp.asarray(resize(picture, size, size).reshape(-1, 3).astype(np.float32) / 255.0)
 
 
 # ----------------------------------------------------------------------------------------------------
-# A subject's head and torso as one picture per frame: what inference and evaluation render with.
+# Renderer of head and torso, or of their super-resolution variants.
 
 CPU_BATCH, ACCELERATOR_BATCH = 1, 8
-"""Frames per call. On a CPU a frame fills the machine, and more of them at once only leave its caches."""
+"""Frames per call. On a CPU one frame uses all cores, and larger batches only exceed its caches."""
 
 
 @dataclasses.dataclass
 class SubjectRenderer:
-    """Trained networks of one person, ready to render.
+    """Trained networks of one person.
 
     Attributes:
       subject: the dataset (a light one is enough).
       head, head_params, occupied, march, head_config: the stage "head" or "head_sr".
       torso, torso_params: the torso stage; None renders the head over the bare background.
-      enlarger: super-resolution of the composite; None renders at full size.
+      super_resolver: super-resolution of the composite; None renders at full size.
     """
 
     subject: Subject
     head: Head
     head_params: Any
-    occupied: jax.Array
+    occupied: Bool[Array, "R R R"]
     march: MarchSettings
     head_config: ConfigDict
     torso: Torso | None
     torso_params: Any
-    enlarger: SuperResolver | None = None
+    super_resolver: SuperResolver | None = None
 
     @classmethod
     def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True, stage: str = "head") -> SubjectRenderer:
-        """Reads `SUBJECT/{dataset,head,torso}`, or `head_sr` and `torso_sr`; `open_renderer` chooses.
+        """Reads `SUBJECT/{dataset,head,torso}`, or `head_sr` and `torso_sr` (`open_renderer` chooses).
 
         Args:
-          subject_dir: the subject folder.
           step: head checkpoint; the newest when None.
-          torso: False leaves the torso out (evaluation of the head with the true torso behind it).
+          torso: False omits the torso (evaluation of the head over the true torso).
           stage: "head" or "head_sr".
 
         Raises:
@@ -176,55 +169,53 @@ class SubjectRenderer:
             head_config=config,
             torso=torso_model,
             torso_params=torso_params,
-            enlarger=_load_super_resolver(name, checkpoint, subject) if stage == "head_sr" else None,
+            super_resolver=_load_super_resolver(name, checkpoint, subject) if stage == "head_sr" else None,
         )
 
     def in_precision(self, precision: str) -> SubjectRenderer:
-        """The same person with networks kept in another dtype; see `precision.in_precision`."""
+        """The same person with weights in another precision; see `controls.in_precision`."""
         return dataclasses.replace(
             self,
             head_params=in_precision(self.head_params, precision),
             torso_params=in_precision(self.torso_params, precision),
-            enlarger=None if self.enlarger is None else self.enlarger.in_precision(precision),
+            super_resolver=None if self.super_resolver is None else self.super_resolver.in_precision(precision),
         )
 
     def render(
         self,
-        motion: np.ndarray,
-        cameras: np.ndarray,
-        eye_openness: np.ndarray,
+        motion: Float[np.ndarray, " T *point"],
+        cameras: Float[np.ndarray, "T 4 4"],
+        eye_openness: Float[np.ndarray, " T"],
         *,
-        background: np.ndarray | None = None,
-        torso_cameras: np.ndarray | None = None,
+        background: UInt8[np.ndarray, "*frames H W 3"] | None = None,
+        torso_cameras: Float[np.ndarray, "T 4 4"] | None = None,
         end_threshold: float = 1e-2,
         size: int | None = None,
         batch: int | None = None,
         single_pass: bool | None = None,
         transparent: bool = False,
     ) -> Iterator[np.ndarray]:
-        """Yields frames in order. At most two batches are in memory: while one is handed out, the next is being rendered.
+        """Yields frames in order. At most two batches are in memory: while one is yielded, the next is being rendered.
 
         Args:
-          motion: [T, 68, 3] or [T, 204], not normalised.
-          cameras: [T, 4, 4] camera to world (dataset convention).
-          eye_openness: [T].
-          background: uint8 [H, W, 3] for all frames or [T, H, W, 3]; the subject's own when None. Without a torso network it must
-            already hold the torso.
-          torso_cameras: [T, 4, 4] what the torso follows where the head is seen from elsewhere (`--orbit`); `cameras` when None.
-          end_threshold: transmittance that ends a ray; higher is faster and rougher.
-          size: pixels per side to render at, the rays through them and not a resampled picture (the background is resampled); the size
-            the person was trained at when None.
-          batch: frames per call; what suits the device when None.
-          single_pass: evaluate all samples of a batch at once instead of in rounds (see `rendering.field`); what suits the device when
+          motion: [T, 68, 3] or [T, 204], not normalized.
+          cameras: camera to world (dataset convention).
+          eye_openness: of every frame.
+          background: for all frames or one per frame; the subject's own when None. Without a torso network it must contain the torso.
+          torso_cameras: poses of the torso if they differ from the head's (`--orbit`); `cameras` when None.
+          end_threshold: transmittance that ends a ray; higher is faster and less accurate.
+          size: pixels per side to render at, with rays through these pixels (only the background is resampled); as trained when None.
+          batch: frames per call; chosen by the device when None.
+          single_pass: evaluate all samples of a batch at once instead of in rounds (see `rendering.field`); chosen by the device when
             None.
-          transparent: head and torso with the alpha channel that they have together, before no background.
+          transparent: head and torso with their common alpha channel, without background.
 
         Yields:
-          uint8 [size, size, 3], or [size, size, 4] RGBA (alpha not multiplied into the colours) when transparent.
+          uint8 [size, size, 3], or [size, size, 4] straight RGBA when transparent.
         """
         subject, model = self.subject, self.head_config.model
-        wanted = size or subject.size
-        size = wanted if self.enlarger is None else self.enlarger.size
+        output_size = size or subject.size
+        size = output_size if self.super_resolver is None else self.super_resolver.size
         on_cpu = jax.default_backend() == "cpu"
         batch = batch or (CPU_BATCH if on_cpu else ACCELERATOR_BATCH)
         heads = _HeadBatches(self, size, end_threshold, single_pass=not on_cpu if single_pass is None else single_pass)
@@ -232,22 +223,28 @@ class SubjectRenderer:
         condition = windows(normalized, model.condition_window, model.get("condition_frames", 1))
         eye_openness = np.asarray(eye_openness, np.float32)
         poses = scene_pose(cameras)
-        # An enlarger has only seen people before a background: its own is put behind, and taken away from what it made.
-        behind = np.zeros_like(subject.background) if transparent and self.enlarger is None else background
-        backdrop = self._backdrop(motion, cameras if torso_cameras is None else torso_cameras, behind, size)
+        # Super-resolution was trained on composites only: it gets the person over the subject's background, which is then removed.
+        behind_torso = np.zeros_like(subject.background) if transparent and self.super_resolver is None else background
+        torso_layer = self._torso_layer(motion, cameras if torso_cameras is None else torso_cameras, behind_torso, size)
         pending = None
         for first in range(0, len(condition), batch):
-            # The last batch is filled up with its last frame, so that it has the shape of the others.
+            # The last batch is padded with its last frame, so that one shape is compiled.
             chosen = np.minimum(np.arange(first, first + batch), len(condition) - 1)
             numbers = range(first, min(first + batch, len(condition)))
             ready = heads.start(poses[chosen], jnp.asarray(condition[chosen]), jnp.asarray(eye_openness[chosen]))
             if pending is not None:
-                yield from self._finish(heads, pending, backdrop, wanted, transparent)
+                yield from self._finish(heads, pending, torso_layer, output_size, transparent)
             pending = ready, numbers
         if pending is not None:
-            yield from self._finish(heads, pending, backdrop, wanted, transparent)
+            yield from self._finish(heads, pending, torso_layer, output_size, transparent)
 
-    def _backdrop(self, motion: np.ndarray, cameras: np.ndarray, background: np.ndarray | None, size: int) -> TorsoLayer:
+    def _torso_layer(
+        self,
+        motion: Float[np.ndarray, " T *point"],
+        cameras: Float[np.ndarray, "T 4 4"],
+        background: UInt8[np.ndarray, "*frames H W 3"] | None,
+        size: int,
+    ) -> TorsoLayer:
         subject, conditions = self.subject, None
         if self.torso is not None:
             intrinsics = np.asarray(subject.intrinsics)
@@ -256,37 +253,37 @@ class SubjectRenderer:
         return TorsoLayer(self.torso, self.torso_params, conditions, pictures, size)
 
     def _finish(
-        self, heads: _HeadBatches, pending: tuple[Any, range], backdrop: TorsoLayer, size: int, transparent: bool
+        self, heads: _HeadBatches, pending: tuple[Any, range], torso_layer: TorsoLayer, size: int, transparent: bool
     ) -> Iterator[np.ndarray]:
-        """Yields a batch as `render` does."""
+        """Composites the frames of a rendered batch and yields them as `render` does."""
         started, numbers = pending
         out = heads.finish(started)
         for i, number in enumerate(numbers):
-            behind, torso_alpha = backdrop.paint(number, out.rgb[i], out.alpha[i])
-            picture = _over(out.rgb[i], out.alpha[i], behind)
-            if self.enlarger is not None:
-                picture = self.enlarger(picture)
+            behind_head, torso_alpha = torso_layer.render(number, out.rgb[i], out.alpha[i])
+            picture = _composite(out.rgb[i], out.alpha[i], behind_head)
+            if self.super_resolver is not None:
+                picture = self.super_resolver(picture)
             if transparent:
                 yield self._with_alpha(picture, 1.0 - (1.0 - out.alpha[i]) * (1.0 - torso_alpha), size)
                 continue
-            pixels = np.asarray(_levels(picture))
+            pixels = np.asarray(_to_uint8(picture))
             side = math.isqrt(pixels.size // 3)
             yield resize(pixels.reshape(side, side, 3), size, size)
 
-    def _with_alpha(self, picture: jax.Array, alpha: jax.Array, size: int) -> np.ndarray:
-        """uint8 [size, size, 4] of a frame and its opacity [n * n], which is half as fine where an enlarger made the frame."""
+    def _with_alpha(self, picture: Float[Array, "*pixels 3"], alpha: Float[Array, " N"], size: int) -> UInt8[np.ndarray, "S S 4"]:
+        """RGBA of a frame and its opacity; with super-resolution the frame has twice the opacity's size."""
         color, opacity = np.asarray(picture, np.float32), np.asarray(alpha, np.float32)
-        side, fine = math.isqrt(opacity.size), math.isqrt(color.size // 3)
-        color, opacity = color.reshape(fine, fine, 3), opacity.reshape(side, side)
-        if self.enlarger is not None:
-            opacity = np.asarray(jax.image.resize(opacity, (fine, fine), "linear"))
-            own = resize(self.subject.background, fine, fine).astype(np.float32) / 255.0
-            color = without_background(np.clip(color, 0.0, 1.0), opacity, own)
+        alpha_side, side = math.isqrt(opacity.size), math.isqrt(color.size // 3)
+        color, opacity = color.reshape(side, side, 3), opacity.reshape(alpha_side, alpha_side)
+        if self.super_resolver is not None:
+            opacity = np.asarray(jax.image.resize(opacity, (side, side), "linear"))
+            background = resize(self.subject.background, side, side).astype(np.float32) / 255.0
+            color = without_background(np.clip(color, 0.0, 1.0), opacity, background)
         return straight_rgba(color, opacity, size)
 
 
-def _occupied(name: str, checkpoint: checkpoints.Checkpoint) -> jax.Array:
-    """[X, X, X] bool cells that rays visit: those that the checkpoint names, or those of its density grid that are dense enough."""
+def _occupied(name: str, checkpoint: checkpoints.Checkpoint) -> Bool[jax.Array, "R R R"]:
+    """Occupied cells: the checkpoint's bit field, or the cells of its density grid above the threshold."""
     occupancy = checkpoint.state["occupancy"]
     if "occupied" in occupancy:
         occupied = jnp.asarray(occupancy["occupied"], bool)
@@ -294,18 +291,18 @@ def _occupied(name: str, checkpoint: checkpoints.Checkpoint) -> jax.Array:
         occupied = occupancy_grid.occupied(jnp.asarray(occupancy["grid"]), checkpoint.config.march.density_threshold)
     if not bool(occupied.any()):
         raise InputError(
-            f"{name} is empty: its occupancy grid has no cell above the density threshold, so every picture would be the background; its "
-            "training collapsed or has hardly begun: train on, take another checkpoint, or train again with another --config.seed"
+            f"The occupancy grid of {name} is empty (no cell above the density threshold), because its training collapsed or has hardly "
+            "begun: continue training, use another checkpoint, or train again with another --config.seed."
         )
     return occupied
 
 
 def _check_torso(torso_dir: Path, config: ConfigDict, head_name: str, head_params: Any) -> None:
-    """A torso is fitted to one head's outline and, if it is head-aware, to its colours."""
+    """Refuses another head than the torso was trained with: a torso fits one head's outline and, if head-aware, its colors."""
     recorded = config.get("head", ConfigDict()).get("fingerprint")
     if recorded is not None and recorded != head_fingerprint(head_params):
         raise InputError(
-            f"the torso in {torso_dir} was trained with another head than {head_name}; bring that head back, or train the torso again"
+            f"The torso in {torso_dir} was trained with another head than {head_name}: restore that head, or train the torso again."
         )
 
 
@@ -313,15 +310,15 @@ def _load_super_resolver(name: str, checkpoint: checkpoints.Checkpoint, subject:
     network = SuperResolution(checkpoint.config.super_resolution.size, tuple(checkpoint.config.super_resolution.features))
     if subject.size != 2 * network.size:
         raise InputError(
-            f"{name} makes frames of {2 * network.size} pixels but {subject.folder} has frames of {subject.size}; bring back the dataset "
-            "it was trained on, or prepare the video again with that --size"
+            f"The super-resolution of {name} makes frames of {2 * network.size} pixels, but {subject.folder} has frames of {subject.size}: "
+            "restore the dataset it was trained on, or prepare the video again with that --size."
         )
     variables = {"params": checkpoint.state["params"]["super_resolution"], "constants": checkpoint.state["constants"]}
     return SuperResolver(network, jax.tree.map(jnp.asarray, variables))
 
 
 class _HeadBatches:
-    """Renders batches of heads at one size, and keeps the sample budget of the single pass."""
+    """Renders batches of heads at one size, and adapts the sample budget of the single pass."""
 
     def __init__(self, renderer: SubjectRenderer, size: int, end_threshold: float, *, single_pass: bool):
         self._renderer = renderer
@@ -331,19 +328,19 @@ class _HeadBatches:
         self._intrinsics = jnp.asarray(np.asarray(renderer.subject.intrinsics) * (size / renderer.subject.size), jnp.float32)
         self._budget: int | None = None
 
-    def start(self, poses: jax.Array, windows: jax.Array, eyes: jax.Array) -> tuple[Any, FrameRender]:
-        """Sends a batch off without waiting for it; returns what `finish` needs."""
+    def start(self, poses: Float[Array, "F 4 4"], windows: Float[Array, "F ..."], eyes: Float[Array, " F"]) -> tuple[Any, FrameRender]:
+        """Dispatches a batch asynchronously; returns the argument of `finish`."""
         arguments = poses, windows, eyes
         if self._single_pass and self._budget is None:
-            wanted = head_samples(self._renderer.occupied, poses, self._intrinsics, settings=self._renderer.march, size=self._size)
-            self._budget = sufficient_budget(int(wanted))
+            samples = head_samples(self._renderer.occupied, poses, self._intrinsics, settings=self._renderer.march, size=self._size)
+            self._budget = sufficient_budget(int(samples))
         return arguments, self._render(arguments)
 
     def finish(self, started: tuple[Any, FrameRender]) -> FrameRender:
-        """The rays of a batch, [F, size * size], all of them rendered."""
+        """The rays of a batch, [F, size * size], without dropped samples."""
         arguments, out = started
         if self._single_pass and int(out.dropped):
-            # The head came nearer than in any frame before: this batch is done again with room for it.
+            # The head is nearer than in all earlier frames: render the batch again with a larger budget.
             self._budget = max(self._budget or 0, sufficient_budget(int(out.samples)))
             out = self._render(arguments)
         return out
@@ -367,40 +364,41 @@ class _HeadBatches:
 
 
 @jax.jit
-def _over(rgb: jax.Array, alpha: jax.Array, behind: jax.Array) -> jax.Array:
-    """[N, 3] in [0, 1]: the head over what is behind it."""
-    return jnp.clip(rgb + (1.0 - alpha)[:, None] * behind, 0.0, 1.0)
+def _composite(rgb: Float[Array, "N 3"], alpha: Float[Array, " N"], background: Float[Array, "N 3"]) -> Float[Array, "N 3"]:
+    """Alpha compositing of the head (premultiplied color) over its background, in [0, 1]."""
+    return jnp.clip(rgb + (1.0 - alpha)[:, None] * background, 0.0, 1.0)
 
 
 @jax.jit
-def _levels(picture: jax.Array) -> jax.Array:
-    """uint8, rounded to the nearest level."""
+def _to_uint8(picture: Float[Array, "*pixels 3"]) -> UInt8[Array, "*pixels 3"]:
     return jnp.round(jnp.clip(picture, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
 # ----------------------------------------------------------------------------------------------------
-# The renderer of a subject folder, whatever networks it holds: `open_renderer(find_parts(folder))`.
+# The renderer of a subject folder with any kind of networks: `open_renderer(find_parts(folder))`.
 
 
+@runtime_checkable
 class Renderer(Protocol):
-    """What inference and evaluation ask of a person's networks."""
+    """Interface of the renderers for inference and evaluation."""
 
     subject: Subject
 
-    def in_precision(self, precision: str) -> Self:
-        """The same with networks kept as `precision.in_precision` says."""
+    def in_precision(self, precision: str) -> Renderer:
+        """The same with weights in another precision; see `controls.in_precision`."""
 
-    def render(self, motion: np.ndarray, cameras: np.ndarray, eye_openness: np.ndarray, **options: Any) -> Iterator[np.ndarray]:
+    def render(
+        self,
+        motion: Float[np.ndarray, " T *point"],
+        cameras: Float[np.ndarray, "T 4 4"],
+        eye_openness: Float[np.ndarray, " T"],
+        **options: Any,
+    ) -> Iterator[np.ndarray]:
         """Yields uint8 [size, size, 3], or with alpha [size, size, 4], in order; arguments as `SubjectRenderer.render`."""
 
 
 def open_renderer(parts: SubjectParts, *, step: int | None = None, precision: str = "fp32") -> Renderer:
-    """Reads the networks that `subject_parts.find_parts` found.
-
-    Args:
-      parts: the folder, which head, and which torso or none.
-      step: head checkpoint; the newest when None.
-      precision: how the networks are kept, one of `precision.PRECISIONS`.
+    """Reads the networks that `person_folder.find_parts` found, with the newest head checkpoint if `step` is None.
 
     Raises:
       InputError: a stage is damaged, or the networks and the dataset do not belong together.

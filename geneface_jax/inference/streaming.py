@@ -1,4 +1,4 @@
-"""Streaming: fragmented mp4 while frames are rendered, and live speech in blocks with a bounded look-ahead."""
+"""Streaming: fragmented mp4 while frames are rendered, and live speech in blocks with bounded look-ahead."""
 
 from __future__ import annotations
 
@@ -17,105 +17,98 @@ import numpy as np
 from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE
 from data_tools.errors import InputError
-from data_tools.ffmpeg import ffmpeg_executable, first_complaint
+from data_tools.ffmpeg import ffmpeg_executable, first_error_line
 from data_tools.video.encoder import EncoderOptions, codec_arguments
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion, shape_motion, with_eyes
-from geneface_jax.inference.motion_filters import RAMP, UNCHANGED_MOUTH, loudness, smooth_exponential
+from geneface_jax.inference.motion_filters import RAMP, SAMPLES_PER_FRAME, UNCHANGED_MOUTH, loudness, smooth_exponential
 from geneface_jax.inference.person import MotionPlan, OpenPerson, output_cameras, plan_motion, render_frames
 from geneface_jax.inference.provenance import Provenance, provenance_of, uuid_box
 from geneface_jax.models.audio2motion import STRIDE
+from geneface_jax.typing import Float, UInt8
 
 # ----------------------------------------------------------------------------------------------------
-# A video while it is being made: frames are encoded as they are rendered, and leave as pieces of a fragmented mp4.
+# Encoding while rendering: fragmented mp4, which needs no index at the end, so that playback starts with the first chunk.
 #
-#     for piece in stream(person, samples, controls):
-#         response.write(piece)
-#
-# A player needs no index at the end of such a file, so it starts with the first piece.
+#     for chunk in stream(person, samples, controls):
+#         response.write(chunk)
 
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 FRAGMENT_SECONDS = 0.2
-"""Length of one piece: five frames wait for each other, which is what a viewer waits for the first picture."""
+"""Length of an mp4 fragment: five frames, which adds as much latency to the first picture."""
 
-KEY_FRAMES = 25
-"""Frames from one key frame to the next: a player that joins late waits at most a second."""
+KEY_FRAME_INTERVAL = 25
+"""Frames between key frames: a player that joins late waits at most a second."""
 
-QUICK = EncoderOptions(crf=20, preset="veryfast")
-PIECE_BYTES = 1 << 16
-WAITING_FRAMES = 8
-"""Frames of sound that may wait for ffmpeg, so that a stalled reader stalls the rendering and no memory fills up."""
+STREAM_ENCODER = EncoderOptions(crf=20, preset="veryfast")
+CHUNK_BYTES = 1 << 16
+AUDIO_QUEUE_FRAMES = 8
+"""Frames of audio buffered for ffmpeg: back pressure stops the rendering if the reader stalls, so memory is bounded."""
 
-AVFrame = tuple[np.ndarray, np.ndarray]
-"""A picture, uint8 [H, W, 3], and the [640] samples (16 kHz, -1..1) that are heard with it."""
+AVFrame = tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, " samples"]]
+"""A picture and its 640 audio samples (16 kHz, -1..1)."""
 
 
-def stream(person: OpenPerson, samples: np.ndarray, controls: Controls) -> Generator[bytes, None, None]:
-    """Speaks a whole recording; the frames are those of `pipeline.infer`, the bytes arrive while they are rendered.
+def stream(person: OpenPerson, samples: Float[np.ndarray, " N"], controls: Controls) -> Generator[bytes, None, None]:
+    """Renders a whole recording and yields the bytes of one fragmented mp4 (H.264 and AAC); the frames are those of `person.infer`.
 
     Args:
-      person: see `pipeline.open_person`.
-      samples: [n] the recording at 16 kHz, in -1..1.
-      controls: validated. The encoder's are left aside: a stream is made for speed.
-
-    Yields:
-      bytes of one fragmented mp4 (H.264 and AAC).
+      person: see `person.open_person`.
+      samples: the recording at 16 kHz, in -1..1.
+      controls: validated. The encoder's options are replaced by `STREAM_ENCODER`.
 
     Raises:
-      InputError: `bg` is transparent, which mp4 can't hold, or as `pipeline.direct` and `pipeline.perform`.
+      InputError: `bg` is transparent, which mp4 does not support, or as `plan_motion` and `render_frames`.
     """
     if controls.bg == TRANSPARENT:
-        raise InputError("--bg transparent can't be streamed, mp4 has no alpha channel; give a colour, or make a file")
-    script = plan_motion(person, samples, controls)
-    sound = np.zeros(script.frames * SAMPLES_PER_FRAME, np.float32)
+        raise InputError("--bg transparent can't be streamed, because mp4 has no alpha channel: give a color, or make a file.")
+    plan = plan_motion(person, samples, controls)
+    sound = np.zeros(plan.frames * SAMPLES_PER_FRAME, np.float32)
     sound[: len(samples)] = samples[: len(sound)]
-    moments = zip(render_frames(person, script, controls), sound.reshape(-1, SAMPLES_PER_FRAME), strict=True)
-    yield from encode(moments, provenance_of(person.parts, person.subject.meta))
+    frames = zip(render_frames(person, plan, controls), sound.reshape(-1, SAMPLES_PER_FRAME), strict=True)
+    yield from encode(frames, provenance_of(person.parts, person.subject.meta))
 
 
-def encode(moments: Iterable[AVFrame], provenance: Provenance | None = None) -> Generator[bytes, None, None]:
-    """Encodes pictures with their sound while they come.
-
-    Closing the generator ends ffmpeg, closes `moments` and leaves nothing behind.
+def encode(frames: Iterable[AVFrame], provenance: Provenance | None = None) -> Generator[bytes, None, None]:
+    """Encodes pictures and audio while they are made. Closing the generator ends ffmpeg and closes `frames`.
 
     Args:
-      moments: in order, 25 a second, all of one even size.
-      provenance: what the file says about its origin; None says nothing.
+      frames: in order, 25 per second, all of one even size.
+      provenance: metadata for the file; None omits it.
 
     Yields:
-      pieces of at most 64 KiB.
+      chunks of at most 64 KiB.
 
     Raises:
       InputError: there was no picture, or ffmpeg failed.
-      Exception: whatever `moments` raised.
+      Exception: any exception of `frames`.
     """
-    feeder = _Feeder(iter(moments))
+    encoder = _Encoder(iter(frames))
     try:
-        while piece := feeder.read():
-            yield piece
-        feeder.finish()
+        while chunk := encoder.read():
+            yield chunk
+        encoder.finish()
         if provenance is not None:
             yield uuid_box(provenance)
     finally:
-        feeder.stop()
+        encoder.stop()
 
 
-class _Feeder:
-    """ffmpeg with two pipes in and one out. One thread renders and writes pictures, one writes sound, the caller reads.
+class _Encoder:
+    """ffmpeg with two input pipes and one output pipe. One thread renders and writes pictures, one writes audio, the caller reads.
 
-    ffmpeg reads its inputs in its own order: whoever fed both pipes from one thread would wait for ever.
+    ffmpeg reads its inputs in its own order: writing both pipes from one thread would deadlock.
     """
 
-    def __init__(self, moments: Iterator[AVFrame]):
-        self._moments, self._log = moments, tempfile.TemporaryFile()
+    def __init__(self, frames: Iterator[AVFrame]):
+        self._frames, self._log = frames, tempfile.TemporaryFile()
         self._process: subprocess.Popen | None = None
-        self._sound: queue.Queue[bytes | None] = queue.Queue(WAITING_FRAMES)
+        self._audio: queue.Queue[bytes | None] = queue.Queue(AUDIO_QUEUE_FRAMES)
         self._error: BaseException | None = None
         self._stopped = threading.Event()
-        first = next(moments, None)
+        first = next(frames, None)
         if first is None:
-            raise InputError("there is not a single frame to stream; give a longer recording")
+            raise InputError("There is not a single frame to stream: give a longer recording.")
         reads, writes = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -124,126 +117,127 @@ class _Feeder:
         finally:
             os.close(reads)
         self._threads = [
-            threading.Thread(target=self._feed_pictures, args=(first,), daemon=True),
-            threading.Thread(target=self._feed_sound, args=(open(writes, "wb", buffering=0),), daemon=True),
+            threading.Thread(target=self._write_pictures, args=(first,), daemon=True),
+            threading.Thread(target=self._write_audio, args=(open(writes, "wb", buffering=0),), daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
     def read(self) -> bytes:
-        """The next piece; b"" at the end."""
-        return self._process.stdout.read1(PIECE_BYTES)
+        """The next chunk; b"" at the end."""
+        return self._process.stdout.read1(CHUNK_BYTES)
 
     def finish(self) -> None:
-        """Waits for the end and raises what went wrong on the way."""
+        """Waits for ffmpeg and the threads, and raises their errors."""
         code = self._process.wait()
         for thread in self._threads:
             thread.join()
         if self._error is not None:
             raise self._error
         if code:
-            raise InputError(f"ffmpeg could not encode the stream: {first_complaint(self._log)}; check the size of the video")
+            raise InputError(f"ffmpeg could not encode the stream ({first_error_line(self._log)}): check the size of the video.")
 
     def stop(self) -> None:
-        """Ends everything, wherever it is."""
+        """Stops ffmpeg and the threads at any point."""
         self._stopped.set()
         self._process.kill()
         self._process.wait()
         with contextlib.suppress(queue.Empty):
             while True:
-                self._sound.get_nowait()
-        self._sound.put(None)
+                self._audio.get_nowait()
+        self._audio.put(None)
         for thread in self._threads:
             thread.join()
         self._process.stdout.close()
         self._log.close()
 
-    def _feed_pictures(self, first: AVFrame) -> None:
-        moment: AVFrame | None = first
+    def _write_pictures(self, first: AVFrame) -> None:
+        frame: AVFrame | None = first
         try:
-            with self._process.stdin as pictures:
-                while moment is not None and not self._stopped.is_set():
-                    picture, sound = moment
-                    self._put(_pcm(sound))
-                    pictures.write(np.ascontiguousarray(picture).data)
-                    moment = next(self._moments, None)
+            with self._process.stdin as pipe:
+                while frame is not None and not self._stopped.is_set():
+                    picture, samples = frame
+                    self._enqueue(_pcm(samples))
+                    pipe.write(np.ascontiguousarray(picture).data)
+                    frame = next(self._frames, None)
         except BrokenPipeError:
-            pass  # ffmpeg has ended; finish() says why
-        except BaseException as error:  # raised again where the caller waits
+            pass  # ffmpeg has ended; finish() reports the reason
+        except BaseException as error:  # raised by finish() in the caller's thread
             self._error = error
         finally:
-            self._put(None)
-            if (close := getattr(self._moments, "close", None)) is not None:
+            self._enqueue(None)
+            if (close := getattr(self._frames, "close", None)) is not None:
                 close()
 
-    def _put(self, sound: bytes | None) -> None:
+    def _enqueue(self, audio: bytes | None) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
-                return self._sound.put(sound, timeout=0.1)
+                return self._audio.put(audio, timeout=0.1)
 
-    def _feed_sound(self, pipe: IO[bytes]) -> None:
+    def _write_audio(self, pipe: IO[bytes]) -> None:
         with contextlib.suppress(BrokenPipeError), pipe:
-            while (sound := self._sound.get()) is not None:
-                pipe.write(sound)
+            while (audio := self._audio.get()) is not None:
+                pipe.write(audio)
         while not self._stopped.is_set() and self._process.poll() is None:
-            # The sound ended first, or ffmpeg did: nobody may wait for room in the queue.
+            # The pipe is closed: drain the queue, so that the picture thread is not blocked by it.
             with contextlib.suppress(queue.Empty):
-                if self._sound.get(timeout=0.1) is None:
+                if self._audio.get(timeout=0.1) is None:
                     return
 
 
 def _command(shape: tuple[int, ...], sound_fd: int) -> list[str]:
     height, width = shape[:2]
     if height % 2 or width % 2:
-        raise InputError(f"frames of {width}x{height} pixels can't be streamed, colour needs whole pairs; give an even --size")
-    # Neither input is probed for what it is: that would hold back the first second.
+        raise InputError(f"Frames of {width}x{height} pixels can't be streamed, because H.264 needs even sizes: give an even --size.")
+    # Probing the inputs' formats would delay the first second.
     quick = ["-probesize", "32", "-analyzeduration", "0"]
     command = [ffmpeg_executable(), "-nostdin", "-v", "error"]
     command += [*quick, "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{FPS}", "-i", "pipe:0"]
     command += [*quick, "-f", "s16le", "-ar", f"{SAMPLE_RATE}", "-ac", "1", "-i", f"pipe:{sound_fd}"]
-    command += ["-map", "0:v", "-map", "1:a", *codec_arguments(QUICK, False), "-tune", "zerolatency", "-g", f"{KEY_FRAMES}"]
+    command += ["-map", "0:v", "-map", "1:a", *codec_arguments(STREAM_ENCODER, False)]
+    command += ["-tune", "zerolatency", "-g", f"{KEY_FRAME_INTERVAL}"]
     command += ["-c:a", "aac", "-b:a", "96k", "-ar", "48000"]
     command += ["-movflags", "empty_moov+default_base_moof", "-frag_duration", f"{round(1e6 * FRAGMENT_SECONDS)}", "-flush_packets", "1"]
     return [*command, "-f", "mp4", "pipe:1"]
 
 
-def _pcm(samples: np.ndarray) -> bytes:
+def _pcm(samples: Float[np.ndarray, " N"]) -> bytes:
     return np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
 
 
 # ----------------------------------------------------------------------------------------------------
-# Speaking while the recording is still arriving.
+# Live speech: rendering while the recording arrives.
 #
-# The shipped road levels a recording as a whole (`data.speech_batches`: its loudness, the median of its pitch; `silence`: its loud frames),
-# which nobody knows before its end. Here the recording is worked on in blocks of `BLOCK` frames, and a block is a pure function of the
-# sound in a window around it: `HISTORY` frames before, and behind it what the networks look ahead. Levels are those of the window, blocks
-# are faded into each other, noise belongs to its moment, smoothing is causal. So the frames don't depend on how the sound was cut into
-# pieces; they differ a little from `pipeline.infer`'s, which knows the whole recording, wherever a window is louder or quieter than that.
+# Inference on a whole recording normalizes by its loudness, the median of its pitch and its loud frames, which are unknown before its end.
+# Live, motion is made in blocks of `BLOCK` frames, each a pure function of the audio in a window around it: `HISTORY` frames before it and
+# the networks' look-ahead after it. Levels are those of the window, blocks are crossfaded, the prior's noise is indexed by absolute time,
+# and smoothing is causal. The frames therefore do not depend on how the audio was chunked, and differ slightly from `person.infer`'s where
+# a window is louder or quieter than the whole recording.
 
 BLOCK = 24
-"""Frames (0.96 s) made at once; a multiple of the VAE's stride, so that every window begins on a latent frame."""
+"""Frames (0.96 s) per block; a multiple of the VAE's stride, so that every window starts on a latent frame."""
 
 HISTORY = 192
-"""Frames (7.7 s) before a block that its levels are taken from; more than the networks look back."""
+"""Frames (7.7 s) of context before a block, from which its levels are computed; more than the networks look back."""
 
 FADE = 6
-"""Frames over which one block's motion goes over into the next one's."""
+"""Frames of the crossfade between the motions of consecutive blocks."""
 
 MARGIN = 4
-"""Frames drawn before and behind a block and left out: more than the renderer's windows over the motion reach."""
+"""Frames rendered before and after a block and discarded; more than the renderer's motion windows reach."""
 
 POSE_MARGIN = 3
 """Half the window that smooths the camera path."""
 
 POSTNET_REACH = 7
-"""Frames: seven convolutions of three taps."""
+"""Receptive field of PostNet to one side in frames: seven convolutions with kernel size 3."""
 
 
 def look_ahead(speech: AudioToMotion) -> int:
-    """How many video frames behind a frame its motion depends on: the receptive field of the networks, to one side.
+    """Number of future video frames that a frame's motion depends on: the one-sided receptive field of the networks.
 
-    Upwards from the motion: PostNet, the decoder's WaveNet, the flow's at a quarter of the rate, the convolution that leads there (6 frames
-    ahead of its latent frame), the condition's two convolutions, and the audio features' own windows (one frame).
+    From the motion backwards: PostNet, the decoder's WaveNet, the flow's WaveNet at a quarter of the rate, the convolution before it (6
+    frames ahead of its latent frame), the condition's two convolutions, and the windows of the audio features (one frame).
     """
     vae = speech.vae
     fine = (POSTNET_REACH if speech.postnet else 0) + vae.decoder_layers * (vae.kernel_size // 2)
@@ -252,83 +246,79 @@ def look_ahead(speech: AudioToMotion) -> int:
 
 
 def delay_frames(speech: AudioToMotion) -> int:
-    """Frames of sound that must be there before the first picture: a block, the one behind it, fade, ramp and the networks' look-ahead."""
+    """Latency in frames of audio before the first picture: two blocks, crossfade, silence ramp and the networks' look-ahead."""
     return BLOCK + _tail(speech)
 
 
-def stream_live(person: OpenPerson, pieces: Iterable[np.ndarray], controls: Controls) -> Iterator[AVFrame]:
-    """Pictures and their sound, as soon as enough sound has come.
+def stream_live(person: OpenPerson, chunks: Iterable[np.ndarray], controls: Controls) -> Iterator[AVFrame]:
+    """Yields pictures and their audio as soon as enough audio has arrived, for `encode`; the last frame is padded with silence.
 
     Args:
-      person: see `pipeline.open_person`; with `mel_f0` features.
-      pieces: of the recording, in order: [n] samples at 16 kHz in -1..1, of any lengths.
+      person: see `person.open_person`; with `mel_f0` features.
+      chunks: of the recording in order: [n] samples at 16 kHz in -1..1, of any lengths.
       controls: validated.
 
-    Yields:
-      for `stream.encode`; the last frame is filled up with silence.
-
     Raises:
-      InputError: HuBERT features (they are normalised over the whole recording), `orbit` (one swing over a length nobody knows yet),
-        a transparent background, or no sound at all.
+      InputError: HuBERT features (normalized over the whole recording), `orbit` (one period over the unknown length), a transparent
+        background, or no audio.
     """
     if person.subject.audio_model != "mel_f0":
         raise InputError(
-            f"{person.parts.folder} hears {person.subject.audio_model}, which needs the whole recording; only mel_f0 can be heard live"
+            f"{person.parts.folder} uses {person.subject.audio_model} features, which need the whole recording: use a person with mel_f0 "
+            "features for live speech."
         )
     if controls.orbit:
-        raise InputError(
-            f"--orbit {controls.orbit} is one swing over the whole video, whose length is not known while it is live; leave it out"
-        )
+        raise InputError(f"--orbit {controls.orbit} needs the length of the video, which is unknown for live speech: leave it out.")
     if controls.bg == TRANSPARENT:
-        raise InputError("--bg transparent can't be streamed, mp4 has no alpha channel; give a colour")
-    director = _LiveSession(person, controls)
-    for piece in pieces:
-        director.hear(piece)
-        while (block := director.next_block(last=False)) is not None:
-            yield from director.draw(block)
-    if not director.n_samples:
-        raise InputError("no sound has come; send 16 kHz samples")
-    while (block := director.next_block(last=True)) is not None:
-        yield from director.draw(block)
+        raise InputError("--bg transparent can't be streamed, because mp4 has no alpha channel: give a color.")
+    session = _LiveSession(person, controls)
+    for chunk in chunks:
+        session.feed(chunk)
+        while (block := session.next_block(last=False)) is not None:
+            yield from session.render(block)
+    if not session.n_samples:
+        raise InputError("There is no sound: send 16 kHz samples.")
+    while (block := session.next_block(last=True)) is not None:
+        yield from session.render(block)
 
 
 def _tail(speech: AudioToMotion) -> int:
-    # The margin behind a block lies in the next one, which needs a window of its own.
+    """Frames of audio needed after a block, whose margin lies in the next block and its window."""
     return BLOCK + look_ahead(speech) + FADE + RAMP
 
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """Frames [first, last), and the motion from `begin` on that surrounds them."""
+    """Frames [first, last), and the motion with margins from frame `begin` on."""
 
     first: int
     last: int
     begin: int
-    motion: np.ndarray
+    motion: Float[np.ndarray, "T 204"]
 
 
 class _LiveSession:
-    """Keeps the sound of the last windows, the motion around the current block, and the smoothing's state."""
+    """State of live speech: audio of the last windows, motion around the current block, crossfade and smoothing."""
 
     def __init__(self, person: OpenPerson, controls: Controls):
         self._person, self._controls = person, controls
         self._features = audio_features_of(person.subject.meta, f"the dataset of {person.parts.folder}")
         self._tail = _tail(person.speech)
-        self._sound, self._sound_begin = np.zeros(0, np.float32), 0  # samples kept, and the frame they begin with
+        self._sound, self._sound_begin = np.zeros(0, np.float32), 0  # buffered samples, and the frame they begin with
         self.n_samples = 0
         self._done = 0
-        self._shaped = np.zeros((0, 204), np.float32)  # faded and smoothed motion from frame `_shaped_begin` on
+        self._shaped = np.zeros((0, 204), np.float32)  # crossfaded and smoothed motion from frame `_shaped_begin` on
         self._shaped_begin = 0
-        self._fading = np.zeros((0, 204), np.float32)  # the last window's version of the frames behind `_shaped`
+        self._fading = np.zeros((0, 204), np.float32)  # the last window's motion after `_shaped`
 
-    def hear(self, piece: np.ndarray) -> None:
-        """Takes samples in."""
-        piece = np.asarray(piece, np.float32).reshape(-1)
-        self._sound = np.concatenate([self._sound, piece])
-        self.n_samples += len(piece)
+    def feed(self, chunk: np.ndarray) -> None:
+        """Buffers samples."""
+        chunk = np.asarray(chunk, np.float32).reshape(-1)
+        self._sound = np.concatenate([self._sound, chunk])
+        self.n_samples += len(chunk)
 
     def next_block(self, last: bool) -> _Block | None:
-        """The next frames that can be drawn; with `last` the recording is over and what is left is made of what there is."""
+        """The next block if enough audio has arrived; `last` flushes the rest when the recording is over."""
         total = -(-self.n_samples * FPS // SAMPLE_RATE)
         first = self._done
         if first >= total if last else self.n_samples < (first + BLOCK + self._tail) * SAMPLES_PER_FRAME:
@@ -344,24 +334,24 @@ class _LiveSession:
         self._shaped, self._shaped_begin = self._shaped[max(keep - self._shaped_begin, 0) :], max(keep, self._shaped_begin)
         return _Block(first, end, begin, motion)
 
-    def draw(self, block: _Block) -> Iterator[AVFrame]:
-        """Renders a block."""
+    def render(self, block: _Block) -> Iterator[AVFrame]:
+        """Renders a block with its audio."""
         person, controls, n = self._person, self._controls, len(block.motion)
         motion, openness = with_eyes(block.motion.reshape(n, 68, 3).copy(), person.subject, controls, block.begin)
-        # Smoothed as if the video went on, so that the path is the same wherever a block ends.
+        # The path extends beyond the block, so that smoothing does not depend on the block's end.
         cameras = output_cameras(person.subject, block.begin + n + POSE_MARGIN, controls.pose)[block.begin : block.begin + n]
-        script = MotionPlan(block.motion, motion, openness, cameras, cameras)
+        plan = MotionPlan(block.motion, motion, openness, cameras, cameras)
         sound = self._sound[(block.first - self._sound_begin) * SAMPLES_PER_FRAME :]
-        for number, picture in enumerate(render_frames(person, script, controls), start=block.begin):
+        for number, picture in enumerate(render_frames(person, plan, controls), start=block.begin):
             if block.first <= number < block.last:
-                heard = sound[(number - block.first) * SAMPLES_PER_FRAME : (number - block.first + 1) * SAMPLES_PER_FRAME]
-                yield picture, np.pad(heard, (0, SAMPLES_PER_FRAME - len(heard)))
+                samples = sound[(number - block.first) * SAMPLES_PER_FRAME : (number - block.first + 1) * SAMPLES_PER_FRAME]
+                yield picture, np.pad(samples, (0, SAMPLES_PER_FRAME - len(samples)))
             if number + 1 >= block.last:
                 break
         self._drop_sound()
 
     def _extend(self, total: int | None) -> None:
-        """Makes the motion of one more block from the sound around it. `total` is the number of frames once that is known."""
+        """Predicts the motion of one more block from its window of audio. `total` is the number of frames if the recording is over."""
         person, controls, speech = self._person, self._controls, self._person.speech
         first = self._shaped_begin + len(self._shaped)
         begin = max(first - HISTORY, 0) // STRIDE * STRIDE
@@ -372,12 +362,12 @@ class _LiveSession:
         amount = {"temperature": controls.temperature, "seed": controls.seed, "mouth_amp": controls.mouth_amp}
         predicted = speech.predict(features, f0, **amount, start=begin)
         mouth = UNCHANGED_MOUTH if speech.follows_mouth_amp else controls.mouth_amp
-        # Smoothing and blinks need what came before the window: they follow.
+        # Smoothing and blinks depend on frames before the window: they are applied afterwards.
         window = dataclasses.replace(controls, mouth_amp=mouth, smooth=0.0, blink_mode="none")
         shaped, _ = shape_motion(predicted, person.subject, window, loudness(samples, stop - begin))
-        found = shaped.reshape(-1, 204)[first - begin :]
-        count = min(BLOCK, len(found))
-        new, ahead = found[:count].copy(), found[count : count + FADE].copy()
+        rest = shaped.reshape(-1, 204)[first - begin :]
+        count = min(BLOCK, len(rest))
+        new, ahead = rest[:count].copy(), rest[count : count + FADE].copy()
         if n := min(len(self._fading), count):
             weight = (np.arange(1, n + 1) / (n + 1))[:, None].astype(np.float32)
             new[:n] = (1.0 - weight) * self._fading[:n] + weight * new[:n]
@@ -387,7 +377,7 @@ class _LiveSession:
         self._shaped = np.concatenate([self._shaped, smoothed])
 
     def _drop_sound(self) -> None:
-        """Forgets what no window needs any more."""
+        """Drops samples before all future windows."""
         keep = max(self._done - HISTORY - MARGIN - BLOCK, 0) // STRIDE * STRIDE
         self._sound = self._sound[(keep - self._sound_begin) * SAMPLES_PER_FRAME :]
         self._sound_begin = keep

@@ -1,4 +1,9 @@
-"""Checkpoints: orbax behind a few functions, the asynchronous checkpoint writer, and the selected step of a work folder."""
+"""Checkpoints: reading and writing with orbax, the asynchronous checkpoint writer, and the selected step of a work folder.
+
+A work folder holds `checkpoints/<step>/` with two items, `state` (a dict of arrays: `params`, `opt_state`, ...; one copy, no device axis)
+and `meta` (step, metrics, config, run), and a `manifest.json` of their files. A step is written under a temporary name and renamed when
+all of it is on the disk, so a killed save is never listed; later damage is detected by the manifest. No other module uses orbax.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +34,6 @@ from data_tools.io import (
 )
 from geneface_jax.io import configs
 
-# ----------------------------------------------------------------------------------------------------
-# Checkpoints: orbax behind a handful of functions; nobody else imports it.
-#
-# A work folder holds `checkpoints/<step>/` with two items: `state`, a dict of arrays (`params`, `opt_state`, ...; one copy, no device
-# axis), and `meta` (step, metrics, config, run), and a `manifest.json` of their files. A step is written under a temporary name and renamed
-# when all of it is on the disk, so a killed save is never listed; what was damaged later is found by its manifest.
-
 FOLDER = "checkpoints"
 
 
@@ -44,9 +42,9 @@ class Checkpoint:
     """One step read from disk.
 
     Attributes:
-      state: collections of numpy arrays, nested plain dicts (and lists where the state had tuples); float16 is widened to float32.
+      state: collections of numpy arrays in nested plain dicts (and lists where the state had tuples); float16 is widened to float32.
       config: the config it was trained with.
-      step: how many updates it has had.
+      step: number of updates.
       metrics: evaluation scalars taken at this step, by tag.
     """
 
@@ -57,18 +55,18 @@ class Checkpoint:
 
 
 def steps(workdir: str | os.PathLike) -> list[int]:
-    """Steps with a whole checkpoint, ascending; empty when there are none."""
+    """Steps with a complete checkpoint, ascending."""
     folder = Path(workdir) / FOLDER
     if not folder.is_dir():
         return []
-    whole = (path for path in folder.iterdir() if path.name.isdecimal() and (path / "state").is_dir() and (path / "meta").is_dir())
-    return sorted(int(path.name) for path in whole)
+    complete = (path for path in folder.iterdir() if path.name.isdecimal() and (path / "state").is_dir() and (path / "meta").is_dir())
+    return sorted(int(path.name) for path in complete)
 
 
 def damage(workdir: str | os.PathLike, step: int) -> str | None:
-    """What is wrong with a listed step, as half a sentence; None when it is whole.
+    """How a listed step is damaged, as half a sentence; None if it is not.
 
-    A step with a manifest is compared with it byte for byte; one from before there were manifests is read as a trial.
+    A step with a manifest is compared with its checksums; one without (older versions wrote none) is read as a trial.
     """
     path = _step_path(workdir, step)
     if (path / MANIFEST).is_file():
@@ -82,12 +80,12 @@ def damage(workdir: str | os.PathLike, step: int) -> str | None:
 
 
 def set_aside_damaged(workdir: str | os.PathLike) -> list[str]:
-    """Renames the newest steps of a run to `<step>.damaged`, as long as they are damaged; for the process that writes the folder.
+    """Renames damaged steps to `<step>.damaged`, from the newest down to the first intact one; only for the process that writes the folder.
 
     Returns:
-      a sentence for each.
+      a sentence for each renamed step.
     """
-    told = []
+    sentences = []
     for step in reversed(steps(workdir)):
         wrong = damage(workdir, step)
         if wrong is None:
@@ -96,12 +94,12 @@ def set_aside_damaged(workdir: str | os.PathLike) -> list[str]:
         aside = path.with_name(f"{step}.damaged")
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(path, aside)
-        told.append(f"the checkpoint of step {step} is damaged, {wrong}: set aside as {aside.name}, the newest whole one is used")
-    return told
+        sentences.append(f"the checkpoint of step {step} is damaged, {wrong}: set aside as {aside.name}, the newest intact one is used")
+    return sentences
 
 
 def clear_partial(workdir: str | os.PathLike) -> None:
-    """Deletes what killed saves and deletions left behind; for the process that writes the folder, before it saves."""
+    """Deletes leftovers of killed saves and deletions; only for the process that writes the folder, before it saves."""
     folder = Path(workdir) / FOLDER
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.name.endswith((".partial", ".dropped", ".old")) or ".orbax-checkpoint-tmp" in path.name:
@@ -109,7 +107,7 @@ def clear_partial(workdir: str | os.PathLike) -> None:
 
 
 def best_step(workdir: str | os.PathLike, tag: str, mode: str) -> int | None:
-    """The step whose evaluation scalar `tag` is best (`mode` is "min" or "max"); None when no step was evaluated."""
+    """The step whose evaluation scalar `tag` is best (`mode` is "min" or "max"); None if no step was evaluated."""
     if mode not in ("min", "max"):
         raise ValueError(f'mode must be "min" or "max", not {mode!r}')
     scored = [(read_meta(workdir, step)["metrics"].get(tag), step) for step in steps(workdir)]
@@ -129,17 +127,17 @@ def save(
     best: tuple[str, str] | None = None,
     milestones_every: int = 0,
 ) -> Path:
-    """Writes a checkpoint and drops old ones; a step that is already there is replaced. Only one process of a run may call it.
+    """Writes a checkpoint, replacing an existing one of the same step, and deletes old ones. Only one process of a run may call it.
 
     Args:
       workdir: the work folder.
-      step: updates done.
+      step: number of updates done.
       state: dict of arrays.
-      meta: `config` (ConfigDict or plain dict), `metrics` (tag -> number) and, of a run that may be resumed, `run` (where it stands: plain
-        JSON); `step` is added.
-      keep: how many of the newest steps stay; None keeps all.
-      best: (tag, "min" | "max"); the step best by it stays too.
-      milestones_every: steps that it divides stay for ever; 0 is none.
+      meta: `config` (ConfigDict or plain dict), `metrics` (tag -> number) and, for a resumable run, `run` (its progress as plain JSON);
+        `step` is added.
+      keep: how many of the newest steps are kept; None keeps all.
+      best: (tag, "min" | "max"); the best step by this metric is kept too.
+      milestones_every: steps divisible by it are kept forever; 0 keeps none for that reason.
 
     Returns:
       the step's folder.
@@ -174,19 +172,19 @@ def read_meta(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
 
 
 def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str] = ("opt_state",)) -> Checkpoint:
-    """Reads a checkpoint by the tree that is on disk, to use a network rather than to go on training it.
+    """Reads a checkpoint for inference, in the tree structure found on disk (`io.restore` is for training).
 
     Args:
       workdir: the work folder.
-      step: which; None is the newest.
-      drop: collections left on disk.
+      step: the checkpoint; None is the newest.
+      drop: collections that are not read.
 
     Raises:
       InputError: there is no (such) checkpoint, or it is damaged.
     """
-    step = _which(workdir, step)
+    step = _resolve_step(workdir, step)
     path = _step_path(workdir, step)
-    _require_whole(workdir, step)
+    _require_intact(workdir, step)
     tree = {name: value for name, value in _tree_on_disk(path).items() if name not in drop}
     state = jax.tree.map(_widen, _read(path, tree))
     meta = read_meta(workdir, step)
@@ -194,12 +192,12 @@ def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str
 
 
 def read_arrays(workdir: str | os.PathLike, step: int | None = None, *, widen: bool = False) -> tuple[dict[str, np.ndarray], int]:
-    """Reads a whole state as flat names, bit for bit; what may be done with them is `io.restore`'s to say.
+    """Reads the complete state by flat names, bit for bit (the rules of restoring it are in `io.restore`).
 
     Args:
       workdir: the work folder.
-      step: which; None is the newest.
-      widen: float16, as released checkpoints hold it, becomes float32.
+      step: the checkpoint; None is the newest.
+      widen: convert float16, which released checkpoints may hold, to float32.
 
     Returns:
       (`collection/module/.../array` -> array, step).
@@ -207,9 +205,9 @@ def read_arrays(workdir: str | os.PathLike, step: int | None = None, *, widen: b
     Raises:
       InputError: there is no (such) checkpoint, or it is damaged.
     """
-    step = _which(workdir, step)
+    step = _resolve_step(workdir, step)
     path = _step_path(workdir, step)
-    _require_whole(workdir, step)
+    _require_intact(workdir, step)
     arrays = named(_read(path, _tree_on_disk(path)))
     return {name: _widen(value) if widen else value for name, value in arrays.items()}, step
 
@@ -221,22 +219,18 @@ def release(
     half: Sequence[str] = (),
     drop: Sequence[str] = ("opt_state",),
 ) -> Path:
-    """Writes a small copy of a work folder for shipping: one step, no optimiser state, large tables in float16.
-
-    Absolute paths in the config are cut to their last name: they mean nothing on another machine.
+    """Writes a small copy of a work folder for shipping: one step, no optimizer state, large tables in float16, no absolute paths.
 
     Args:
       workdir: the work folder of a trained stage.
-      out: the released work folder (replaced when it exists).
-      step: which; None is the one that was chosen (`io.checkpoints`), or else the newest.
-      half: shell patterns on `collection/module/.../array`; float32 arrays that match are stored as float16.
+      out: the released work folder (replaced if it exists).
+      step: the checkpoint; None is the selected one, else the newest.
+      half: shell patterns on `collection/module/.../array`; matching float32 arrays are stored as float16.
       drop: collections left out.
 
     Raises:
       InputError: no such checkpoint, or a value does not fit float16.
     """
-    # which itself asks this file for the steps
-
     checkpoint = load(workdir, read_selected_step(workdir) if step is None else step, drop)
 
     def narrow(path: Any, value: np.ndarray) -> np.ndarray:
@@ -244,7 +238,7 @@ def release(
         if value.dtype != np.float32 or not any(fnmatch.fnmatch(name, pattern) for pattern in half):
             return value
         if np.abs(value).max(initial=0.0) > np.finfo(np.float16).max:
-            raise InputError(f"{name} in {workdir} holds values that don't fit float16: leave it out of the patterns to halve.")
+            raise InputError(f"{name} in {workdir} has values that don't fit float16: exclude it from the patterns in `half`.")
         return value.astype(np.float16)
 
     state = jax.tree_util.tree_map_with_path(narrow, checkpoint.state)
@@ -254,28 +248,30 @@ def release(
         configs.save(config, folder)
         save(folder, checkpoint.step, state, {"config": config, "metrics": checkpoint.metrics})
         for note in (folder / FOLDER).rglob("commit_success.txt"):
-            note.unlink()  # it names a path of this machine, and nothing reads it
+            note.unlink()  # contains a path of this machine, and nothing reads it
 
     return write_folder(out, fill)
 
 
-def _which(workdir: str | os.PathLike, step: int | None) -> int:
+def _resolve_step(workdir: str | os.PathLike, step: int | None) -> int:
     found = steps(workdir)
     if not found:
-        raise InputError(f"no checkpoint in {Path(workdir) / FOLDER}: make one with `geneface train --config … --workdir {workdir}`.")
+        raise InputError(
+            f"There is no checkpoint in {Path(workdir) / FOLDER}: make one with `geneface train --config … --workdir {workdir}`."
+        )
     if step is None:
         return found[-1]
     if step not in found:
-        raise InputError(f"no checkpoint of step {step} in {Path(workdir) / FOLDER}: there are {', '.join(map(str, found))}.")
+        raise InputError(f"There is no checkpoint of step {step} in {Path(workdir) / FOLDER}: there are {', '.join(map(str, found))}.")
     return step
 
 
-def _require_whole(workdir: str | os.PathLike, step: int) -> None:
+def _require_intact(workdir: str | os.PathLike, step: int) -> None:
     wrong = manifest_damage(_step_path(workdir, step))
     if wrong is not None:
         others = [str(other) for other in steps(workdir) if other != step]
-        way_out = f"delete that folder to use step {others[-1]}" if others else "train again, or copy it anew from where it came"
-        raise InputError(f"the checkpoint {Path(workdir) / FOLDER / str(step)} is damaged, {wrong}: {way_out}.")
+        way_out = f"delete that folder to use step {others[-1]}" if others else "train again, or copy it again from its source"
+        raise InputError(f"The checkpoint {Path(workdir) / FOLDER / str(step)} is damaged, {wrong}: {way_out}.")
 
 
 def _step_path(workdir: str | os.PathLike, step: int) -> Path:
@@ -283,18 +279,18 @@ def _step_path(workdir: str | os.PathLike, step: int) -> Path:
 
 
 def _open() -> Any:
-    """An orbax checkpointer for a step folder, which works alone: it waits for no other process of a run on many hosts."""
+    """An orbax checkpointer for a step folder that does not synchronize with the other processes of a multi-host run."""
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports every save at INFO; only its warnings matter to a user
-    own = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}")
+    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs every save at INFO
+    index = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}")
     handlers = {
-        "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
-        "meta": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+        "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=options),
+        "meta": ocp.JsonCheckpointHandler(multiprocessing_options=options),
     }
-    composite = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=alone), **handlers)
-    return ocp.Checkpointer(composite, multiprocessing_options=alone)
+    composite = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=options), **handlers)
+    return ocp.Checkpointer(composite, multiprocessing_options=options)
 
 
 def _tree_on_disk(path: Path) -> dict[str, Any]:
@@ -304,7 +300,7 @@ def _tree_on_disk(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, tree: Any) -> Any:
-    """Reads the part of a saved state that `tree` names, as numpy arrays in the structure of `tree`."""
+    """Reads the arrays of a saved state that are in `tree`, as numpy arrays in the structure of `tree`."""
     import orbax.checkpoint as ocp
 
     item = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
@@ -316,28 +312,28 @@ def _read(path: Path, tree: Any) -> Any:
 
 def _drop_old(workdir: str | os.PathLike, keep: int, best: tuple[str, str] | None, milestones_every: int) -> None:
     found = steps(workdir)
-    stays = set(found[-max(keep, 1) :])
+    kept = set(found[-max(keep, 1) :])
     if best is not None:
         best_found = best_step(workdir, *best)
-        stays |= set() if best_found is None else {best_found}
+        kept |= set() if best_found is None else {best_found}
     if milestones_every > 0:
-        stays |= {step for step in found if step % milestones_every == 0}
+        kept |= {step for step in found if step % milestones_every == 0}
     for step in found:
-        if step not in stays:
+        if step not in kept:
             path = _step_path(workdir, step)
-            # Renamed first: a deletion that is killed half way must not look like a checkpoint.
+            # Renamed first, so that an interrupted deletion does not look like a checkpoint.
             dropped = path.with_name(f".{step}.dropped")
             os.replace(path, dropped)
             shutil.rmtree(dropped, ignore_errors=True)
 
 
 def named(tree: Any) -> dict[str, Any]:
-    """The leaves of a state by flat name: `params/body/kernel`."""
+    """The leaves of a state by flat name, such as `params/body/kernel`."""
     return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def path_name(path: Any) -> str:
-    """`params/body/kernel`, the same for dict keys, tuple positions and attribute names."""
+    """Flat name of a pytree path: dict keys, tuple positions and attribute names joined by slashes."""
     parts = (getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))) for key in path)
     return "/".join(str(part) for part in parts)
 
@@ -348,7 +344,7 @@ def _widen(value: Any) -> np.ndarray:
 
 
 def without_folders(value: Any) -> Any:
-    """Plain JSON with absolute paths cut to their last name: they mean nothing on another machine."""
+    """Plain JSON with absolute paths reduced to their last name: they mean nothing on another machine."""
     if isinstance(value, dict):
         return {name: without_folders(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -357,16 +353,16 @@ def without_folders(value: Any) -> Any:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Saving while training goes on: the state is copied to memory, and a thread writes it.
+# Asynchronous checkpoint writer: copies the state to host memory, a thread writes it while training continues.
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one run, one at a time and in order; each is whole or absent (`io.checkpoints`).
+    """Writes the checkpoints of one run in the background, one at a time and in order.
 
     Args of the constructor:
-      workdir: the work folder; what killed saves left in it is cleared away.
-      keep, best, milestones_every: which steps stay, see `checkpoints.save`.
-      enabled: False for all but one process of a run: nothing is written then.
+      workdir: the work folder; leftovers of killed saves are deleted.
+      keep, best, milestones_every: which steps are kept, see `checkpoints.save`.
+      enabled: False (all but one process of a run) makes every method a no-op.
     """
 
     def __init__(
@@ -381,17 +377,17 @@ class CheckpointWriter:
             clear_partial(workdir)
 
     def save(self, step: int, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-        """Begins to write a checkpoint, after the one before is done; returns as soon as the state may be overwritten.
+        """Starts writing a checkpoint once the previous one is done; returns as soon as the state may be overwritten.
 
         Args: as `checkpoints.save`.
 
         Raises:
-          InputError: the disk has no room for it, or the checkpoint before could not be written.
+          InputError: the disk has too little space, or the previous checkpoint could not be written.
         """
         if not self._enabled:
             return
         self.wait()
-        # A copy: what jax hands out may be a view of the buffer that the next update is written into.
+        # Copied because device_get may return a view of a buffer that the next update overwrites.
         copied = jax.tree.map(np.array, jax.device_get(dict(state)))
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(copied))
         require_space(self._workdir, size, f"the checkpoint of step {step}")
@@ -399,10 +395,10 @@ class CheckpointWriter:
         self._thread.start()
 
     def wait(self) -> None:
-        """Returns when everything begun is on the disk.
+        """Waits until the checkpoint being written is on the disk.
 
         Raises:
-          InputError: it could not be written because the disk is full or read-only; other errors as they are.
+          InputError: the disk is full or read-only; other errors are raised as they are.
         """
         if self._thread is not None:
             self._thread.join()
@@ -424,28 +420,28 @@ class CheckpointWriter:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Which checkpoint of a work folder is meant to be used: `selected.json`, written by a selection, read by whoever loads the network.
+# Selected step: `selected.json` names the checkpoint that inference uses instead of the newest.
 
 SELECTED_FILE = "selected.json"
 FORMAT = "geneface_jax.selected"
 
 
 def write_selected_step(workdir: str | os.PathLike, step: int, record: dict[str, Any]) -> Path:
-    """Writes the choice and what speaks for it, atomically.
+    """Writes `selected.json`.
 
     Args:
       workdir: the work folder.
-      step: the chosen checkpoint.
-      record: anything JSON can hold, for people; `format` and `step` are added.
+      step: the selected checkpoint.
+      record: JSON for human readers, such as the reasons; `format` and `step` are added.
     """
     return write_json(Path(workdir) / SELECTED_FILE, {"format": FORMAT, "step": int(step), **record})
 
 
 def read_selected_step(workdir: str | os.PathLike) -> int | None:
-    """The chosen step of a work folder; None when nothing was chosen.
+    """The selected step of a work folder; None if there is no selection.
 
     Raises:
-      InputError: `selected.json` is damaged, or its step has no checkpoint (any more).
+      InputError: `selected.json` is damaged, or its step has no checkpoint.
     """
     path = Path(workdir) / SELECTED_FILE
     if not path.is_file():
@@ -453,9 +449,9 @@ def read_selected_step(workdir: str | os.PathLike) -> int | None:
     record = read_json(path)
     step = record.get("step") if isinstance(record, dict) and record.get("format") == FORMAT else None
     if not isinstance(step, int):
-        raise InputError(f"{path} names no step: delete it, or choose again with `geneface select-postnet {workdir}`.")
+        raise InputError(f"{path} names no step: delete it, or select again with `geneface select-postnet {workdir}`.")
     if step not in steps(workdir):
         raise InputError(
-            f"{path} names step {step}, which has no checkpoint: delete it, or choose again with `geneface select-postnet {workdir}`."
+            f"{path} names step {step}, which has no checkpoint: delete it, or select again with `geneface select-postnet {workdir}`."
         )
     return step

@@ -1,15 +1,16 @@
-"""ml_collections configs: found by name, overridden from the command line, saved beside a run; what a resumed run may change."""
+"""ml_collections configs: loading by name, command-line overrides, saving with a run, and which changes a resumed run accepts."""
 
 from __future__ import annotations
 
 import ast
+import builtins
 import dataclasses
 import difflib
 import fnmatch
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,7 +19,7 @@ from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
 
 # ----------------------------------------------------------------------------------------------------
-# Config files: found by name, changed from the command line, saved beside what they made.
+# Config files: loading, overriding, saving.
 #
 # A config file is Python with one `get_config(variant)` that returns an `ml_collections.ConfigDict`. It is named `FILE[:variant]`:
 # `configs/head.py:demo`, or `head:demo` for a file of the repository's own `configs/`.
@@ -26,15 +27,16 @@ from data_tools.io import read_json, write_json
 CONFIG_FILE = "config.json"
 
 TRAIN_DEFAULTS = {
-    # Checkpoints of steps that this divides are kept for ever; 0 keeps none for that reason.
+    # Checkpoints of steps divisible by this are kept forever; 0 keeps none for that reason.
     "milestones_every": 0,
-    # A loss that is no longer finite sends the run back to its last checkpoint at `return_rate` of its learning rates, so many times.
+    # NaN recovery: a loss that is not finite returns the run to its last checkpoint, with learning rates multiplied by `return_rate`,
+    # up to `returns` times.
     "returns": 3,
     "return_rate": 0.5,
-    # Shell patterns on names of parameters (`params/position_encoder/*`) that stay as they are.
+    # Shell patterns on names of parameters (`params/position_encoder/*`) that are not trained.
     "freeze": (),
 }
-"""Keys of `config.train` that every stage has and its config file need not name."""
+"""Keys of `config.train` that every stage has and its config file may omit."""
 
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -55,43 +57,43 @@ def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads `FILE[:variant]` and applies `--config.key=value` overrides.
 
     Args:
-      name: a path, a path relative to the repository, or the bare name of a file in configs/; `:variant` is handed to `get_config`.
+      name: a path, a path relative to the repository, or the bare name of a file in configs/; `:variant` is passed to `get_config`.
       overrides: `--config.a.b=value` or `a.b=value`.
 
     Returns:
       the resolved config.
 
     Raises:
-      InputError: no such file, not a config file, no such variant, an unknown key (the nearest is named), a value of another type.
+      InputError: no such file, not a config file, no such variant, an unknown key (suggests the nearest), a value of the wrong type.
     """
-    path, variant = _locate(name)
-    spec = importlib.util.spec_from_file_location(f"geneface_config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} isn't a Python config file: name a file that defines get_config(variant).")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise InputError(f"{path} defines no get_config(variant): name one of the files in {repository() / 'configs'}.")
-    try:
-        config = module.get_config(variant) if variant else module.get_config()
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{name} can't be made into a config: {error}.") from error
-    config = config.copy_and_resolve_references()
+    config = from_file(name).copy_and_resolve_references()
     if "train" in config:
         config.train = train_plan(config)
     return override(config, overrides)
 
 
+def from_file(name: str) -> ConfigDict:
+    """The config as its file makes it: `get_config(variant)` of `FILE[:variant]`. Arguments and errors as `load`."""
+    path, variant = _locate(name)
+    get_config = _run_config_file(path, {}).get("get_config")
+    if get_config is None:
+        raise InputError(f"{path} defines no get_config(variant): name one of the files in {repository() / 'configs'}.")
+    try:
+        return get_config(variant) if variant else get_config()
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{name} can't be made into a config: {error}.") from error
+
+
 def train_plan(config: ConfigDict) -> ConfigDict:
-    """`config.train`, with the defaults for the keys it does not name."""
+    """`config.train`, with `TRAIN_DEFAULTS` for missing keys."""
     return ConfigDict({**config.train.to_dict(), **{key: value for key, value in TRAIN_DEFAULTS.items() if key not in config.train}})
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """Applies `[--config.]a.b=value` assignments to a copy of `config`.
 
-    A value must have the type the key has: int, float, bool (true/false), str, a tuple of the same element type (Python syntax), or
-    anything where the key holds None.
+    A value must have the key's type: int, float, bool (true/false), str, a tuple of the same element type (Python syntax), or anything
+    if the key's value is None.
 
     Raises:
       InputError: see `load`.
@@ -108,7 +110,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
 
 def keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
-    """Yields every leaf's dotted name."""
+    """Yields the dotted names of all leaves."""
     for name, value in config.items():
         if isinstance(value, ConfigDict):
             yield from keys(value, f"{prefix}{name}.")
@@ -117,12 +119,12 @@ def keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
 
 
 def leaves(config: ConfigDict) -> dict[str, Any]:
-    """Every leaf's value by its dotted name."""
+    """Dotted name -> value of every leaf."""
     return {key: _get(config, key) for key in keys(config)}
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Dotted leaves that differ, as `key: old -> new`."""
+    """Leaves that differ, as `key: old -> new`."""
     old_leaves, new_leaves = leaves(old), leaves(new)
     names = list(dict.fromkeys([*old_leaves, *new_leaves]))
     absent = "absent"
@@ -139,7 +141,7 @@ def save(config: ConfigDict, folder: str | os.PathLike) -> Path:
 
 
 def load_saved(folder: str | os.PathLike) -> ConfigDict:
-    """Reads `folder/config.json`; sequences come back as tuples, as configs write them.
+    """Reads `folder/config.json`; lists become tuples, as in config files.
 
     Raises:
       InputError: the folder has none.
@@ -157,8 +159,45 @@ def from_json(value: dict[str, Any]) -> ConfigDict:
     return ConfigDict(_tuples(value))
 
 
+def _run_config_file(path: Path, loaded: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """Runs a config file and returns its names.
+
+    A config file imports its neighbors by their plain names, `from base import new_config`: names of files in its own folder, or else in
+    the repository's configs/. Only the file being run sees them: nothing is added to `sys.modules` or `sys.path`.
+
+    Args:
+      path: the file.
+      loaded: names of the neighbors that this load has run already.
+
+    Raises:
+      InputError: it can't be read as Python, or imports something that is neither a neighbor nor installed.
+    """
+    if path in loaded:
+        return loaded[path]
+
+    def import_(name: str, scope: Any = None, own: Any = None, fromlist: Sequence[str] = (), level: int = 0) -> Any:
+        neighbor = next((file for folder in (path.parent, repository() / "configs") if (file := folder / f"{name}.py").is_file()), None)
+        if level or neighbor is None or neighbor == path:
+            return builtins.__import__(name, scope, own, fromlist, level)
+        return SimpleNamespace(**_run_config_file(neighbor, loaded))
+
+    names: dict[str, Any] = {"__name__": path.stem, "__file__": str(path), "__builtins__": {**vars(builtins), "__import__": import_}}
+    loaded[path] = names
+    try:
+        exec(compile(path.read_text(encoding="utf-8"), path, "exec"), names)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{path} imports {error.name}, which is neither a file beside it nor installed: add it or remove the import."
+        ) from error
+    except ImportError as error:
+        raise InputError(f"{path} can't be loaded, {error.msg}: correct the import.") from error
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} isn't a Python config file ({error}): name a file that defines get_config(variant).") from error
+    return names
+
+
 def _locate(name: str) -> tuple[Path, str]:
-    """`FILE[:variant]` -> an existing file and the variant ("" when none is named)."""
+    """`FILE[:variant]` -> an existing file and the variant ("" if there is none)."""
     file, colon, variant = name.rpartition(":")
     if not colon or variant.endswith(".py"):
         file, variant = name, ""
@@ -166,21 +205,21 @@ def _locate(name: str) -> tuple[Path, str]:
     for candidate in (Path(file), repository() / file, configs / file, configs / f"{file}.py"):
         if candidate.is_file():
             return candidate, variant
-    known = sorted(path.relative_to(configs).with_suffix("").as_posix() for path in configs.rglob("*.py"))
+    known = sorted(path.relative_to(configs).with_suffix("").as_posix() for path in configs.rglob("*.py") if path.stem != "base")
     nearest = difflib.get_close_matches(Path(file).stem, known, 1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"there are: {', '.join(known)}."
-    raise InputError(f"no config file {file}: {hint}")
+    raise InputError(f"There is no config file {file}: {hint}")
 
 
 def _find(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
-    """Resolves a dotted key to (the dict that holds it, its last name)."""
+    """Resolves a dotted key to (the dict that contains it, its last name)."""
     known = list(keys(config))
     if key not in known:
         inside = [name for name in known if name.startswith(f"{key}.")]
         if inside:
             raise InputError(f"config.{key} is a group of keys: set one of them, for example --config.{inside[0]}=…")
         nearest = difflib.get_close_matches(key, known, 1, cutoff=0.0)
-        raise InputError(f"there is no config key {key!r}: did you mean --config.{nearest[0] if nearest else 'seed'}=…?")
+        raise InputError(f"There is no config key {key!r}: did you mean --config.{nearest[0] if nearest else 'seed'}=…?")
     *parents, leaf = key.split(".")
     for name in parents:
         config = config[name]
@@ -204,7 +243,7 @@ def _parse(key: str, text: str, old: Any) -> Any:
             return tuple(_parse(key, str(value), old[0]) for value in values) if old else values
     except (KeyError, ValueError, SyntaxError) as error:
         kind = type(old).__name__
-        raise InputError(f"--config.{key}={text} is not of the key's type {kind}: it holds {old!r}, write a value like that.") from error
+        raise InputError(f"--config.{key}={text} is not of the key's type {kind}: its value is {old!r}, give one of that type.") from error
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -230,14 +269,14 @@ def _tuples(value: Any) -> Any:
 
 
 # ----------------------------------------------------------------------------------------------------
-# What may change between the two halves of a resumed run: one table.
+# Resume rules: which config changes a resumed run refuses.
 
 REFUSE, WARN = "refuse", "warn"
 
 RULES = (
-    # pattern on the dotted key, what happens, why
+    # (pattern on the dotted key, action, reason)
     ("stage", REFUSE, "another network"),
-    ("seed", REFUSE, "the order of the data and all random draws follow from it"),
+    ("seed", REFUSE, "the order of the data and all random draws depend on it"),
     ("model.codes", WARN, "read from the dataset; the tensors' shapes are compared anyway"),
     ("model.*", REFUSE, "another network, or the same tensors read in another way"),
     ("audio2motion.*", REFUSE, "the VAE inside a PostNet"),
@@ -245,15 +284,15 @@ RULES = (
     ("data.face_model", REFUSE, "landmarks of another kind"),
     ("data.audio_model", REFUSE, "audio features of another kind"),
     ("data.center", REFUSE, "another network space"),
-    ("march.bound", REFUSE, "the scene's extent, which the grids are stretched over"),
-    ("*", WARN, "the run goes on differently from here"),
+    ("march.bound", REFUSE, "the extent of the scene that the grids cover"),
+    ("*", WARN, "the run continues differently from here"),
 )
-"""The first pattern that fits a key decides. A key that only one of the two configs has never refuses: configs gain keys over time."""
+"""The first pattern that matches a key decides. A key that only one config has is never refused: configs gain keys over time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ConfigChange:
-    """A key with its old and new value, and what its rule says."""
+    """A changed key, the change as text, and the action and reason of its rule."""
 
     key: str
     text: str
@@ -262,7 +301,7 @@ class ConfigChange:
 
 
 def config_changes(old: ConfigDict, new: ConfigDict) -> list[ConfigChange]:
-    """Every leaf that differs, judged by `RULES`."""
+    """Every leaf that differs, with its rule from `RULES`."""
     shared = set(keys(old)) & set(keys(new))
     found = []
     for text in differences(old, new):
@@ -273,15 +312,15 @@ def config_changes(old: ConfigDict, new: ConfigDict) -> list[ConfigChange]:
 
 
 def require_resumable(workdir: str | os.PathLike, new: ConfigDict, *, lenient: bool = False) -> list[str]:
-    """Compares the config a run was begun with and the one it is resumed with.
+    """Checks the config of a resumed run against the config.json it was started with.
 
     Args:
-      workdir: the run; its config.json is what it was begun with.
-      new: the resolved config to go on with.
+      workdir: the run's work folder.
+      new: the resolved config to resume with.
       lenient: `--restore lenient` turns refusals into warnings.
 
     Returns:
-      a sentence for every change that is let through.
+      a sentence for every accepted change.
 
     Raises:
       InputError: a change that its rule refuses.

@@ -1,4 +1,4 @@
-"""A person's folder: which networks it holds, and its model card."""
+"""A person's folder: which trained networks it holds, and its model card."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ from data_tools.errors import InputError
 from data_tools.io import read_json, write_text
 from geneface_jax.io import checkpoints
 
-# ----------------------------------------------------------------------------------------------------
-# Which networks a subject folder holds: a family of renderer (head, torso) and who speaks.
-
 TORSO_OF = {"head_sr": "torso_sr", "head": "torso", "nerf_head": "nerf_torso"}
-"""Head stage -> its torso stage, the preferred family first: super-resolution is trained on top of what `head` does."""
+"""Head stage -> its torso stage, in order of preference: super-resolution is trained on top of a finished `head`."""
 
 SPEECH = ("postnet", "audio2motion")
-"""Who makes the motion, the preferred one first: a person's PostNet, or a VAE as it is (GeneFace++ has no PostNet)."""
+"""Speech-to-motion stages in order of preference: a person's PostNet, or a plain VAE (GeneFace++ has no PostNet)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SubjectParts:
-    """The networks of a subject folder.
+    """The stages of a subject folder that inference uses.
 
     Attributes:
       folder: the subject folder.
       head: a key of `TORSO_OF`.
-      torso: its torso stage; None when the folder has none.
-      speech: one of `SPEECH`; None when the folder has none.
+      torso: its torso stage, or None.
+      speech: one of `SPEECH`, or None.
     """
 
     folder: Path
@@ -42,7 +39,7 @@ class SubjectParts:
 
     @property
     def stages(self) -> list[str]:
-        """The stages that are there: speech, head, torso."""
+        """The stages that exist: speech, head, torso."""
         return [stage for stage in (self.speech, self.head, self.torso) if stage]
 
     def __str__(self) -> str:
@@ -50,20 +47,20 @@ class SubjectParts:
 
 
 def find_parts(subject_dir: str | os.PathLike[str], *, need_torso: bool = True, need_speech: bool = True) -> SubjectParts:
-    """Looks what a subject folder holds.
+    """Finds the trained networks of a subject folder.
 
     Args:
       subject_dir: the subject folder.
-      need_torso, need_speech: whether a folder without is refused.
+      need_torso, need_speech: whether these stages are required.
 
     Raises:
-      InputError: no folder, no dataset, or a stage is missing; names the first that is and the command that makes it.
+      InputError: no folder, no dataset, or a missing stage; names the first missing one and the command that makes it.
     """
     folder = Path(subject_dir)
     if not folder.is_dir():
-        raise InputError(f"there is no subject folder {folder}; make one with `geneface fit VIDEO --out {folder}`")
+        raise InputError(f"There is no subject folder {folder}: make one with `geneface fit VIDEO --out {folder}`.")
     if not (folder / "dataset").is_dir():
-        raise InputError(f"{folder} has no dataset/; make it with `geneface prepare VIDEO --out {folder}`")
+        raise InputError(f"{folder} has no dataset/: make it with `geneface prepare VIDEO --out {folder}`.")
     speech = next((stage for stage in SPEECH if _trained(folder, stage)), None)
     if need_speech and speech is None:
         raise _untrained(folder, SPEECH[0])
@@ -82,23 +79,23 @@ def _trained(folder: Path, stage: str) -> bool:
 
 def _untrained(folder: Path, stage: str) -> InputError:
     train = f"geneface train --config configs/{stage}.py:demo --workdir {folder / stage}"
-    return InputError(f"{folder} has no trained {stage}/; make it with `{train}` or go on with `geneface fit VIDEO --out {folder}`")
+    return InputError(f"{folder} has no trained {stage}/: make it with `{train}`, or continue `geneface fit VIDEO --out {folder}`.")
 
 
 # ----------------------------------------------------------------------------------------------------
-# The model card of a subject folder: what it was made from, with whose consent, how, and how well it did.
+# Model card: source video, consent, networks, and held-out measurements of a person.
 
 STAGES = ("postnet", "head", "torso")
 PACKAGES = ("jax", "flax", "optax", "mediapipe", "numpy")
 
 
 def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: Sequence[str] = ()) -> Path:
-    """Writes `SUBJECT/card.md` from the dataset's meta.json and the checkpoints that inference loads: chosen, or else newest.
+    """Writes `SUBJECT/card.md` from the dataset's meta.json and the checkpoints that inference loads (selected, else newest).
 
     Args:
       subject: a subject folder with a dataset.
-      minutes: wall-clock minutes by part, for the table.
-      notes: sentences about how the networks came about, one paragraph each.
+      minutes: wall-clock minutes by stage ("prepare" included).
+      notes: sentences about how the networks were trained, one paragraph each.
 
     Returns:
       the card's path.
@@ -131,7 +128,7 @@ def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: 
         "",
         "## Use and limits",
         "- Videos made with this model show things the person has not said. Label them as synthetic.",
-        "- Good near the head poses and lighting of the source video; poses far from it show artefacts.",
+        "- Good near the head poses and lighting of the source video; poses far from it show artifacts.",
         "- `geneface evaluate --subject DIR` measures it on the held-out frames.",
         "",
     ]
@@ -139,8 +136,8 @@ def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: 
 
 
 def _row(subject: Path, stage: str, minutes: Mapping[str, float]) -> str:
-    chosen = checkpoints.read_selected_step(subject / stage)
-    step = checkpoints.steps(subject / stage)[-1] if chosen is None else chosen
+    selected = checkpoints.read_selected_step(subject / stage)
+    step = checkpoints.steps(subject / stage)[-1] if selected is None else selected
     meta = checkpoints.read_meta(subject / stage, step)
     measured = ", ".join(f"{tag} {value:.4g}" for tag, value in meta["metrics"].items())
     took = f"{minutes[stage]:.1f}" if stage in minutes else "-"

@@ -1,15 +1,15 @@
-"""What a run may take over from a checkpoint: the rules, in one place.
+"""Resume and warm start: the rules for restoring a training state from a checkpoint.
 
-1. *Resume* (the work folder holds checkpoints): the whole state, optimiser included, bit for bit.
-2. *Warm start* (`geneface train --init WORKDIR`, `geneface fit --from SUBJECT`; only where there is nothing to resume): parameters and
-   running statistics of another run. The optimiser, the step, the occupancy grid, corrected poses and constants of the data are its own.
-3. Either way a tensor is taken whole or not at all, by its name, shape and type. `strict` refuses the first that does not fit; `lenient`
-   (`--restore lenient`) leaves those as the new run began them and names every one.
-4. Appearance codes belong to the frames of one video. A warm start on another video (`codes="mean"`) fills all rows with the mean code of
-   the old one, whatever their number.
-5. A warm start from another stage (`--init-rename OLD=NEW`, or `--init-rule` for one of `NAMED`) takes the tensors whose names begin with
-   OLD, as NEW. The others begin anew; among those that it takes it is as strict as ever, both ways.
-6. What must stay as it is, `config.train.freeze` names; that is the optimiser's business (`training.optimizers`), not a restore's.
+1. *Resume* (the work folder has checkpoints) restores the complete state, optimizer included, bit for bit.
+2. *Warm start* (`geneface train --init WORKDIR`, `geneface fit --from SUBJECT`; only if there is nothing to resume) restores parameters
+   and running statistics of another run. Optimizer, step, occupancy grid, corrected poses and data constants are the new run's own.
+3. In both cases a tensor is restored completely or not at all, by name, shape and dtype. `strict` refuses the first that does not fit;
+   `lenient` (`--restore lenient`) keeps the new run's initial values for those that do not fit and names each.
+4. Appearance codes belong to the frames of one video. A warm start on another video (`appearance_codes="mean"`) fills all rows with the
+   mean code of the old video, whatever the number of rows.
+5. A warm start from another stage (`--init-rename OLD=NEW`, or `--init-rule` for one of `NAMED`) restores the tensors whose names begin
+   with OLD under the prefix NEW. All others keep their initial values; rule 3 applies to the renamed ones.
+6. Frozen parameters (`config.train.freeze`) are handled by the optimizer (`training.optimizers`), not here.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ MODES = (STRICT, LENIENT)
 FLAG = "--restore lenient"
 
 WARM = ("params", "batch_stats")
-"""Collections that a warm start takes; what is learnt, and nothing of the run or its data."""
+"""Collections that a warm start restores."""
 
 NAMED: dict[str, tuple[tuple[str, str], ...]] = {
-    # The head of a person under super-resolution, from one without.
+    # A head under super-resolution, from a plain head.
     "head-into-head_sr": (("params", "params/head"),),
     "head_sr-into-head": (("params/head", "params"),),
-    # A torso's own networks share no tensor with a head's; the head itself it finds by config.data.head. What they may share is how the
-    # light and the camera changed from frame to frame.
+    # A torso shares no network tensor with a head (which it finds by config.data.head); only the appearance codes, which describe how
+    # light and camera change from frame to frame, can be shared.
     "head-into-torso": (("params/frame_codes", "params/frame_codes"),),
-    # A PostNet's VAE, fine-tuned on one person, as the beginning of a VAE for many.
+    # The VAE inside a PostNet, fine-tuned on one person, as the start of a VAE for many.
     "postnet-into-audio2motion": (("params/audio2motion", "params"), ("batch_stats/audio2motion", "batch_stats")),
 }
-"""Rules by name: prefixes of names in the other run and in this one."""
+"""Renames of `--init-rule` by name: (prefix in the other run, prefix in this one)."""
 
 CODES = "frame_codes"
-"""Name of a table [frames, features] with one row for every training frame."""
+"""Name of the appearance codes [frames, features], one row per training frame."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A tensor that was not taken: its name (`params/head/kernel`), what the checkpoint holds, what the run expects."""
+    """A tensor that was not restored: its name (`params/head/kernel`), what the checkpoint holds, what the run expects."""
 
     name: str
     found: str
@@ -62,19 +62,19 @@ class Skipped:
 
 
 def resume(workdir: str | os.PathLike, state: Any, step: int | None = None, *, mode: str = STRICT) -> tuple[Any, int, list[Skipped]]:
-    """Reads a run's own checkpoint to go on with it.
+    """Restores a run's own checkpoint (rule 1).
 
     Args:
       workdir: the work folder.
-      state: the state as the run would begin; arrays, or shapes alone in `strict` mode.
-      step: which; None is the newest.
+      state: the initial state; arrays, or only shapes in `strict` mode.
+      step: the checkpoint; None is the newest.
       mode: "strict" or "lenient".
 
     Returns:
-      (state of numpy arrays, step, what was skipped; nothing when strict).
+      (state of numpy arrays, step, skipped tensors; none if strict).
 
     Raises:
-      InputError: no (such) checkpoint, or, when strict, a tensor that does not fit: names it, both shapes and the ways out.
+      InputError: no (such) checkpoint, or, if strict, a tensor that does not fit: names it, both shapes and the ways out.
     """
     _check(mode)
     found, step = checkpoints.read_arrays(workdir, step)
@@ -82,7 +82,7 @@ def resume(workdir: str | os.PathLike, state: Any, step: int | None = None, *, m
     if skipped and mode == STRICT:
         raise InputError(
             f"{_first(skipped)} (step {step} of {workdir}): train with the config saved in {workdir}, in another --workdir, or with {FLAG} "
-            "to begin the tensors that differ anew."
+            "to reinitialize the tensors that differ."
         )
     return merged, step, skipped
 
@@ -93,100 +93,100 @@ def warm_start(
     step: int | None = None,
     *,
     mode: str = STRICT,
-    codes: str = "keep",
-    moves: Sequence[tuple[str, str]] = (),
+    appearance_codes: str = "keep",
+    renames: Sequence[tuple[str, str]] = (),
 ) -> tuple[Any, int, list[Skipped]]:
-    """Begins a run with what another one has learnt.
+    """Initializes a run with the learned parameters of another one (rule 2).
 
     Args:
-      workdir: the other run's work folder, full or released (no optimiser, float16).
-      state: the state as the run would begin without it; arrays.
-      step: which of the other run's checkpoints; None is the one that was chosen (`io.checkpoints`), or else the newest.
+      workdir: the other run's work folder, full or released (no optimizer, float16).
+      state: the initial state; arrays.
+      step: the other run's checkpoint; None is the selected one (`io.checkpoints`), else the newest.
       mode: "strict" or "lenient".
-      codes: "keep" takes appearance codes like every other tensor; "mean" is for another video, see rule 4.
-      moves: (old, new) prefixes of names, see rule 5; none takes everything by its own name.
+      appearance_codes: "keep" restores them like every other tensor; "mean" is for another video (rule 4).
+      renames: (old, new) prefixes of names (rule 5); none restores everything by its own name.
 
     Returns:
-      (state, step of the other run, what was skipped).
+      (state, step of the other run, skipped tensors).
 
     Raises:
       InputError: as `resume`.
     """
     _check(mode)
-    if codes not in ("keep", "mean"):
-        raise ValueError(f'codes must be "keep" or "mean", not {codes!r}')
+    if appearance_codes not in ("keep", "mean"):
+        raise ValueError(f'appearance_codes must be "keep" or "mean", not {appearance_codes!r}')
     found, step = checkpoints.read_arrays(workdir, checkpoints.read_selected_step(workdir) if step is None else step, widen=True)
     found = {name: value for name, value in found.items() if name.split("/")[0] in WARM}
     part = {name: value for name, value in state.items() if name in WARM}
-    if moves:
-        found = _moved(found, moves)
+    if renames:
+        found = _renamed(found, renames)
         if not found:
-            raise InputError(f"{workdir} holds nothing under {', '.join(old for old, _ in moves)}: look at --init, or name another rule.")
-    if codes == "mean":
+            prefixes = ", ".join(old for old, _ in renames)
+            raise InputError(f"{workdir} has no tensor under {prefixes}: check --init, or use another --init-rule or --init-rename.")
+    if appearance_codes == "mean":
         rows = {name: value.shape[0] for name, value in checkpoints.named(part).items() if name.split("/")[-1] == CODES}
         found |= {name: np.tile(found[name].mean(0), (count, 1)) for name, count in rows.items() if name in found}
-    merged, skipped = merge(part, found, [new for _, new in moves] or [""])
+    merged, skipped = merge(part, found, [new for _, new in renames] or [""])
     if skipped and mode == STRICT:
         raise InputError(
-            f"{_first(skipped)} (step {step} of {workdir}): use the config of that run, or {FLAG} to begin the tensors that differ anew."
+            f"{_first(skipped)} (step {step} of {workdir}): use the config of that run, or {FLAG} to reinitialize the tensors that differ."
         )
     return {**state, **merged}, step, skipped
 
 
-def parse_moves(rule: str | None, renames: Sequence[str]) -> list[tuple[str, str]]:
-    """The moves (rule 5) of a name in `NAMED` and of `OLD=NEW` texts.
+def parse_renames(rule: str | None, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """The renames (rule 5) of a name in `NAMED` and of `OLD=NEW` texts.
 
     Raises:
-      InputError: there is no such rule (the nearest is named), or a text is no renaming.
+      InputError: there is no such rule (suggests the nearest), or a text is not `OLD=NEW`.
     """
-    moves: list[tuple[str, str]] = []
+    renames: list[tuple[str, str]] = []
     if rule is not None:
         if rule not in NAMED:
             nearest = difflib.get_close_matches(rule, NAMED, 1, cutoff=0.0)
-            raise InputError(f"--init-rule is {rule!r}: did you mean {nearest[0]}? There are {', '.join(NAMED)}.")
-        moves += NAMED[rule]
-    for text in renames:
+            raise InputError(f"--init-rule is {rule!r}: did you mean {nearest[0]}? The rules are {', '.join(NAMED)}.")
+        renames += NAMED[rule]
+    for text in texts:
         old, equals, new = text.partition("=")
         if not (old and equals and new):
             raise InputError(f"--init-rename is {text!r}: write OLD=NEW, for example params=params/head.")
-        moves.append((old.rstrip("/"), new.rstrip("/")))
-    return moves
+        renames.append((old.rstrip("/"), new.rstrip("/")))
+    return renames
 
 
 def merge(state: Any, found: Mapping[str, np.ndarray], prefixes: Sequence[str] = ("",)) -> tuple[Any, list[Skipped]]:
-    """Puts arrays into a state by name.
+    """Replaces tensors of a state by arrays of the same name, shape and dtype.
 
     Args:
-      state: pytree of arrays (or of shapes, where everything fits).
+      state: pytree of arrays (or of shapes, if everything fits).
       found: `collection/module/.../array` -> array.
-      prefixes: only tensors of the state under one of them are looked at; the others stay, and are not reported.
+      prefixes: only tensors of the state under one of these are considered; the others stay and are not reported.
 
     Returns:
-      (the state with every array that has the same name, shape and type, what did not fit: parameters first; arrays of `found` that the
-      state has no place for are among it).
+      (the new state; what did not fit, arrays of `found` without a counterpart included, parameters first).
     """
-    own = {name: value for name, value in checkpoints.named(state).items() if any(_under(name, prefix) for prefix in prefixes)}
+    current = {name: value for name, value in checkpoints.named(state).items() if any(_under(name, prefix) for prefix in prefixes)}
     skipped = [
-        Skipped(name, _shape(found.get(name)), _shape(own.get(name)))
-        for name in sorted({*own, *found}, key=lambda name: (name.startswith("opt_state"), name))
-        if _shape(found.get(name)) != _shape(own.get(name))
+        Skipped(name, _shape(found.get(name)), _shape(current.get(name)))
+        for name in sorted({*current, *found}, key=lambda name: (name.startswith("opt_state"), name))
+        if _shape(found.get(name)) != _shape(current.get(name))
     ]
     refused = {item.name for item in skipped}
 
-    def take(path: Any, value: Any) -> Any:
+    def restored(path: Any, value: Any) -> Any:
         name = checkpoints.path_name(path)
-        return value if name in refused or name not in own else found[name]
+        return value if name in refused or name not in current else found[name]
 
-    return jax.tree_util.tree_map_with_path(take, state), skipped
+    return jax.tree_util.tree_map_with_path(restored, state), skipped
 
 
 def _under(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(f"{prefix}/")
 
 
-def _moved(found: Mapping[str, np.ndarray], moves: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+def _renamed(found: Mapping[str, np.ndarray], renames: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
     """The arrays under an old prefix, by their new names."""
-    return {new + name[len(old) :]: value for old, new in moves for name, value in found.items() if _under(name, old)}
+    return {new + name[len(old) :]: value for old, new in renames for name, value in found.items() if _under(name, old)}
 
 
 def _first(skipped: list[Skipped]) -> str:
@@ -200,4 +200,4 @@ def _shape(value: Any) -> str:
 
 def _check(mode: str) -> None:
     if mode not in MODES:
-        raise InputError(f"--restore is {mode!r}; choose {' or '.join(MODES)}.")
+        raise InputError(f"--restore is {mode!r}: choose {' or '.join(MODES)}.")

@@ -1,4 +1,4 @@
-"""Weights outside of checkpoints: fingerprints of parameter trees, LPIPS weight files, reading and writing safetensors."""
+"""Weights outside of checkpoints: fingerprints of parameter trees, LPIPS weight files, safetensors files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from data_tools.errors import InputError
+from data_tools.io import atomic_path
 
 # ----------------------------------------------------------------------------------------------------
-# A short name for the values of a tree of arrays, to know a network again.
+# Fingerprints of parameter trees, by which a network is recognized.
 
 
 def params_fingerprint(tree: Mapping[str, Any]) -> str:
     """16 hex digits of a sha256 over names, shapes and values of a nested dict's arrays.
 
-    The order of names does not count, and values count in half precision, as released checkpoints may hold them.
+    It does not depend on the order of names; values enter in half precision, as released checkpoints may store them.
     """
     digest = hashlib.sha256()
     _add(digest, "", tree)
@@ -30,10 +31,9 @@ def params_fingerprint(tree: Mapping[str, Any]) -> str:
 
 
 def head_fingerprint(params: Mapping[str, Any]) -> str:
-    """`fingerprint` of what a head looks like.
+    """`params_fingerprint` of a head's field, without its condition encoder.
 
-    The condition encoder does not count: GeneFace++ gives the copy of the head that a torso carries another blink size, which changes
-    nothing behind the head.
+    In GeneFace++ the copy of the head inside a torso checkpoint has another blink size, which changes nothing in the torso's pixels.
 
     Args:
       params: of a stage "head" or "head_sr".
@@ -54,20 +54,20 @@ def _add(digest: Any, name: str, value: Any) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Where the weights of LPIPS lie: array files in the user's cache folder, or a file that is named.
+# LPIPS weights: npz files in the user's cache folder, or a given file.
 
 LPIPS_NETS = ("alex", "vgg")
 _FETCH = "get the weights with `python scripts/fetch_lpips.py`"
 
 
 def lpips_cache_path(net: str) -> Path:
-    """The array file of a network in `$XDG_CACHE_HOME/geneface_jax` (`~/.cache/geneface_jax`)."""
+    """The npz file of a network in `$XDG_CACHE_HOME/geneface_jax` (`~/.cache/geneface_jax`)."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "geneface_jax" / f"lpips_{net}.npz"
 
 
 def find_lpips(net: str = "alex", source: str | os.PathLike | None = None) -> Path | None:
-    """The file that `load` would read, or None when nothing is named and nothing was fetched."""
+    """The file that `load_lpips` would read; None if no source is given and the cache has none."""
     if source:
         return Path(source) / f"lpips_{net}.npz" if Path(source).is_dir() else Path(source)
     path = lpips_cache_path(net)
@@ -79,13 +79,13 @@ def load_lpips(net: str = "alex", source: str | os.PathLike | None = None) -> di
 
     Args:
       net: "alex" or "vgg".
-      source: an array file, or a folder with `lpips_<net>.npz`; the user's cache when None or empty.
+      source: an npz file, or a folder with `lpips_<net>.npz`; None or empty is the user's cache.
 
     Returns:
       nested dict of float32 arrays.
 
     Raises:
-      InputError: no weights there, or not those of this network.
+      InputError: there are no weights, or those of another network.
     """
     if net not in LPIPS_NETS:
         raise InputError(f'LPIPS has the networks "alex" and "vgg", not {net!r}.')
@@ -112,38 +112,36 @@ def load_lpips(net: str = "alex", source: str | os.PathLike | None = None) -> di
 
 
 def save_lpips(path: str | os.PathLike, flat: Mapping[str, np.ndarray]) -> Path:
-    """Writes parameters (`conv_0/kernel` -> array) as an array file, atomically; returns its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial.npz")
-    try:
-        arrays: dict[str, Any] = dict(flat)
+    """Writes parameters (`conv_0/kernel` -> array) as an npz file, atomically; returns its path."""
+    arrays: dict[str, Any] = dict(flat)
+    with atomic_path(path, ".npz") as temporary:
         np.savez(temporary, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Reading .safetensors files: eight bytes of length, a JSON header with names, types and places, then the bytes of the arrays.
+# Safetensors files: eight bytes of header length, a JSON header with names, types and offsets, then the bytes of the arrays.
 
 LARGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
 
+ALIGNMENT = 8
+"""Arrays begin at a multiple of this many bytes, as in files by the format's own writer."""
+
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+_NAMES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 
 
 def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads every array of a file; nothing in it is executed.
-
-    Args:
-      path: a .safetensors file.
+    """Reads every array of a .safetensors file; nothing in it is executed.
 
     Returns:
-      name -> array in its own dtype (bfloat16 as float32). The arrays are views of the file on disk, read when they are used.
+      name -> array in its own dtype (bfloat16 as float32). The arrays are memory-mapped: read from disk when they are used.
 
     Raises:
       InputError: the file is missing, cut off, or its header doesn't describe its bytes.
@@ -154,48 +152,34 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
         with open(path, "rb") as stream:
             header_size = int.from_bytes(stream.read(8), "little")
             if size < 8 or not 2 <= header_size <= min(LARGEST_HEADER, size - 8):
-                raise _damaged(path, f"its header is said to have {header_size} bytes, the file has {size}")
+                raise _damaged(path, f"the header length is {header_size} bytes, the file has {size}")
             header = json.loads(stream.read(header_size).decode("utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}: check the folder's name.") from error
+        raise InputError(f"There is no file {path}: check the folder's name.") from error
     except ValueError as error:
-        raise _damaged(path, f"its header is no JSON ({error})") from error
+        raise _damaged(path, f"its header is not JSON ({error})") from error
     if not isinstance(header, dict):
-        raise _damaged(path, "its header is no table")
+        raise _damaged(path, "its header is not a JSON object")
     data = np.memmap(path, np.uint8, "r", offset=8 + header_size) if size > 8 + header_size else np.zeros(0, np.uint8)
     return {name: _array(path, name, entry, data) for name, entry in header.items() if name != "__metadata__"}
 
 
-def _array(path: Path, name: str, entry: object, data: np.ndarray) -> np.ndarray:
-    """One array, after checking that its type, shape and place agree with each other and with the file."""
+def _array(path: Path, name: str, entry: Any, data: np.ndarray) -> np.ndarray:
+    """One array, after checking that its dtype, shape and offsets agree with each other and with the file."""
     try:
         dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
         start, end = entry["data_offsets"]
         fits = all(type(n) is int and n >= 0 for n in (*shape, start, end)) and end - start == math.prod(shape) * dtype.itemsize
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"{name} has no known dtype, shape and place") from error
+        raise _damaged(path, f"{name} has no valid dtype, shape and offsets") from error
     if not fits or end > len(data):
-        raise _damaged(path, f"{name} is said to lie at bytes {start} to {end} of {len(data)} as {entry['dtype']} {list(shape)}")
+        raise _damaged(path, f"the offsets of {name} are {start} to {end} of {len(data)} bytes for {entry['dtype']} {list(shape)}")
     array = np.frombuffer(data[start:end], dtype).reshape(shape)
     return (array.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else array
 
 
 def _damaged(path: Path, why: str) -> InputError:
-    return InputError(f"{path} is not a whole safetensors file ({why}): download or copy it again.")
-
-
-# ----------------------------------------------------------------------------------------------------
-# Writing .safetensors files: eight bytes of length, a JSON header with names, types and places, then the bytes of the arrays.
-#
-# The counterpart of `io.weights.read_safetensors`; the format is small enough that no library is needed.
-
-_NAMES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
-    "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
-
-ALIGNMENT = 8
-"""The arrays begin at a multiple of so many bytes, as the format's own writer does it."""
+    return InputError(f"{path} is not a complete safetensors file ({why}): download or copy it again.")
 
 
 def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> Path:
@@ -203,18 +187,17 @@ def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray],
 
     Args:
       path: the file to write.
-      arrays: name -> array of a type that the format knows (float, bfloat16, int, uint8, bool).
-      metadata: text the header carries as `__metadata__`.
+      arrays: name -> array of a dtype of the format (float, bfloat16, int, uint8, bool).
+      metadata: strings for the header's `__metadata__`.
 
     Returns:
       the path.
 
     Raises:
-      ValueError: an array of another type (the name is told), or a name the format reserves.
+      ValueError: an array of another dtype, or the reserved name `__metadata__`.
     """
-    path = Path(path)
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    # The largest types first: every array then begins at a multiple of its item's size.
+    # Largest dtypes first: every array then begins at a multiple of its item size.
     ordered = sorted(arrays, key=lambda name: (-np.dtype(arrays[name].dtype).itemsize, name))
     position = 0
     for name in ordered:
@@ -229,14 +212,9 @@ def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray],
         position += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % ALIGNMENT)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(len(text).to_bytes(8, "little") + text)
-            for name in ordered:
-                array = np.ascontiguousarray(arrays[name])
-                stream.write((array.astype(array.dtype.newbyteorder("<"), copy=False)).tobytes())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in ordered:
+            array = np.ascontiguousarray(arrays[name])
+            stream.write((array.astype(array.dtype.newbyteorder("<"), copy=False)).tobytes())
+    return Path(path)

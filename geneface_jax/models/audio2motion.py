@@ -1,6 +1,4 @@
-"""The audio2motion VAE: speech condition (audio, pitch, blink, amplitude), WaveNet stacks, flow prior (GeneFace's VAEModel, GeneFace++'s
-pitch-aware variant).
-"""
+"""The audio2motion VAE: speech to landmarks with a flow prior (GeneFace's VAEModel and PitchContourVAEModel, GeneFace++'s variant)."""
 
 from __future__ import annotations
 
@@ -9,49 +7,49 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from geneface_kernels.typing import Array, Float, Integer, Num
 
 from geneface_jax.models.layers import BatchNorm1d, Conv1d, Upsample1d, WeightNormConv1d, uniform_fan_in
 
 # ----------------------------------------------------------------------------------------------------
-# What an audio2motion VAE hears: audio alone (GeneFace), or audio, pitch, blinks and amplitudes (GeneFace's pitch variant, GeneFace++).
+# Condition of the VAE: audio alone (GeneFace), or audio, pitch, blinks and amplitudes (GeneFace's pitch variant, GeneFace++).
 
 N_PITCH = 300
 """Rows of the pitch embedding; bins 1 to 255 are used."""
 
 F0_LOW, F0_HIGH, TOP_BIN = 50.0, 1100.0, 255
 TYPICAL_AMPLITUDE = 0.4
-"""Amplitudes where none are given (GeneFace++): decimetres between the outer lips of somebody who speaks, see `data.motion`."""
+"""Default amplitude (GeneFace++): distance between the outer lips of a speaking person in decimeters, see `data.motion`."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Voice:
-    """What the pitch-aware VAE is told beside the audio features.
+    """Inputs of the pitch-aware VAE in addition to the audio features.
 
     Attributes:
-      f0: [B, 2T] Hz at the audio rate, 0 = unvoiced.
-      blink: [B, T] integers, 1 = the middle of a blink.
-      mouth_amp, eye_amp: [B] how far mouth and lids open, decimetres.
+      f0: Hz at the audio rate (A = 2T frames), 0 = unvoiced.
+      blink: 1 = the middle of a blink.
+      mouth_amp, eye_amp: opening of mouth and lids, decimeters.
     """
 
-    f0: jax.Array
-    blink: jax.Array
-    mouth_amp: jax.Array
-    eye_amp: jax.Array
+    f0: Float[Array, "B A"]
+    blink: Integer[Array, "B T"]
+    mouth_amp: Float[Array, " B"]
+    eye_amp: Float[Array, " B"]
 
     @classmethod
-    def of(cls, f0: jax.Array, mouth_amp: float | jax.Array = TYPICAL_AMPLITUDE, eye_amp: float | jax.Array = TYPICAL_AMPLITUDE) -> Voice:
-        """Speech f0 [B, 2T] whose face is not known: it never blinks, and all items have these amplitudes."""
+    def of(cls, f0: Float[Array, "B A"], mouth_amp: float | Array = TYPICAL_AMPLITUDE, eye_amp: float | Array = TYPICAL_AMPLITUDE) -> Voice:
+        """The voice without blinks, and with the same amplitudes for all items: for speech without a recorded face."""
         batch, frames = f0.shape
         amplitudes = (jnp.broadcast_to(jnp.asarray(value, jnp.float32), (batch,)) for value in (mouth_amp, eye_amp))
         return cls(f0, jnp.zeros((batch, frames // 2), jnp.int32), *amplitudes)
 
 
-def pitch_bins(f0: jax.Array) -> jax.Array:
-    """f0 in Hz (any shape, 0 = unvoiced) -> int32 bins 1..255 (GeneFace's `f0_to_coarse`).
+def pitch_bins(f0: Float[Array, "*shape"]) -> Integer[jax.Array, "*shape"]:
+    """Quantizes f0 in Hz (0 = unvoiced) to bins 1..255 (GeneFace's `f0_to_coarse`).
 
-    Equal steps of mel = 1127 ln(1 + f0 / 700) from 50 Hz (bin 1) to 1100 Hz (bin 255), rounded half up; beyond them the ends hold.
-    Unvoiced is bin 1 too.
+    Equal steps of mel = 1127 ln(1 + f0 / 700) from 50 Hz (bin 1) to 1100 Hz (bin 255), rounded half up and clipped. Unvoiced is bin 1 too.
     """
     mel = 1127.0 * jnp.log1p(f0 / 700.0)
     low, high = (1127.0 * jnp.log1p(hz / 700.0) for hz in (F0_LOW, F0_HIGH))
@@ -59,29 +57,29 @@ def pitch_bins(f0: jax.Array) -> jax.Array:
     return jnp.floor(jnp.clip(bins, 1.0, TOP_BIN) + 0.5).astype(jnp.int32)
 
 
-def pair_audio(audio: jax.Array, how: str) -> jax.Array:
-    """Two audio frames -> one video frame.
+def pair_audio(audio: Float[Array, "B A C"], pairing: str) -> Float[Array, "B T D"]:
+    """Reduces the audio frame rate to the video frame rate, A = 2T.
 
     Args:
-      audio: [B, 2T, C].
-      how: "even" keeps frames 0, 2, 4, ... (the original, for features with a wide view such as HuBERT) -> [B, T, C]; "stack" keeps both,
-        side by side -> [B, T, 2C].
+      audio: two frames per video frame.
+      pairing: "even" keeps frames 0, 2, 4, ... (the original, for features with a large receptive field such as HuBERT), D = C; "stack"
+        concatenates both frames, D = 2C.
     """
-    if how == "even":
+    if pairing == "even":
         return audio[:, ::2]
-    if how == "stack":
+    if pairing == "stack":
         batch, frames, channels = audio.shape
         return audio.reshape(batch, frames // 2, 2 * channels)
-    raise ValueError(f'pairing must be "even" or "stack", not {how!r}')
+    raise ValueError(f'pairing must be "even" or "stack", got {pairing!r}')
 
 
 class SpeechConditionEncoder(nn.Module):
-    """A sequence at the video rate -> condition: conv, batch norm, exact GELU, conv. Not masked.
+    """Encodes a sequence at the video rate: convolution, batch norm, exact GELU, convolution. Not masked.
 
     Attributes:
-      features: width of the result.
-      axis_name: mapped axis over which batch statistics are shared, or None.
-      hidden: width inside; None is that of the result.
+      features: output width.
+      axis_name: see `BatchNorm1d`.
+      hidden: hidden width; None is the output width.
     """
 
     features: int
@@ -89,24 +87,23 @@ class SpeechConditionEncoder(nn.Module):
     hidden: int | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T C"], train: bool) -> Float[jax.Array, "B T F"]:
         x = Conv1d(self.hidden or self.features, 3, use_bias=False, name="conv_in")(x)
         x = BatchNorm1d(self.axis_name, name="norm")(x, train)
         return Conv1d(self.features, 3, use_bias=False, name="conv_out")(nn.gelu(x, approximate=False))
 
 
 class VoiceEncoder(nn.Module):
-    """Joins pitch, and in GeneFace++ blinks and amplitudes, to the condition of the audio.
+    """Adds pitch, and in GeneFace++ blinks and amplitudes, to the audio condition.
 
-    With neither blink nor amplitude the result is [audio, pitch] side by side (GeneFace's pitch variant), else one linear layer brings
-    [audio, pitch, blink, mouth, eyes] to the audio's width.
+    Without blinks and amplitudes the result is the concatenation [audio, pitch] (GeneFace's pitch variant); otherwise a linear layer
+    projects [audio, pitch, blink, mouth, eyes] to the audio's width.
 
     Attributes:
-      features: width of the audio's condition, and of every embedding.
+      features: width of the audio condition and of every embedding.
       pitch: width of the encoded pitch.
-      blink, mouth_amp, eye_amp: whether they are heard.
-      pairing: how two f0 frames become one, see `pair_audio`.
-      axis_name: mapped axis over which batch statistics are shared, or None.
+      blink, mouth_amp, eye_amp: whether each is an input.
+      pairing: see `pair_audio`.
     """
 
     features: int
@@ -118,19 +115,19 @@ class VoiceEncoder(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, audio: jax.Array, voice: Voice, train: bool) -> jax.Array:
-        """[B, T, features] and a voice -> [B, T, features], or [B, T, features + pitch] with pitch alone."""
+    def __call__(self, audio: Float[Array, "B T C"], voice: Voice, train: bool) -> Float[jax.Array, "B T D"]:
+        """Returns D = C channels, or C + pitch with pitch alone."""
         normal = nn.initializers.normal(self.features**-0.5)
         pitch = nn.Embed(N_PITCH, self.features, embedding_init=normal, name="pitch_embedding")(pitch_bins(voice.f0))
         encoder = SpeechConditionEncoder(self.pitch, self.axis_name, self.features, name="pitch_encoder")
-        heard = [audio, encoder(pair_audio(pitch, self.pairing), train)]
+        parts = [audio, encoder(pair_audio(pitch, self.pairing), train)]
         if self.blink:
-            heard.append(nn.Embed(2, self.features, embedding_init=normal, name="blink_embedding")(voice.blink))
-        for name, wanted, amplitude in (("mouth_amp", self.mouth_amp, voice.mouth_amp), ("eye_amp", self.eye_amp, voice.eye_amp)):
-            if wanted:
+            parts.append(nn.Embed(2, self.features, embedding_init=normal, name="blink_embedding")(voice.blink))
+        for name, used, amplitude in (("mouth_amp", self.mouth_amp, voice.mouth_amp), ("eye_amp", self.eye_amp, voice.eye_amp)):
+            if used:
                 direction = self.param(name, nn.initializers.normal(1.0), (self.features,))
-                heard.append(jnp.broadcast_to(amplitude[:, None, None] * direction, audio.shape))
-        joined = jnp.concatenate(heard, axis=-1)
+                parts.append(jnp.broadcast_to(amplitude[:, None, None] * direction, audio.shape))
+        joined = jnp.concatenate(parts, axis=-1)
         if not (self.blink or self.mouth_amp or self.eye_amp):
             return joined
         init = uniform_fan_in(joined.shape[-1])
@@ -138,25 +135,18 @@ class VoiceEncoder(nn.Module):
 
 
 # ----------------------------------------------------------------------------------------------------
-# The WaveNet stack of the audio2motion VAE: gated convolutions with a condition, residual and skip paths (Glow-TTS / VITS).
+# WaveNet stack: conditioned gated convolutions with residual and skip paths (Glow-TTS / VITS).
 
 
 class WaveNet(nn.Module):
-    """x, g -> sum of the layers' skip outputs, times the mask. Dilation 1, no dropout, every convolution weight-normalised.
-
-    Attributes:
-      hidden: channels of x and of the output.
-      layers: number of gated layers.
-      kernel_size: odd taps of the gated convolutions.
-    """
+    """Masked sum of the skip outputs of gated layers. Dilation 1, odd kernel size, no dropout, every convolution weight-normalized."""
 
     hidden: int
     layers: int
     kernel_size: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array, condition: jax.Array) -> jax.Array:
-        """Args: x [B, T, hidden]; mask [B, T, 1] of 0/1; condition [B, T, G]. Returns [B, T, hidden]."""
+    def __call__(self, x: Float[Array, "B T H"], mask: Num[Array, "B T 1"], condition: Float[Array, "B T G"]) -> Float[jax.Array, "B T H"]:
         conditions = WeightNormConv1d(2 * self.hidden * self.layers, name="condition")(condition)
         output = jnp.zeros_like(x)
         for i in range(self.layers):
@@ -175,13 +165,13 @@ class WaveNet(nn.Module):
 
 
 # ----------------------------------------------------------------------------------------------------
-# The prior flow of the audio2motion VAE: volume-preserving couplings between the posterior and a standard normal (Glow-TTS / VITS).
+# Prior flow: volume-preserving couplings between the posterior and a standard normal (Glow-TTS / VITS).
 
 
 class MeanCoupling(nn.Module):
     """Shifts the second half of the channels by a function of the first half and the condition; its log-determinant is 0.
 
-    Starts as the identity (the last layer starts at zero). The first half passes unmasked, as in the original.
+    Initialized as the identity (the last layer is zero). The first half passes unmasked, as in the original.
     """
 
     hidden: int
@@ -189,7 +179,9 @@ class MeanCoupling(nn.Module):
     kernel_size: int
 
     @nn.compact
-    def __call__(self, z: jax.Array, mask: jax.Array, condition: jax.Array, inverse: bool) -> jax.Array:
+    def __call__(
+        self, z: Float[Array, "B T C"], mask: Num[Array, "B T 1"], condition: Float[Array, "B T G"], inverse: bool
+    ) -> Float[jax.Array, "B T C"]:
         first, second = jnp.split(z, 2, axis=-1)
         h = Conv1d(self.hidden, name="pre")(first) * mask
         h = WaveNet(self.hidden, self.layers, self.kernel_size, name="wavenet")(h, mask, condition)
@@ -199,12 +191,7 @@ class MeanCoupling(nn.Module):
 
 
 class PriorFlow(nn.Module):
-    """A chain of couplings, the channel order reversed after each.
-
-    Attributes:
-      blocks: number of couplings.
-      hidden, layers, kernel_size: of each coupling's WaveNet.
-    """
+    """A chain of `blocks` couplings with the channel order reversed after each."""
 
     blocks: int = 4
     hidden: int = 64
@@ -212,15 +199,11 @@ class PriorFlow(nn.Module):
     kernel_size: int = 3
 
     @nn.compact
-    def __call__(self, z: jax.Array, mask: jax.Array, condition: jax.Array, inverse: bool = False) -> jax.Array:
-        """Maps posterior -> prior, or prior -> posterior with `inverse`.
-
-        Args:
-          z: [B, T, C], C even. mask: [B, T, 1] of 0/1. condition: [B, T, G].
-
-        Returns:
-          [B, T, C]; where the mask is 1, `inverse` undoes the forward map.
-        """
+    def __call__(
+        self, z: Float[Array, "B T C"], mask: Num[Array, "B T 1"], condition: Float[Array, "B T G"], inverse: bool = False
+    ) -> Float[jax.Array, "B T C"]:
+        """Maps posterior -> prior, or prior -> posterior with `inverse` (exact where the mask is 1). C is even."""
+        z = jnp.asarray(z)
         couplings = [MeanCoupling(self.hidden, self.layers, self.kernel_size, name=f"coupling_{i}") for i in range(self.blocks)]
         if inverse:
             for coupling in reversed(couplings):
@@ -232,33 +215,32 @@ class PriorFlow(nn.Module):
 
 
 # ----------------------------------------------------------------------------------------------------
-# The audio2motion VAE: speech -> landmarks, with a flow prior (GeneFace's VAEModel, and PitchContourVAEModel; both are an FVAE).
+# The VAE.
 
 STRIDE = 4
-"""Video frames per latent frame: sequence lengths are multiples of it."""
+"""Video frames per latent frame; sequence lengths are multiples of it."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Posterior:
-    """What a training pass knows beside the reconstruction. All [B, T/4, latent] except mask [B, T/4, 1].
+    """Latents of a training pass over L = T/4 frames.
 
     `log_std` is log sigma (not log sigma^2). `z` is the sample, `z_prior` its image under the flow.
     """
 
-    mean: jax.Array
-    log_std: jax.Array
-    z: jax.Array
-    z_prior: jax.Array
-    mask: jax.Array
+    mean: Float[jax.Array, "B L C"]
+    log_std: Float[jax.Array, "B L C"]
+    z: Float[jax.Array, "B L C"]
+    z_prior: Float[jax.Array, "B L C"]
+    mask: Num[Array, "B L 1"]
 
 
 class Audio2Motion(nn.Module):
-    """Conditional VAE over [T, motion_dim] with a latent frame every 4 video frames.
+    """Conditional VAE over [T, motion_dim] with one latent frame per 4 video frames. T must be a multiple of 4.
 
-    The defaults are the original's, which hears audio alone. With `pitch` it is pitch-aware and needs a `Voice` wherever it gets audio:
-    GeneFace's pitch variant has pitch 32; GeneFace++ has condition 128, pitch 128 and blink, mouth_amp, eye_amp as a checkpoint was made.
-    T must be a multiple of 4.
+    The defaults are the original's, conditioned on audio alone. With `pitch` it needs a `Voice` in every call: GeneFace's pitch variant
+    has pitch 32; GeneFace++ has condition 128, pitch 128 and blink, mouth_amp, eye_amp depending on the checkpoint.
 
     Attributes:
       motion_dim: D of the landmarks, 204.
@@ -267,10 +249,9 @@ class Audio2Motion(nn.Module):
       encoder_layers, decoder_layers: their depths.
       latent: channels of z.
       flow_blocks, flow_hidden, flow_layers, flow_kernel_size: the prior flow.
-      pairing: how two audio frames become one, see `pair_audio`.
-      pitch: width of the encoded pitch; 0 hears audio alone, whatever the three below say.
-      blink, mouth_amp, eye_amp: whether they are heard, see `VoiceEncoder`.
-      axis_name: mapped axis over which batch statistics are shared, or None.
+      pairing: see `pair_audio`.
+      pitch: width of the encoded pitch; 0 conditions on audio alone and ignores the next three.
+      blink, mouth_amp, eye_amp: whether each is an input, see `VoiceEncoder`.
     """
 
     motion_dim: int = 204
@@ -306,8 +287,10 @@ class Audio2Motion(nn.Module):
         self.decoder_wavenet = WaveNet(self.hidden, self.decoder_layers, self.kernel_size)
         self.decoder_out = Conv1d(self.motion_dim)
 
-    def conditions(self, audio: jax.Array, train: bool = False, voice: Voice | None = None) -> tuple[jax.Array, jax.Array]:
-        """[B, 2T, C] (and a voice) -> the condition at the video rate [B, T, G] and at the latent rate [B, T/4, G].
+    def conditions(
+        self, audio: Float[Array, "B A C"], train: bool = False, voice: Voice | None = None
+    ) -> tuple[Float[jax.Array, "B T G"], Float[jax.Array, "B L G2"]]:
+        """The condition at the video rate, T = A/2, and at the latent rate, L = T/4.
 
         Raises:
           ValueError: the network is pitch-aware and there is no voice.
@@ -315,41 +298,40 @@ class Audio2Motion(nn.Module):
         condition = self.condition_encoder(pair_audio(audio, self.pairing), train)
         if self.pitch:
             if voice is None:
-                raise ValueError("a pitch-aware audio2motion VAE needs a voice beside the audio")
+                raise ValueError("A pitch-aware audio2motion VAE needs a voice in addition to the audio: pass voice=.")
             condition = self.voice_encoder(condition, voice, train)
         return condition, self.condition_down(condition)
 
-    def encode(self, motion: jax.Array, mask: jax.Array, condition_down: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Posterior mean and log sigma [B, T/4, latent] of motion [B, T, D]; mask [B, T/4, 1]. Neither is masked (the loss masks)."""
+    def encode(
+        self, motion: Float[Array, "B T D"], mask: Num[Array, "B L 1"], condition_down: Float[Array, "B L G"]
+    ) -> tuple[Float[jax.Array, "B L C"], Float[jax.Array, "B L C"]]:
+        """Posterior mean and log sigma. Neither is masked (the loss masks)."""
         x = self.encoder_down(motion) * mask
         x = self.encoder_wavenet(x, mask, condition_down) * mask
         mean, log_std = jnp.split(self.encoder_out(x), 2, axis=-1)
         return mean, log_std
 
-    def decode(self, z: jax.Array, mask: jax.Array, condition: jax.Array) -> jax.Array:
-        """[B, T/4, latent] -> motion [B, T, D] (unmasked at the very end); mask [B, T, 1]."""
+    def decode(self, z: Float[Array, "B L C"], mask: Num[Array, "B T 1"], condition: Float[Array, "B T G"]) -> Float[jax.Array, "B T D"]:
+        """Motion of latents; the last layer is not masked."""
         x = self.decoder_up(z) * mask
         return self.decoder_out(self.decoder_wavenet(x, mask, condition) * mask)
 
     def __call__(
         self,
-        motion: jax.Array,
-        mask: jax.Array,
-        audio: jax.Array,
-        noise: jax.Array,
+        motion: Float[Array, "B T D"],
+        mask: Num[Array, "B T"],
+        audio: Float[Array, "B A C"],
+        noise: Float[Array, "B L Z"],
         train: bool = False,
         voice: Voice | None = None,
-    ) -> tuple[jax.Array, Posterior]:
-        """The training pass.
+    ) -> tuple[Float[jax.Array, "B T D"], Posterior]:
+        """The training pass: returns the masked reconstruction and the posterior.
 
         Args:
-          motion: [B, T, D], the truth. mask: [B, T] of 0/1. audio: [B, 2T, C].
-          noise: [B, T/4, latent], standard normal, of the posterior's sample.
+          motion: ground truth. mask: 0/1. audio: A = 2T frames.
+          noise: standard normal draws that sample the posterior, L = T/4.
           train: whether batch norm uses and updates batch statistics.
-          voice: of the audio, for a pitch-aware network; others do not look at it.
-
-        Returns:
-          (reconstruction [B, T, D], zero where the mask is; the posterior).
+          voice: needed by a pitch-aware network, ignored by others.
         """
         condition, condition_down = self.conditions(audio, train, voice)
         mask = mask[..., None]
@@ -359,25 +341,20 @@ class Audio2Motion(nn.Module):
         z_prior = self.flow(z, mask_down, condition_down)
         return self.decode(z, mask, condition) * mask, Posterior(mean, log_std, z, z_prior, mask_down)
 
-    def generate(self, audio: jax.Array, z_prior: jax.Array, voice: Voice | None = None) -> jax.Array:
-        """Speech alone -> motion, with running batch statistics.
-
-        Args:
-          audio: [B, 2T, C]. z_prior: [B, T/4, latent], standard normal times the temperature. voice: as in a training pass.
-
-        Returns:
-          [B, T, D].
-        """
+    def generate(
+        self, audio: Float[Array, "B A C"], z_prior: Float[Array, "B L Z"], voice: Voice | None = None
+    ) -> Float[jax.Array, "B T D"]:
+        """Motion of speech, T = A/2, with running batch statistics; `z_prior` is standard normal times the temperature."""
         condition, condition_down = self.conditions(audio, voice=voice)
         ones = jnp.ones((*audio.shape[:1], audio.shape[1] // 2, 1), audio.dtype)
         z = self.flow(z_prior, ones[:, ::STRIDE], condition_down, inverse=True)
         return self.decode(z, ones, condition)
 
 
-def position_noise(rng: jax.Array, start: int | jax.Array, length: int, latent: int) -> jax.Array:
-    """[length, latent] standard normal draws for the latent frames start, start + 1, ...
+def position_noise(rng: jax.Array, start: int | Array, length: int, latent: int) -> Float[jax.Array, "{length} {latent}"]:
+    """Standard normal draws for the latent frames start, start + 1, ...
 
-    Every position has its own draw, so that the noise at a moment does not depend on how the audio was cut or padded.
+    The key is folded with the frame's position, so that the noise of a frame does not depend on how the audio was cut or padded.
     """
     keys = jax.vmap(lambda position: jax.random.fold_in(rng, position))(start + jnp.arange(length))
     return jax.vmap(lambda key: jax.random.normal(key, (latent,)))(keys)

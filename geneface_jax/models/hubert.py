@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from geneface_kernels.typing import Array, Bool, Float, Integer
 from jax import lax
 
 from geneface_jax.models.layers import uniform_fan_in
 
 # ----------------------------------------------------------------------------------------------------
-# HuBERT's first half: seven strided convolutions turn 16 kHz sound into 50 vectors a second, then a projection to the encoder's width.
+# Feature extractor: seven strided convolutions, 16 kHz sound -> 50 vectors per second.
 
 NORM_EPSILON = 1e-5
-"""Of the convolutions' norms; PyTorch's default, not the config's `layer_norm_eps`."""
+"""Epsilon of the convolutions' norms: PyTorch's default, not the config's `layer_norm_eps`."""
+
+Count = TypeVar("Count", int, jax.Array)
 
 
-def conv_lengths(samples: int | jax.Array, kernels: Sequence[int], strides: Sequence[int]) -> list[int | jax.Array]:
+def conv_lengths(samples: Count, kernels: Sequence[int], strides: Sequence[int]) -> list[Count]:
     """Frames after each convolution without padding, for a number of samples (at least the receptive field)."""
     lengths = []
     for kernel, stride in zip(kernels, strides, strict=True):
@@ -29,7 +33,7 @@ def conv_lengths(samples: int | jax.Array, kernels: Sequence[int], strides: Sequ
 
 
 def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
-    """Samples that one frame of the last convolution sees: 400 for every published HuBERT."""
+    """Receptive field of one output frame in samples: 400 for every published HuBERT."""
     field, step = 1, 1
     for kernel, stride in zip(kernels, strides, strict=True):
         field += (kernel - 1) * step
@@ -38,16 +42,16 @@ def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> int:
 
 
 def hop(strides: Sequence[int]) -> int:
-    """Samples from one frame to the next: 320, 20 ms."""
+    """Samples between output frames: 320, 20 ms."""
     return math.prod(strides)
 
 
 class NormOverTime(nn.Module):
-    """`torch.nn.GroupNorm` with one channel a group: every channel to mean 0 and variance 1 over time, then `scale` and `bias`."""
+    """`torch.nn.GroupNorm` with one channel per group: normalizes every channel over time, then applies `scale` and `bias`."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, length: jax.Array) -> jax.Array:
-        """Args: x [B, T, C]; length [B], the frames that count, from the first. Returns [B, T, C]."""
+    def __call__(self, x: Float[jax.Array, "B T C"], length: Integer[jax.Array, " B"]) -> Float[jax.Array, "B T C"]:
+        """Only the first `length` frames of an item enter its statistics."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         inside = (jnp.arange(x.shape[1])[None, :] < length[:, None])[..., None]
@@ -58,12 +62,7 @@ class NormOverTime(nn.Module):
 
 
 class SoundConv(nn.Module):
-    """One strided convolution without padding, then its norm (if any), then the exact GELU.
-
-    Attributes:
-      features, kernel_size, stride: of the convolution. use_bias: whether it has a bias.
-      norm: "layer" over channels, "group" each channel over time (`NormOverTime`), or "none".
-    """
+    """Strided convolution without padding, norm, exact GELU; `norm` is "layer" (over channels), "group" (`NormOverTime`) or "none"."""
 
     features: int
     kernel_size: int
@@ -72,8 +71,8 @@ class SoundConv(nn.Module):
     norm: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, length: jax.Array) -> jax.Array:
-        """Args: x [B, T, I]; length [B], how many frames of the output are sound. Returns [B, (T - kernel) // stride + 1, features]."""
+    def __call__(self, x: Float[jax.Array, "B T I"], length: Integer[jax.Array, " B"]) -> Float[jax.Array, "B A O"]:
+        """`length` is the number of output frames that are sound, not padding; A = (T - kernel_size) // stride + 1."""
         init = uniform_fan_in(self.kernel_size * x.shape[-1])
         kernel = self.param("kernel", init, (self.kernel_size, x.shape[-1], self.features))
         x = lax.conv_general_dilated(x, kernel, (self.stride,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
@@ -87,11 +86,11 @@ class SoundConv(nn.Module):
 
 
 class SoundEncoder(nn.Module):
-    """The chain of `SoundConv`s.
+    """A chain of `SoundConv`s.
 
     Attributes:
-      features, kernels, strides: of each convolution. use_bias: of all.
-      norm: "layer": every convolution is followed by a layer norm (large); "group": only the first, by a norm over time (base).
+      features, kernels, strides: of each convolution.
+      norm: "layer": a layer norm after every convolution (large); "group": a norm over time after the first one only (base).
     """
 
     features: Sequence[int]
@@ -101,8 +100,8 @@ class SoundEncoder(nn.Module):
     norm: str
 
     @nn.compact
-    def __call__(self, samples: jax.Array, length: jax.Array) -> jax.Array:
-        """Args: samples [B, n]; length [B], how many are sound (the rest is padding). Returns [B, A, features[-1]]."""
+    def __call__(self, samples: Float[jax.Array, "B n"], length: Integer[jax.Array, " B"]) -> Float[jax.Array, "B A O"]:
+        """`length` is the number of samples that are sound, not padding."""
         x = samples[..., None]
         lengths = conv_lengths(length, self.kernels, self.strides)
         for i, spec in enumerate(zip(self.features, self.kernels, self.strides, strict=True)):
@@ -112,55 +111,42 @@ class SoundEncoder(nn.Module):
 
 
 # ----------------------------------------------------------------------------------------------------
-# HuBERT's second half: positions by a grouped convolution, then transformer layers.
-
-
-def grouped_conv1d(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
-    """Convolves [B, T, C] with a kernel [K, C / groups, C] by groups of channels, K // 2 zeros on both sides -> [B, T + 1 - K % 2, C]."""
-    taps, width, features = kernel.shape
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1,), [(taps // 2, taps // 2)], dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=groups
-    )
+# Transformer encoder: position embedding by a grouped convolution, then attention layers.
 
 
 class PositionConv(nn.Module):
-    """Position embedding: a wide grouped convolution over time, weight-normalised per tap, and the exact GELU.
+    """Position embedding: a wide grouped convolution over time, weight-normalized per tap, and the exact GELU.
 
     Parameters: `direction` [K, C / groups, C] (PyTorch's weight_v or original1), `scale` [K] (weight_g or original0), `bias` [C];
-    kernel[k] = scale[k] * direction[k] / |direction[k]|.
-
-    Attributes:
-      kernel_size: K, 128. groups: 16.
+    kernel[k] = scale[k] * direction[k] / |direction[k]|. K is 128 and groups 16 in the published models.
     """
 
     kernel_size: int
     groups: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        features = x.shape[-1]
+    def __call__(self, x: Float[jax.Array, "B T C"]) -> Float[jax.Array, "B T C"]:
+        features, padding = x.shape[-1], self.kernel_size // 2
         init = uniform_fan_in(self.kernel_size * features // self.groups)
         direction = self.param("direction", init, (self.kernel_size, features // self.groups, features))
         norm = jnp.sqrt(jnp.sum(jnp.square(direction), axis=(1, 2)))
         scale = self.param("scale", lambda _, shape: jnp.broadcast_to(norm, shape), (self.kernel_size,))
         bias = self.param("bias", nn.initializers.zeros, (features,))
-        y = grouped_conv1d(x, direction * (scale / norm)[:, None, None], self.groups)
-        # An even kernel gives a frame too many: the last is dropped.
+        kernel = direction * (scale / norm)[:, None, None]
+        layout = ("NWC", "WIO", "NWC")
+        y = lax.conv_general_dilated(x, kernel, (1,), [(padding, padding)], dimension_numbers=layout, feature_group_count=self.groups)
+        # An even kernel gives one frame too many: the last is dropped.
         return nn.gelu(y[:, : x.shape[1]] + bias, approximate=False)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of a sequence to itself.
-
-    Attributes:
-      heads: number of heads; the width is a multiple of it.
-    """
+    """Multi-head self-attention; the width is a multiple of `heads`."""
 
     heads: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
-        """Args: x [B, A, C]; inside [B, A] bool, False where nobody may look. Returns [B, A, C]."""
+    def __call__(self, x: Float[jax.Array, "B A C"], inside: Bool[jax.Array, "B A"]) -> Float[jax.Array, "B A C"]:
+        """`inside` is False for padding, which is not attended to."""
         width = x.shape[-1]
         split = (*x.shape[:-1], self.heads, width // self.heads)
         query, key, value = (nn.Dense(width, name=name)(x).reshape(split) for name in ("query", "key", "value"))
@@ -170,11 +156,11 @@ class SelfAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and a two-layer perceptron, each with a residual.
+    """Self-attention and a two-layer perceptron, each with a residual connection.
 
     Attributes:
       heads: of the attention. hidden: width of the perceptron. epsilon: of the layer norms.
-      norm_first: the norms stand before the two parts (large, "stable layer norm") or after their residuals (base).
+      norm_first: pre-norm (large, "stable layer norm") instead of post-norm (base).
     """
 
     heads: int
@@ -183,7 +169,7 @@ class EncoderLayer(nn.Module):
     norm_first: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B A C"], inside: Bool[jax.Array, "B A"]) -> Float[jax.Array, "B A C"]:
         attention_norm = nn.LayerNorm(self.epsilon, use_fast_variance=False, name="attention_norm")
         feed_forward_norm = nn.LayerNorm(self.epsilon, use_fast_variance=False, name="feed_forward_norm")
         attention = SelfAttention(self.heads, name="attention")
@@ -199,23 +185,19 @@ class EncoderLayer(nn.Module):
         return feed_forward_norm(x + feed_forward(x))
 
 
-# ----------------------------------------------------------------------------------------------------
-# HuBERT: self-supervised speech features, equal to transformers' `HubertModel` in evaluation mode (float32, last hidden state).
-
-
 class Hubert(nn.Module):
-    """Sound -> [B, A, width] at 50 frames a second. The defaults are hubert-large's; base differs in the fields named below.
+    """Speech features at 50 frames per second (float32, last hidden state). The defaults are hubert-large's.
 
     Attributes:
       conv_features, conv_kernels, conv_strides: of the seven convolutions.
-      conv_bias: whether they have biases (base: False).
+      conv_bias: whether these have biases (base: False).
       conv_norm: "layer" or "group" (base), see `SoundEncoder`.
       width: C of the encoder (base: 768).
-      layers, heads, hidden: its depth, the heads of its attention, the width of its perceptrons (base: 12, 12, 3072).
+      layers, heads, hidden: depth, attention heads, width of the perceptrons (base: 12, 12, 3072).
       norm_first: see `EncoderLayer` (base: False).
       position_kernel, position_groups: see `PositionConv`.
-      projection_norm: whether a layer norm stands before the projection to `width`.
-      epsilon: of the layer norms behind the convolutions.
+      projection_norm: whether a layer norm precedes the projection to `width`.
+      epsilon: of the layer norms after the convolutions.
     """
 
     conv_features: Sequence[int] = (512,) * 7
@@ -234,21 +216,18 @@ class Hubert(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, samples: jax.Array, length: jax.Array | None = None) -> jax.Array:
-        """The last hidden state.
+    def __call__(self, samples: Float[Array, "B n"], length: Integer[Array, " B"] | None = None) -> Float[jax.Array, "B A C"]:
+        """The last hidden state; A = (n - 80) // 320 with the published strides.
 
         Args:
-          samples: [B, n] at 16 kHz, normalised to mean 0 and variance 1 over the recording; n at least 400.
-          length: [B] int32, how many of the samples are sound and not padding; None means all. Frames of sound come out as if the
-            padding were not there.
-
-        Returns:
-          [B, A, width], A = (n - 80) // 320 with the published strides; frames beyond the sound are meaningless.
+          samples: 16 kHz, normalized to mean 0 and variance 1 over the recording; n at least 400.
+          length: number of samples that are sound, not padding; None means all. Frames of sound do not depend on the padding, frames
+            beyond them are meaningless.
         """
+        samples = jnp.asarray(samples)
         length = jnp.full(samples.shape[:1], samples.shape[1]) if length is None else jnp.asarray(length)
-        x = SoundEncoder(self.conv_features, self.conv_kernels, self.conv_strides, self.conv_bias, self.conv_norm, name="sound")(
-            samples, length
-        )
+        sound = SoundEncoder(self.conv_features, self.conv_kernels, self.conv_strides, self.conv_bias, self.conv_norm, name="sound")
+        x = sound(samples, length)
         if self.projection_norm:
             x = nn.LayerNorm(self.epsilon, use_fast_variance=False, name="projection_norm")(x)
         x = nn.Dense(self.width, name="projection")(x)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from geneface_kernels.grid_encoding import GridSpec, grid_encode
+from geneface_kernels.typing import Array, Float, Integer
 from jax import lax
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+else:
+    ConfigDict = Any
 
+Initializer = Callable[..., jax.Array]
 
 # ----------------------------------------------------------------------------------------------------
-# Activations with gradients of their own.
+# Activations with custom gradients.
 
 
 @jax.custom_jvp
-def trunc_exp(x: jax.Array) -> jax.Array:
-    """exp(x) whose gradient is that of exp(clip(x, -15, 15)), so that one dense sample can't blow up a step (torch-ngp)."""
+def trunc_exp(x: Float[Array, "*shape"]) -> Float[jax.Array, "*shape"]:
+    """exp(x) with the gradient of exp(clip(x, -15, 15)), so that one dense sample can't make an update explode (torch-ngp)."""
     return jnp.exp(x)
 
 
@@ -35,15 +39,15 @@ def _trunc_exp_jvp(primals, tangents):
 # ----------------------------------------------------------------------------------------------------
 # One-dimensional layers with PyTorch's semantics, in the layout [B, T, C].
 #
-# The networks of the speech-to-motion part are ports of PyTorch modules whose weights can be imported, so padding, initial values,
-# normalisation and weight norm follow PyTorch to the letter; see the tests for each rule.
+# The speech-to-motion networks import PyTorch weights, so padding, initialization, normalization and weight norm follow PyTorch exactly.
 
 
-def conv1d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
-    """Cross-correlates [B, T, I] with a kernel [K, I, O], zeros on both sides: [B, (T + 2 padding - K) // stride + 1, O].
+def conv1d(x: Float[Array, "B T I"], kernel: Float[Array, "K I O"], stride: int = 1, padding: int = 0) -> Float[jax.Array, "B T2 O"]:
+    """Zero-padded cross-correlation, T2 = (T + 2 padding - K) // stride + 1.
 
     Written as one matrix product over the gathered taps: on CPUs its gradient takes about two thirds of the time of XLA's convolution.
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     taps, channels_in, channels_out = kernel.shape
     if taps == 1 and stride == 1 and padding == 0:
         return x @ kernel[0]
@@ -53,8 +57,8 @@ def conv1d(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -
     return jnp.concatenate(windows, axis=-1) @ kernel.reshape(taps * channels_in, channels_out)
 
 
-def uniform_fan_in(fan_in: int):
-    """PyTorch's default initialiser of convolutions and linear layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+def uniform_fan_in(fan_in: int) -> Initializer:
+    """PyTorch's default initializer of convolutions and linear layers: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
     bound = 1.0 / math.sqrt(fan_in)
     return lambda rng, shape, dtype=jnp.float32: jax.random.uniform(rng, shape, dtype, -bound, bound)
 
@@ -63,10 +67,9 @@ class Conv1d(nn.Module):
     """`torch.nn.Conv1d`: parameters `kernel` [K, I, O] and `bias` [O]; symmetric zero padding (never TensorFlow's "SAME").
 
     Attributes:
-      features: O.
-      kernel_size: K. stride, padding: as in `conv1d`; padding None means K // 2.
-      use_bias: whether there is a bias.
-      zero_init: kernel and bias start at zero (the last layer of a coupling, so that a flow starts as the identity).
+      features, kernel_size: O, K.
+      stride, padding: see `conv1d`; padding None means K // 2.
+      zero_init: kernel and bias are initialized to zero (the last layer of a coupling, so that a flow starts as the identity).
     """
 
     features: int
@@ -77,7 +80,7 @@ class Conv1d(nn.Module):
     zero_init: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T I"]) -> Float[jax.Array, "B T2 O"]:
         fan_in = self.kernel_size * x.shape[-1]
         init = nn.initializers.zeros if self.zero_init else uniform_fan_in(fan_in)
         kernel = self.param("kernel", init, (self.kernel_size, x.shape[-1], self.features))
@@ -89,14 +92,14 @@ class Conv1d(nn.Module):
 class WeightNormConv1d(nn.Module):
     """`weight_norm(Conv1d)`, "same" padding, stride 1: kernel = scale * direction / |direction|, the norm per output channel.
 
-    Parameters: `direction` [K, I, O] (PyTorch's weight_v), `scale` [O] (weight_g), `bias` [O]. `scale` starts as |direction|.
+    Parameters: `direction` [K, I, O] (PyTorch's weight_v), `scale` [O] (weight_g, initialized to |direction|), `bias` [O].
     """
 
     features: int
     kernel_size: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T I"]) -> Float[jax.Array, "B T O"]:
         shape = (self.kernel_size, x.shape[-1], self.features)
         init = uniform_fan_in(shape[0] * shape[1])
         direction = self.param("direction", init, shape)
@@ -116,7 +119,7 @@ class Upsample1d(nn.Module):
     factor: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T I"]) -> Float[jax.Array, "B T2 O"]:
         init = uniform_fan_in(self.features * self.factor)  # PyTorch counts O * K for a transposed convolution
         kernel = self.param("kernel", init, (x.shape[-1], self.factor, self.features))
         bias = self.param("bias", init, (self.features,))
@@ -127,8 +130,8 @@ class Upsample1d(nn.Module):
 class BatchNorm1d(nn.Module):
     """`torch.nn.BatchNorm1d` over all axes but the last: eps 1e-5, momentum 0.1, unbiased running variance.
 
-    Parameters `scale`, `bias`; `batch_stats` `mean`, `var`. With `train`, batch statistics normalise and update the running ones; they
-    are taken over all devices when `axis_name` names a mapped axis. Frames that only pad a batch count, as in the original.
+    Parameters `scale`, `bias`; `batch_stats` `mean`, `var`. With `train`, batch statistics are used and update the running ones. They
+    include padding frames, as in the original, and all devices if `axis_name` is a mapped axis (here and in networks with this field).
     """
 
     axis_name: str | None = None
@@ -136,7 +139,7 @@ class BatchNorm1d(nn.Module):
     momentum: float = 0.1
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "*shape"], train: bool) -> Float[jax.Array, "*shape"]:
         shape = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
@@ -161,11 +164,7 @@ class BatchNorm1d(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Conv1d -> BatchNorm1d -> (+ input when residual) -> activation: the block of SyncNet (ReLU) and PostNet (LeakyReLU 0.2).
-
-    Attributes:
-      negative_slope: slope of the activation below zero; 0 is a ReLU.
-    """
+    """Conv1d -> BatchNorm1d -> (+ input when residual) -> LeakyReLU: the block of SyncNet (slope 0) and PostNet (slope 0.2)."""
 
     features: int
     kernel_size: int = 3
@@ -176,7 +175,7 @@ class ConvBlock(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T I"], train: bool) -> Float[jax.Array, "B T2 O"]:
         y = Conv1d(self.features, self.kernel_size, self.stride, self.padding, name="conv")(x)
         y = BatchNorm1d(self.axis_name, name="norm")(y, train)
         if self.residual:
@@ -185,39 +184,29 @@ class ConvBlock(nn.Module):
 
 
 class ConvBlocks(nn.Module):
-    """A chain of `ConvBlock`s named block_0, block_1, ...
-
-    Attributes:
-      specs: (features, kernel_size, stride, padding, residual) of each block.
-    """
+    """A chain of `ConvBlock`s, one per (features, kernel_size, stride, padding, residual) of `specs`."""
 
     specs: Sequence[tuple[int, int, int, int, bool]]
     negative_slope: float = 0.0
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T I"], train: bool) -> Float[jax.Array, "B T2 O"]:
         for i, spec in enumerate(self.specs):
             x = ConvBlock(*spec, self.negative_slope, self.axis_name, name=f"block_{i}")(x, train)
-        return x
+        return jnp.asarray(x)
 
 
 # ----------------------------------------------------------------------------------------------------
-# The small multilayer perceptrons of the radiance fields.
+# Multilayer perceptrons of the radiance fields.
 
 UNIFORM_FAN_IN = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
-"""Uniform in +-1/sqrt(fan_in): the originals' default, three times less variance than Flax's. A torso that starts with large random
+"""`uniform_fan_in` of the kernel's own fan-in, a third of the variance of Flax's default: a torso that is initialized with large random
 deformations does not recover from them."""
 
 
 class Mlp(nn.Module):
-    """Bias-free layers with ReLU between them (RAD-NeRF's MLP).
-
-    Attributes:
-      hidden: width of the hidden layers.
-      out: width of the output.
-      layers: number of linear layers.
-    """
+    """Bias-free perceptron with ReLU (RAD-NeRF's MLP): `layers` linear layers, hidden width `hidden`, output width `out`."""
 
     hidden: int
     out: int
@@ -225,18 +214,19 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, shared: jax.Array | None = None, group: jax.Array | None = None, tail: jax.Array | None = None
-    ) -> jax.Array:
-        """Evaluates the network on [x, shared[group], tail] without building that array.
+        self,
+        x: Float[jax.Array, "M C"],
+        shared: Float[Array, "G D"] | None = None,
+        group: Integer[Array, " M"] | None = None,
+        tail: Float[jax.Array, "M E"] | None = None,
+    ) -> Float[jax.Array, "M O"]:
+        """Evaluates the network on [x, shared[group], tail] without materializing the concatenation.
 
         Args:
-          x: [M, C].
-          shared: [G, D] further inputs that many rows have in common, or None.
-          group: [M] int32 row of `shared` for each row of `x`; None takes row 0 for all.
-          tail: [M, E] inputs of each row that follow the shared ones, or None; only with `shared`.
-
-        Returns:
-          [M, out].
+          x: inputs of each row.
+          shared: inputs that many rows have in common, or None.
+          group: row of `shared` for each row of `x`; None takes row 0 for all.
+          tail: inputs of each row after the shared ones, or None; only with `shared`.
         """
         if shared is None:
             x = nn.Dense(self.hidden, use_bias=False, kernel_init=UNIFORM_FAN_IN, name="dense_0")(x)
@@ -248,46 +238,48 @@ class Mlp(nn.Module):
 
 
 class SplitDense(nn.Module):
-    """`Dense([x, shared[group], tail])` in parts, so that the shared one is multiplied once per group instead of once per row."""
+    """`Dense([x, shared[group], tail])` by parts: the shared one is multiplied once per group instead of once per row."""
 
     features: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, shared: jax.Array, group: jax.Array | None, tail: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[jax.Array, "M C"],
+        shared: Float[Array, "G D"],
+        group: Integer[Array, " M"] | None,
+        tail: Float[jax.Array, "M E"] | None = None,
+    ) -> Float[jax.Array, "M O"]:
         width, end = x.shape[-1], x.shape[-1] + shared.shape[-1]
         inputs = end + (0 if tail is None else tail.shape[-1])
         kernel = self.param("kernel", UNIFORM_FAN_IN, (inputs, self.features))
-        common = shared @ kernel[width:end]
+        common = jnp.asarray(shared) @ kernel[width:end]
         out = x @ kernel[:width] + (common[:1] if group is None else jnp.take(common, group, axis=0))
         return out if tail is None else out + tail @ kernel[end:]
 
 
-# ----------------------------------------------------------------------------------------------------
-# A dense layer on inputs that vary at different rates: some per sample, some per ray, some once per frame.
-
-
 class JointDense(nn.Module):
-    """`Dense(concatenate(parts))` without building the concatenation: each part is multiplied at its own rate, and the products are added.
+    """`Dense(concatenate(parts))` without materializing the concatenation: the products of the parts are broadcast and added.
 
     A condition that a whole frame shares is multiplied once instead of once per sample. Parameters are those of the layer on the
-    concatenation, `kernel` [sum of C, features] and `bias` [features], with PyTorch's default start.
+    concatenation, `kernel` [sum of C, features] and `bias` [features], with PyTorch's default initialization.
 
     Attributes:
-      features: size of the output.
-      bias_start: added to the first values of the bias.
+      features: output size.
+      bias_start: added to the initial bias.
     """
 
     features: int
     bias_start: float = 0.0
 
     @nn.compact
-    def __call__(self, parts: Sequence[jax.Array]) -> jax.Array:
-        """Parts [..., C_i] whose leading axes broadcast -> [..., features]."""
+    def __call__(self, parts: Sequence[Float[Array, "... _"]]) -> Float[jax.Array, "... O"]:
+        """The leading axes of the parts broadcast."""
         widths = [part.shape[-1] for part in parts]
         init = uniform_fan_in(sum(widths))
         kernel = self.param("kernel", init, (sum(widths), self.features))
         out = self.param("bias", lambda rng, shape: init(rng, shape) + self.bias_start, (self.features,))
-        # The smallest first, so that the sum only grows to the full size at the end.
+        # Smallest first, so that the sum reaches the full size only at the end.
         begins = [sum(widths[:i]) for i in range(len(widths))]
         for i in sorted(range(len(parts)), key=lambda i: math.prod(parts[i].shape[:-1])):
             out = out + parts[i] @ kernel[begins[i] : begins[i] + widths[i]]
@@ -295,36 +287,28 @@ class JointDense(nn.Module):
 
 
 # ----------------------------------------------------------------------------------------------------
-# A grid encoding with its trainable table.
+# Grid encoding with its trainable table.
 
 
-def table_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+def table_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """Uniform in [-1e-4, 1e-4] (instant-ngp)."""
     return jax.random.uniform(key, shape, dtype, -1e-4, 1e-4)
 
 
 class GridEncoder(nn.Module):
-    """[N, D] in [-bound, bound] -> [N, L * C]."""
+    """Encodes points in [-bound, bound]; the output has L * C features."""
 
     spec: GridSpec
     bound: float = 1.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "N D"]) -> Float[jax.Array, "N F"]:
         table = self.param("table", table_init, (self.spec.rows, self.spec.features))
         return grid_encode((x + self.bound) / (2.0 * self.bound), table, self.spec)
 
 
 def grid_spec(grid: ConfigDict) -> GridSpec:
     """A `GridSpec` from a config section with the same field names."""
-    return GridSpec(
-        dims=grid.dims,
-        levels=grid.levels,
-        features=grid.features,
-        base_resolution=grid.base_resolution,
-        finest_resolution=grid.finest_resolution,
-        log2_table_size=grid.log2_table_size,
-        kind=grid.kind,
-        interpolation=grid.get("interpolation", "linear"),
-        align_corners=grid.get("align_corners", False),
-    )
+    names = ("dims", "levels", "features", "base_resolution", "finest_resolution", "log2_table_size", "kind")
+    optional = {name: grid[name] for name in ("interpolation", "align_corners") if name in grid}
+    return GridSpec(**{name: grid[name] for name in names}, **optional)

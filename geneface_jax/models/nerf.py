@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from geneface_kernels.encodings import frequency_encode
+from geneface_kernels.typing import Array, Bool, Float
 
 from geneface_jax.models.head import SLOPE, FrameEncoder, WindowAttention
 from geneface_jax.models.layers import JointDense
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
+else:
+    ConfigDict = Any
 
 # ----------------------------------------------------------------------------------------------------
-# The field of the vanilla NeRF: a deep network on frequency-encoded positions (Mildenhall et al. 2020, conditioned as AD-NeRF).
+# The field: a deep network on frequency-encoded positions (Mildenhall et al. 2020, conditioned as AD-NeRF).
 
 
 class NerfField(nn.Module):
-    """Colour and density of points under a condition.
+    """Color and density of points under a condition.
 
     Attributes:
-      hidden, layers: width and depth of the density network; its input joins again after layer `skip` (counted from 0).
-      skip: see `layers`.
-      color_hidden, color_layers: width and depth of the colour network, which sees the density network's last layer and the direction.
+      hidden, layers: width and depth of the density network.
+      skip: layer (counted from 0) after which the input is concatenated again (skip connection).
+      color_hidden, color_layers: width and depth of the color network, whose input is the density network's last layer and the direction.
       octaves, view_octaves: frequencies of position and direction.
-      density_start: added to the first densities (per metre). With the original's 0, two fresh fields in five are below zero everywhere,
-        and so without a gradient.
+      density_start: added to the initial densities (per meter). With the original's 0, two of five newly initialized fields are negative
+        everywhere, which leaves no gradient.
     """
 
     hidden: int = 256
@@ -44,28 +46,19 @@ class NerfField(nn.Module):
     @classmethod
     def from_config(cls, model: ConfigDict) -> NerfField:
         """The field of `config.model` (stages "nerf_head" and "nerf_torso")."""
-        return cls(
-            hidden=model.hidden,
-            layers=model.layers,
-            skip=model.skip,
-            color_hidden=model.color_hidden,
-            color_layers=model.color_layers,
-            octaves=model.octaves,
-            view_octaves=model.view_octaves,
-            density_start=model.density_start,
-        )
+        names = ("hidden", "layers", "skip", "color_hidden", "color_layers", "octaves", "view_octaves", "density_start")
+        return cls(**{name: model[name] for name in names})
 
     @nn.compact
-    def __call__(self, points: jax.Array, view: jax.Array, condition: jax.Array) -> jax.Array:
-        """Evaluates the field.
+    def __call__(
+        self, points: Float[Array, "R S 3"], view: Float[Array, "R 3"], condition: Float[Array, "#R C"]
+    ) -> Float[jax.Array, "R S 4"]:
+        """Returns color before the sigmoid and density before the ReLU.
 
         Args:
-          points: [R, S, 3], S samples on each of R rays.
-          view: [R, 3] unit viewing directions.
-          condition: [R, C] of each ray, or [1, C] for all.
-
-        Returns:
-          [R, S, 4]: colour before the sigmoid, density before the ReLU.
+          points: S samples on each of R rays.
+          view: unit viewing directions.
+          condition: of each ray, or of all.
         """
         position = frequency_encode(points, self.octaves)
         direction = frequency_encode(view, self.view_octaves)[:, None]
@@ -82,19 +75,21 @@ class NerfField(nn.Module):
 
 
 # ----------------------------------------------------------------------------------------------------
-# A person's networks in the vanilla NeRF renderer: two fields and what conditions them (GeneFace's `Lm3dNeRF` and `ADNeRFTorso`).
+# Head and torso: a coarse and a fine field each, and their condition (GeneFace's `Lm3dNeRF` and `ADNeRFTorso`).
 
 POSE_OCTAVES = 6
 """Frequencies of the head's angles and translation in the torso's condition."""
 
+Network = TypeVar("Network", bound="TwoFields")
+
 
 class TwoFields(nn.Module):
-    """What head and torso have in common.
+    """Common part of head and torso.
 
     Attributes:
-      coarse, fine: the fields; the fine one also sees the samples that the coarse one proposes.
+      coarse, fine: the fields; the fine one is also evaluated at the samples that the coarse one proposes.
       condition_features: size of an encoded frame.
-      condition_frames: W, frames that the encoder takes at once (`FrameEncoder`).
+      condition_frames: W, see `FrameEncoder`.
     """
 
     coarse: NerfField
@@ -103,7 +98,7 @@ class TwoFields(nn.Module):
     condition_frames: int = 1
 
     @classmethod
-    def from_config(cls, model: ConfigDict) -> Self:
+    def from_config(cls: type[Network], model: ConfigDict) -> Network:
         """The networks of `config.model` (stages "nerf_head" and "nerf_torso")."""
         return cls(NerfField.from_config(model), NerfField.from_config(model), model.condition_features, model.condition_frames)
 
@@ -111,16 +106,20 @@ class TwoFields(nn.Module):
         self.frame_encoder = FrameEncoder(self.condition_features, self.condition_frames)
         self.attention = WindowAttention()
 
-    def query_coarse(self, points: jax.Array, view: jax.Array, condition: jax.Array) -> jax.Array:
-        """The coarse field; arguments and result as `NerfField.__call__`."""
+    def query_coarse(
+        self, points: Float[Array, "R S 3"], view: Float[Array, "R 3"], condition: Float[Array, "#R C"]
+    ) -> Float[jax.Array, "R S 4"]:
+        """The coarse field, see `NerfField.__call__`."""
         return self.coarse(points, view, condition)
 
-    def query_fine(self, points: jax.Array, view: jax.Array, condition: jax.Array) -> jax.Array:
-        """The fine field; arguments and result as `NerfField.__call__`."""
+    def query_fine(
+        self, points: Float[Array, "R S 3"], view: Float[Array, "R 3"], condition: Float[Array, "#R C"]
+    ) -> Float[jax.Array, "R S 4"]:
+        """The fine field, see `NerfField.__call__`."""
         return self.fine(points, view, condition)
 
-    def touch_fields(self, condition: jax.Array) -> jax.Array:
-        """Evaluates both fields at one point."""
+    def evaluate_at_origin(self, condition: Float[Array, "1 C"]) -> Float[jax.Array, "1 1 4"]:
+        """Evaluates both fields at one point, for `initialize`."""
         points, view = jnp.zeros((1, 1, 3)), jnp.zeros((1, 3))
         return self.coarse(points, view, condition) + self.fine(points, view, condition)
 
@@ -128,41 +127,41 @@ class TwoFields(nn.Module):
 class NerfHead(TwoFields):
     """Head under a window of landmarks. Attributes as `TwoFields`."""
 
-    def condition(self, window: jax.Array, attend: jax.Array | bool) -> jax.Array:
+    def condition(self, window: Float[Array, "S ... C"], attend: Bool[Array, ""] | bool) -> Float[jax.Array, "1 F"]:
         """Condition of a frame.
 
         Args:
-          window: [S, C] normalised motion around the frame ([S, W, C] for W > 1).
-          attend: whether the frames of the window are weighed; otherwise the middle one counts alone.
-
-        Returns:
-          [1, condition_features].
+          window: normalized motion around the frame, [S, C] ([S, W, C] for W > 1).
+          attend: whether attention weighs the frames of the window; otherwise the condition is the middle frame.
         """
         encoded = self.frame_encoder(window)
         return jnp.where(attend, self.attention(encoded), encoded[len(window) // 2])[None]
 
-    def initialize(self, window: jax.Array) -> jax.Array:
-        """Touches every parameter once; the method to `init` with. The window is that of `condition`."""
-        return self.touch_fields(self.condition(window, True))
+    def initialize(self, window: Float[Array, "S ... C"]) -> Float[jax.Array, "1 1 4"]:
+        """Uses every parameter once: the method for `init`."""
+        return self.evaluate_at_origin(self.condition(window, True))
 
 
 class NerfTorso(TwoFields):
-    """Torso under a window of landmarks (the original: of audio), the head's pose and the head's colour. Attributes as `TwoFields`."""
+    """Torso under a window of landmarks (the original: of audio), the head's pose and the head's color. Attributes as `TwoFields`."""
 
     def setup(self) -> None:
         super().setup()
         self.color_encoder = [nn.Dense(width) for width in (16, 32, 16)]
 
-    def condition(self, window: jax.Array, euler: jax.Array, translation: jax.Array, head_rgb: jax.Array) -> jax.Array:
-        """Condition of R pixels of a frame.
+    def condition(
+        self,
+        window: Float[Array, "S ... C"],
+        euler: Float[Array, " 3"],
+        translation: Float[Array, " 3"],
+        head_rgb: Float[Array, "R 3"],
+    ) -> Float[jax.Array, "R F"]:
+        """Condition of R pixels of a frame, F = condition_features + 94.
 
         Args:
           window: [S, C], or [S, W, C] for W > 1.
-          euler, translation: [3] each, of the head's camera (`rendering.cameras.camera_angles`).
-          head_rgb: [R, 3] what the head network shows at each pixel, in [0, 1].
-
-        Returns:
-          [R, condition_features + 94].
+          euler, translation: of the head's camera (`rendering.cameras.camera_angles`).
+          head_rgb: color of the head network at each pixel, in [0, 1].
         """
         frame = self.attention(self.frame_encoder(window))
         frame = jnp.concatenate([frame, frequency_encode(euler, POSE_OCTAVES), frequency_encode(translation, POSE_OCTAVES)])
@@ -171,6 +170,6 @@ class NerfTorso(TwoFields):
             color = layer(nn.leaky_relu(color, SLOPE))
         return jnp.concatenate([jnp.broadcast_to(frame, (len(color), len(frame))), color], axis=-1)
 
-    def initialize(self, window: jax.Array) -> jax.Array:
-        """Touches every parameter once; the method to `init` with. The window is that of `condition`."""
-        return self.touch_fields(self.condition(window, jnp.zeros(3), jnp.zeros(3), jnp.zeros((1, 3))))
+    def initialize(self, window: Float[Array, "S ... C"]) -> Float[jax.Array, "1 1 4"]:
+        """Uses every parameter once: the method for `init`."""
+        return self.evaluate_at_origin(self.condition(window, jnp.zeros(3), jnp.zeros(3), jnp.zeros((1, 3))))

@@ -1,10 +1,11 @@
-"""PostNet: a GAN that moves predicted landmarks into one person's domain (GeneFace's CNNPostNet and MLPDiscriminator)."""
+"""PostNet: a GAN that adapts predicted landmarks to one person's domain (GeneFace's CNNPostNet and MLPDiscriminator)."""
 
 from __future__ import annotations
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from geneface_kernels.typing import Array, Float
 
 from geneface_jax.models.layers import Conv1d, ConvBlock, uniform_fan_in
 
@@ -16,8 +17,7 @@ class CNNPostNet(nn.Module):
 
     Attributes:
       base: width; 128 is the original (128, 256, 128).
-      zero_init: the residual starts at zero, so that training starts from the input itself; the original starts from noise.
-      axis_name: mapped axis over which batch statistics are shared, or None.
+      zero_init: initializes the residual to zero, so that training starts from the input itself; the original starts from noise.
     """
 
     base: int = 128
@@ -25,14 +25,14 @@ class CNNPostNet(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, motion: jax.Array, train: bool = False) -> jax.Array:
-        """[B, T, D] -> [B, T, D]. Frames whose entries are all zero are padding: they are masked after every block."""
+    def __call__(self, motion: Float[Array, "B T D"], train: bool = False) -> Float[jax.Array, "B T D"]:
+        """Frames whose entries are all zero are padding: they are masked after every block."""
+        x = motion = jnp.asarray(motion)
         mask = jnp.any(motion != 0, axis=-1, keepdims=True).astype(motion.dtype)
 
         def block(features: int, residual: bool, name: str) -> ConvBlock:
             return ConvBlock(features, residual=residual, negative_slope=0.2, axis_name=self.axis_name, name=name)
 
-        x = motion
         for stage, features in (("block1", self.base), ("block2", 2 * self.base)):
             for i in range(3):
                 x = block(features, i > 0, f"{stage}_{i}")(x, train)
@@ -53,9 +53,9 @@ class MLPDiscriminator(nn.Module):
     dropout: float = 0.25
 
     @nn.compact
-    def __call__(self, motion: jax.Array, train: bool = False) -> jax.Array:
-        """[..., D] -> [...]. With `train`, an rng named "dropout" is needed."""
-        x = motion
+    def __call__(self, motion: Float[Array, "*batch D"], train: bool = False) -> Float[jax.Array, "*batch"]:
+        """With `train`, an rng named "dropout" is needed."""
+        x = jnp.asarray(motion)
         for i, (features, slope) in enumerate(zip((1, 2, 2, 1), _SLOPES, strict=True)):
             init = uniform_fan_in(x.shape[-1])
             x = nn.Dense(features * self.base, kernel_init=init, bias_init=init, name=f"layer_{i}")(x)

@@ -1,6 +1,6 @@
 """Super-resolution of a rendered frame by 2: two blocks of style-modulated convolutions (Karras et al. 2020, "StyleGAN2", section 2).
 
-GeneFace++ feeds a constant style, so the modulation is a learned rescaling of the weights; it is kept for its training dynamics and for
+GeneFace++'s style is constant, so the modulation is a learned rescaling of the weights; it is kept for its training dynamics and for
 imported checkpoints. Images are [B, H, W, C].
 """
 
@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from geneface_kernels.typing import Array, Float
 
 STYLE = 16
 """Length of the constant style vector of ones."""
@@ -19,8 +20,9 @@ SLOPE, GAIN, LIMIT = 0.2, math.sqrt(2.0), 256.0
 """LeakyReLU slope, the gain after it, and the clamp of activations."""
 
 
-def upsample_image(x: jax.Array) -> jax.Array:
-    """Doubles [B, H, W, C] with the filter [1, 3, 3, 1] / 4 along both axes, zeros outside."""
+def upsample_image(x: Float[Array, "B H W C"]) -> Float[jax.Array, "B H2 W2 C"]:
+    """Doubles height and width with the filter [1, 3, 3, 1] / 4 along both axes, zeros outside."""
+    x = jnp.asarray(x)
     for axis in (1, 2):
         before = jnp.roll(x, 1, axis).at[_slice(axis, 0)].set(0.0)
         after = jnp.roll(x, -1, axis).at[_slice(axis, -1)].set(0.0)
@@ -35,17 +37,11 @@ def _slice(axis: int, index: int) -> tuple:
     return (slice(None),) * axis + (index,)
 
 
-def upsampling_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def upsampling_convolution(x: Float[jax.Array, "B H W I"], kernel: Float[Array, "3 3 I O"]) -> Float[jax.Array, "B H2 W2 O"]:
     """Zero-insertion by 2, true 3x3 convolution, and the filter [1, 3, 3, 1] / 4 along both axes.
 
-    Works on the small image: a 2x2 convolution gives the four phases of the large one, and zeros that were inserted are never multiplied.
-
-    Args:
-      x: [B, H, W, I].
-      kernel: [3, 3, I, O] in correlation order (as a plain convolution of ours would take it).
-
-    Returns:
-      [B, 2H, 2W, O].
+    Computed on the small image: a 2x2 convolution gives the four phases of the large one, and inserted zeros are never multiplied. The
+    kernel is in correlation order, as of `lax.conv_general_dilated`.
     """
     batch, height, width, _ = x.shape
     flipped = kernel[::-1, ::-1]
@@ -61,15 +57,15 @@ def upsampling_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
             phases.append(small)
     features = kernel.shape[-1]
     dimensions = ("NHWC", "HWIO", "NHWC")
-    # One row and column more than the input: the zero-inserted image is correlated with two zeros on every side.
+    # One more row and column than the input: the zero-inserted image is padded with two zeros on every side.
     y = jax.lax.conv_general_dilated(x, jnp.concatenate(phases, axis=-1), (1, 1), ((1, 1), (1, 1)), dimension_numbers=dimensions)
     y = y.reshape(batch, height + 1, width + 1, 2, 2, features).transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(batch, 2 * height + 2, 2 * width + 2, features)[:, : 2 * height + 1, : 2 * width + 1]
     return _smooth(y)
 
 
-def _smooth(y: jax.Array) -> jax.Array:
-    """[1, 3, 3, 1] / 4 along both axes of [B, 2H + 1, 2W + 1, C], one zero outside: [B, 2H, 2W, C]."""
+def _smooth(y: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H-1 W-1 C"]:
+    """Filters both axes with [1, 3, 3, 1] / 4, padded with one zero."""
     for axis in (1, 2):
         padding = [(0, 0)] * 4
         padding[axis] = (1, 1)
@@ -80,12 +76,12 @@ def _smooth(y: jax.Array) -> jax.Array:
 
 
 class ModulatedConvolution(nn.Module):
-    """Convolution whose input channels are scaled by a learned style and whose outputs are scaled back to unit variance.
+    """Convolution with input channels scaled by a learned style and outputs scaled to unit variance (demodulation).
 
     Attributes:
-      features: O.
-      size: height and width of the output, which the constant noise has.
-      up: doubles the size.
+      features: output channels.
+      size: height and width of the output and of the constant noise.
+      up: doubles height and width.
     """
 
     features: int
@@ -93,8 +89,8 @@ class ModulatedConvolution(nn.Module):
     up: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, noise: jax.Array | str) -> jax.Array:
-        """x: [B, H, W, I]; noise: "none", "constant" (the learned run's fixed picture) or a random key. Returns [B, size, size, O]."""
+    def __call__(self, x: Float[jax.Array, "B H W I"], noise: jax.Array | str) -> Float[jax.Array, "B S S O"]:
+        """The noise is "none", "constant" (the trained network's fixed picture) or a random key."""
         channels = x.shape[-1]
         kernel = self.param("kernel", nn.initializers.normal(1.0), (3, 3, channels, self.features))
         kernel = kernel * Style(channels, name="style")()[:, None]
@@ -118,22 +114,22 @@ def _constant_noise(size: int) -> jax.Array:
 
 
 class Style(nn.Module):
-    """Scale of each of `channels` inputs: an affine map of the constant style, 1 at the start."""
+    """Scale of each of `channels` inputs: an affine map of the constant style, initialized to 1."""
 
     channels: int
 
     @nn.compact
-    def __call__(self) -> jax.Array:
+    def __call__(self) -> Float[jax.Array, " C"]:
         kernel = self.param("kernel", nn.initializers.normal(1.0), (STYLE, self.channels))
         bias = self.param("bias", nn.initializers.ones, (self.channels,))
         return jnp.sum(kernel, axis=0) / math.sqrt(STYLE) + bias
 
 
 class ToRgb(nn.Module):
-    """[B, H, W, C] -> [B, H, W, 3]: a 1x1 convolution with styled inputs."""
+    """1x1 convolution with inputs scaled by a style."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W 3"]:
         channels = x.shape[-1]
         kernel = self.param("kernel", nn.initializers.normal(1.0), (1, 1, channels, 3))
         kernel = kernel[0, 0] * (Style(channels, name="style")() / math.sqrt(channels))[:, None]
@@ -145,25 +141,21 @@ class SuperResolution(nn.Module):
 
     Attributes:
       size: height and width of the input.
-      features: channels of the block at the input's size, and of the block at twice that.
+      features: channels of the blocks at the input's and at the output's size.
     """
 
     size: int = 256
     features: tuple[int, int] = (128, 64)
 
     @nn.compact
-    def __call__(self, rgb: jax.Array, noise: jax.Array | str = "none") -> jax.Array:
-        """Enlarges pictures.
+    def __call__(self, rgb: Float[Array, "B H W C"], noise: jax.Array | str = "none") -> Float[jax.Array, "B H2 W2 3"]:
+        """Enlarges pictures in [0, 1]; the result is not clipped.
 
-        Args:
-          rgb: [B, size, size, 3] in [0, 1].
-          noise: "none" (deterministic), "constant", or a random key (how the original trains and renders).
-
-        Returns:
-          [B, 2 size, 2 size, 3], not clipped.
+        The noise is "none" (deterministic), "constant", or a random key (which the original uses to train and to render).
         """
         if rgb.shape[1:] != (self.size, self.size, 3):
             raise ValueError(f"rgb must be [B, {self.size}, {self.size}, 3], got {rgb.shape}")
+        rgb = jnp.asarray(rgb)
         keys = [noise] * 4 if isinstance(noise, str) else list(jax.random.split(noise, 4))
         small, large = self.features
         x = ModulatedConvolution(small, self.size, name="conv_0")(rgb, keys[0])

@@ -1,10 +1,11 @@
-"""SyncNet: does this mouth belong to this sound? Two encoders into one space (GeneFace's LandmarkHubertSyncNet)."""
+"""SyncNet: audio and mouth encoders into one embedding space, for lip synchronization (GeneFace's LandmarkHubertSyncNet)."""
 
 from __future__ import annotations
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from geneface_kernels.typing import Array, Float
 
 from geneface_jax.models.layers import ConvBlocks
 
@@ -15,17 +16,9 @@ AUDIO_FRAMES = 10
 """Audio frames of a clip: two for every video frame."""
 
 
-def _audio_specs(base: int) -> tuple[tuple[int, int, int, int, bool], ...]:
-    """(features, kernel, stride, padding, residual) of the 13 audio blocks; time 10 -> 5 -> 3 -> 1."""
-    return _trunk(base, base, second_stride=2)
+def _encoder_specs(first: int, base: int, second_stride: int) -> tuple[tuple[int, int, int, int, bool], ...]:
+    """(features, kernel, stride, padding, residual) of an encoder's 13 blocks."""
 
-
-def _mouth_specs(base: int) -> tuple[tuple[int, int, int, int, bool], ...]:
-    """The 13 mouth blocks; time 5 -> 3 -> 1."""
-    return _trunk(3 * base // 4, base, second_stride=1)
-
-
-def _trunk(first: int, base: int, second_stride: int) -> tuple[tuple[int, int, int, int, bool], ...]:
     def pair(features: int) -> list[tuple[int, int, int, int, bool]]:
         return [(features, 3, 1, 1, True)] * 2
 
@@ -48,27 +41,29 @@ class SyncNet(nn.Module):
 
     Attributes:
       base: width; 128 is the original.
-      axis_name: mapped axis over which batch statistics are shared, or None.
     """
 
     base: int = 128
     axis_name: str | None = None
 
     def setup(self) -> None:
-        self.audio_encoder = ConvBlocks(_audio_specs(self.base), axis_name=self.axis_name)
-        self.mouth_encoder = ConvBlocks(_mouth_specs(self.base), axis_name=self.axis_name)
+        # Time steps: 10 -> 5 -> 3 -> 1 (audio), 5 -> 3 -> 1 (mouth).
+        self.audio_encoder = ConvBlocks(_encoder_specs(self.base, self.base, second_stride=2), axis_name=self.axis_name)
+        self.mouth_encoder = ConvBlocks(_encoder_specs(3 * self.base // 4, self.base, second_stride=1), axis_name=self.axis_name)
 
-    def __call__(self, audio: jax.Array, mouth: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Args: audio [B, 10, C]; mouth [B, 5, 60] (points 48-67, xyz). Returns two [B, 4 * base] unit vectors (audio, mouth)."""
+    def __call__(
+        self, audio: Float[Array, "B 10 C"], mouth: Float[Array, "B 5 D"], train: bool = False
+    ) -> tuple[Float[jax.Array, "B E"], Float[jax.Array, "B E"]]:
+        """Embeddings of audio and mouth (points 48-67, xyz: D = 60), E = 4 * base."""
         return _unit(self.audio_encoder(audio, train)), _unit(self.mouth_encoder(mouth, train))
 
 
-def _unit(features: jax.Array) -> jax.Array:
+def _unit(features: Float[jax.Array, "B 1 E"]) -> Float[jax.Array, "B E"]:
     features = features.reshape(features.shape[0], -1)
-    # The tiny number under the root keeps the gradient finite where every feature is zero (torch.nn.functional.normalize has eps 1e-12).
+    # 1e-30 keeps the gradient finite where every feature is zero; 1e-12 is the eps of torch.nn.functional.normalize.
     return features / jnp.maximum(jnp.sqrt(jnp.sum(jnp.square(features), -1, keepdims=True) + 1e-30), 1e-12)
 
 
-def cosine(audio_embedding: jax.Array, mouth_embedding: jax.Array) -> jax.Array:
-    """Cosine of unit vectors [..., D] -> [...]."""
+def cosine(audio_embedding: Float[Array, "*batch E"], mouth_embedding: Float[Array, "*batch E"]) -> Float[Array, "*batch"]:
+    """Cosine similarity of unit vectors."""
     return jnp.sum(audio_embedding * mouth_embedding, axis=-1)

@@ -6,18 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from geneface_jax.typing import Array, Float, Num
+
 # ----------------------------------------------------------------------------------------------------
-# Cameras and pixel rays in the scene of the radiance field.
+# Scene coordinates of the radiance field.
 #
-# Scene axes (RAD-NeRF's `nerf_matrix_to_ngp`): x = up, y = towards the camera, z = to the right; four scene units are one metre of the
-# dataset, so that a head is about one unit high.
+# Scene axes (RAD-NeRF's `nerf_matrix_to_ngp`): x = up, y = towards the camera, z = to the right. A head is about one unit high.
 
 SCALE = 4.0
-"""Scene units per metre (`camera_scale`)."""
+"""Scene units per meter (`camera_scale`)."""
 
 
-def scene_pose(cameras: jax.Array, scale: float = SCALE) -> jax.Array:
-    """[..., 4, 4] camera-to-world (OpenGL axes, metres) -> [..., 4, 4] camera-to-scene with the camera looking along +z, y down."""
+def scene_pose(cameras: Float[Array, "*batch 4 4"], scale: float = SCALE) -> Float[jax.Array, "*batch 4 4"]:
+    """Camera-to-world (OpenGL axes, meters) -> camera-to-scene, with the camera looking along +z and y down."""
     cameras = jnp.asarray(cameras, jnp.float32)
     rows = cameras[..., jnp.array([1, 2, 0]), :]
     signs = jnp.array([1.0, -1.0, -1.0, scale], jnp.float32)
@@ -26,21 +27,20 @@ def scene_pose(cameras: jax.Array, scale: float = SCALE) -> jax.Array:
     return jnp.concatenate([top, bottom], axis=-2)
 
 
-def to_scene(points: np.ndarray) -> np.ndarray:
-    """[..., 3] points of the canonical head frame in decimetres -> scene units, scene axes."""
+def to_scene(points: Float[Array, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
+    """Points of the canonical head frame in decimeters -> scene units, scene axes."""
     return np.asarray(points)[..., [1, 2, 0]] * (SCALE / 10.0)
 
 
-def pixel_rays(pose: jax.Array, intrinsics: jax.Array, rows: jax.Array, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Rays through pixel centres.
+def pixel_rays(
+    pose: Float[Array, "*batch 4 4"], intrinsics: Float[Array, " 4"], rows: Num[Array, "*#batch R"], columns: Num[Array, "*#batch R"]
+) -> tuple[Float[jax.Array, "*batch R 3"], Float[jax.Array, "*batch R 3"]]:
+    """Origins and unit directions, in scene units, of rays through pixel centers.
 
     Args:
-      pose: [..., 4, 4] from `scene_pose`.
-      intrinsics: [4] fx, fy, cx, cy in pixels.
-      rows, columns: [..., R] pixel indices.
-
-    Returns:
-      (origins, unit directions), both [..., R, 3] in scene units.
+      pose: from `scene_pose`.
+      intrinsics: fx, fy, cx, cy in pixels.
+      rows, columns: pixel indices.
     """
     fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
     x = (columns + 0.5 - cx) / fx
@@ -52,8 +52,8 @@ def pixel_rays(pose: jax.Array, intrinsics: jax.Array, rows: jax.Array, columns:
     return origins, directions
 
 
-def pose_vector(pose: jax.Array) -> jax.Array:
-    """[..., 6]: Euler angles (R = Rx Ry Rz) and translation of a scene pose, the torso's condition."""
+def pose_vector(pose: Float[Array, "*batch 4 4"]) -> Float[jax.Array, "*batch 6"]:
+    """Euler angles (R = Rx Ry Rz) and translation of a scene pose, the torso's condition."""
     r = pose[..., :3, :3]
     angles = [
         jnp.arctan2(-r[..., 1, 2], r[..., 2, 2]),
@@ -63,14 +63,16 @@ def pose_vector(pose: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.stack(angles, axis=-1), pose[..., :3, 3]], axis=-1)
 
 
-def image_coords(height: int, width: int) -> np.ndarray:
-    """[H * W, 2] float32 (row, column) in [-1, 1], corners aligned; row-major like the pixels."""
+def image_coords(height: int, width: int) -> Float[np.ndarray, "N 2"]:
+    """(row, column) of all pixels in row-major order, float32 in [-1, 1] with aligned corners."""
     rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     return np.stack([rows, columns], axis=-1).reshape(-1, 2).astype(np.float32)
 
 
-def project(points: np.ndarray, cameras: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Pixels [T, P, 2] of world points [P, 3] or [T, P, 3] (metres) in OpenGL cameras [T, 4, 4]."""
+def project(
+    points: Float[np.ndarray, "... P 3"], cameras: Float[np.ndarray, "T 4 4"], intrinsics: Num[np.ndarray, " 4"]
+) -> Float[np.ndarray, "T P 2"]:
+    """Pixels (x, y) of world points (meters, [P, 3] or [T, P, 3]) in OpenGL cameras."""
     points = np.broadcast_to(points, (len(cameras), *np.shape(points)[-2:]))
     local = np.einsum("tpk,tkj->tpj", points - cameras[:, None, :3, 3], cameras[:, :3, :3])
     depth = -local[..., 2]
@@ -79,22 +81,23 @@ def project(points: np.ndarray, cameras: np.ndarray, intrinsics: np.ndarray) -> 
 
 
 # ----------------------------------------------------------------------------------------------------
-# Cameras of the vanilla NeRF: it lives in the dataset's own world (OpenGL axes, metres) and counts along the optical axis.
+# Pinhole camera of the vanilla NeRF, in the dataset's world coordinates (OpenGL axes, meters).
 
 
 def camera_rays(
-    camera: jax.Array, intrinsics: jax.Array, rows: jax.Array, columns: jax.Array, offset: float
-) -> tuple[jax.Array, jax.Array]:
-    """Rays whose parameter is the depth along the optical axis: directions are not normalised (AD-NeRF's `get_rays`).
+    camera: Float[Array, "_ 4"],
+    intrinsics: Float[Array, " 4"],
+    rows: Num[Array, "*batch"],
+    columns: Num[Array, "*batch"],
+    offset: float,
+) -> tuple[Float[jax.Array, "*batch 3"], Float[jax.Array, "*batch 3"]]:
+    """Origins and directions in meters of rays whose parameter is the depth: directions are not normalized (AD-NeRF's `get_rays`).
 
     Args:
-      camera: [4, 4] or [3, 4] camera to world, x right, y up, looking along -z.
-      intrinsics: [4] fx, fy, cx, cy in pixels.
-      rows, columns: [...] pixel indices.
-      offset: where in a pixel its ray goes: 0.5 through the centre, 0 through the corner (the original).
-
-    Returns:
-      (origins, directions), [..., 3] each, in metres.
+      camera: camera to world, [4, 4] or [3, 4]: x right, y up, looking along -z.
+      intrinsics: fx, fy, cx, cy in pixels.
+      rows, columns: pixel indices.
+      offset: position of the ray in its pixel: 0.5 is the center, 0 the corner (the original).
     """
     fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
     x = (columns + offset - cx) / fx
@@ -104,8 +107,8 @@ def camera_rays(
     return jnp.broadcast_to(camera[:3, 3], directions.shape), directions
 
 
-def camera_angles(cameras: jax.Array) -> jax.Array:
-    """[..., 3] Euler angles in radians of [..., 4, 4] cameras: R = Rz(c) Ry(b) Rx(a), scipy's extrinsic "xyz"."""
+def camera_angles(cameras: Float[Array, "*batch 4 4"]) -> Float[jax.Array, "*batch 3"]:
+    """Euler angles in radians: R = Rz(c) Ry(b) Rx(a), scipy's extrinsic "xyz"."""
     r = cameras[..., :3, :3]
     return jnp.stack(
         [

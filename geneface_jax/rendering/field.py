@@ -1,4 +1,4 @@
-"""Rendering the head's radiance field: march settings, inference frames, training rays, and carving the occupancy grid from masks."""
+"""Rendering the head's radiance field: march settings, inference frames, training rays, and carving the occupancy grid with masks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from scipy import interpolate, ndimage
 
 from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import pixel_rays
+from geneface_jax.typing import Array, Bool, Float, Integer, UInt8
 
 # ----------------------------------------------------------------------------------------------------
-# How rays are marched: one small static object shared by training and inference.
+# Settings of ray marching, shared by training and inference.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +30,11 @@ class MarchSettings:
     """Static marching parameters.
 
     Attributes:
-      aabb: (min xyz, max xyz) of the box rays are clipped to, in scene units; y (depth) is halved as in RAD-NeRF.
-      min_near: closest sample to the camera.
+      aabb: (min xyz, max xyz) of the box that rays are clipped to, in scene units; y (depth) is halved as in RAD-NeRF.
+      min_near: distance of the closest sample to the camera.
       lattice: sample positions.
-      max_samples: S, most samples of one ray.
-      budget: mean samples a ray may use in training; a group of R rays has a buffer of R * budget rows.
+      max_samples: maximum number of samples of a ray.
+      budget: mean samples per ray in training; a group of R rays has a buffer of R * budget rows.
     """
 
     aabb: tuple[float, ...]
@@ -43,10 +44,15 @@ class MarchSettings:
     budget: float
 
     def marching(self, resolution: int) -> MarchConfig:
-        """The same for the kernels, with an occupancy grid of `resolution` cells per side."""
+        """The settings of the training kernels, for an occupancy grid of `resolution` cells per side."""
         return MarchConfig(
             bound=self.lattice.bound, resolution=resolution, max_steps=self.max_samples, dt_gamma=0.0, fixed_step=self.lattice.step
         )
+
+    @property
+    def frame_march(self) -> FrameMarch:
+        """The settings of the frame rendering kernels."""
+        return FrameMarch(self.aabb, self.min_near, self.lattice, self.max_samples)
 
     @staticmethod
     def from_config(march: ConfigDict) -> MarchSettings:
@@ -57,7 +63,7 @@ class MarchSettings:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Whole frames of a radiance field: this project's settings and samples on top of `geneface_kernels.frame_rendering`.
+# Inference frames.
 
 Field = Callable[[jax.Array, jax.Array, jax.Array], FieldSample]
 """(points [M, 3], directions [M, 3], frame [M] int32 of each point) -> FieldSample."""
@@ -65,24 +71,24 @@ Field = Callable[[jax.Array, jax.Array, jax.Array], FieldSample]
 
 def render_rays(
     field: Field,
-    rays_o: jax.Array,
-    rays_d: jax.Array,
-    occupied: jax.Array,
+    rays_o: Float[Array, "... N 3"],
+    rays_d: Float[Array, "... N 3"],
+    occupied: Bool[Array, "R R R"],
     settings: MarchSettings,
-    end_threshold: jax.Array | float,
+    end_threshold: Float[Array, ""] | float,
     *,
     budget: int | None = None,
 ) -> FrameRender:
-    """Renders the rays of one frame or of a batch of frames, without jitter. Every ray stops by itself: none depends on its neighbours.
+    """Renders the rays of one frame ([N, 3]) or of a batch of frames ([F, N, 3]), without jitter and independently of each other.
 
     Args:
-      field: evaluated wherever a ray has a sample.
-      rays_o, rays_d: [N, 3], or [F, N, 3] for F frames.
-      occupied: [X, X, X] bool.
+      field: evaluated at every sample.
+      rays_o, rays_d: origins and directions.
+      occupied: occupancy grid.
       settings: static.
       end_threshold: a ray ends when its transmittance falls below this.
-      budget: None works through the live rays in rounds (a CPU's way). A number of samples (static) evaluates all of them in one pass (a
-        GPU's way); rays beyond it are reported in `dropped`. `wanted_samples` says how many there are.
+      budget: None renders the live rays in rounds (for CPUs). A number of samples (static) evaluates all samples in one pass (for GPUs);
+        rays beyond the budget are reported in `dropped`. `head_samples` counts the samples.
     """
 
     def sigma_rgb(points: jax.Array, directions: jax.Array, frame: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -90,62 +96,44 @@ def render_rays(
         return sample.sigma, sample.rgb
 
     if budget is None:
-        return render_per_ray(sigma_rgb, rays_o, rays_d, occupied, frame_march(settings), end_threshold)
-    return render_single_pass(sigma_rgb, rays_o, rays_d, occupied, frame_march(settings), end_threshold, budget=budget)
-
-
-def wanted_samples(rays_o: jax.Array, rays_d: jax.Array, occupied: jax.Array, settings: MarchSettings) -> jax.Array:
-    """[] int32: samples the rays of `render_rays` ask for."""
-    return count_samples(rays_o, rays_d, occupied, frame_march(settings))
-
-
-def frame_march(settings: MarchSettings) -> FrameMarch:
-    """The part of the settings that a frame needs."""
-    return FrameMarch(settings.aabb, settings.min_near, settings.lattice, settings.max_samples)
-
-
-# ----------------------------------------------------------------------------------------------------
-# Frames of the head: cameras and conditions in, colour and alpha out.
+        return render_per_ray(sigma_rgb, rays_o, rays_d, occupied, settings.frame_march, end_threshold)
+    return render_single_pass(sigma_rgb, rays_o, rays_d, occupied, settings.frame_march, end_threshold, budget=budget)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "settings", "size", "budget"))
 def render_heads(
     model: Head,
     params: Any,
-    occupied: jax.Array,
-    poses: jax.Array,
-    intrinsics: jax.Array,
-    windows: jax.Array,
-    eye_openness: jax.Array,
-    end_threshold: jax.Array | float,
+    occupied: Bool[Array, "R R R"],
+    poses: Float[Array, "F 4 4"],
+    intrinsics: Float[Array, " 4"],
+    windows: Float[Array, "F S ... C"],
+    eye_openness: Float[Array, " F"],
+    end_threshold: Float[Array, ""] | float,
     *,
     settings: MarchSettings,
     size: tuple[int, int],
     budget: int | None = None,
 ) -> FrameRender:
-    """Renders a batch of frames of the head in one call, with appearance code 0.
+    """Renders a batch of frames of the head in one call, with appearance code 0; the rays are [F, H * W].
 
     Args:
       model, params: the head network.
-      occupied: [X, X, X] bool.
-      poses: [F, 4, 4] scene poses of the cameras.
-      intrinsics: [4] fx, fy, cx, cy in pixels of `size`.
-      windows: [F, W, 204] normalised motion around each frame.
-      eye_openness: [F].
-      end_threshold: transmittance that ends a ray.
+      occupied: occupancy grid.
+      poses: scene poses of the cameras.
+      intrinsics: fx, fy, cx, cy in pixels of `size`.
+      windows: normalized motion around each frame.
+      eye_openness: of each frame.
+      end_threshold, budget: see `render_rays`; the budget is that of the whole batch.
       settings, size: static; size = (height, width).
-      budget: samples of the whole batch, static; None works in rounds. See `render_rays`.
-
-    Returns:
-      Rays of [F, H * W].
     """
     variables = {"params": params}
     frames = poses.shape[0]
     condition = model.apply(variables, windows, eye_openness, method=Head.condition)
     code = model.apply(variables, jnp.zeros(frames, jnp.int32), method=Head.code)
 
-    def field(points: jax.Array, directions: jax.Array, frame: jax.Array) -> FieldSample:
-        # One frame has one condition: nothing to look up per point.
+    def field(points: jax.Array, directions: jax.Array, frame: jax.Array) -> Any:
+        # A single frame has one condition: no gather per point.
         return model.apply(variables, points, directions, condition, code, None if frames == 1 else frame)
 
     rays_o, rays_d = _frame_rays(poses, intrinsics, size)
@@ -154,60 +142,77 @@ def render_heads(
 
 @functools.partial(jax.jit, static_argnames=("settings", "size"))
 def head_samples(
-    occupied: jax.Array, poses: jax.Array, intrinsics: jax.Array, *, settings: MarchSettings, size: tuple[int, int]
-) -> jax.Array:
-    """[] int32: samples that `render_heads` would evaluate if no ray ended early; what a budget must hold. Arguments as there."""
-    return wanted_samples(*_frame_rays(poses, intrinsics, size), occupied, settings)
+    occupied: Bool[Array, "R R R"],
+    poses: Float[Array, "F 4 4"],
+    intrinsics: Float[Array, " 4"],
+    *,
+    settings: MarchSettings,
+    size: tuple[int, int],
+) -> Integer[Array, ""]:
+    """Samples that `render_heads` evaluates if no ray ends early: the budget that it needs. Arguments as there."""
+    return count_samples(*_frame_rays(poses, intrinsics, size), occupied, settings.frame_march)
 
 
 def render_head(
     model: Head,
     params: Any,
-    occupied: jax.Array,
-    pose: jax.Array,
-    intrinsics: jax.Array,
-    window: jax.Array,
-    eye_openness: jax.Array,
-    end_threshold: jax.Array | float,
+    occupied: Bool[Array, "R R R"],
+    pose: Float[Array, "4 4"],
+    intrinsics: Float[Array, " 4"],
+    window: Float[Array, "S ... C"],
+    eye_openness: Float[Array, ""] | float,
+    end_threshold: Float[Array, ""] | float,
     *,
     settings: MarchSettings,
     size: tuple[int, int],
 ) -> FrameRender:
-    """Renders one frame: `render_heads` for a pose [4, 4], a window [W, 204] and an eye openness []. Returns rays of [H * W]."""
+    """`render_heads` for one frame; the rays are [H * W]."""
     eyes = jnp.reshape(eye_openness, (1,))
     out = render_heads(model, params, occupied, pose[None], intrinsics, window[None], eyes, end_threshold, settings=settings, size=size)
     return jax.tree.map(lambda a: a[0] if a.ndim else a, out)
 
 
-def _frame_rays(poses: jax.Array, intrinsics: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    """Rays [F, H * W, 3] through all pixels, row by row."""
+def _frame_rays(
+    poses: Float[Array, "F 4 4"], intrinsics: Float[Array, " 4"], size: tuple[int, int]
+) -> tuple[Float[jax.Array, "F N 3"], Float[jax.Array, "F N 3"]]:
+    """Rays through all pixels in row-major order."""
     rows, columns = jnp.meshgrid(jnp.arange(size[0]), jnp.arange(size[1]), indexing="ij")
     return pixel_rays(poses, intrinsics, rows.reshape(-1), columns.reshape(-1))
 
 
 # ----------------------------------------------------------------------------------------------------
-# Rendering a group of training rays: march, evaluate the packed samples, composite.
+# Training rays: march, evaluate the packed samples, composite.
 
 
 class TrainRender(NamedTuple):
-    """Composite of [G * R] rays, which of them are complete ([G * R] bool; the others ran out of budget and are empty), and samples
-    evaluated ([] int32)."""
+    """Rendered rays of all groups.
+
+    Attributes:
+      composite: of the G * R rays.
+      complete: False for rays that exceeded the budget and are empty.
+      samples: number of samples evaluated.
+    """
 
     composite: Composite
-    complete: jax.Array
-    samples: jax.Array
+    complete: Bool[jax.Array, " N"]
+    samples: Integer[jax.Array, ""]
 
 
 def render_groups(
-    field: Field, rays_o: jax.Array, rays_d: jax.Array, noise: jax.Array, occupied: jax.Array, settings: MarchSettings
+    field: Field,
+    rays_o: Float[Array, "G R 3"],
+    rays_d: Float[Array, "G R 3"],
+    noise: Float[Array, "G R"],
+    occupied: Bool[Array, "X X X"],
+    settings: MarchSettings,
 ) -> TrainRender:
-    """Renders G groups of R rays, each group with a sample buffer of its own, so that the result does not depend on how groups are spread.
+    """Renders groups of rays, each with its own sample buffer, so that the result does not depend on the assignment of groups to devices.
 
     Args:
-      field: evaluates all groups' samples in one call.
-      rays_o, rays_d: [G, R, 3].
-      noise: [G, R] in [0, 1).
-      occupied: [X, X, X] bool.
+      field: evaluates the samples of all groups in one call.
+      rays_o, rays_d: origins and directions.
+      noise: jitter in [0, 1).
+      occupied: occupancy grid.
       settings: static.
     """
     groups, rays = noise.shape
@@ -221,7 +226,7 @@ def render_groups(
     group = jnp.broadcast_to(jnp.arange(groups)[:, None], packed.ray.shape)
     sample = field(packed.points.reshape(-1, 3), packed.directions.reshape(-1, 3), group.reshape(-1))
 
-    # One flat buffer of all groups: a group's rows begin at its number times the budget. Rays that did not fit have no rows.
+    # One flat buffer of all groups: the rows of group g begin at g * budget. Rays that did not fit have no rows.
     complete = packed.complete.reshape(-1)
     offsets = (packed.offsets + jnp.arange(groups, dtype=jnp.int32)[:, None] * budget).reshape(-1)
     out = composite_train(
@@ -233,31 +238,35 @@ def render_groups(
         jnp.where(complete, counts, 0),
         max_samples=settings.max_samples,
     )
-    # The op's depth is at the end of each step, as the original's; ours is at the sample.
+    # The kernel's depth is at the end of each step, as the original's; here it is at the sample.
     out = out._replace(depth=out.depth - out.alpha * marching.dt_min)
     return TrainRender(out, complete, jnp.sum(packed.ray < rays))
 
 
 # ----------------------------------------------------------------------------------------------------
-# Carving the occupancy grid: cells that no training camera sees inside the head's outline can never hold head.
+# Carving the occupancy grid.
 #
-# The original marks cells outside every camera's view (`mark_untrained_grid`); the head masks that the dataset carries anyway say much
-# more, and on a CPU every cell less is time.
+# The original only excludes cells outside every camera's view (`mark_untrained_grid`). The dataset's head masks exclude many more, which
+# saves time on CPUs.
 
 
-def carve(masks: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray, resolution: int, bound: float, margin: float = 0.03) -> np.ndarray:
-    """Which cells lie inside the (dilated) head mask of at least one frame.
+def carve(
+    masks: UInt8[np.ndarray, "F H W"],
+    poses: Float[Array, "F 4 4"],
+    intrinsics: Float[Array, " 4"],
+    resolution: int,
+    bound: float,
+    margin: float = 0.03,
+) -> Bool[np.ndarray, "{resolution} {resolution} {resolution}"]:
+    """Cells inside the (dilated) head mask of at least one frame; all others can never contain the head.
 
     Args:
-      masks: [F, H, W] uint8 head masks of a few training frames.
-      poses: [F, 4, 4] scene poses of the same frames.
-      intrinsics: [4] fx, fy, cx, cy.
+      masks: head masks of a few training frames.
+      poses: scene poses of these frames.
+      intrinsics: fx, fy, cx, cy in pixels.
       resolution: cells per side.
-      bound: scene half extent.
-      margin: dilation in fractions of the picture's height.
-
-    Returns:
-      [R, R, R] bool.
+      bound: half extent of the scene.
+      margin: dilation as a fraction of the picture's height.
     """
     axis = (np.arange(resolution) + 0.5) * (2.0 * bound / resolution) - bound
     centers = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -267,7 +276,7 @@ def carve(masks: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray, resoluti
         height, width = mask.shape
         if not (mask >= 128).any():
             continue
-        # Half a cell's diagonal on screen joins the margin, so that thin parts survive a coarse grid.
+        # The margin includes half a cell's diagonal on screen, so that thin parts survive a coarse grid.
         distance = np.linalg.norm(pose[:3, 3])
         reach = margin * height + fx * bound * np.sqrt(3) / resolution / distance
         near_mask = ndimage.distance_transform_edt(mask < 128) <= reach
@@ -280,19 +289,18 @@ def carve(masks: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray, resoluti
     return seen.reshape(resolution, resolution, resolution)
 
 
-def in_front_of_face(landmarks: np.ndarray, resolution: int, bound: float, margin: float) -> np.ndarray:
-    """Which cells float in front of the face, where a head can't be.
+def in_front_of_face(
+    landmarks: Float[Array, "P 3"], resolution: int, bound: float, margin: float
+) -> Bool[np.ndarray, "{resolution} {resolution} {resolution}"]:
+    """Cells in front of the face, where the head can't be.
 
-    Masks of a person who hardly turns leave a long tunnel towards the camera; the landmarks know where the surface is. Without this
-    the first samples of every ray are spent on the tunnel until its density has faded.
+    Masks of a person who hardly turns leave a long tunnel towards the camera; the landmarks tell where the surface is. Without this the
+    first samples of every ray are spent on the tunnel until its density has faded.
 
     Args:
-      landmarks: [68, 3] the person's mean landmarks in scene units, scene axes (x up, y towards the camera, z right).
+      landmarks: the person's mean landmarks in scene units, scene axes (x up, y towards the camera, z right).
       resolution, bound: of the grid.
-      margin: scene units in front of the surface that stay.
-
-    Returns:
-      [R, R, R] bool.
+      margin: scene units in front of the surface that are kept.
     """
     axis = (np.arange(resolution) + 0.5) * (2.0 * bound / resolution) - bound
     plane = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)

@@ -1,4 +1,4 @@
-"""Rendering the vanilla NeRF: hierarchical (coarse and fine) sampling, compositing, pixels and whole frames of head and torso."""
+"""Rendering the vanilla NeRF: hierarchical (coarse and fine) sampling, compositing, pixels and frames of head and torso."""
 
 from __future__ import annotations
 
@@ -14,69 +14,70 @@ from ml_collections import ConfigDict
 
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.cameras import camera_angles, camera_rays
+from geneface_jax.typing import Array, Bool, Float, Integer
 
 # ----------------------------------------------------------------------------------------------------
-# Coarse and fine sampling of rays and their compositing over a background pixel (Mildenhall et al. 2020, section 5; AD-NeRF's variant).
+# Hierarchical sampling and compositing over a background pixel (Mildenhall et al. 2020, section 5; AD-NeRF's variant).
 
 LAST_STEP = 1e10
-"""Length of the last sample's step: whatever light is left ends in it."""
+"""Step length of the last sample, which absorbs all remaining light."""
 
 DENSITY_FLOOR = 1e-6
-"""Added to every density (per metre), so that the last sample is opaque even where nothing is."""
+"""Added to every density (per meter), so that the last sample is opaque even in an empty field."""
 
 Query = Callable[[jax.Array, jax.Array], jax.Array]
-"""(points [R, S, 3], unit directions [R, 3]) -> [R, S, 4], colour before the sigmoid and density before the ReLU."""
+"""(points [R, S, 3], unit directions [R, 3]) -> [R, S, 4], color before the sigmoid and density before the ReLU."""
 
 
 class Composite(NamedTuple):
-    """What R rays see. The last of a ray's samples shows the background pixel, so that it is always solid.
+    """Composited rays. The last sample of a ray has the color of the background pixel and is opaque.
 
     Attributes:
-      rgb: [R, 3] in [0, 1], background included.
-      foreground: [R, 3] without the last sample: rgb = foreground + last_weight * background.
-      last_weight: [R] share of the background.
-      weights: [R, S] share of every sample.
-      depth: [R] mean depth in metres; disparity: [R] 1 / depth.
-      opacity: [R] sum of the weights, about 1.
+      rgb: in [0, 1], background included.
+      foreground: without the last sample: rgb = foreground + last_weight * background.
+      last_weight: weight of the background.
+      weights: of every sample.
+      depth: mean depth in meters. disparity: 1 / depth.
+      opacity: sum of the weights, about 1.
     """
 
-    rgb: jax.Array
-    foreground: jax.Array
-    last_weight: jax.Array
-    weights: jax.Array
-    depth: jax.Array
-    disparity: jax.Array
-    opacity: jax.Array
+    rgb: Float[jax.Array, "R 3"]
+    foreground: Float[jax.Array, "R 3"]
+    last_weight: Float[jax.Array, " R"]
+    weights: Float[jax.Array, "R S"]
+    depth: Float[jax.Array, " R"]
+    disparity: Float[jax.Array, " R"]
+    opacity: Float[jax.Array, " R"]
 
 
 class Rendered(NamedTuple):
-    """Both passes over R rays, and the standard deviation [R] of the depths that the coarse pass proposed to the fine one.
+    """Both passes, and the standard deviation of the depths that the coarse pass proposed to the fine one.
 
-    Without a fine pass `fine` is `coarse`, and the deviation is 0.
+    Without a fine pass `fine` is `coarse`, and `spread` is 0.
     """
 
     coarse: Composite
     fine: Composite
-    spread: jax.Array
+    spread: Float[jax.Array, " R"]
 
 
 class Noise(NamedTuple):
-    """Uniform draws in [0, 1): `shift` [R, S] of the coarse samples in their intervals, `quantile` [R, F] of the fine ones."""
+    """Uniform draws in [0, 1): positions of the coarse samples in their intervals, quantiles of the fine samples."""
 
-    shift: jax.Array
-    quantile: jax.Array
+    shift: Float[jax.Array, "R S"]
+    quantile: Float[jax.Array, "R F"]
 
 
-def even_depths(near: float, far: float, rays: int, samples: int) -> jax.Array:
-    """[R, S] depths from near to far, both included."""
+def even_depths(near: float, far: float, rays: int, samples: int) -> Float[jax.Array, "{rays} {samples}"]:
+    """Evenly spaced depths of every ray, from near to far inclusive."""
     t = jnp.linspace(0.0, 1.0, samples)
     return jnp.broadcast_to(near * (1.0 - t) + far * t, (rays, samples))
 
 
-def jitter(depths: jax.Array, shift: jax.Array) -> jax.Array:
-    """Stratified sampling: each depth [R, S] moves to `shift` [R, S] of its interval, whose borders lie half-way to its neighbours.
+def jitter(depths: Float[jax.Array, "R S"], shift: Float[jax.Array, "R S"]) -> Float[jax.Array, "R S"]:
+    """Stratified sampling: moves each depth to the fraction `shift` of its interval, which ends midway to its neighbors.
 
-    The last one takes the end of its interval whatever is drawn: the background stays where it is.
+    The last depth always takes the end of its interval: the background does not move.
     """
     middle = 0.5 * (depths[:, 1:] + depths[:, :-1])
     upper = jnp.concatenate([middle, depths[:, -1:]], axis=-1)
@@ -84,16 +85,13 @@ def jitter(depths: jax.Array, shift: jax.Array) -> jax.Array:
     return lower + (upper - lower) * shift.at[:, -1].set(1.0)
 
 
-def sample_pdf(edges: jax.Array, weights: jax.Array, quantiles: jax.Array) -> jax.Array:
-    """Inverse transform sampling of a piecewise constant density.
+def sample_pdf(edges: Float[Array, "R B"], weights: Float[Array, "R B-1"], quantiles: Float[Array, "... F"]) -> Float[jax.Array, "R F"]:
+    """Inverse transform sampling of a piecewise constant density; bins of weight zero get (almost) no samples.
 
     Args:
-      edges: [R, B] borders of the bins, ascending.
-      weights: [R, B - 1], not negative, not normalised.
-      quantiles: [R, F] or [F] in [0, 1].
-
-    Returns:
-      [R, F] positions; a bin without weight is crossed at once.
+      edges: bin edges, ascending.
+      weights: nonnegative, not normalized.
+      quantiles: in [0, 1], [F] or [R, F].
     """
     pdf = weights + 1e-5
     pdf = pdf / jnp.sum(pdf, axis=-1, keepdims=True)
@@ -108,14 +106,16 @@ def sample_pdf(edges: jax.Array, weights: jax.Array, quantiles: jax.Array) -> ja
     return edge_below + share * (edge_above - edge_below)
 
 
-def composite(raw: jax.Array, depths: jax.Array, directions: jax.Array, background: jax.Array) -> Composite:
-    """Adds up the samples of rays (the original's `raw2outputs`).
+def composite(
+    raw: Float[Array, "R S 4"], depths: Float[Array, "R S"], directions: Float[Array, "R 3"], background: Float[Array, "R 3"]
+) -> Composite:
+    """Composites the samples of rays (the original's `raw2outputs`).
 
     Args:
-      raw: [R, S, 4] from a `Query`.
-      depths: [R, S] ascending.
-      directions: [R, 3], not normalised: their length turns depth into distance.
-      background: [R, 3] in [0, 1], the colour of each ray's last sample.
+      raw: from a `Query`.
+      depths: ascending.
+      directions: not normalized: their length converts depth to distance.
+      background: in [0, 1], the color of each ray's last sample.
     """
     steps = jnp.concatenate([depths[:, 1:] - depths[:, :-1], jnp.full_like(depths[:, :1], LAST_STEP)], axis=-1)
     steps = steps * jnp.linalg.norm(directions, axis=-1, keepdims=True)
@@ -140,9 +140,9 @@ def composite(raw: jax.Array, depths: jax.Array, directions: jax.Array, backgrou
 def render_rays(
     coarse: Query,
     fine: Query,
-    origins: jax.Array,
-    directions: jax.Array,
-    background: jax.Array,
+    origins: Float[jax.Array, "R 3"],
+    directions: Float[jax.Array, "R 3"],
+    background: Float[Array, "R 3"],
     *,
     near: float,
     far: float,
@@ -150,52 +150,52 @@ def render_rays(
     fine_samples: int,
     noise: Noise | None = None,
 ) -> Rendered:
-    """Renders rays in two passes; the second one looks where the first saw something.
+    """Renders rays in two passes; the coarse pass's weights are the density of the fine pass's samples.
 
     Args:
       coarse, fine: the fields.
-      origins, directions: [R, 3] each, metres; directions as `pinhole.camera_rays` makes them.
-      background: [R, 3] in [0, 1].
-      near, far: depths of the first and last sample, metres.
-      samples: of the coarse pass, at least 3 where there is a fine one.
-      fine_samples: further ones of the fine pass, which is evaluated on all of them; 0 for no fine pass.
+      origins, directions: from `cameras.camera_rays`.
+      background: in [0, 1].
+      near, far: depths of the first and last sample, meters.
+      samples: of the coarse pass, at least 3 if there is a fine pass.
+      fine_samples: additional samples of the fine pass, which is evaluated at all of them; 0 for no fine pass.
       noise: draws of a training step; None samples evenly.
     """
     view = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
 
-    def look(query: Query, depths: jax.Array) -> Composite:
+    def evaluate(query: Query, depths: jax.Array) -> Composite:
         points = origins[:, None] + directions[:, None] * depths[..., None]
         return composite(query(points, view), depths, directions, background)
 
     depths = even_depths(near, far, len(origins), samples)
     if noise is not None:
         depths = jitter(depths, noise.shift)
-    first = look(coarse, depths)
+    coarse_pass = evaluate(coarse, depths)
     if fine_samples == 0:
-        return Rendered(first, first, jnp.zeros(len(origins)))
+        return Rendered(coarse_pass, coarse_pass, jnp.zeros(len(origins)))
     middle = 0.5 * (depths[:, 1:] + depths[:, :-1])
     quantiles = jnp.linspace(0.0, 1.0, fine_samples) if noise is None else noise.quantile
-    # Where the fine samples lie is no business of the coarse field's gradient.
-    proposed = jax.lax.stop_gradient(sample_pdf(middle, first.weights[:, 1:-1], quantiles))
-    second = look(fine, jnp.sort(jnp.concatenate([depths, proposed], axis=-1), axis=-1))
-    return Rendered(first, second, jnp.std(proposed, axis=-1))
+    # The fine loss must not move the coarse field by way of the sample positions.
+    proposed = jax.lax.stop_gradient(sample_pdf(middle, coarse_pass.weights[:, 1:-1], quantiles))
+    fine_pass = evaluate(fine, jnp.sort(jnp.concatenate([depths, proposed], axis=-1), axis=-1))
+    return Rendered(coarse_pass, fine_pass, jnp.std(proposed, axis=-1))
 
 
 # ----------------------------------------------------------------------------------------------------
-# Pixels and whole frames of the vanilla NeRF: head, and torso in front of it.
+# Pixels and frames: the head, and the torso in front of it.
 
 POINTS_PER_CHUNK = 2**17
-"""Samples that are evaluated at once when a frame is rendered: 128 MiB for each layer of 256 numbers, whatever the size of the frame."""
+"""Samples that are evaluated at once when a frame is rendered: 128 MiB per layer of 256 features, for any frame size."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RaySettings:
-    """How rays are sampled; static.
+    """Static sampling parameters.
 
     Attributes:
-      near, far: depths of the first and last sample, metres.
-      offset: where in a pixel its ray goes (`pinhole.camera_rays`).
-      samples, fine_samples: of the two passes (`hierarchical.render_rays`).
+      near, far: depths of the first and last sample, meters.
+      offset: position of a ray in its pixel (`cameras.camera_rays`).
+      samples, fine_samples: of the two passes (`render_rays`).
     """
 
     near: float
@@ -206,72 +206,72 @@ class RaySettings:
 
     @staticmethod
     def from_config(rays: ConfigDict) -> RaySettings:
-        """Reads the section `rays` of a head's config whose depths are set."""
+        """Reads the section `rays` of a head config in which near and far are set."""
         return RaySettings(rays.near, rays.far, rays.offset, rays.samples, rays.fine_samples)
 
     def resampled(self, samples: int | None, fine_samples: int | None) -> RaySettings:
-        """With other numbers of samples where they are given."""
+        """With other numbers of samples; None keeps a number."""
         samples = self.samples if samples is None else samples
         return dataclasses.replace(self, samples=samples, fine_samples=self.fine_samples if fine_samples is None else fine_samples)
 
 
 class Drive(NamedTuple):
-    """What one frame shows.
+    """Inputs of one frame.
 
     Attributes:
-      head_window: [S, 204] normalised motion around the frame. torso_window: the torso's, [S', 204].
-      camera: [4, 4] camera to world, by which the head is seen.
-      body_camera: [4, 4] the camera whose pose moves the torso: `camera`, unless the view swings around a head that stays.
-      torso_camera: [4, 4] the one camera that all torsos are seen by.
-      attend: [] bool, see `NerfHead.condition`.
+      head_window, torso_window: normalized motion around the frame, for each network.
+      camera: camera to world of the head.
+      body_camera: the camera whose pose conditions the torso: `camera`, unless the view orbits a static head.
+      torso_camera: camera to world of the torso, the same in all frames.
+      attend: see `NerfHead.condition`.
     """
 
-    head_window: jax.Array
-    torso_window: jax.Array
-    camera: jax.Array
-    body_camera: jax.Array
-    torso_camera: jax.Array
-    attend: jax.Array
+    head_window: Float[Array, "S C"]
+    torso_window: Float[Array, "S2 C"]
+    camera: Float[Array, "4 4"]
+    body_camera: Float[Array, "4 4"]
+    torso_camera: Float[Array, "4 4"]
+    attend: Bool[Array, ""]
 
 
-def attends(attention_from: int, began: int, step: int) -> bool:
-    """Whether a head with so many updates has learnt to weigh the frames of a window.
+def attends(attention_from: int, start_step: int, step: int) -> bool:
+    """Whether a head uses the attention over its window after `step` updates.
 
     Args:
-      attention_from: the config's `model.attention_from`; 0 for a head that always did.
-      began: the step its start began at.
-      step: its updates.
+      attention_from: the config's `model.attention_from`; 0 for a head that always uses it.
+      start_step: step at which the training from the current initialization began.
+      step: number of updates.
     """
-    return attention_from == 0 or step - began > attention_from
+    return attention_from == 0 or step - start_step > attention_from
 
 
-def depth_range(cameras: np.ndarray, reach: float) -> tuple[float, float]:
-    """(near, far) in metres: `reach` before and behind the head, at the mean depth of the world's origin in cameras [T, 4, 4].
+def depth_range(cameras: Float[np.ndarray, "T 4 4"], reach: float) -> tuple[float, float]:
+    """(near, far) in meters: mean depth of the world origin (the head) minus and plus `reach`.
 
     Raises:
-      ValueError: `reach` is so large that near would lie behind the camera.
+      ValueError: near would lie behind the camera.
     """
     depth = float(np.mean(np.einsum("ti,ti->t", cameras[:, :3, 3], cameras[:, :3, 2])))
     if not 0 < reach < depth:
-        raise ValueError(f"reach must lie between 0 and the head's distance ({depth:.2f} m), got {reach}")
+        raise ValueError(f"reach must be between 0 and the head's distance ({depth:.2f} m), got {reach}")
     return depth - reach, depth + reach
 
 
 def render_pixels(
     network: TwoFields,
     params: Any,
-    condition: jax.Array,
-    camera: jax.Array,
-    intrinsics: jax.Array,
-    pixels: jax.Array,
-    background: jax.Array,
+    condition: Float[Array, "#R C"],
+    camera: Float[Array, "4 4"],
+    intrinsics: Float[Array, " 4"],
+    pixels: Integer[Array, "R 2"],
+    background: Float[Array, "R 3"],
     settings: RaySettings,
     noise: Noise | None = None,
 ) -> Rendered:
-    """Renders pixels [R, 2] (row, column) of one network under a condition [1, C] or [R, C] over a background [R, 3]."""
+    """Renders pixels (row, column) of one network under one condition, or one per pixel, over a background."""
     origins, directions = camera_rays(camera, intrinsics, pixels[:, 0], pixels[:, 1], settings.offset)
 
-    def query(method: Callable[..., jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    def query(method: Callable[..., jax.Array]) -> Callable[[jax.Array, jax.Array], Any]:
         return lambda points, view: network.apply({"params": params}, points, view, condition, method=method)
 
     return render_rays(
@@ -288,10 +288,11 @@ def render_pixels(
     )
 
 
-def torso_condition(torso: NerfTorso, params: Any, drive: Drive, head_rgb: jax.Array) -> jax.Array:
-    """[R, C] condition of pixels where the head network shows `head_rgb` [R, 3]."""
+def torso_condition(torso: NerfTorso, params: Any, drive: Drive, head_rgb: Float[Array, "R 3"]) -> Float[jax.Array, "R C"]:
+    """Condition of pixels for which the head network renders `head_rgb`."""
     pose = camera_angles(drive.body_camera), drive.body_camera[:3, 3]
-    return torso.apply({"params": params}, drive.torso_window, *pose, head_rgb, method=NerfTorso.condition)
+    condition: Any = torso.apply({"params": params}, drive.torso_window, *pose, head_rgb, method=NerfTorso.condition)
+    return condition
 
 
 @functools.partial(jax.jit, static_argnames=("head", "torso", "head_settings", "torso_settings"))
@@ -300,47 +301,45 @@ def person_pixels(
     torso: NerfTorso | None,
     params: tuple[Any, Any],
     drive: Drive,
-    intrinsics: jax.Array,
-    pixels: jax.Array,
-    own: jax.Array,
-    shown: jax.Array,
+    intrinsics: Float[Array, " 4"],
+    pixels: Integer[Array, "R 2"],
+    train_background: Float[Array, "R 3"],
+    background: Float[Array, "R 3"],
     *,
     head_settings: RaySettings,
     torso_settings: RaySettings,
-) -> jax.Array:
-    """Renders pixels of the whole person.
+) -> Float[jax.Array, "R 3"]:
+    """Renders pixels of head and torso, in [0, 1].
 
     Args:
-      head, torso: the networks; without a torso the head stands before the background alone.
+      head, torso: the networks; without a torso the head is rendered over the background.
       params: of the head and of the torso.
       drive: the frame.
-      intrinsics: [4] fx, fy, cx, cy in pixels.
-      pixels: [R, 2] row, column.
-      own: [R, 3] the background that the person was trained before: the torso network has seen no other.
-      shown: [R, 3] the background of the result.
+      intrinsics: fx, fy, cx, cy in pixels.
+      pixels: row, column.
+      train_background: the background that the networks were trained with; the torso network's input depends on it.
+      background: the background of the result.
       head_settings, torso_settings: static.
-
-    Returns:
-      [R, 3] in [0, 1].
     """
-    condition = head.apply({"params": params[0]}, drive.head_window, drive.attend, method=NerfHead.condition)
-    front = render_pixels(head, params[0], condition, drive.camera, intrinsics, pixels, own, head_settings).fine
-    rgb = front.foreground + front.last_weight[:, None] * shown
+    condition: Any = head.apply({"params": params[0]}, drive.head_window, drive.attend, method=NerfHead.condition)
+    head_render = render_pixels(head, params[0], condition, drive.camera, intrinsics, pixels, train_background, head_settings).fine
+    rgb = head_render.foreground + head_render.last_weight[:, None] * background
     if torso is None:
         return rgb
-    condition = torso_condition(torso, params[1], drive, front.rgb)
-    body = render_pixels(torso, params[1], condition, drive.torso_camera, intrinsics, pixels, own, torso_settings).fine
-    return body.foreground + body.last_weight[:, None] * rgb
+    condition = torso_condition(torso, params[1], drive, head_render.rgb)
+    camera = drive.torso_camera
+    torso_render = render_pixels(torso, params[1], condition, camera, intrinsics, pixels, train_background, torso_settings).fine
+    return torso_render.foreground + torso_render.last_weight[:, None] * rgb
 
 
 @dataclasses.dataclass(frozen=True)
 class NerfPerson:
-    """Networks of one person, ready to render frames of any size in pieces of bounded memory.
+    """Networks of one person, which render frames of any size in chunks of bounded memory.
 
     Attributes:
       head, torso: the networks (no torso: None). params: of both.
-      head_settings, torso_settings: how rays are sampled.
-      intrinsics: [4] fx, fy, cx, cy in pixels of a picture `trained_size` pixels wide and high.
+      head_settings, torso_settings: sampling parameters.
+      intrinsics: fx, fy, cx, cy in pixels of a picture of `trained_size` pixels per side.
     """
 
     head: NerfHead
@@ -348,24 +347,31 @@ class NerfPerson:
     params: tuple[Any, Any]
     head_settings: RaySettings
     torso_settings: RaySettings
-    intrinsics: np.ndarray
+    intrinsics: Float[Array, " 4"]
     trained_size: int
 
     def resampled(self, samples: int | None, fine_samples: int | None) -> NerfPerson:
-        """With other numbers of samples, of both networks, where they are given."""
+        """With other numbers of samples for both networks; None keeps a number."""
         head, torso = (settings.resampled(samples, fine_samples) for settings in (self.head_settings, self.torso_settings))
         return dataclasses.replace(self, head_settings=head, torso_settings=torso)
 
-    def chunks(self, size: int) -> np.ndarray:
-        """[K, R, 2] pixels of a square frame in pieces; the last one is filled up with the last pixel."""
+    def chunks(self, size: int) -> Integer[np.ndarray, "K R 2"]:
+        """Pixels (row, column) of a square frame in chunks; the last chunk is padded with the last pixel."""
         settings = (self.head_settings, self.torso_settings) if self.torso is not None else (self.head_settings,)
         rays = max(1, POINTS_PER_CHUNK // max(s.samples + s.fine_samples for s in settings))
         rays = min(rays, size * size)
         index = np.minimum(np.arange(-(-size * size // rays) * rays), size * size - 1)
         return np.stack(np.divmod(index, size), axis=-1).reshape(-1, rays, 2).astype(np.int32)
 
-    def render_chunk(self, drive: Drive, pixels: np.ndarray, size: int, own: np.ndarray, shown: np.ndarray) -> jax.Array:
-        """Renders pixels [R, 2] of a frame; `own` and `shown` are float32 [size, size, 3] backgrounds in [0, 1]. Returns [R, 3]."""
+    def render_chunk(
+        self,
+        drive: Drive,
+        pixels: Integer[np.ndarray, "R 2"],
+        size: int,
+        train_background: Float[Array, "{size} {size} 3"],
+        background: Float[Array, "{size} {size} 3"],
+    ) -> Float[jax.Array, "R 3"]:
+        """Renders pixels of a frame; backgrounds in [0, 1], see `person_pixels`."""
         row, column = pixels[:, 0], pixels[:, 1]
         intrinsics = jnp.asarray(self.intrinsics * (size / self.trained_size), jnp.float32)
         return person_pixels(
@@ -375,13 +381,19 @@ class NerfPerson:
             drive,
             intrinsics,
             pixels,
-            own[row, column],
-            shown[row, column],
+            train_background[row, column],
+            background[row, column],
             head_settings=self.head_settings,
             torso_settings=self.torso_settings,
         )
 
-    def render(self, drive: Drive, size: int, own: np.ndarray, shown: np.ndarray) -> np.ndarray:
-        """Renders a whole frame, float32 [size, size, 3] in [0, 1]; arguments as `render_chunk`."""
-        parts = [np.asarray(self.render_chunk(drive, pixels, size, own, shown)) for pixels in self.chunks(size)]
+    def render(
+        self,
+        drive: Drive,
+        size: int,
+        train_background: Float[Array, "{size} {size} 3"],
+        background: Float[Array, "{size} {size} 3"],
+    ) -> Float[np.ndarray, "{size} {size} 3"]:
+        """Renders a frame, float32 in [0, 1]; arguments as `render_chunk`."""
+        parts = [np.asarray(self.render_chunk(drive, pixels, size, train_background, background)) for pixels in self.chunks(size)]
         return np.concatenate(parts)[: size * size].reshape(size, size, 3)

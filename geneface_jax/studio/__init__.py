@@ -1,1 +1,1 @@
-"""The web page of `geneface app`, and the server behind it; needs the extra `ui` (gradio)."""
+"""The studio: the web page of `geneface app` and the server behind it; needs the extra `ui` (gradio)."""

@@ -1,4 +1,4 @@
-"""The addresses beside the page: health, people, and streams of video."""
+"""HTTP routes besides the page: health check, list of persons, and streams of video."""
 
 from __future__ import annotations
 
@@ -38,91 +38,91 @@ def add_routes(app: fastapi.FastAPI, context: Context) -> None:
         return [{"name": person.name, "size": person.size, "frames": person.frames, "consent": person.consent} for person in found]
 
     @app.get("/stream/{token}")
-    async def ordered(token: str) -> fastapi.Response:
+    async def registered_stream(token: str) -> fastapi.Response:
         try:
-            order = context.stream_order(token)
-            return await _respond(context, order.person, order.audio, order.controls)
+            request = context.stream_request(token)
+            return await _respond(context, request.person, request.audio, request.controls)
         except InputError as error:
-            return _refused(error, context)
+            return _error_response(error, context)
 
     @app.post("/api/stream")
-    async def posted(request: fastapi.Request) -> fastapi.Response:
+    async def posted_stream(request: fastapi.Request) -> fastapi.Response:
         """Body: a recording in any format. Query: `person`, and any control by its name."""
         upload = context.workspace.new_file("uploads", ".upload")
         try:
             with upload.open("wb") as stream:
-                async for piece in request.stream():
-                    stream.write(piece)
+                async for chunk in request.stream():
+                    stream.write(chunk)
             query = dict(request.query_params)
             person = context.people.get(query.pop("person", None))
             controls = controls_of_query(query)
             audio = await run_in_threadpool(accept_audio, upload, context.workspace, context.limits)
             return await _respond(context, person, audio, controls)
         except InputError as error:
-            return _refused(error, context)
+            return _error_response(error, context)
         finally:
             upload.unlink(missing_ok=True)
 
 
 def controls_of_query(query: Mapping[str, str]) -> Controls:
-    """Controls by name, as text.
+    """Controls from a query string.
 
-    A background is "original" or `#rrggbb`: names of files and of anything else are refused, so that no request opens a file.
+    A background is "original" or `#rrggbb`; file names and everything else are refused, so that no request opens a file.
 
     Raises:
-      InputError: no such control, no number, or as `Controls.validate`.
+      InputError: an unknown control, a value that is not a number, or as `Controls.validate`.
     """
     fields = {field.name: field for field in dataclasses.fields(Controls)}
     values: dict[str, Any] = {}
-    for name, given in query.items():
+    for name, value in query.items():
         if name not in fields:
-            raise InputError(f"there is no control {name!r}; choose from {', '.join(fields)}")
+            raise InputError(f"There is no control {name!r}: choose from {', '.join(fields)}.")
         try:
-            values[name] = base_type(fields[name])(given)
+            values[name] = base_type(fields[name])(value)
         except ValueError as error:
-            raise InputError(f"{name} is {given!r}; give a number") from error
+            raise InputError(f"The control {name} is {value!r}: give a number.") from error
     if values.get("bg", "original") != "original":
         values["bg"] = color_code(values["bg"])
     return Controls(**values).validate()
 
 
 async def _respond(context: Context, person: ListedPerson, audio: Path, controls: Controls) -> StreamingResponse:
-    ticket = context.desk.enter()
-    pieces = context.performance.streamed(ticket, person, audio, controls)
+    job = context.queue.submit()
+    chunks = context.renders.streamed(job, person, audio, controls)
     try:
-        # What can go wrong does so before the first piece, while an error can still be told.
-        first = await run_in_threadpool(next, pieces, b"")
+        # Errors of the input occur before the first chunk, while the status code can still report them.
+        first = await run_in_threadpool(next, chunks, b"")
     except BaseException:
-        context.desk.leave(ticket)
+        context.queue.remove(job)
         raise
-    return StreamingResponse(_pieces(context, ticket, pieces, first), media_type="video/mp4", headers=NO_STORE)
+    return StreamingResponse(_stream_chunks(context, job, chunks, first), media_type="video/mp4", headers=NO_STORE)
 
 
-async def _pieces(context: Context, ticket: RenderJob, pieces: Generator[bytes, None, None], first: bytes) -> AsyncIterator[bytes]:
-    """The stream; ends the render when the viewer goes away."""
+async def _stream_chunks(context: Context, job: RenderJob, chunks: Generator[bytes, None, None], first: bytes) -> AsyncIterator[bytes]:
+    """The response body; cancels the render when the client disconnects."""
     try:
         yield first
         with contextlib.suppress(Cancelled):
-            while piece := await run_in_threadpool(next, pieces, b""):
-                yield piece
+            while chunk := await run_in_threadpool(next, chunks, b""):
+                yield chunk
     finally:
-        ticket.cancelled.set()
-        # A piece may just be in the making in another thread: whoever closes the render has to wait for it.
-        threading.Thread(target=_close, args=(context, ticket, pieces), daemon=True).start()
+        job.cancelled.set()
+        # Another thread may be rendering a chunk at this moment; closing the generator has to wait for it.
+        threading.Thread(target=_close, args=(context, job, chunks), daemon=True).start()
         await asyncio.sleep(0)
 
 
-def _close(context: Context, ticket: RenderJob, pieces: Generator[bytes, None, None]) -> None:
+def _close(context: Context, job: RenderJob, chunks: Generator[bytes, None, None]) -> None:
     while True:
         try:
-            pieces.close()
+            chunks.close()
             break
-        except ValueError:  # it is running: the ticket ends it at the next piece
+        except ValueError:  # the generator is running: the cancelled job ends it at the next chunk
             threading.Event().wait(0.05)
-    context.desk.leave(ticket)
+    context.queue.remove(job)
 
 
-def _refused(error: InputError, context: Context) -> JSONResponse:
+def _error_response(error: InputError, context: Context) -> JSONResponse:
     if isinstance(error, QueueFull):
         return JSONResponse({"error": str(error)}, 503, {"retry-after": "30"})
-    return JSONResponse({"error": context.sentence(error, "en")}, 400)
+    return JSONResponse({"error": context.error_message(error, "en")}, 400)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -28,22 +28,24 @@ from geneface_jax.studio.render_queue import ListedPerson, PersonList, RenderJob
 from geneface_jax.studio.security import Limits
 from geneface_jax.studio.uploads import SessionFolder
 
+logger = logging.getLogger(__name__)
+
 # ----------------------------------------------------------------------------------------------------
-# What the studio makes of a recording and settings: videos, previews, comparisons; each in its turn, each cancellable.
+# Render tasks: generators that wait in the queue, report progress, can be cancelled, and return their result.
 
 LANDMARK_SIZE = 384
-TELL_EVERY = 0.5
-"""Seconds from one word about the progress to the next."""
+PROGRESS_INTERVAL = 0.5
+"""Seconds between two progress reports."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RenderProgress:
-    """How far a render is.
+    """Progress of a render.
 
     Attributes:
-      ahead: how many are before it in the queue.
-      done, total: frames; total is 0 while networks are read and the motion is made.
-      seconds_left: None until it can be told.
+      ahead: jobs before it in the queue.
+      done, total: frames; total is 0 while networks are loaded and the motion is predicted.
+      seconds_left: estimate; None while unknown.
     """
 
     ahead: int = 0
@@ -52,222 +54,224 @@ class RenderProgress:
     seconds_left: float | None = None
 
 
-RenderResult = TypeVar("Made")
+RenderResult = TypeVar("RenderResult")
 RenderTask = Generator[RenderProgress, None, RenderResult]
-"""Yields how far it is; returns what was made."""
+"""Yields progress; returns the result."""
 
 
 class Renders:
-    """Makes things for visitors.
+    """The renders that a visitor can ask for.
 
     Args:
-      desk: whose turn it is.
-      workspace: where results go.
+      queue: runs one job at a time and holds the loaded persons.
+      workspace: receives the results.
       limits: `preview_seconds` is used.
     """
 
-    def __init__(self, desk: RenderQueue, workspace: SessionFolder, limits: Limits):
-        self._desk, self._workspace, self._limits = desk, workspace, limits
+    def __init__(self, queue: RenderQueue, workspace: SessionFolder, limits: Limits):
+        self._queue, self._workspace, self._limits = queue, workspace, limits
 
-    def video(self, ticket: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[Path]:
-        """Renders the whole recording; returns the file.
+    def video(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[Path]:
+        """Renders the complete recording; returns the file.
 
         Raises:
-          InputError: as `pipeline.direct` and `pipeline.perform`.
-          Cancelled: the ticket was; nothing of the file is left.
+          InputError: as `inference.person.plan_motion` and `render_frames`.
+          Cancelled: the job was cancelled; no file is left.
         """
         transparent = controls.bg == TRANSPARENT
         out = self._workspace.new_file("results", ".webm" if transparent else ".mp4")
-        opened = yield from self._opened(ticket, person, controls.precision)
-        samples = load_audio(audio)
-        script = plan_motion(opened, samples, controls)
-        with contextlib.closing(render_frames(opened, script, controls)) as frames:
-            yield from self._write(ticket, frames, script.frames, out, audio, controls, transparent)
+        opened = yield from self._open(job, person, controls.precision)
+        plan = plan_motion(opened, load_audio(audio), controls)
+        with contextlib.closing(render_frames(opened, plan, controls)) as frames:
+            yield from self._write(job, frames, plan.frames, out, audio, controls, transparent)
         if not transparent:
             provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
         return out
 
-    def first_frame(self, ticket: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[np.ndarray]:
-        """Renders the first frame alone; returns it, uint8 [H, W, 3 or 4]."""
-        opened = yield from self._opened(ticket, person, controls.precision)
-        script = plan_motion(opened, load_audio(audio), controls)
-        with contextlib.closing(render_frames(opened, script, controls)) as frames:
+    def first_frame(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[np.ndarray]:
+        """Renders only the first frame; returns it, uint8 [H, W, 3 or 4]."""
+        opened = yield from self._open(job, person, controls.precision)
+        plan = plan_motion(opened, load_audio(audio), controls)
+        with contextlib.closing(render_frames(opened, plan, controls)) as frames:
             return next(frames)
 
-    def landmarks(self, ticket: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[Path]:
-        """Draws the landmarks of the first seconds, as predicted and as the controls shape them; returns the file."""
-        opened = yield from self._opened(ticket, person, controls.precision)
-        script = self._beginning(opened, audio, controls)
-        pictures = landmark_frames([script.predicted, script.motion], ["network", "controls"], opened.subject.mean_face, LANDMARK_SIZE)
+    def landmarks(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[Path]:
+        """Draws the landmarks of the first seconds, as predicted and after the controls; returns the file."""
+        opened = yield from self._open(job, person, controls.precision)
+        plan = self._plan_preview(opened, audio, controls)
+        pictures = landmark_frames([plan.predicted, plan.motion], ["network", "controls"], opened.subject.mean_face, LANDMARK_SIZE)
         out = self._workspace.new_file("results", ".mp4")
-        yield from self._write(ticket, pictures, script.frames, out, audio, Controls(preset="veryfast"), False)
+        yield from self._write(job, pictures, plan.frames, out, audio, Controls(preset="veryfast"), False)
         return out
 
-    def comparison(self, ticket: RenderJob, person: ListedPerson, audio: Path, pair: tuple[Controls, Controls]) -> RenderTask[Path]:
+    def comparison(self, job: RenderJob, person: ListedPerson, audio: Path, pair: tuple[Controls, Controls]) -> RenderTask[Path]:
         """Renders the first seconds with two settings, side by side (A left); returns the file."""
-        # One precision, or both would have to be in memory; the second setting's, which is the one being looked at.
+        # One precision, so that one copy of the networks is in memory: that of the second setting, the current one.
         precision = pair[1].precision
-        opened = yield from self._opened(ticket, person, precision)
-        # One size and an opaque background, or the two would not fit into one picture.
+        opened = yield from self._open(job, person, precision)
+        # One size and an opaque background, so that both fit into one picture.
         size = pair[0].size or opened.subject.size
         first, second = (
             dataclasses.replace(controls, size=size, precision=precision, bg="original" if controls.bg == TRANSPARENT else controls.bg)
             for controls in pair
         )
-        scripts = [self._beginning(opened, audio, controls) for controls in (first, second)]
+        plans = [self._plan_preview(opened, audio, controls) for controls in (first, second)]
         with (
-            contextlib.closing(render_frames(opened, scripts[0], first)) as left,
-            contextlib.closing(render_frames(opened, scripts[1], second)) as right,
+            contextlib.closing(render_frames(opened, plans[0], first)) as left,
+            contextlib.closing(render_frames(opened, plans[1], second)) as right,
         ):
             both = (np.concatenate(halves, axis=1) for halves in zip(left, right, strict=True))
             out = self._workspace.new_file("results", ".mp4")
-            yield from self._write(ticket, both, scripts[0].frames, out, audio, Controls(), False)
+            yield from self._write(job, both, plans[0].frames, out, audio, Controls(), False)
         provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
         return out
 
-    def streamed(self, ticket: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
-        """The whole recording as a fragmented mp4, while it is rendered; raises as `video`."""
-        for _ in self._desk.wait(ticket):
+    def streamed(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
+        """The complete recording as a fragmented mp4, while it is rendered; raises as `video`."""
+        for _ in self._queue.wait(job):
             pass
-        opened = self._desk.open(person, controls.precision)
-        with contextlib.closing(stream(opened, load_audio(audio), controls)) as pieces:
-            for piece in pieces:
-                ticket.check()
-                yield piece
+        opened = self._queue.open(person, controls.precision)
+        with contextlib.closing(stream(opened, load_audio(audio), controls)) as chunks:
+            for chunk in chunks:
+                job.check()
+                yield chunk
 
-    def _opened(self, ticket: RenderJob, person: ListedPerson, precision: str) -> RenderTask[OpenPerson]:
-        """Yields the waiting; returns the person's networks."""
-        for ahead in self._desk.wait(ticket):
+    def _open(self, job: RenderJob, person: ListedPerson, precision: str) -> RenderTask[OpenPerson]:
+        """Waits in the queue; returns the person's networks."""
+        for ahead in self._queue.wait(job):
             yield RenderProgress(ahead)
         yield RenderProgress()
-        return self._desk.open(person, precision)
+        return self._queue.open(person, precision)
 
-    def _beginning(self, opened: OpenPerson, audio: Path, controls: Controls) -> MotionPlan:
+    def _plan_preview(self, opened: OpenPerson, audio: Path, controls: Controls) -> MotionPlan:
         return plan_motion(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)
 
     def _write(
-        self, ticket: RenderJob, frames: Iterable[np.ndarray], total: int, out: Path, audio: Path, controls: Controls, alpha: bool
+        self, job: RenderJob, frames: Iterable[np.ndarray], total: int, out: Path, audio: Path, controls: Controls, alpha: bool
     ) -> Iterator[RenderProgress]:
-        began = told = time.monotonic()
+        started = reported = time.monotonic()
         with open_writer(out, audio, FPS, controls, alpha=alpha) as writer:
             for frame in frames:
-                ticket.check()
+                job.check()
                 writer.write(frame)
                 now = time.monotonic()
-                if now - told >= TELL_EVERY:
-                    told = now
-                    yield RenderProgress(0, writer.count, total, (now - began) / writer.count * (total - writer.count))
+                if now - reported >= PROGRESS_INTERVAL:
+                    reported = now
+                    yield RenderProgress(0, writer.count, total, (now - started) / writer.count * (total - writer.count))
         yield RenderProgress(0, total, total, 0.0)
 
 
 # ----------------------------------------------------------------------------------------------------
-# What all parts of one running studio share.
+# State shared by all tabs and routes of one studio.
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamOrder:
-    """What an address of a stream stands for."""
+class StreamRequest:
+    """The render behind the address of a stream; `created` is on the monotonic clock."""
 
     person: ListedPerson
     audio: Path
     controls: Controls
-    ordered: float
+    created: float
 
 
 class Context:
     """One studio.
 
     Attributes:
-      people: who is served. workspace: the private folder. limits: see `Limits`.
-      desk: whose turn it is. performance: what is made.
+      people: the served persons.
+      workspace: the private folder.
+      limits: see `Limits`.
+      queue: the render queue.
+      renders: the render tasks.
     """
 
     def __init__(self, people: PersonList, workspace: SessionFolder, limits: Limits):
         self.people, self.workspace, self.limits = people, workspace, limits
-        self.desk = RenderQueue(limits.waiting, limits.warm_people)
-        self.performance = Renders(self.desk, workspace, limits)
-        self._tickets: dict[str, RenderJob] = {}
-        self._orders: dict[str, StreamOrder] = {}
+        self.queue = RenderQueue(limits.max_waiting, limits.cached_persons)
+        self.renders = Renders(self.queue, workspace, limits)
+        self._jobs: dict[str, RenderJob] = {}
+        self._streams: dict[str, StreamRequest] = {}
         self._lock = threading.Lock()
 
-    def enter(self, session: str) -> RenderJob:
-        """A ticket for a visitor, in place of an earlier one, which is cancelled. Raises as `Desk.enter`."""
+    def submit(self, session: str) -> RenderJob:
+        """A job for a visitor's session; the session's previous job is cancelled. Raises as `RenderQueue.submit`."""
         self.cancel(session)
         self.workspace.expire(time.time() - self.limits.keep_seconds)
-        ticket = self.desk.enter()
+        job = self.queue.submit()
         with self._lock:
-            self._tickets[session] = ticket
-        return ticket
+            self._jobs[session] = job
+        return job
 
     def cancel(self, session: str) -> None:
-        """Cancels what a visitor has running or waiting, if anything."""
+        """Cancels the session's running or waiting job, if any."""
         with self._lock:
-            ticket = self._tickets.pop(session, None)
-        if ticket is not None:
-            ticket.cancelled.set()
+            job = self._jobs.pop(session, None)
+        if job is not None:
+            job.cancelled.set()
 
-    def order_stream(self, person: ListedPerson, audio: Path, controls: Controls) -> str:
-        """An address `/stream/TOKEN`, for a while."""
+    def register_stream(self, person: ListedPerson, audio: Path, controls: Controls) -> str:
+        """A token for the address `/stream/TOKEN`, valid for `limits.stream_seconds`."""
         token, now = uuid.uuid4().hex, time.monotonic()
         with self._lock:
-            self._orders = {key: order for key, order in self._orders.items() if now - order.ordered < self.limits.stream_seconds}
-            self._orders[token] = StreamOrder(person, audio, controls, now)
+            self._streams = {key: old for key, old in self._streams.items() if now - old.created < self.limits.stream_seconds}
+            self._streams[token] = StreamRequest(person, audio, controls, now)
         return token
 
-    def stream_order(self, token: str) -> StreamOrder:
-        """What was ordered.
+    def stream_request(self, token: str) -> StreamRequest:
+        """The request registered under a token.
 
         Raises:
-          InputError: nothing was, or too long ago.
+          InputError: the token is unknown or has expired.
         """
         with self._lock:
-            order = self._orders.get(token)
-        if order is None or time.monotonic() - order.ordered >= self.limits.stream_seconds:
-            raise InputError("this stream is over; start it again from the page")
-        return order
+            request = self._streams.get(token)
+        if request is None or time.monotonic() - request.created >= self.limits.stream_seconds:
+            raise InputError("The address of this stream has expired: start it again from the page.")
+        return request
 
-    def sentence(self, error: Exception, language: str) -> str:
-        """What a visitor is told: an InputError's own sentence without the private folder's paths; of a bug only that there is one."""
+    def error_message(self, error: Exception, language: str) -> str:
+        """The sentence for a visitor: an InputError's own, without the server's folders; of other errors, which are logged, no details."""
         if not isinstance(error, InputError):
-            traceback.print_exception(error)
+            logger.error("Unexpected error in the studio.", exc_info=error)
             return text("error.unexpected", language)
         return str(error).replace(f"{self.workspace.folder}/", "").replace(f"{self.people.folder}/", "")
 
 
 # ----------------------------------------------------------------------------------------------------
-# A picture of every person, for choosing: its first frame in silence, drawn once.
+# Portraits: the first frame of every person speaking silence, rendered once.
 
 SILENCE_SECONDS = 0.4
 
 
 class Portraits:
-    """Portraits, kept in memory by the person's networks."""
+    """Portraits, kept in memory by person."""
 
     def __init__(self, context: Context):
         self._context, self._lock = context, threading.Lock()
-        self._known: dict[ListedPerson, np.ndarray] = {}
+        self._portraits: dict[ListedPerson, np.ndarray] = {}
 
     def get(self, person: ListedPerson) -> np.ndarray:
-        """uint8 [192, 192, 3]. Waits for its turn at the desk, since it renders.
+        """uint8 [192, 192, 3]; the first call for a person renders it, after waiting in the render queue.
 
         Raises:
-          InputError: as `pipeline.open_person`, or too many are waiting.
+          InputError: as `inference.person.open_person`, or the queue is full.
         """
         with self._lock:
-            if person not in self._known:
-                self._known[person] = self._draw(person)
-            return self._known[person]
+            if person not in self._portraits:
+                self._portraits[person] = self._render(person)
+            return self._portraits[person]
 
-    def _draw(self, person: ListedPerson) -> np.ndarray:
-        desk = self._context.desk
-        ticket = desk.enter()
+    def _render(self, person: ListedPerson) -> np.ndarray:
+        queue = self._context.queue
+        job = queue.submit()
         try:
-            for _ in desk.wait(ticket):
+            for _ in queue.wait(job):
                 pass
-            opened = desk.open(person)
+            opened = queue.open(person)
             controls = Controls(pose="still", blink_mode="none", temperature=0.0)
-            script = plan_motion(opened, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), np.float32), controls)
-            with contextlib.closing(render_frames(opened, script, controls)) as frames:
+            plan = plan_motion(opened, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), np.float32), controls)
+            with contextlib.closing(render_frames(opened, plan, controls)) as frames:
                 return np.asarray(thumbnail(next(frames)))
         finally:
-            desk.leave(ticket)
+            queue.remove(job)

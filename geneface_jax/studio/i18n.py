@@ -10,18 +10,15 @@ import gradio as gr
 from data_tools.command_line import flag
 from geneface_jax.inference.controls import Controls
 
-# ruff: noqa: RUF001 (Chinese punctuation is meant)
+# ruff: noqa: RUF001 (Chinese punctuation is intended)
 
 
 # ----------------------------------------------------------------------------------------------------
-# The words themselves: key -> (English, Chinese), and the controls' Chinese.
+# Texts: key -> (English, Chinese), and the Chinese labels and help of the controls.
 
-WORDS: dict[str, tuple[str, str]] = {
+TEXTS: dict[str, tuple[str, str]] = {
     "title": ("geneface studio", "geneface 工作室"),
-    "tagline": (
-        "From speech to a talking video. Everything stays on this machine.",
-        "从语音到说话视频。所有数据都留在本机。",
-    ),
+    "tagline": ("From speech to a talking video. Everything stays on this machine.", "从语音到说话视频。所有数据都留在本机。"),
     "language": ("Language", "语言"),
     "tab.speak": ("Speak", "说话"),
     "tab.train": ("Train", "训练"),
@@ -30,22 +27,19 @@ WORDS: dict[str, tuple[str, str]] = {
     "portrait": ("Portrait", "肖像"),
     "consent": ("Consent: {consent}", "授权：{consent}"),
     "consent.none": ("not stated; ask the person before you make or share videos of them", "未说明；制作或分享视频前请先征得本人同意"),
-    "person.none": (
-        "Nobody can speak yet: train a person in the second tab.",
-        "还没有可用的人物：请先在第二个标签页训练。",
-    ),
+    "person.none": ("There is no trained person yet: train one in the Train tab.", "还没有可用的人物：请先在“训练”标签页训练。"),
     "audio": ("Speech (upload or record)", "语音（上传或录制）"),
     "speech.text": ("... or type a text", "……或输入文字"),
     "speech.say": ("Speak the text", "朗读文字"),
     "fold.picture": ("Picture: background, head pose, size", "画面：背景、头部姿态、尺寸"),
-    "fold.motion": ("More about the motion", "更多动作选项"),
+    "fold.motion": ("More motion controls", "更多动作选项"),
     "fold.encoder": ("Video file", "视频文件"),
     "bg.label": ("background", "背景"),
     "bg.info": (
-        "the filmed one, a colour, your picture, or none (a .webm with alpha) (--bg)",
+        "the filmed background, a color, your picture, or transparent (a .webm with alpha) (--bg)",
         "原背景、纯色、自选图片，或透明（带透明通道的 .webm）（--bg）",
     ),
-    "bg.colour": ("background colour", "背景颜色"),
+    "bg.colour": ("background color", "背景颜色"),
     "bg.picture": ("background picture", "背景图片"),
     "pose.label": ("head pose", "头部姿态"),
     "pose.info": (
@@ -63,67 +57,61 @@ WORDS: dict[str, tuple[str, str]] = {
     "preview.video": ("Landmarks: network, and after the controls", "关键点：网络输出与控制后"),
     "result": ("Result", "结果"),
     "download": ("Download", "下载"),
-    "command": ("The same on the command line", "等效命令行"),
-    "history": ("Made on this page", "本页历史"),
+    "command": ("Equivalent command line", "等效命令行"),
+    "history": ("History of this page", "本页历史"),
     "history.show": ("Show", "显示"),
     "compare.head": ("Compare two settings", "比较两组设置"),
     "compare.keep": ("Keep these settings as A", "将当前设置记为 A"),
     "compare.kept": ("A: {settings}", "A：{settings}"),
     "compare.defaults": ("the defaults", "默认设置"),
-    "compare.run": ("Compare A with the settings now", "比较 A 与当前设置"),
-    "compare.result": ("A (left) and now (right)", "A（左）与当前（右）"),
+    "compare.run": ("Compare A with the current settings", "比较 A 与当前设置"),
+    "compare.result": ("A (left) and current settings (right)", "A（左）与当前（右）"),
     "status.idle": ("Ready.", "就绪。"),
-    "status.waiting": ("{ahead} before you ...", "前面还有 {ahead} 个任务……"),
-    "status.opening": ("Reading the networks and the speech ...", "正在读取网络与语音……"),
+    "status.waiting": ("Waiting; {ahead} ahead of you ...", "等待中，前面还有 {ahead} 个任务……"),
+    "status.opening": ("Loading the networks and the speech ...", "正在加载网络与语音……"),
     "status.drawing": ("Frame {done} of {total}, {left} left", "第 {done} 帧，共 {total} 帧，剩余 {left}"),
     "status.done": ("Done in {seconds:.1f} s.", "完成，用时 {seconds:.1f} 秒。"),
-    "status.cancelled": ("Cancelled; nothing is left of it.", "已取消，未留下任何文件。"),
+    "status.cancelled": ("Cancelled; no file was kept.", "已取消，未保留任何文件。"),
     "status.streaming": ("The video below plays while it is rendered.", "下方视频边生成边播放。"),
-    "error": ("This did not work: {sentence}", "未能完成：{sentence}"),
-    "error.unexpected": (
-        "something failed inside; the terminal of the studio says what",
-        "内部错误；详情见工作室的终端输出",
-    ),
+    "error": ("Failed: {sentence}", "未能完成：{sentence}"),
+    "error.unexpected": ("Unexpected error: see the terminal of the studio for details.", "内部错误：详情见工作室的终端输出。"),
     "train.intro": (
-        "A video of one talking person, a minute or longer, becomes a person in the first tab. First look at the report, then train.",
-        "一段单人说话视频（一分钟以上）即可训练出一个人物。请先查看报告，再开始训练。",
+        "Trains a person from a video of one talking person, a minute or longer. Check the data report first, then train.",
+        "用一段单人说话视频（一分钟以上）训练一个可在“说话”标签页使用的人物。请先查看数据报告，再开始训练。",
     ),
     "train.name": ("Name (letters, digits, - and _)", "名称（字母、数字、- 和 _）"),
     "train.video": ("Video", "视频"),
     "train.size": ("picture size in pixels", "画面尺寸（像素）"),
-    "train.prepare": ("Look at the video", "分析视频"),
+    "train.prepare": ("Analyze the video", "分析视频"),
     "train.report": ("Data report", "数据报告"),
-    "train.consent": ("Who agreed to this, and when?", "谁在何时同意了此用途？"),
-    "train.agree": (
-        "The person in this video has agreed to this use.",
-        "视频中的人物已同意此用途。",
-    ),
+    "train.consent": ("Consent: who agreed to this use, and when?", "授权：谁在何时同意了此用途？"),
+    "train.agree": ("The person in this video has agreed to this use.", "视频中的人物已同意此用途。"),
     "train.start": ("Train", "开始训练"),
-    "train.stop": ("Stop (can go on later)", "停止（可稍后继续）"),
+    "train.stop": ("Stop (can be resumed)", "停止（可稍后继续）"),
     "train.job": ("Jobs", "任务"),
-    "train.resume": ("Go on", "继续"),
-    "train.log": ("Progress", "进度"),
+    "train.resume": ("Resume", "继续"),
+    "train.log": ("Log", "日志"),
     "train.curves": ("Curves", "曲线"),
     "train.samples": ("Sample pictures", "样例画面"),
-    "train.status": ("{name}: {what} is {state}", "{name}：{what} {state}"),
+    "train.status": ("{name}: {what}, {state}", "{name}：{what}，{state}"),
     "train.none": ("No job yet.", "暂无任务。"),
     "train.running": ("running", "正在运行"),
     "train.finished": ("finished", "已完成"),
-    "train.stopped": ("stopped; it can go on", "已停止，可继续"),
-    "train.failed": ("stopped with an error: {sentence}", "出错停止：{sentence}"),
-    "train.nobody": ("Consent is missing: say who agreed and when, and tick the box.", "缺少授权：请写明谁在何时同意，并勾选。"),
-    "what.prepare": ("looking at the video", "视频分析"),
+    "train.stopped": ("stopped; it can be resumed", "已停止，可继续"),
+    "train.failed": ("failed: {sentence}", "失败：{sentence}"),
+    "train.nobody": ("Consent is missing: enter who agreed and when, and tick the box.", "缺少授权：请填写谁在何时同意，并勾选。"),
+    "what.prepare": ("video analysis", "视频分析"),
     "what.fit": ("training", "训练"),
     "postnet.intro": (
-        "Which of a person's PostNet checkpoints to use: the curves behind the choice, and each candidate's landmarks.",
-        "选择使用哪个 PostNet 检查点：选择依据的曲线，以及各候选的关键点视频。",
+        "Selects a person's PostNet checkpoint: validation curves, ranking, and the landmarks of each candidate.",
+        "选择人物的 PostNet 检查点：验证曲线、排名，以及各候选的关键点视频。",
     ),
     "postnet.look": ("Inspect", "查看"),
     "postnet.curves": ("Curves; the recommended step is marked", "曲线（标记为推荐步数）"),
     "postnet.table": ("Candidates, best first", "候选（由优到劣）"),
     "postnet.step": ("Candidate", "候选"),
-    "postnet.draw": ("Draw its landmarks", "绘制关键点"),
-    "postnet.video": ("VAE alone, and with this PostNet", "仅 VAE 与加上此 PostNet"),
+    "postnet.draw": ("Draw landmarks", "绘制关键点"),
+    "postnet.video": ("VAE alone (left), with this PostNet (right)", "仅 VAE（左）与加上此 PostNet（右）"),
     "postnet.recommended": ("Recommended: step {step}; the run is {verdict}.", "推荐：第 {step} 步；训练状态：{verdict}。"),
 }
 
@@ -159,53 +147,53 @@ CONTROLS_ZH: dict[str, tuple[str, str]] = {
 }
 
 # ----------------------------------------------------------------------------------------------------
-# Every word of the page, in English and Chinese, and which component shows which.
+# Lookup and switching of languages.
 
 LANGUAGES = {"English": "en", "中文": "zh"}
-"""As the switch shows them -> code."""
+"""Name on the language switch -> code."""
 
 
 def text(key: str, language: str, **values: Any) -> str:
-    """One text; `values` fill its braces.
+    """The text of a key, with its placeholders filled from `values`.
 
     Raises:
-      KeyError: there is no such text, or not in this language.
+      KeyError: unknown key or language.
     """
     found = _ALL[key][language]
     return found.format(**values) if values else found
 
 
 def language_of(accepted: str | None) -> str:
-    """ "zh" where a browser's Accept-Language asks for Chinese first, else "en"."""
+    """ "zh" if the Accept-Language header starts with Chinese, else "en"."""
     return "zh" if (accepted or "").strip().lower().startswith("zh") else "en"
 
 
 class Labels:
-    """Remembers which property of which component shows which text, so that the language can be changed on the open page."""
+    """Records which text every component's property shows, so that the language can be switched on the open page."""
 
     def __init__(self, language: str = "en"):
         self._language = language
-        self._shown: list[tuple[Any, dict[str, str]]] = []
+        self._entries: list[tuple[Any, dict[str, str]]] = []
 
     def add(self, component: Any, **properties: str) -> Any:
-        """Gives properties (label, info, value, placeholder) their texts by key; returns the component."""
+        """Sets properties (label, info, value, placeholder) to the texts of their keys; returns the component."""
         for name, key in properties.items():
             setattr(component, name, text(key, self._language))
-        self._shown.append((component, properties))
+        self._entries.append((component, properties))
         return component
 
     @property
     def components(self) -> list[Any]:
-        """Outputs of the event that changes the language."""
-        return [component for component, _ in self._shown]
+        """Outputs of the event that switches the language."""
+        return [component for component, _ in self._entries]
 
     def updates(self, language: str) -> list[Any]:
         """One update for each of `components`."""
-        return [gr.update(**{name: text(key, language) for name, key in keys.items()}) for _, keys in self._shown]
+        return [gr.update(**{name: text(key, language) for name, key in keys.items()}) for _, keys in self._entries]
 
 
 def _control_texts() -> dict[str, dict[str, str]]:
-    """Labels and help of the controls: English from the dataclass itself."""
+    """Labels and help of the controls; the English ones come from the dataclass."""
     found = {}
     for field in dataclasses.fields(Controls):
         chinese_label, chinese_help = CONTROLS_ZH[field.name]
@@ -217,4 +205,4 @@ def _control_texts() -> dict[str, dict[str, str]]:
     return found
 
 
-_ALL = {**{key: {"en": english, "zh": chinese} for key, (english, chinese) in WORDS.items()}, **_control_texts()}
+_ALL = {**{key: {"en": english, "zh": chinese} for key, (english, chinese) in TEXTS.items()}, **_control_texts()}

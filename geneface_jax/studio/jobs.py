@@ -8,14 +8,12 @@ import fcntl
 import io
 import os
 import re
-import shutil
 import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -27,32 +25,33 @@ from geneface_jax.io.person_folder import STAGES
 from geneface_jax.training.reporting import LOG_FOLDER, METRICS_FILE, Chart, draw_curves, read_metrics
 
 # ----------------------------------------------------------------------------------------------------
-# Training people from the page: one job at a time, in a process of its own, that can go on after a stop or a restart.
+# Job runner: one subprocess at a time, resumable after a stop or a restart of the studio.
 #
-# A job is `geneface prepare` or `geneface fit` on `PEOPLE/NAME`, where its video is kept as `source.*`; what it is about stands in
-# `PEOPLE/NAME/studio.json`, so that a studio started later finds it. Both commands go on where they were stopped.
+# A job is `geneface prepare` or `geneface fit` on `PEOPLE/NAME`, with the video in `source.*` and the job itself in `studio.json`, so
+# that a studio started later can resume it.
 
 RECORD_FILE, LOG_FILE, LOCK_FILE = "studio.json", "studio.log", ".studio-training.lock"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 KINDS = ("prepare", "fit")
 STOP_SECONDS = 60.0
-"""A stage that is told to stop first finishes its step and writes a checkpoint."""
+"""A stage that receives SIGTERM finishes its step and writes a checkpoint first."""
 LOG_BYTES = 8000
 _INTERRUPTED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
-"""Exit codes of a job that was stopped, as against one that failed."""
+"""Exit codes of a job that was stopped; any other non-zero code is a failure."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One person being made.
+    """Preparation or training of one person.
 
     Attributes:
-      name: of the person. kind: "prepare" or "fit".
+      name: of the person.
+      kind: "prepare" or "fit".
       video: file name of the video in the person's folder.
       size: pixels per side of the pictures.
-      consent: who agreed and when; "" before anybody said.
+      consent: who agreed and when; "" if not stated yet.
       state: "running", "finished", "stopped" or "failed".
-      code: exit code once it ended.
+      code: exit code; None until the process ended.
     """
 
     name: str
@@ -65,11 +64,11 @@ class Job:
 
 
 class JobRunner:
-    """The jobs in a folder of people.
+    """Runs the jobs of a folder of persons.
 
     Args:
-      folder: where people are kept.
-      fit_options: further words of every `geneface fit` (tests train very little).
+      folder: of subject folders.
+      fit_options: further arguments of every `geneface fit` (tests shorten the training with them).
     """
 
     def __init__(self, folder: str | os.PathLike[str], fit_options: Sequence[str] = ()):
@@ -78,66 +77,66 @@ class JobRunner:
         self._running: Job | None = None
 
     def person_folder(self, name: str) -> Path:
-        """Where a person of this name is or will be.
+        """The folder for a name, which need not exist.
 
         Raises:
-          InputError: the name is none that a folder may have here.
+          InputError: the name is not allowed.
         """
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise InputError("that name can't be used; give 1 to 40 letters, digits, - or _, beginning with a letter or digit")
+            raise InputError("That name is not allowed: give 1 to 40 letters, digits, - or _, beginning with a letter or digit.")
         return self.folder / name
 
     def require_free(self, name: str) -> Path:
-        """`person_folder`, when nobody is there but a job of this page.
+        """`person_folder`, if it does not exist or belongs to a job of this page.
 
         Raises:
-          InputError: as `person_folder`, or the folder is somebody else's.
+          InputError: as `person_folder`, or the folder was made elsewhere.
         """
         folder = self.person_folder(name)
         if folder.exists() and not (folder / RECORD_FILE).is_file():
-            raise InputError(f"{name} exists already and was not made on this page; choose another name")
+            raise InputError(f"{name} exists already and was not made on this page: choose another name.")
         return folder
 
     def jobs(self) -> list[Job]:
-        """Every job of this folder, by name."""
+        """All jobs of the folder, sorted by name."""
         self._poll()
         found = []
         for path in sorted(self.folder.glob(f"*/{RECORD_FILE}")):
             with contextlib.suppress(InputError, TypeError):
                 job = Job(**read_json(path))
-                # A studio that was killed left "running" behind.
-                alive = self._running is not None and self._running.name == job.name
-                found.append(job if alive or job.state != "running" else dataclasses.replace(job, state="stopped"))
+                # A studio that was killed leaves the state "running" in the file.
+                is_running = self._running is not None and self._running.name == job.name
+                found.append(job if is_running or job.state != "running" else dataclasses.replace(job, state="stopped"))
         return found
 
     def job(self, name: str) -> Job:
-        """The job of a person. Raises InputError where there is none."""
+        """The job of a person. Raises InputError if there is none."""
         for job in self.jobs():
             if job.name == name:
                 return job
-        raise InputError("there is no job of that name; choose one from the list")
+        raise InputError("There is no job of that name: choose one from the list.")
 
     def start(self, job: Job) -> Job:
-        """Starts or goes on with a job.
+        """Starts or resumes a job.
 
         Raises:
-          InputError: another one is running, here or in another studio on the same folder; or `fit` without consent.
+          InputError: another job is running, here or in another studio on the same folder; or `fit` without consent.
         """
         self._poll()
         if job.kind not in KINDS:
-            raise InputError(f"a job is {' or '.join(KINDS)}")
+            raise InputError(f"There is no job {job.kind!r}: give {' or '.join(KINDS)}.")
         if job.kind == "fit" and not job.consent.strip():
-            raise InputError("nobody has agreed yet; say who did, and when")
+            raise InputError("Consent is missing: enter who agreed and when.")
         if self._running is not None:
-            raise InputError(f"{self._running.name} is being worked on; one job runs at a time: wait for it or stop it")
+            raise InputError(f"The job of {self._running.name} is still running: wait for it or stop it.")
         folder = self.person_folder(job.name)
         with (self.folder / LOCK_FILE).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise InputError("another studio is training in this folder; one job runs at a time: wait for it") from error
+                raise InputError("Another studio is running a job in this folder: wait for it or stop it there.") from error
             with (folder / LOG_FILE).open("wb") as log:
-                # The child holds the lock as well, and longer than a studio that is killed.
+                # The child inherits the lock, so it stays locked if the studio is killed.
                 self._process = subprocess.Popen(
                     self._command(job, folder),
                     stdin=subprocess.DEVNULL,
@@ -149,11 +148,11 @@ class JobRunner:
                     start_new_session=True,
                 )
         self._running = dataclasses.replace(job, state="running", code=None)
-        self._record(self._running)
+        self._save(self._running)
         return self._running
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Tells the running job to stop where it can go on, and waits; after `seconds` it is killed."""
+        """Sends SIGTERM to the running job, after which it can be resumed, and waits; kills it after `seconds`."""
         self._poll()
         if self._process is None:
             return
@@ -168,60 +167,43 @@ class JobRunner:
         self._poll(stopped=True)
 
     def log(self, name: str) -> str:
-        """The end of what a job said; a progress line that was written over counts once."""
+        """The end of a job's output; of a progress line that was overwritten, only the last text."""
         path = self.person_folder(name) / LOG_FILE
         if not path.is_file():
             return ""
         with path.open("rb") as stream:
-            _seek_end(stream, LOG_BYTES)
+            stream.seek(max(path.stat().st_size - LOG_BYTES, 0))
             text = stream.read().decode("utf-8", "replace")
         lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", "\n".join(line for line in lines if line)).replace(f"{self.folder}/", "")
 
-    def forget(self, name: str) -> None:
-        """Deletes a job's folder while nothing was trained in it, so that its name is free again.
-
-        Raises:
-          InputError: it is running, or there are networks in it.
-        """
-        job = self.job(name)
-        folder = self.person_folder(name)
-        if job.state == "running" or any((folder / stage).exists() for stage in ("postnet", "head", "torso")):
-            raise InputError(f"{name} has been trained already or is being worked on; delete its folder by hand if you mean to")
-        shutil.rmtree(folder)
-
     def _command(self, job: Job, folder: Path) -> list[str]:
-        words = [sys.executable, "-m", "geneface_jax", job.kind, str(folder / Path(job.video).name)]
-        if job.kind == "prepare":
-            return [*words, "--out", str(folder), "--size", str(job.size)]
-        return [*words, "--out", str(folder), "--size", str(job.size), f"--consent={job.consent}", *self._fit_options]
+        command = [sys.executable, "-m", "geneface_jax", job.kind, str(folder / Path(job.video).name)]
+        command += ["--out", str(folder), "--size", str(job.size)]
+        return command if job.kind == "prepare" else [*command, f"--consent={job.consent}", *self._fit_options]
 
     def _poll(self, stopped: bool = False) -> None:
         if self._process is None or self._running is None or (code := self._process.poll()) is None:
             return
         state = "finished" if code == 0 else "stopped" if stopped or code in _INTERRUPTED else "failed"
-        self._record(dataclasses.replace(self._running, state=state, code=code))
+        self._save(dataclasses.replace(self._running, state=state, code=code))
         self._process = self._running = None
 
-    def _record(self, job: Job) -> None:
+    def _save(self, job: Job) -> None:
         write_json(self.person_folder(job.name) / RECORD_FILE, dataclasses.asdict(job))
 
 
 def report_rows(folder: Path) -> list[tuple[str, str]]:
-    """What the data report of a person says, as rows of name and value; empty before there is one.
-
-    Args:
-      folder: the person's.
-    """
+    """The data report in a person's folder as rows of name and value; empty without a report."""
     path = folder / "dataset" / "report.json"
-    return _flat(read_json(path)) if path.is_file() else []
+    return _flatten(read_json(path)) if path.is_file() else []
 
 
-def _flat(report: Mapping | Sequence, prefix: str = "") -> list[tuple[str, str]]:
+def _flatten(report: Mapping | Sequence, prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for name, value in report.items() if isinstance(report, Mapping) else ():
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}: ")
+            rows += _flatten(value, f"{prefix}{name}: ")
         elif isinstance(value, bool | int | str):
             rows.append((f"{prefix}{name}".replace("_", " "), str(value)))
         elif isinstance(value, float):
@@ -231,25 +213,20 @@ def _flat(report: Mapping | Sequence, prefix: str = "") -> list[tuple[str, str]]
     return rows
 
 
-def _seek_end(stream: IO[bytes], count: int) -> None:
-    stream.seek(0, os.SEEK_END)
-    stream.seek(max(stream.tell() - count, 0))
-
-
 # ----------------------------------------------------------------------------------------------------
-# What a training looks like from outside: the curves of the stage that is at work, and its latest pictures.
+# Monitoring of a training: curves and sample pictures of the active stage.
 
 MAX_CHARTS, MAX_PICTURES = 6, 4
 
 
-def stage_at_work(folder: Path) -> str | None:
-    """The stage of a person that wrote last; None before any did."""
+def active_stage(folder: Path) -> str | None:
+    """The stage that wrote metrics last; None before any did."""
     written = [(path.stat().st_mtime, stage) for stage in STAGES if (path := folder / stage / METRICS_FILE).is_file()]
     return max(written)[1] if written else None
 
 
 def curves(folder: Path, stage: str) -> Image.Image | None:
-    """The stage's curves: validation first, then training losses; None before there are two points of any."""
+    """The stage's curves, validation first, then training losses; None if no curve has two points yet."""
     rows = read_metrics(folder / stage)
     points: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
@@ -266,7 +243,7 @@ def curves(folder: Path, stage: str) -> Image.Image | None:
 
 
 def sample_pictures(folder: Path, stage: str) -> list[tuple[Image.Image, str]]:
-    """The newest picture of every tag that the stage wrote for TensorBoard, with its tag and step."""
+    """The newest picture of every TensorBoard tag of the stage, with its tag and step."""
     newest: dict[str, tuple[int, bytes]] = {}
     for path in sorted((folder / stage / LOG_FOLDER).glob("events.out.tfevents.*")):
         for step, tag, data in _images(path):
@@ -279,7 +256,7 @@ def sample_pictures(folder: Path, stage: str) -> list[tuple[Image.Image, str]]:
 
 
 def _images(path: Path) -> Iterator[tuple[int, str, bytes]]:
-    """(step, tag, encoded picture) of an event file; the record being written just now is left out."""
+    """(step, tag, encoded picture) of an event file; an incomplete last record is ignored."""
     from tensorboardX.proto.event_pb2 import Event
 
     with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""The page: a head with the language switch, and the tabs."""
+"""The page: a header with the language switch, and the tabs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,12 @@ FONTS = ["system-ui", "Noto Sans CJK SC", "Noto Sans SC", "sans-serif"]
 
 
 def theme() -> gr.themes.Base:
-    """Fonts of the visitor's own machine: nothing is fetched."""
+    """A theme with fonts of the visitor's machine, so that none are downloaded."""
     return gr.themes.Soft(primary_hue="blue", neutral_hue="stone", font=FONTS, font_mono=["ui-monospace", "monospace"])
 
 
-def build_page(context: Context, room: JobRunner) -> gr.Blocks:
-    """The whole page as a Gradio app that is not served yet.
-
-    Args:
-      context: the studio.
-      room: its training jobs.
-    """
+def build_page(context: Context, jobs: JobRunner) -> gr.Blocks:
+    """The page as a Gradio app that is not served yet; `jobs` runs its training jobs."""
     labels = Labels()
     with gr.Blocks(title="geneface studio", analytics_enabled=False, delete_cache=(600, context.limits.keep_seconds)) as page:
         with gr.Row(equal_height=True):
@@ -46,30 +41,30 @@ def build_page(context: Context, room: JobRunner) -> gr.Blocks:
         with labels.add(gr.Tab(id="speak"), label="tab.speak"):
             speak = SpeakTab(context, labels, language)
         with labels.add(gr.Tab(id="train"), label="tab.train"):
-            TrainTab(context, labels, language, room)
+            TrainTab(context, labels, language, jobs)
         with labels.add(gr.Tab(id="postnet"), label="tab.postnet"):
             postnet = PostnetTab(context, labels, language)
 
         def leave(request: gr.Request) -> None:
-            """A closed page wants nothing any more."""
+            """Cancels the job of a closed page."""
             context.cancel(request.session_hash or "")
 
         def translate(chosen: str, person: str | None) -> list[Any]:
             code = LANGUAGES[chosen]
             return [f"# {text('title', code)}\n{text('tagline', code)}", *labels.updates(code), speak.show_person(person, chosen)[1]]
 
-        def arrive(request: gr.Request) -> list[Any]:
-            """A fresh page: the people there are now, the browser's language, the first portrait."""
+        def load(request: gr.Request) -> list[Any]:
+            """A new page: the current list of persons, the browser's language, the first portrait."""
             names = context.people.names()
             code = language_of(request.headers.get("accept-language"))
             chosen = next(name for name, value in LANGUAGES.items() if value == code)
             person = names[0] if names else None
-            listed = gr.update(choices=names, value=person)
-            return [listed, listed, chosen, *speak.show_person(person, chosen)]
+            choices = gr.update(choices=names, value=person)
+            return [choices, choices, chosen, *speak.show_person(person, chosen)]
 
         outputs = [heading, *labels.components, speak.consent]
         language.change(translate, [language, speak.person], outputs, api_visibility="private", show_progress="hidden")
-        arrived = [speak.person, postnet.person, language, speak.portrait, speak.consent]
-        page.load(arrive, None, arrived, api_visibility="private", show_progress="hidden")
+        loaded = [speak.person, postnet.person, language, speak.portrait, speak.consent]
+        page.load(load, None, loaded, api_visibility="private", show_progress="hidden")
         page.unload(leave)
     return page

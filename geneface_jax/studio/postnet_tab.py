@@ -1,4 +1,4 @@
-"""The third tab: which PostNet checkpoint of a person to use, and what each candidate does."""
+"""The PostNet tab: which PostNet checkpoint of a person to use, and the landmarks of each candidate."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.studio.context import LANDMARK_SIZE, Context, RenderProgress
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
 from geneface_jax.studio.uploads import accept_audio
-from geneface_jax.studio.widgets import failed_line, idle_line, moving_line, plain_line, progress_sentence
+from geneface_jax.studio.widgets import failed_line, idle_line, plain_line, progress_line, status_lines
 from geneface_jax.training.reporting import draw_curves
 from geneface_jax.training.select_postnet import COLUMNS, charts, select
 
 
 class PostnetTab:
-    """Builds the tab where it is called; arguments as in `SpeakTab`."""
+    """Builds the tab inside the current `gr.Blocks`; arguments and `person` as in `SpeakTab`."""
 
     def __init__(self, context: Context, labels: Labels, language: gr.Radio):
         self._context = context
         add, names = labels.add, context.people.names()
         add(gr.Markdown(), value="postnet.intro")
         with gr.Row():
-            self._person = add(gr.Dropdown(names, value=names[0] if names else None, elem_id="postnet-person"), label="person")
-            self._look = add(gr.Button(elem_id="postnet-look"), value="postnet.look")
+            self.person = add(gr.Dropdown(names, value=names[0] if names else None, elem_id="postnet-person"), label="person")
+            self._inspect = add(gr.Button(elem_id="postnet-look"), value="postnet.look")
         self._message = gr.HTML(elem_id="postnet-message")
         self._curves = add(gr.Image(interactive=False, elem_id="postnet-curves", buttons=[]), label="postnet.curves")
         self._table = add(gr.Dataframe(headers=["rank", *COLUMNS, "reason"], interactive=False), label="postnet.table")
@@ -45,16 +45,11 @@ class PostnetTab:
                 self._draw = add(gr.Button(elem_id="postnet-draw"), value="postnet.draw")
             self._video = add(gr.Video(interactive=False, elem_id="postnet-video"), label="postnet.video")
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        shown = [self._message, self._curves, self._table, self._step]
-        self._look.click(self._do_look, [language, self._person], shown, **quiet)
-        self._draw.click(self._do_draw, [language, self._person, self._step, self._audio], [self._message, self._video], **quiet)
+        outputs = [self._message, self._curves, self._table, self._step]
+        self._inspect.click(self._do_inspect, [language, self.person], outputs, **quiet)
+        self._draw.click(self._do_draw, [language, self.person, self._step, self._audio], [self._message, self._video], **quiet)
 
-    @property
-    def person(self) -> gr.Dropdown:
-        """The component that holds the person's name."""
-        return self._person
-
-    def _do_look(self, language: str, name: str | None) -> tuple:
+    def _do_inspect(self, language: str, name: str | None) -> tuple:
         code = LANGUAGES[language]
         steps: list[int] = []
         try:
@@ -63,37 +58,37 @@ class PostnetTab:
             chosen = select(workdir)
             picture = draw_curves(charts(str(workdir)), chosen.step, f"{name}: {chosen.step}")
             rows = [[c.rank, *(_cell(getattr(c, column)) for column in COLUMNS), c.reason] for c in chosen.candidates]
-            said = progress_sentence(text("postnet.recommended", code, step=chosen.step, verdict=chosen.verdict), *chosen.findings)
-            return said, picture, rows, gr.update(choices=steps, value=chosen.step)
+            message = status_lines(text("postnet.recommended", code, step=chosen.step, verdict=chosen.verdict), *chosen.findings)
+            return message, picture, rows, gr.update(choices=steps, value=chosen.step)
         except Exception as error:
-            # A released person has no curves, but what checkpoints it has can be drawn.
-            said = failed_line(self._context.sentence(error, code), code)
-            return said, None, None, gr.update(choices=steps, value=steps[-1] if steps else None)
+            # A released person has no curves, but its checkpoints can be drawn.
+            message = failed_line(self._context.error_message(error, code), code)
+            return message, None, None, gr.update(choices=steps, value=steps[-1] if steps else None)
 
     def _do_draw(self, language: str, name: str | None, step: int | None, audio: str | None) -> Iterator[tuple]:
         code, context = LANGUAGES[language], self._context
-        ticket = None
+        job = None
         try:
             workdir = context.people.get(name).parts.folder / "postnet"
             if step not in checkpoints.steps(workdir):
-                raise InputError("choose a candidate first")
+                raise InputError("No candidate is chosen: choose one from the list first.")
             wav = accept_audio(audio, context.workspace, context.limits)
-            ticket = context.desk.enter()
-            for ahead in context.desk.wait(ticket):
-                yield moving_line(RenderProgress(ahead), code), gr.skip()
+            job = context.queue.submit()
+            for ahead in context.queue.wait(job):
+                yield progress_line(RenderProgress(ahead), code), gr.skip()
             yield plain_line("status.opening", code), gr.skip()
             out = context.workspace.new_file("results", ".mp4")
             draw_candidate(workdir, step, wav, out, context.limits.preview_seconds)
             yield idle_line(code), str(out)
         except Exception as error:
-            yield failed_line(context.sentence(error, code), code), gr.skip()
+            yield failed_line(context.error_message(error, code), code), gr.skip()
         finally:
-            if ticket is not None:
-                context.desk.leave(ticket)
+            if job is not None:
+                context.queue.remove(job)
 
 
 def draw_candidate(workdir: Path, step: int, wav: Path, out: Path, seconds: float) -> None:
-    """Draws the landmarks of the first seconds: the VAE alone left, with this PostNet right. Raises as `AudioToMotion.load`."""
+    """Draws the landmarks of the first seconds: VAE alone (left) and with this PostNet (right). Raises as `AudioToMotion.load`."""
     samples = load_audio(wav)[: round(seconds * SAMPLE_RATE)]
     motions = []
     for stage in ("vae", "postnet"):

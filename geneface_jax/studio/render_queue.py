@@ -1,4 +1,4 @@
-"""Bounded render queue, and an LRU cache of loaded persons."""
+"""Bounded render queue, the list of served persons, and an LRU cache of loaded persons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geneface_jax.inference.person import OpenPerson, open_person
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 
 # ----------------------------------------------------------------------------------------------------
-# The people a studio serves: subject folders by name. A visitor names a person and never a path.
+# Served persons: subject folders by name. A request names a person, never a path.
 
 THUMBNAIL_SIZE = 192
 
@@ -28,9 +28,9 @@ class ListedPerson:
     """One served person.
 
     Attributes:
-      name: of the folder; what visitors choose by.
+      name: of the folder; the name that visitors choose.
       parts: the networks.
-      consent: what the dataset's meta.json says; "" where it says nothing.
+      consent: from the dataset's meta.json; "" if not stated.
       size: pixels per side as trained.
       frames: of the training video.
     """
@@ -43,7 +43,7 @@ class ListedPerson:
 
 
 class PersonList:
-    """The people in a folder, looked up anew each time so that a person just trained is there.
+    """The persons in a folder; read at every call, so that a newly trained person appears.
 
     Args:
       folder: a folder of subject folders, or one subject folder.
@@ -55,31 +55,31 @@ class PersonList:
     def __init__(self, folder: str | os.PathLike[str]):
         folder = Path(folder)
         if not folder.is_dir():
-            raise InputError(f"there is no folder {folder} to serve people from; name a subject folder or a folder of them")
-        self.alone = folder if (folder / "dataset").is_dir() else None
-        self.folder = folder.parent if self.alone else folder
+            raise InputError(f"There is no folder {folder}: name a subject folder or a folder of subject folders.")
+        self.single = folder if (folder / "dataset").is_dir() else None
+        self.folder = folder.parent if self.single else folder
 
     def names(self) -> list[str]:
-        """Names of everybody who can speak, in order."""
+        """Names of all persons that can be rendered, sorted."""
         return [person.name for person in self._all()]
 
     def get(self, name: object) -> ListedPerson:
-        """The person of a name.
+        """The person with a name. Names are compared, never opened as paths.
 
         Raises:
-          InputError: nobody has this name, whatever it looks like: names are compared, never opened.
+          InputError: no person has this name.
         """
         for person in self._all():
             if person.name == name:
                 return person
-        raise InputError("there is no person of that name here; choose one from the list")
+        raise InputError("There is no person of that name: choose one from the list.")
 
     def _all(self) -> list[ListedPerson]:
-        folders = [self.alone] if self.alone else sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))
+        folders = [self.single] if self.single else sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))
         found = []
         for folder in folders:
             # A link could lead out of the served folder.
-            if not folder.is_dir() or (folder.is_symlink() and not self.alone):
+            if not folder.is_dir() or (folder.is_symlink() and not self.single):
                 continue
             try:
                 parts, meta = find_parts(folder), read_json(folder / "dataset" / "meta.json")
@@ -90,104 +90,101 @@ class PersonList:
 
 
 def thumbnail(picture: np.ndarray) -> Image.Image:
-    """A small square of a rendered picture, uint8 [H, W, 3]."""
+    """A square of `THUMBNAIL_SIZE` pixels from a rendered picture, uint8 [H, W, 3]."""
     return Image.fromarray(picture).resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Whose turn it is: one render at a time, a few waiting, the rest refused; and the people whose networks are warm.
+# Render queue: one job runs, a bounded number waits, further ones are refused.
 
 
 class QueueFull(InputError):
-    """Too many are waiting already."""
+    """Too many jobs are waiting already."""
 
 
 class Cancelled(Exception):
-    """The visitor does not want it any more."""
+    """The job was cancelled."""
 
 
 class RenderJob:
-    """One visitor's render, waiting or running; may be cancelled from anywhere."""
+    """One visitor's render, waiting or running; may be cancelled from any thread."""
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
 
     def check(self) -> None:
-        """Raises Cancelled once it was."""
+        """Raises Cancelled if the job was cancelled."""
         if self.cancelled.is_set():
             raise Cancelled
 
 
 class RenderQueue:
-    """A queue of tickets; the first one is being served.
+    """First-in-first-out queue of jobs; the first one is running.
 
     Args:
-      waiting: how many may stand behind the first.
-      warm_people: how many people's networks stay in memory; the one asked for longest ago goes.
+      max_waiting: jobs that may wait behind the running one.
+      cached_persons: persons whose networks stay in memory (LRU cache).
     """
 
-    def __init__(self, waiting: int, warm_people: int):
-        self._most, self._most_warm = waiting + 1, warm_people
-        self._queue: list[RenderJob] = []
-        self._warm: collections.OrderedDict[tuple, OpenPerson] = collections.OrderedDict()
+    def __init__(self, max_waiting: int, cached_persons: int):
+        self._max_jobs, self._max_cached = max_waiting + 1, cached_persons
+        self._jobs: list[RenderJob] = []
+        self._cache: collections.OrderedDict[tuple, OpenPerson] = collections.OrderedDict()
         self._changed = threading.Condition()
 
-    def enter(self) -> RenderJob:
-        """Draws a ticket; `leave` must follow.
+    def submit(self) -> RenderJob:
+        """Adds a job; `remove` must follow.
 
         Raises:
-          Busy: too many are waiting.
+          QueueFull: too many are waiting.
         """
         with self._changed:
-            if len(self._queue) >= self._most:
-                raise QueueFull(f"{self._most - 1} renders are waiting already; try again in a minute")
-            ticket = RenderJob()
-            self._queue.append(ticket)
-            return ticket
+            if len(self._jobs) >= self._max_jobs:
+                raise QueueFull(f"{self._max_jobs - 1} renders are waiting already: try again in a minute.")
+            job = RenderJob()
+            self._jobs.append(job)
+            return job
 
-    def leave(self, ticket: RenderJob) -> None:
-        """Gives a ticket back, whatever became of it."""
+    def remove(self, job: RenderJob) -> None:
+        """Removes a job, finished or not."""
         with self._changed:
-            if ticket in self._queue:
-                self._queue.remove(ticket)
+            if job in self._jobs:
+                self._jobs.remove(job)
             self._changed.notify_all()
 
-    def wait(self, ticket: RenderJob, every: float = 0.5) -> Iterator[int]:
-        """Yields how many are in front, every so many seconds, until it is the ticket's turn.
+    def wait(self, job: RenderJob, every: float = 0.5) -> Iterator[int]:
+        """Yields the number of jobs ahead, every `every` seconds, until the job may run.
 
         Raises:
-          Cancelled: the ticket was.
+          Cancelled: the job was cancelled.
         """
         while True:
-            ticket.check()
+            job.check()
             with self._changed:
-                if (ahead := self._queue.index(ticket)) == 0:
+                if (ahead := self._jobs.index(job)) == 0:
                     return
             yield ahead
             with self._changed:
-                if self._queue.index(ticket):
+                if self._jobs.index(job):
                     self._changed.wait(every)
 
     def open(self, person: ListedPerson, precision: str = "fp32") -> OpenPerson:
-        """The person's networks; only for whoever's turn it is.
+        """The person's networks from the LRU cache; call it only from the running job.
 
-        They are read again when a checkpoint was added since, as after a training, or when another precision is asked for.
-
-        Args:
-          person: whose.
-          precision: see `pipeline.open_person`.
+        They are loaded again after a checkpoint was added (by a training), or for another precision (see `open_person`).
         """
-        key = (person.parts, precision, tuple(_age(person.parts.folder / stage) for stage in person.parts.stages))
-        if key not in self._warm:
-            for old in [known for known in self._warm if known[0].folder == person.parts.folder]:
-                del self._warm[old]
-            self._warm[key] = open_person(person.parts, precision)
-        self._warm.move_to_end(key)
-        while len(self._warm) > self._most_warm:
-            self._warm.popitem(last=False)
-        return self._warm[key]
+        key = (person.parts, precision, tuple(_newest_change(person.parts.folder / stage) for stage in person.parts.stages))
+        if key not in self._cache:
+            for old in [cached for cached in self._cache if cached[0].folder == person.parts.folder]:
+                del self._cache[old]
+            self._cache[key] = open_person(person.parts, precision)
+        self._cache.move_to_end(key)
+        while len(self._cache) > self._max_cached:
+            self._cache.popitem(last=False)
+        return self._cache[key]
 
 
-def _age(workdir) -> int:
+def _newest_change(workdir: Path) -> int:
+    """Modification time in nanoseconds of a work folder's checkpoints or selection; 0 without either."""
     times = [path.stat().st_mtime_ns for path in (workdir / "checkpoints", workdir / "selected.json") if path.exists()]
     return max(times, default=0)

@@ -1,4 +1,4 @@
-"""The server of `geneface app`: the guard, around the page and the addresses beside it."""
+"""The server of `geneface app`: the request filter around the page and the HTTP routes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from geneface_jax.studio.security import Limits
 from geneface_jax.studio.uploads import SessionFolder
 
 
-def quiet_gradio(workspace: SessionFolder) -> None:
-    """Settings that Gradio reads from the environment while it is imported: no reports home, and its files in the private folder."""
+def configure_gradio(workspace: SessionFolder) -> None:
+    """Sets the environment that Gradio reads at import: no telemetry, and its files in the private folder."""
     os.environ.update(
         GRADIO_ANALYTICS_ENABLED="False",
         GRADIO_TEMP_DIR=str(workspace.cache),
@@ -26,17 +26,17 @@ def quiet_gradio(workspace: SessionFolder) -> None:
     )
 
 
-def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, hosts: Collection[str], room: JobRunner) -> Callable:
-    """The ASGI app, guarded.
+def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, hosts: Collection[str], jobs: JobRunner) -> Callable:
+    """The ASGI app behind its request filter.
 
     Args:
-      people: who is served.
-      workspace: entered.
+      people: the served persons.
+      workspace: an entered context manager.
       limits: see `Limits`.
-      hosts: names the studio is called by (`guard.host_names`).
-      room: where people are trained.
+      hosts: accepted host names (`security.host_names`).
+      jobs: trains persons.
     """
-    quiet_gradio(workspace)
+    configure_gradio(workspace)
     import fastapi
     import gradio as gr
 
@@ -48,7 +48,7 @@ def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, host
     context = Context(people, workspace, limits)
     app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     add_routes(app, context)
-    page = build_page(context, room)
+    page = build_page(context, jobs)
     page.queue(api_open=False, max_size=64, default_concurrency_limit=4)
     gr.mount_gradio_app(
         app,
@@ -80,11 +80,11 @@ def free_socket(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))
-        # From here on a visitor waits for the server to come up instead of being refused.
+        # From here on a connection waits for the server to start instead of being refused.
         listener.listen()
     except OSError as error:
         listener.close()
-        raise InputError(f"the studio can't listen on {host}, port {port} ({error.strerror}); give another --port or --host") from error
+        raise InputError(f"The studio can't listen on {host}, port {port} ({error.strerror}): give another --port or --host.") from error
     return listener
 
 
@@ -92,13 +92,13 @@ def serve(app: Callable, listener: socket.socket) -> None:
     """Serves until Ctrl-C or SIGTERM.
 
     Raises:
-      SystemExit: with code 143, on SIGTERM; the callers' own tidying up then takes place, which the default handler would leave out.
+      SystemExit: with code 143, on SIGTERM, so that the callers' cleanup runs (the default handler would skip it).
     """
     import uvicorn
 
     settings = uvicorn.Config(
         app, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=3, server_header=False, ws="none", limit_concurrency=200
     )
-    # uvicorn stops at the signal, and sends it once more to whoever handled it before.
+    # uvicorn stops at the signal, then raises it again for the handler installed before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     uvicorn.Server(settings).run(sockets=[listener])

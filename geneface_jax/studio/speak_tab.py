@@ -22,31 +22,31 @@ from geneface_jax.studio.context import Context, Portraits, RenderTask
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
 from geneface_jax.studio.render_queue import Cancelled, ListedPerson, RenderJob
 from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture
-from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, moving_line, plain_line
+from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, plain_line, progress_line
 
 # ----------------------------------------------------------------------------------------------------
-# The command line that does what the page did.
+# The equivalent command line of a render.
 
 
-def infer_line(subject: str, audio: str, controls: Controls, out: str = "video.mp4") -> str:
+def infer_command(subject: str, audio: str, controls: Controls, out: str = "video.mp4") -> str:
     """`geneface infer ...` with every control that differs from its default, quoted for a shell.
 
     Args:
-      subject, audio, out: as they are to be shown: the visitor's own names, not those of the private folder.
-      controls: an uploaded background picture is to be named as the visitor knows it.
+      subject, audio, out: names for display: the visitor's file names, not those of the private folder.
+      controls: an uploaded background picture also has the visitor's file name.
     """
     if controls.bg == TRANSPARENT:
         out = out.removesuffix(".mp4") + ".webm"
-    words = ["geneface", "infer", "--subject", subject, "--audio", audio, "--out", out]
+    command = ["geneface", "infer", "--subject", subject, "--audio", audio, "--out", out]
     for field in dataclasses.fields(controls):
         value = getattr(controls, field.name)
         if value != field.default:
-            words += [flag(field.name), f"{value}"]
-    return shlex.join(words)
+            command += [flag(field.name), f"{value}"]
+    return shlex.join(command)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Typed text to speech, where the machine has a synthesiser: the program espeak-ng, run as it is and never linked.
+# Text to speech with the program espeak-ng, if it is installed; run as a subprocess, never linked (its license is the GPL).
 
 PROGRAM = "espeak-ng"
 MAX_CHARACTERS = 2000
@@ -54,40 +54,43 @@ VOICES = {"en": "en-us", "zh": "cmn"}
 
 
 def synthesizer_available() -> bool:
-    """Whether there is a synthesiser."""
+    """Whether the speech synthesizer is installed."""
     return shutil.which(PROGRAM) is not None
 
 
-def synthesize(words: str, language: str, workspace: SessionFolder) -> Path:
-    """A wav of the text in the private folder; the text goes in by a pipe and is never an option.
+def synthesize(typed: str, language: str, workspace: SessionFolder) -> Path:
+    """Synthesizes a text to a wav in the private folder; the text is passed through a pipe, so it can't be read as an option.
 
     Raises:
-      InputError: no text, too much of it, or the synthesiser failed.
+      InputError: the text is empty or too long, or the synthesizer failed.
     """
-    words = (words or "").strip()
-    if not words or len(words) > MAX_CHARACTERS:
-        raise InputError(f"the text has {len(words)} characters; type 1 to {MAX_CHARACTERS}")
+    typed = (typed or "").strip()
+    if not typed or len(typed) > MAX_CHARACTERS:
+        raise InputError(f"The text has {len(typed)} characters: type 1 to {MAX_CHARACTERS}.")
     wav = workspace.new_file("uploads", ".wav")
     command = [PROGRAM, "-v", VOICES[language], "-w", str(wav), "--stdin"]
-    if subprocess.run(command, input=words.encode(), capture_output=True, check=False).returncode or not wav.is_file():
-        raise InputError("the speech synthesiser could not speak this text; record it instead")
+    if subprocess.run(command, input=typed.encode(), capture_output=True, check=False).returncode or not wav.is_file():
+        raise InputError("The speech synthesizer failed on this text: record it instead.")
     return wav
 
 
 # ----------------------------------------------------------------------------------------------------
-# The first tab: a person, a recording, controls; previews, the video, a comparison, the history.
+# The tab's components and events.
 
 HISTORY = 20
-"""Videos a page remembers."""
+"""Number of videos in the page's history."""
 
 
 class SpeakTab:
-    """Builds the tab where it is called, inside a `gr.Blocks`.
+    """Builds the tab inside the current `gr.Blocks`.
 
     Args:
       context: the studio.
-      labels: collects the texts.
-      language: the component that holds the language's name.
+      labels: collects the components to translate.
+      language: the component with the language's name.
+
+    Attributes:
+      person, portrait, consent: the components with the person's name, picture and consent.
     """
 
     def __init__(self, context: Context, labels: Labels, language: gr.Radio):
@@ -95,30 +98,15 @@ class SpeakTab:
         self._portraits = Portraits(context)
         with gr.Row():
             with gr.Column(scale=5):
-                self._choose_person()
-                self._choose_speech()
+                self._build_person()
+                self._build_speech()
                 self._widgets = ControlWidgets.build(labels)
             with gr.Column(scale=6):
-                self._results()
-        self._events()
-
-    @property
-    def person(self) -> gr.Radio:
-        """The component that holds the person's name."""
-        return self._person
-
-    @property
-    def portrait(self) -> gr.Image:
-        """The person's picture."""
-        return self._portrait
-
-    @property
-    def consent(self) -> gr.Markdown:
-        """The person's consent."""
-        return self._consent
+                self._build_results()
+        self._connect_events()
 
     def show_person(self, name: str | None, language: str) -> tuple[Any, str]:
-        """The portrait and the consent of a person chosen."""
+        """The portrait and the consent of the chosen person."""
         code = LANGUAGES[language]
         if name is None:
             return None, text("person.none", code)
@@ -126,27 +114,27 @@ class SpeakTab:
             person = self._context.people.get(name)
             stated = html.escape(person.consent) or text("consent.none", code)
             return self._portraits.get(person), text("consent", code, consent=stated)
-        except Exception as error:  # a portrait is not worth a page that does not open
-            return None, html.escape(self._context.sentence(error, code))
+        except Exception as error:  # a missing portrait must not keep the page from opening
+            return None, html.escape(self._context.error_message(error, code))
 
-    def _choose_person(self) -> None:
+    def _build_person(self) -> None:
         names = self._context.people.names()
         add = self._labels.add
         with gr.Row():
-            self._person = add(gr.Radio(names, value=names[0] if names else None, elem_id="person"), label="person")
-            self._portrait = add(
+            self.person = add(gr.Radio(names, value=names[0] if names else None, elem_id="person"), label="person")
+            self.portrait = add(
                 gr.Image(interactive=False, height=180, width=180, elem_id="portrait", buttons=[], min_width=180), label="portrait"
             )
-        self._consent = gr.Markdown(elem_id="consent")
+        self.consent = gr.Markdown(elem_id="consent")
 
-    def _choose_speech(self) -> None:
+    def _build_speech(self) -> None:
         add = self._labels.add
         self._audio = add(gr.Audio(type="filepath", sources=["upload", "microphone"], elem_id="audio"), label="audio")
         with gr.Row(visible=synthesizer_available()):
-            self._words = add(gr.Textbox(max_length=MAX_CHARACTERS, lines=2, scale=4), label="speech.text")
-            self._say = add(gr.Button(scale=1), value="speech.say")
+            self._text = add(gr.Textbox(max_length=MAX_CHARACTERS, lines=2, scale=4), label="speech.text")
+            self._synthesize = add(gr.Button(scale=1), value="speech.say")
 
-    def _results(self) -> None:
+    def _build_results(self) -> None:
         add = self._labels.add
         with gr.Row():
             self._preview = add(gr.Button(elem_id="preview"), value="preview")
@@ -157,12 +145,12 @@ class SpeakTab:
             self._cancel = add(gr.Button(variant="stop", elem_id="cancel", scale=1), value="cancel")
         self._status = gr.HTML(idle_line("en"), elem_id="status")
         self._picture = add(gr.Image(interactive=False, visible=False, elem_id="preview-image", buttons=[]), label="preview.image")
-        self._sketch = add(gr.Video(interactive=False, visible=False, elem_id="preview-video"), label="preview.video")
+        self._landmark_video = add(gr.Video(interactive=False, visible=False, elem_id="preview-video"), label="preview.video")
         self._player = gr.HTML(elem_id="player")
         self._result = add(gr.Video(interactive=False, elem_id="result", buttons=[]), label="result")
         self._download = add(gr.DownloadButton(elem_id="download", interactive=False), label="download")
         self._command = add(gr.Textbox(interactive=False, lines=2, elem_id="command", buttons=["copy"]), label="command")
-        self._made = gr.State([])
+        self._videos = gr.State([])
         with gr.Row():
             self._history = add(gr.Dropdown([], elem_id="history", scale=4), label="history")
             self._show = add(gr.Button(scale=1), value="history.show")
@@ -174,25 +162,25 @@ class SpeakTab:
                 self._compare = add(gr.Button(elem_id="compare"), value="compare.run")
             self._compared = add(gr.Video(interactive=False, elem_id="compared"), label="compare.result")
 
-    def _events(self) -> None:
-        settings = [self._language, self._person, self._audio, *self._widgets.components]
+    def _connect_events(self) -> None:
+        settings = [self._language, self.person, self._audio, *self._widgets.components]
         private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        # Renders wait at the desk, which tells each visitor the queue; Gradio's own queue only has to let them through.
-        slow = {**private, "concurrency_limit": None}
-        self._person.change(self.show_person, [self._person, self._language], [self._portrait, self._consent], **private)
-        self._preview.click(self._do_preview, settings, [self._status, self._picture, self._command], **slow)
-        self._landmarks.click(self._do_landmarks, settings, [self._status, self._sketch, self._command], **slow)
-        made = [self._status, self._result, self._download, self._command, self._history, self._made]
-        self._render.click(self._do_render, [*settings, self._made], made, **slow)
-        self._stream.click(self._do_stream, settings, [self._status, self._player, self._command], **slow)
+        # Renders wait in the studio's render queue, which reports the position; Gradio's queue must not limit them as well.
+        render = {**private, "concurrency_limit": None}
+        self.person.change(self.show_person, [self.person, self._language], [self.portrait, self.consent], **private)
+        self._preview.click(self._do_preview, settings, [self._status, self._picture, self._command], **render)
+        self._landmarks.click(self._do_landmarks, settings, [self._status, self._landmark_video, self._command], **render)
+        outputs = [self._status, self._result, self._download, self._command, self._history, self._videos]
+        self._render.click(self._do_render, [*settings, self._videos], outputs, **render)
+        self._stream.click(self._do_stream, settings, [self._status, self._player, self._command], **render)
         self._cancel.click(self._do_cancel, [self._language], [self._status, self._player], queue=False, **private)
         self._keep.click(self._do_keep, settings, [self._status, self._first, self._kept], **private)
-        self._compare.click(self._do_compare, [*settings, self._first], [self._status, self._compared], **slow)
-        self._show.click(self._do_show, [self._history, self._made], [self._result, self._download, self._command], **private)
-        self._say.click(self._do_say, [self._words, self._language], [self._status, self._audio], **private)
+        self._compare.click(self._do_compare, [*settings, self._first], [self._status, self._compared], **render)
+        self._show.click(self._do_show, [self._history, self._videos], [self._result, self._download, self._command], **private)
+        self._synthesize.click(self._do_synthesize, [self._text, self._language], [self._status, self._audio], **private)
 
-    def _read(self, values: Sequence[Any]) -> tuple[ListedPerson, Path, Controls, str]:
-        """Checks everything a render needs; the last item is the command line."""
+    def _read_inputs(self, values: Sequence[Any]) -> tuple[ListedPerson, Path, Controls, str]:
+        """Checks the inputs of a render: (person, recording, controls, equivalent command line)."""
         name, audio, named = values[0], values[1], self._widgets.named(values[2:])
         context = self._context
         person = context.people.get(name)
@@ -201,89 +189,83 @@ class SpeakTab:
             picture = accept_picture(named["bg_picture"], context.workspace, context.limits) if named["bg_picture"] else None
         controls = controls_from(named, str(picture) if picture else None)
         wav = accept_audio(audio, context.workspace, context.limits)
-        shown = controls if picture is None else dataclasses.replace(controls, bg=Path(named["bg_picture"]).name)
-        return person, wav, controls, infer_line(str(person.parts.folder), Path(audio).name, shown)
+        displayed = controls if picture is None else dataclasses.replace(controls, bg=Path(named["bg_picture"]).name)
+        return person, wav, controls, infer_command(str(person.parts.folder), Path(audio).name, displayed)
 
-    def _turn(
+    def _run_job(
         self,
         request: gr.Request,
         language: str,
         values: Sequence[Any],
-        make: Callable[[RenderJob, ListedPerson, Path, Controls], RenderTask[Any]],
+        start: Callable[[RenderJob, ListedPerson, Path, Controls], RenderTask[Any]],
         show: Callable[[Any, ListedPerson, str], tuple],
         outputs: int,
     ) -> Iterator[tuple]:
-        """Makes something in its turn and shows it; errors become the error box.
+        """Runs a render task in the queue and yields the values of the status and the other outputs; errors go to the error box.
 
         Args:
-          values: of the components that `_read` reads.
-          make: begins the work.
-          show: (what was made, of whom, its command line) -> values of the outputs behind the status.
-          outputs: how many those are; they stay as they are until then.
+          values: of the components that `_read_inputs` reads.
+          start: starts the render task.
+          show: (result, person, command line) -> values of the outputs after the status.
+          outputs: number of these outputs; they are unchanged until the task is finished.
         """
-        code, skipped = LANGUAGES[language], (gr.skip(),) * outputs
-        ticket = None
+        code, unchanged = LANGUAGES[language], (gr.skip(),) * outputs
+        job = None
         try:
-            ticket = self._context.enter(request.session_hash or "")
-            began = time.monotonic()
-            person, wav, controls, line = self._read(values)
-            work = make(ticket, person, wav, controls)
+            job = self._context.submit(request.session_hash or "")
+            started = time.monotonic()
+            person, wav, controls, command = self._read_inputs(values)
+            task = start(job, person, wav, controls)
             while True:
                 try:
-                    said = next(work)
+                    progress = next(task)
                 except StopIteration as end:
-                    made = end.value
+                    result = end.value
                     break
-                yield moving_line(said, code), *skipped
-            yield done_line(time.monotonic() - began, code), *show(made, person, line)
+                yield progress_line(progress, code), *unchanged
+            yield done_line(time.monotonic() - started, code), *show(result, person, command)
         except Cancelled:
-            yield plain_line("status.cancelled", code), *skipped
-        except Exception as error:  # whatever it was, the page must say so and go on
-            yield failed_line(self._context.sentence(error, code), code), *skipped
+            yield plain_line("status.cancelled", code), *unchanged
+        except Exception as error:  # any failure must be shown, and the page must stay usable
+            yield failed_line(self._context.error_message(error, code), code), *unchanged
         finally:
-            if ticket is not None:
-                self._context.desk.leave(ticket)
+            if job is not None:
+                self._context.queue.remove(job)
 
     def _do_preview(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
-        def show(frame: np.ndarray, person: ListedPerson, line: str) -> tuple:
-            return gr.update(value=frame, visible=True), line
-
-        yield from self._turn(request, language, values, self._context.performance.first_frame, show, 2)
+        yield from self._run_job(request, language, values, self._context.renders.first_frame, _show_preview, 2)
 
     def _do_landmarks(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
-        def show(path: Path, person: ListedPerson, line: str) -> tuple:
-            return gr.update(value=str(path), visible=True), line
-
-        yield from self._turn(request, language, values, self._context.performance.landmarks, show, 2)
+        yield from self._run_job(request, language, values, self._context.renders.landmarks, _show_preview, 2)
 
     def _do_render(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         *values, history = values
 
-        def show(path: Path, person: ListedPerson, line: str) -> tuple:
+        def show(path: Path, person: ListedPerson, command: str) -> tuple:
             title = f"{time.strftime('%H:%M:%S')} {person.name}, {Path(values[1]).name}"
-            known = [(title, str(path), line), *history][:HISTORY]
-            titles = [entry[0] for entry in known]
-            return str(path), gr.update(value=str(path), interactive=True), line, gr.update(choices=titles, value=titles[0]), known
+            videos = [(title, str(path), command), *history][:HISTORY]
+            titles = [entry[0] for entry in videos]
+            return str(path), gr.update(value=str(path), interactive=True), command, gr.update(choices=titles, value=titles[0]), videos
 
-        yield from self._turn(request, language, values, self._context.performance.video, show, 5)
+        yield from self._run_job(request, language, values, self._context.renders.video, show, 5)
 
     def _do_stream(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         try:
-            person, wav, controls, line = self._read(values)
-            token = self._context.order_stream(person, wav, controls)
+            person, wav, controls, command = self._read_inputs(values)
+            token = self._context.register_stream(person, wav, controls)
             player = f'<video src="/stream/{token}" autoplay controls playsinline style="width:100%"></video>'
-            yield plain_line("status.streaming", LANGUAGES[language]), player, line
+            yield plain_line("status.streaming", LANGUAGES[language]), player, command
         except Exception as error:
             code = LANGUAGES[language]
-            yield failed_line(self._context.sentence(error, code), code), gr.skip(), gr.skip()
+            yield failed_line(self._context.error_message(error, code), code), gr.skip(), gr.skip()
 
     def _do_compare(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         *values, first = values
 
-        def make(ticket: RenderJob, person: ListedPerson, wav: Path, controls: Controls) -> RenderTask[Path]:
-            return self._context.performance.comparison(ticket, person, wav, (first, controls))
+        def start(job: RenderJob, person: ListedPerson, wav: Path, controls: Controls) -> RenderTask[Path]:
+            return self._context.renders.comparison(job, person, wav, (first, controls))
 
-        yield from self._turn(request, language, values, make, lambda path, person, line: (str(path),), 1)
+        yield from self._run_job(request, language, values, start, lambda path, person, command: (str(path),), 1)
 
     def _do_keep(self, language: str, *values: Any) -> tuple:
         code = LANGUAGES[language]
@@ -291,23 +273,27 @@ class SpeakTab:
             named = self._widgets.named(values[2:])
             controls = controls_from({**named, "bg_kind": "original" if named["bg_kind"] == "picture" else named["bg_kind"]}, None)
         except Exception as error:
-            return failed_line(self._context.sentence(error, code), code), gr.skip(), gr.skip()
-        words = infer_line("", "", controls).split(".mp4", 1)[-1].strip() or text("compare.defaults", code)
-        return gr.skip(), controls, text("compare.kept", code, settings=f"`{words}`")
+            return failed_line(self._context.error_message(error, code), code), gr.skip(), gr.skip()
+        options = infer_command("", "", controls).split(".mp4", 1)[-1].strip() or text("compare.defaults", code)
+        return gr.skip(), controls, text("compare.kept", code, settings=f"`{options}`")
 
     def _do_cancel(self, language: str, request: gr.Request) -> tuple[str, str]:
         self._context.cancel(request.session_hash or "")
         return plain_line("status.cancelled", LANGUAGES[language]), ""
 
-    def _do_show(self, title: str | None, made: list[tuple[str, str, str]]) -> tuple:
-        for known, path, line in made:
-            if known == title and Path(path).is_file():
-                return path, gr.update(value=path, interactive=True), line
+    def _do_show(self, chosen: str | None, videos: list[tuple[str, str, str]]) -> tuple:
+        for title, path, command in videos:
+            if title == chosen and Path(path).is_file():
+                return path, gr.update(value=path, interactive=True), command
         return gr.skip(), gr.skip(), gr.skip()
 
-    def _do_say(self, words: str, language: str) -> tuple:
+    def _do_synthesize(self, typed: str, language: str) -> tuple:
         code = LANGUAGES[language]
         try:
-            return gr.skip(), str(synthesize(words, code, self._context.workspace))
+            return gr.skip(), str(synthesize(typed, code, self._context.workspace))
         except Exception as error:
-            return failed_line(self._context.sentence(error, code), code), gr.skip()
+            return failed_line(self._context.error_message(error, code), code), gr.skip()
+
+
+def _show_preview(result: np.ndarray | Path, person: ListedPerson, command: str) -> tuple:
+    return gr.update(value=str(result) if isinstance(result, Path) else result, visible=True), command

@@ -1,4 +1,4 @@
-"""The second tab: a video, its data report, consent, training in another process, curves and pictures while it runs."""
+"""The Train tab: upload of a video, data report, consent, training in another process with curves and sample pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import gradio as gr
 from data_tools.errors import InputError
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
-from geneface_jax.studio.jobs import Job, JobRunner, curves, report_rows, sample_pictures, stage_at_work
+from geneface_jax.studio.jobs import Job, JobRunner, active_stage, curves, report_rows, sample_pictures
 from geneface_jax.studio.uploads import accept_video
 from geneface_jax.studio.widgets import failed_line, plain_line
 
@@ -21,15 +21,10 @@ REFRESH_SECONDS = 5.0
 
 
 class TrainTab:
-    """Builds the tab where it is called.
+    """Builds the tab inside the current `gr.Blocks`; `jobs` runs the training jobs, the other arguments are as in `SpeakTab`."""
 
-    Args:
-      context, labels, language: as in `SpeakTab`.
-      room: the jobs.
-    """
-
-    def __init__(self, context: Context, labels: Labels, language: gr.Radio, room: JobRunner):
-        self._context, self._room, self._language = context, room, language
+    def __init__(self, context: Context, labels: Labels, language: gr.Radio, jobs: JobRunner):
+        self._context, self._runner, self._language = context, jobs, language
         add = labels.add
         add(gr.Markdown(), value="train.intro")
         with gr.Row():
@@ -58,76 +53,76 @@ class TrainTab:
         self._start.click(self._do_start, [language, self._jobs, self._consent, self._agree], [self._message], **quiet)
         self._resume.click(self._do_resume, [language, self._jobs], [self._message], **quiet)
         self._stop.click(self._do_stop, [language], [self._message], **quiet)
-        shown = [self._state, self._log, self._curves, self._samples, self._report]
+        outputs = [self._state, self._log, self._curves, self._samples, self._report]
         timer = gr.Timer(REFRESH_SECONDS)
-        timer.tick(self._look, [language, self._jobs], shown, **quiet)
-        self._jobs.change(self._look, [language, self._jobs], shown, **quiet)
+        timer.tick(self._refresh, [language, self._jobs], outputs, **quiet)
+        self._jobs.change(self._refresh, [language, self._jobs], outputs, **quiet)
 
     def _names(self) -> list[str]:
-        return [job.name for job in self._room.jobs()]
+        return [job.name for job in self._runner.jobs()]
 
     def _do_prepare(self, language: str, video: str | None, name: str, size: int) -> tuple[str, Any]:
         code = LANGUAGES[language]
         try:
-            folder = self._room.require_free(name)
-            if video is None and any(job.name == name for job in self._room.jobs()):
-                job = self._room.job(name)  # look again at the video that is there
+            folder = self._runner.require_free(name)
+            if video is None and any(job.name == name for job in self._runner.jobs()):
+                job = self._runner.job(name)  # analyze the video again that was uploaded before
             else:
                 suffix = Path(video or "").suffix.lower()[:8]
                 source = accept_video(video, folder / f"source{suffix}", self._context.workspace, self._context.limits)
                 job = Job(name, "prepare", source.name, int(size))
-            self._room.start(dataclasses.replace(job, kind="prepare"))
-            return self._said(name, "prepare", "running", code), gr.update(choices=self._names(), value=name)
+            self._runner.start(dataclasses.replace(job, kind="prepare"))
+            return self._status(name, "prepare", "running", code), gr.update(choices=self._names(), value=name)
         except Exception as error:
-            return self._failed(error, code), gr.skip()
+            return self._error(error, code), gr.skip()
 
     def _do_start(self, language: str, name: str | None, consent: str, agree: bool) -> str:
         code = LANGUAGES[language]
         try:
             if not agree or not (consent or "").strip():
                 raise InputError(text("train.nobody", code))
-            job = self._room.job(name)
-            self._room.start(dataclasses.replace(job, kind="fit", consent=consent.strip()[:200]))
-            return self._said(name, "fit", "running", code)
+            job = self._runner.job(name)
+            self._runner.start(dataclasses.replace(job, kind="fit", consent=consent.strip()[:200]))
+            return self._status(name, "fit", "running", code)
         except Exception as error:
-            return self._failed(error, code)
+            return self._error(error, code)
 
     def _do_resume(self, language: str, name: str | None) -> str:
         code = LANGUAGES[language]
         try:
-            job = self._room.start(self._room.job(name))
-            return self._said(job.name, job.kind, "running", code)
+            job = self._runner.start(self._runner.job(name))
+            return self._status(job.name, job.kind, "running", code)
         except Exception as error:
-            return self._failed(error, code)
+            return self._error(error, code)
 
     def _do_stop(self, language: str) -> str:
         code = LANGUAGES[language]
         try:
-            self._room.stop()
+            self._runner.stop()
             return plain_line("train.stopped", code)
         except Exception as error:
-            return self._failed(error, code)
+            return self._error(error, code)
 
-    def _look(self, language: str, name: str | None) -> tuple:
-        """What is known of a job now."""
+    def _refresh(self, language: str, name: str | None) -> tuple:
+        """The current state, log, curves, pictures and report of a job."""
         code = LANGUAGES[language]
         try:
-            job = self._room.job(name)
+            job = self._runner.job(name)
         except InputError:
             return plain_line("train.none", code), "", None, [], ""
-        folder, log = self._room.person_folder(job.name), self._room.log(job.name)
-        state = self._said(job.name, job.kind, job.state, code, log)
+        folder, log = self._runner.person_folder(job.name), self._runner.log(job.name)
+        state = self._status(job.name, job.kind, job.state, code, log)
         rows = "".join(f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in report_rows(folder))
-        stage = stage_at_work(folder)
+        stage = active_stage(folder)
         if stage is None:
             return state, log, None, [], f"<table>{rows}</table>"
         return state, log, curves(folder, stage), sample_pictures(folder, stage), f"<table>{rows}</table>"
 
-    def _said(self, name: str, kind: str, state: str, code: str, log: str = "") -> str:
+    def _status(self, name: str, kind: str, state: str, code: str, log: str = "") -> str:
         sentence = log.strip().rsplit("\n", 1)[-1]
-        said = text("train.failed", code, sentence=sentence) if state == "failed" else text(f"train.{state}", code)
-        line = html.escape(text("train.status", code, name=name, what=text(f"what.{kind}", code), state=said))
+        description = text("train.failed", code, sentence=sentence) if state == "failed" else text(f"train.{state}", code)
+        line = html.escape(text("train.status", code, name=name, what=text(f"what.{kind}", code), state=description))
         return f'<div class="{"studio-error" if state == "failed" else "studio-status"}">{line}</div>'
 
-    def _failed(self, error: Exception, code: str) -> str:
-        return failed_line(self._context.sentence(error, code), code)
+    def _error(self, error: Exception, code: str) -> str:
+        return failed_line(self._context.error_message(error, code), code)

@@ -22,23 +22,24 @@ from geneface_jax.inference.person import MIN_SECONDS
 from geneface_jax.studio.security import MIB, Limits
 
 # ----------------------------------------------------------------------------------------------------
-# The studio's private folder: uploads, results and Gradio's own files, readable by this user alone and gone when the studio ends.
+# Private folder of a studio process: uploads, results and Gradio's files, readable by this user only, deleted at exit.
 #
-# A studio that was killed can't tidy up, so the next one does: every folder is held by a lock, and one that nobody holds is swept away.
+# A studio that was killed can't delete its folder, so the next one does: a running studio holds a lock in its folder, and an unlocked
+# folder is removed.
 
 PREFIX = "geneface-studio-"
 LOCK = "lock"
 
 
 class SessionFolder:
-    """Use as a context manager.
+    """Context manager that creates the private folder and deletes it.
 
     Args:
-      parent: where the folder is made; the system's temporary folder when None.
+      parent: where the folder is created; None for the system's temporary folder.
 
     Attributes:
       folder: the private folder, mode 0700.
-      uploads: what passed the checks. results: what was made. cache: Gradio's.
+      uploads: re-encoded uploads. results: rendered files. cache: Gradio's files.
     """
 
     def __init__(self, parent: str | os.PathLike[str] | None = None):
@@ -48,7 +49,7 @@ class SessionFolder:
 
     def __enter__(self) -> SessionFolder:
         remove_abandoned_folders(self._parent)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))  # made with mode 0700
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))  # created with mode 0700
         self._lock = (self.folder / LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         for name in ("uploads", "results", "cache"):
@@ -73,11 +74,11 @@ class SessionFolder:
         return self.folder / "cache"
 
     def new_file(self, kind: str, suffix: str) -> Path:
-        """A name nobody can guess, in `uploads` or `results`; the file is not made."""
+        """An unguessable file name in `uploads` or `results`; the file is not created."""
         return self.folder / kind / f"{uuid.uuid4().hex}{suffix}"
 
     def size(self) -> int:
-        """Bytes of everything in the folder."""
+        """Total size of the folder in bytes."""
         total = 0
         for root, _, names in os.walk(self.folder):
             for name in names:
@@ -88,7 +89,7 @@ class SessionFolder:
         return total
 
     def expire(self, before: float) -> None:
-        """Deletes uploads and results last changed before a moment (seconds since 1970)."""
+        """Deletes uploads and results last modified before a time (seconds since 1970)."""
         for folder in (self.uploads, self.results):
             for path in folder.iterdir():
                 if path.lstat().st_mtime < before:
@@ -96,7 +97,7 @@ class SessionFolder:
 
 
 def remove_abandoned_folders(parent: Path) -> None:
-    """Removes the private folders of this user's studios that are not running any more."""
+    """Removes the private folders of this user's studios that are no longer running."""
     for folder in parent.glob(f"{PREFIX}*"):
         if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
             continue
@@ -105,11 +106,11 @@ def remove_abandoned_folders(parent: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
         except (FileNotFoundError, BlockingIOError):
-            continue  # just being made, or in use
+            continue  # being created, or in use
 
 
 # ----------------------------------------------------------------------------------------------------
-# What visitors send: judged by content, limited in size and length, and kept only in a form that we wrote ourselves.
+# Uploads: identified by content, limited in size and length, and re-encoded (videos: copied after a probe).
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -117,64 +118,65 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 def accept_audio(source: str | os.PathLike[str] | None, workspace: SessionFolder, limits: Limits) -> Path:
     """Decodes an upload to a 16 kHz wav in the private folder.
 
-    At most `audio_seconds` and a second are ever decoded: a small file can hold days of silence.
+    At most `audio_seconds` plus one second are decoded, because a small file can hold days of silence.
 
     Raises:
-      InputError: none was given, it lies outside the private folder, is too large or too long, or is no sound by its content.
+      InputError: no upload, a file outside the private folder, too large or too long, or not audio by its content.
     """
-    path = _ours(source, workspace, limits.audio_bytes, "a recording of speech")
+    path = _checked_upload(source, workspace, limits.audio_bytes, "a recording of speech")
     command = [ffmpeg_executable(), "-v", "error", "-nostdin", *input_arguments(path), "-map", "0:a:0", "-vn"]
     command += ["-t", f"{limits.audio_seconds + 1}", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "s16le", "pipe:1"]
     decoded = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
     samples = np.frombuffer(decoded[: len(decoded) // 2 * 2], "<i2").astype(np.float32) / 32767.0
     if not samples.size:
-        raise InputError("that file is no sound that can be read; send a recording as wav, mp3, ogg, m4a, flac, webm or mp4")
+        raise InputError("That file has no sound that can be decoded: send a recording as wav, mp3, ogg, m4a, flac, webm or mp4.")
     if samples.size > limits.audio_seconds * SAMPLE_RATE:
-        raise InputError(f"that recording is longer than {limits.audio_seconds:g} s; send a shorter part of it")
+        raise InputError(f"That recording is longer than {limits.audio_seconds:g} s: send a shorter part of it.")
     wav = workspace.new_file("uploads", ".wav")
     save_wav(wav, samples)
     try:
         load_audio(wav, SAMPLE_RATE, min_seconds=MIN_SECONDS)
     except InputError as error:
         wav.unlink()
-        raise InputError(str(error).replace(str(wav), "that recording")) from error
+        message = str(error).replace(str(wav), "that recording")
+        raise InputError(message[0].upper() + message[1:]) from error
     return wav
 
 
 def accept_picture(source: str | os.PathLike[str] | None, workspace: SessionFolder, limits: Limits) -> Path:
-    """Writes an uploaded background picture again, as PNG in the private folder.
+    """Re-encodes an uploaded background picture as PNG in the private folder.
 
     Raises:
       InputError: as `accept_audio`, for pictures.
     """
-    path = _ours(source, workspace, limits.image_bytes, "a background picture")
+    path = _checked_upload(source, workspace, limits.image_bytes, "a background picture")
     try:
         with Image.open(path, formats=PICTURE_FORMATS) as image:
             if image.width * image.height > limits.image_pixels:
-                raise InputError(f"that picture has more than {limits.image_pixels / 1e6:g} million pixels; send a smaller one")
+                raise InputError(f"That picture has more than {limits.image_pixels / 1e6:g} million pixels: send a smaller one.")
             picture = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError("that file is no picture that can be read; send a PNG, JPEG or WebP") from error
+        raise InputError("That file is not a readable picture: send a PNG, JPEG or WebP.") from error
     png = workspace.new_file("uploads", ".png")
     picture.save(png, "PNG")
     return png
 
 
 def accept_video(source: str | os.PathLike[str] | None, target: Path, workspace: SessionFolder, limits: Limits) -> Path:
-    """Copies an uploaded training video to `target` (its folder is made), once its content is a video of an allowed length with sound.
+    """Copies an uploaded training video to `target` after checking that it is a video with sound of an allowed length.
 
     Raises:
       InputError: as `accept_audio`, for videos.
     """
-    path = _ours(source, workspace, limits.video_bytes, "a talking video")
+    path = _checked_upload(source, workspace, limits.video_bytes, "a talking video")
     try:
         info = probe(path)
     except InputError as error:
-        raise InputError("that file is no video that can be read; send an mp4, mov, mkv or webm") from error
+        raise InputError("That file is not a readable video: send an mp4, mov, mkv or webm.") from error
     if info.seconds > limits.video_seconds:
-        raise InputError(f"that video lasts {info.seconds:.0f} s, more than {limits.video_seconds:g} s; send a part of it")
+        raise InputError(f"That video lasts {info.seconds:.0f} s, longer than {limits.video_seconds:g} s: send a part of it.")
     if info.audio is None:
-        raise InputError("that video has no sound, which the lips are learnt from; send one with speech")
+        raise InputError("That video has no sound, which the lips are learned from: send one with speech.")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
@@ -185,13 +187,13 @@ def accept_video(source: str | os.PathLike[str] | None, target: Path, workspace:
     return target
 
 
-def _ours(source: str | os.PathLike[str] | None, workspace: SessionFolder, most: int, what: str) -> Path:
-    """The upload's real path, when it is a plain file in the private folder and small enough."""
+def _checked_upload(source: str | os.PathLike[str] | None, workspace: SessionFolder, max_bytes: int, what: str) -> Path:
+    """The upload's path, if it is a regular file in the private folder and small enough."""
     if source is None or not str(source):
-        raise InputError(f"there is nothing to work on yet; choose or record {what} first")
+        raise InputError(f"The input is missing: choose or record {what} first.")
     path = Path(source)
     if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(workspace.folder.resolve()):
-        raise InputError(f"that is no upload of this page; send {what} with the upload field")
-    if path.stat().st_size > most:
-        raise InputError(f"that file is larger than {most // MIB} MiB; send a smaller one")
+        raise InputError(f"That file is not an upload of this page: send {what} with the upload field.")
+    if path.stat().st_size > max_bytes:
+        raise InputError(f"That file is larger than {max_bytes // MIB} MiB: send a smaller one.")
     return path

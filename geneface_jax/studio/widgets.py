@@ -17,16 +17,16 @@ from geneface_jax.studio.context import RenderProgress
 from geneface_jax.studio.i18n import Labels, text
 
 # ----------------------------------------------------------------------------------------------------
-# The line and bar that say how far something is.
+# Status line, progress bar and error box as HTML.
 
 
 def idle_line(language: str) -> str:
-    """Nothing is running."""
+    """Status: nothing is running."""
     return _line(text("status.idle", language))
 
 
-def moving_line(progress: RenderProgress, language: str) -> str:
-    """A render that waits, opens or draws."""
+def progress_line(progress: RenderProgress, language: str) -> str:
+    """Status of a render that waits, loads networks or renders, with a progress bar."""
     if progress.ahead:
         return _line(text("status.waiting", language, ahead=progress.ahead))
     if not progress.total:
@@ -37,23 +37,23 @@ def moving_line(progress: RenderProgress, language: str) -> str:
     return _line(words) + f'<div class="studio-bar"><div style="width:{share:.1f}%"></div></div>'
 
 
-def progress_sentence(*sentences: str) -> str:
-    """Sentences that are there already, one a line."""
+def status_lines(*sentences: str) -> str:
+    """Translated sentences, one per line."""
     return "".join(_line(words) for words in sentences)
 
 
 def done_line(seconds: float, language: str) -> str:
-    """It is finished."""
+    """Status: the render is finished."""
     return _line(text("status.done", language, seconds=seconds), "studio-done")
 
 
 def plain_line(key: str, language: str) -> str:
-    """One of the texts."""
+    """Status: one of the texts of `i18n`."""
     return _line(text(key, language))
 
 
 def failed_line(sentence: str, language: str) -> str:
-    """The error box; the sentence may hold what a visitor sent, so it is escaped."""
+    """The error box; the sentence is escaped because it may contain a visitor's input."""
     return f'<div class="studio-error" role="alert">{html.escape(text("error", language, sentence=sentence))}</div>'
 
 
@@ -69,23 +69,23 @@ def _line(words: str, kind: str = "") -> str:
 
 
 # ----------------------------------------------------------------------------------------------------
-# The controls of inference as components, made from the fields of the one dataclass: help, ranges, steps and choices are its own.
+# Components generated from the fields of the dataclass `Controls`, with its help, ranges, steps and choices.
 
 MAIN = ("mouth_amp", "temperature", "blink_mode", "lle", "close_mouth", "seed")
-"""Shown at once, in this order; the others are folded away."""
+"""Always visible, in this order; the others are in accordions."""
 
 ENCODER = ("crf", "preset", "pix_fmt", "bitrate", "maxrate", "bufsize")
 COMPOSED = ("bg", "pose")
-"""Free text on the command line; here several components each, so that nobody types a path."""
+"""Free text on the command line; here several components each, so that a visitor can't enter a path."""
 
-BACKGROUNDS = ("original", "colour", "picture", TRANSPARENT)
+BACKGROUNDS = ("original", "color", "picture", TRANSPARENT)
 POSES = ("video", "still", "range")
 _COLOR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
 _RGB = re.compile(r"rgba?\(([\d.]+), *([\d.]+), *([\d.]+)(, *[\d.]+)?\)")
 
 
 def field_widget(name: str, labels: Labels) -> gr.components.Component:
-    """The component of one field: a choice, a slider, or a number or text that may be left empty."""
+    """The component of one field: radio buttons or dropdown, slider, or a number or text box that may be empty."""
     field = _FIELDS[name]
     meta, key = field.metadata, f"control.{name}"
     if meta["choices"]:
@@ -107,13 +107,13 @@ def field_widget(name: str, labels: Labels) -> gr.components.Component:
 
 @dataclasses.dataclass
 class ControlWidgets:
-    """All components that make up a `Controls`, in the order of `values`."""
+    """The components of all controls, by name."""
 
     widgets: dict[str, Any]
 
     @classmethod
     def build(cls, labels: Labels) -> ControlWidgets:
-        """Makes the components where it is called: the main ones, then folds for motion, picture and encoder."""
+        """Builds the components inside the current `gr.Blocks`: the main ones, then accordions for picture, motion and encoder."""
         found: dict[str, Any] = {}
         for name in MAIN:
             found[name] = field_widget(name, labels)
@@ -121,7 +121,7 @@ class ControlWidgets:
             found["bg_kind"] = labels.add(
                 gr.Radio(list(BACKGROUNDS), value="original", elem_id="control-bg"), label="bg.label", info="bg.info"
             )
-            found["bg_colour"] = labels.add(gr.ColorPicker("#00b140", visible=False, elem_id="control-bg-colour"), label="bg.colour")
+            found["bg_color"] = labels.add(gr.ColorPicker("#00b140", visible=False, elem_id="control-bg-color"), label="bg.colour")
             found["bg_picture"] = labels.add(
                 gr.Image(type="filepath", sources=["upload"], visible=False, elem_id="control-bg-picture"), label="bg.picture"
             )
@@ -140,41 +140,32 @@ class ControlWidgets:
         with labels.add(gr.Accordion(open=False, elem_id="fold-encoder"), label="fold.encoder"):
             for name in ENCODER:
                 found[name] = field_widget(name, labels)
-        found["bg_kind"].change(
-            lambda kind: (gr.update(visible=kind == "colour"), gr.update(visible=kind == "picture")),
-            found["bg_kind"],
-            [found["bg_colour"], found["bg_picture"]],
-            queue=False,
-            api_visibility="private",
-        )
-        found["pose_kind"].change(
-            lambda kind: (gr.update(visible=kind == "range"),) * 2,
-            found["pose_kind"],
-            [found["pose_first"], found["pose_last"]],
-            queue=False,
-            api_visibility="private",
-        )
+        private: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+        kind, outputs = found["bg_kind"], [found["bg_color"], found["bg_picture"]]
+        kind.change(lambda kind: (gr.update(visible=kind == "color"), gr.update(visible=kind == "picture")), kind, outputs, **private)
+        kind, outputs = found["pose_kind"], [found["pose_first"], found["pose_last"]]
+        kind.change(lambda kind: (gr.update(visible=kind == "range"),) * 2, kind, outputs, **private)
         return cls(found)
 
     @property
     def components(self) -> list[gr.components.Component]:
-        """Inputs of an event that needs the controls."""
+        """Inputs of an event that reads the controls."""
         return list(self.widgets.values())
 
     def named(self, values: Sequence[Any]) -> dict[str, Any]:
-        """The values of `components` by name."""
+        """Maps the values of `components` to their names."""
         return dict(zip(self.widgets, values, strict=True))
 
 
 def controls_from(values: Mapping[str, Any], picture: str | None) -> Controls:
-    """Validates what the components hold.
+    """Validated controls from the components' values.
 
     Args:
       values: by the names of `ControlWidgets.build`.
-      picture: a checked background picture's path, where one was chosen.
+      picture: path of a checked background picture; None if none was chosen.
 
     Raises:
-      InputError: as `Controls.validate`, or a colour that is none.
+      InputError: as `Controls.validate`, or an invalid color, background or pose.
     """
     chosen: dict[str, Any] = {}
     for name, field in _FIELDS.items():
@@ -183,51 +174,51 @@ def controls_from(values: Mapping[str, Any], picture: str | None) -> Controls:
         value = values[name]
         if value in (None, ""):
             if field.default is not None:
-                raise InputError(f"{name.replace('_', ' ')} is empty; give a value")
+                raise InputError(f"The control {name.replace('_', ' ')} is empty: give a value.")
             continue
-        chosen[name] = _as(field, value)
+        chosen[name] = _cast(field, value)
     chosen["bg"] = _background(values, picture)
     chosen["pose"] = _pose(values)
     return Controls(**chosen).validate()
 
 
-def _as(field: dataclasses.Field, value: Any) -> Any:
-    """JSON knows one kind of number: whole ones become integers where the field is one."""
+def _cast(field: dataclasses.Field, value: Any) -> Any:
+    """Casts JSON numbers to the field's type: whole numbers to int, integers to float."""
     if base_type(field) is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if base_type(field) is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if base_type(field) is str and not isinstance(value, str):
-        raise InputError(f"{field.name.replace('_', ' ')} is no text; choose it from the page")
+        raise InputError(f"The control {field.name.replace('_', ' ')} is not a text: choose a value on the page.")
     return value
 
 
 def _background(values: Mapping[str, Any], picture: str | None) -> str:
     kind = values.get("bg_kind", "original")
-    if kind == "colour":
-        return color_code(values.get("bg_colour"))
+    if kind == "color":
+        return color_code(values.get("bg_color"))
     if kind == "picture":
         if picture is None:
-            raise InputError("there is no background picture yet; upload one, or choose another background")
+            raise InputError("The background picture is missing: upload one, or choose another background.")
         return picture
     if kind not in BACKGROUNDS:
-        raise InputError("there is no such background; choose one from the list")
+        raise InputError("There is no such background: choose one from the list.")
     return kind
 
 
 def color_code(color: Any) -> str:
-    """`#rrggbb` of what a colour picker gives (`#rrggbb` or `rgb(r, g, b)`).
+    """`#rrggbb` from the value of a color picker (`#rrggbb` or `rgb(r, g, b)`).
 
     Raises:
       InputError: it is neither.
     """
-    text = str(color).strip()
-    if _COLOR.fullmatch(text):
-        return text.lower()
-    if match := _RGB.fullmatch(text):
+    value = str(color).strip()
+    if _COLOR.fullmatch(value):
+        return value.lower()
+    if match := _RGB.fullmatch(value):
         levels = [min(round(float(level)), 255) for level in match.groups()[:3]]
         return "#" + "".join(f"{level:02x}" for level in levels)
-    raise InputError("that is no colour; choose one, or give it as #rrggbb")
+    raise InputError("The background is not a color: choose one, or give it as #rrggbb.")
 
 
 def _pose(values: Mapping[str, Any]) -> str:
@@ -235,7 +226,7 @@ def _pose(values: Mapping[str, Any]) -> str:
     if kind == "range":
         return f"{int(values.get('pose_first') or 0)}-{int(values.get('pose_last') or 0)}"
     if kind not in POSES:
-        raise InputError("there is no such head pose; choose one from the list")
+        raise InputError("There is no such head pose: choose one from the list.")
     return kind
 
 

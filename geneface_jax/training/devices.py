@@ -1,10 +1,9 @@
-"""Devices and hosts: pmap, replication, sharding of batches, gradient means, jax.distributed processes and what happens when one is
-lost.
-"""
+"""Devices and hosts: pmap, replication, sharding of batches, gradient means, jax.distributed processes and the loss of one."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,44 +17,45 @@ from flax import jax_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_tools.errors import InputError
+from geneface_jax.typing import Array
 
 # ----------------------------------------------------------------------------------------------------
-# Everything that knows about devices: pmap, replication, shares of a batch, the gradient mean.
+# Data parallelism with pmap: replication, sharding, means over devices.
 #
-# `pmap` is jit + shard_map underneath since JAX 0.9.2; keeping it in this one file is what makes a later move cheap. In a run on many
-# hosts every process maps over its own devices, and the axis spans all of them: means and item numbers are global, arrays handed in and
-# out local.
+# `pmap` is jit + shard_map underneath since JAX 0.9.2; no other module uses it, so that replacing it later is cheap. In a multi-host
+# run every process maps over its own devices, and the axis spans all of them: means and item numbers are global, inputs and outputs are
+# local arrays.
+
+logger = logging.getLogger(__name__)
 
 AXIS = "devices"
 """Name of the mapped axis inside a training step."""
 
-_most: int | None = None
+_limit: int | None = None
 
 
 @contextlib.contextmanager
-def limited(most: int | None) -> Iterator[None]:
-    """Inside, only the first `most` devices of a process are used (None: all); for `--devices`, tests and benches.
-
-    Raises:
-      InputError: the process has fewer.
-    """
-    global _most
-    if most is not None and not 1 <= most <= jax.local_device_count():
-        raise InputError(f"--devices is {most}; this process has {jax.local_device_count()} {jax.default_backend()} device(s).")
-    before, _most = _most, most
+def limited(limit: int | None) -> Iterator[None]:
+    """Context in which only the first `limit` devices of a process are used (None: all); for `--devices`, tests and benches.
+    Raises InputError if the process has fewer."""
+    global _limit
+    if limit is not None and not 1 <= limit <= jax.local_device_count():
+        available = f"{jax.local_device_count()} {jax.default_backend()} device(s)"
+        raise InputError(f"--devices is {limit}; this process has {available}: give a number from 1 to {jax.local_device_count()}.")
+    before, _limit = _limit, limit
     try:
         yield
     finally:
-        _most = before
+        _limit = before
 
 
 def local() -> list[jax.Device]:
-    """This process's devices that a training step is spread over."""
-    return jax.local_devices()[:_most]
+    """Devices of this process that take part in a training step."""
+    return jax.local_devices()[:_limit]
 
 
 def count() -> int:
-    """Number of devices, of all processes, that a training step is spread over."""
+    """Number of devices, over all processes, that take part in a training step."""
     return len(local()) * jax.process_count()
 
 
@@ -65,33 +65,35 @@ def mean(tree: Any) -> Any:
 
 
 def mean_where_mapped(x: jax.Array) -> jax.Array:
-    """The mean over devices inside a mapped step, `x` itself outside one.
-
-    The denominator of a masked mean must go through this: a mean over devices of (sum of a share / mean count of all shares) is the mean
-    over the whole batch, while a mean of the shares' own means would weigh an item by how few others its device has.
-    """
+    """The mean over devices inside a mapped step, `x` itself outside one."""
     try:
         return jax.lax.pmean(x, AXIS)
     except NameError:  # no such axis
         return x
 
 
-def index() -> jax.Array:
-    """This device's number inside a mapped step: the offset of its share is `index() * share`."""
-    return jax.lax.axis_index(AXIS)
+def mask_count(mask: Array) -> jax.Array:
+    """[] number of ones in a mask of 0/1, at least 1; inside a mapped step the mean over devices.
+
+    With this denominator the mean over devices of (sum over a share / count) is the mean over the whole batch. With each share's own count
+    an item would weigh more the fewer others its device has.
+    """
+    return jnp.maximum(mean_where_mapped(jnp.sum(mask)), 1.0)
+
+
+def masked_mean(values: Array, mask: Array) -> jax.Array:
+    """[] mean of values where the mask (0/1, of the same shape) is 1, 0 for an empty mask; its mean over devices is the batch's mean."""
+    return jnp.sum(values * mask) / mask_count(mask)
 
 
 def global_indices(share: int) -> jax.Array:
-    """[share] int32 numbers of this device's items in the global batch, for draws that do not depend on the number of devices."""
-    return index() * share + jnp.arange(share, dtype=jnp.int32)
+    """[share] int32 indices of this device's items in the global batch, for draws that do not depend on the number of devices."""
+    return jax.lax.axis_index(AXIS) * share + jnp.arange(share, dtype=jnp.int32)
 
 
 def replicate(tree: Any) -> Any:
-    """Copies a pytree to every device of this process (adds the leading device axis).
-
-    Laid out exactly as `parallel_step` returns its state (mesh, axis name): otherwise the second step would be traced and compiled anew,
-    as it is after `flax.jax_utils.replicate`.
-    """
+    """Copies a pytree to every device of this process (adds the leading device axis), laid out exactly as `parallel_step` returns its
+    state (mesh, axis name): otherwise the second step would be compiled again, as happens after `flax.jax_utils.replicate`."""
     sharding = _sharding()
 
     def copies(x: Any) -> jax.Array:
@@ -109,10 +111,7 @@ def unreplicate(tree: Any) -> Any:
 
 def shard(batch: Any) -> Any:
     """This process's part of a global batch, split over its devices: [B, ...] -> [D, B/N, ...] with D devices here and N in all.
-
-    Raises:
-      InputError: the number of devices does not divide B.
-    """
+    Raises InputError if N does not divide B."""
     n, here = count(), len(local())
     first = jax.process_index() * here
 
@@ -120,7 +119,7 @@ def shard(batch: Any) -> Any:
         x = np.asarray(x)
         if x.shape[0] % n:
             raise InputError(
-                f"a batch of {x.shape[0]} can't be split over {n} devices: make the batch a multiple of {n}, or give --devices."
+                f"A batch of {x.shape[0]} can't be split over {n} devices: make the batch a multiple of {n}, or give --devices."
             )
         return x.reshape(n, x.shape[0] // n, *x.shape[1:])[first : first + here]
 
@@ -128,27 +127,25 @@ def shard(batch: Any) -> Any:
 
 
 def put(batch: Any) -> Any:
-    """`shard`, with the shares on their devices already: done ahead in a thread, it costs the step nothing."""
+    """`shard`, with the shares transferred to their devices; done ahead of time in a thread, it takes no time of the step."""
     return jax.device_put(shard(batch), _sharding())
 
 
 def put_everywhere(tree: Any) -> Any:
-    """A small pytree on every device of this process without a device axis: what `parallel_step` takes as rng and step."""
+    """Puts a small pytree on every device of this process without a device axis: the rng and step of `parallel_step`."""
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
 def parallel_step(step_fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps `step_fn(state, data, batch, rng, step)` over devices; state and data are replicated, the batch sharded, rng and step broadcast.
-
-    The state's buffers are donated.
-    """
-    # pmap numbers the devices of many processes itself; a list of them is only for a part of one process.
-    chosen = None if _most is None else local()
+    """Maps `step_fn(state, data, batch, rng, step)` over devices: state and data replicated (the state's buffers are donated), the batch
+    sharded, rng and step broadcast."""
+    # Across several processes pmap selects the devices itself; a list is only needed for a subset in one process.
+    chosen = None if _limit is None else local()
     return jax.pmap(step_fn, axis_name=AXIS, in_axes=(0, 0, 0, None, None), donate_argnums=(0,), devices=chosen)
 
 
 def memory() -> dict[str, float]:
-    """Memory of the fullest device of this process, in GB, by TensorBoard tag; empty where the backend does not tell (CPU)."""
+    """Memory of the fullest device of this process, in GB, by TensorBoard tag; empty if the backend reports none (CPU)."""
     found = [stats for device in local() if (stats := device.memory_stats())]
     names = {"memory/device_in_use_gb": "bytes_in_use", "memory/device_peak_gb": "peak_bytes_in_use"}
     return {tag: max(stats.get(key, 0) for stats in found) / 1e9 for tag, key in names.items()} if found else {}
@@ -163,26 +160,24 @@ def _sharding() -> NamedSharding:
 
 
 # ----------------------------------------------------------------------------------------------------
-# A run spread over several processes, usually one a host: who they are, what they agree on, and what happens when one is lost.
-#
-# Every process runs the same loop on its share of each batch; only the first one writes. See docs/scaling.md.
+# Multi-host runs: every process runs the same loop on its share of each batch, only process 0 writes. See docs/scaling.md.
 
 HEARTBEAT_SECONDS = 30
-"""A process that was not heard of for so long is lost, and the others end."""
+"""A process without a heartbeat for this long counts as lost, and the others exit."""
 
 SHUTDOWN_SECONDS = 10
-"""How long a process that ends waits for the others to end too."""
+"""How long a process waits at its end for the others to finish."""
 
 LOST_EXIT = 75
-"""Exit code of a process that lost another one: EX_TEMPFAIL, try again."""
+"""Exit code of a process that lost another one: EX_TEMPFAIL, "try again"."""
 
 _LOST = ("Gloo", "NCCL", "Connection closed", "Connection reset", "heartbeat", "coordination", "UNAVAILABLE", "DEADLINE_EXCEEDED")
-"""What errors of a collective whose partner is gone have in them, by backend."""
+"""Parts of the error messages of a collective whose partner is gone; they depend on the backend."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the processes of a run meet: `host:port` of the first one, how many there are, which this is; None is asked of the launcher."""
+    """Rendezvous of a run's processes: `host:port` of process 0, their number, this one's index; None: JAX takes it from the launcher."""
 
     coordinator: str | None = None
     processes: int | None = None
@@ -190,9 +185,9 @@ class Cluster:
 
 
 def cluster_from_environment(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> Cluster | None:
-    """The cluster named by arguments, or by GENEFACE_COORDINATOR, GENEFACE_PROCESSES and GENEFACE_PROCESS where those are not given.
+    """The cluster given by the arguments, or by GENEFACE_COORDINATOR, GENEFACE_PROCESSES and GENEFACE_PROCESS.
 
-    The coordinator "auto" leaves everything to JAX, which knows SLURM, Open MPI, Kubernetes and cloud TPUs.
+    The coordinator "auto" leaves detection to JAX, which supports SLURM, Open MPI, Kubernetes and cloud TPUs.
 
     Returns:
       None for a run of one process.
@@ -217,12 +212,8 @@ def cluster_from_environment(coordinator: str | None = None, processes: int | No
 
 
 def join_cluster(cluster: Cluster) -> None:
-    """Meets the other processes; before anything else touches JAX's devices.
-
-    Raises:
-      InputError: they can't be found.
-    """
-    # Processes on CPUs average through gloo; on GPUs JAX uses NCCL by itself.
+    """Connects to the other processes; must run before anything else touches JAX's devices. Raises InputError if they can't be reached."""
+    # On CPUs collectives need gloo; on GPUs JAX uses NCCL by itself.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
@@ -235,16 +226,19 @@ def join_cluster(cluster: Cluster) -> None:
         )
     except (RuntimeError, ValueError) as error:
         where = cluster.coordinator or "auto"
-        raise InputError(f"the processes of this run did not find each other at --coordinator {where}: {error}.") from error
+        raise InputError(
+            f"The processes of this run did not find each other at --coordinator {where} ({error}): check the address, and that all "
+            "of them were started."
+        ) from error
 
 
 def is_writer() -> bool:
-    """Whether this process writes the work folder and speaks to the user."""
+    """Whether this process writes the work folder and the progress lines."""
     return jax.process_index() == 0
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when all processes have come to this point."""
+    """Barrier: returns when all processes have reached it."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -252,7 +246,7 @@ def wait_for_all(what: str) -> None:
 
 
 def any_of_all(value: bool) -> bool:
-    """Whether any process says so; all must ask at the same step."""
+    """Whether `value` is true in any process; all must call this at the same step."""
     if jax.process_count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -262,28 +256,29 @@ def any_of_all(value: bool) -> bool:
 
 @contextlib.contextmanager
 def lost_host_as_exit() -> Iterator[None]:
-    """Turns the errors that a lost process causes in the others into a sentence, and ends the process with `LOST_EXIT`.
+    """Turns the errors that a lost process causes in the others into a sentence, and exits with `LOST_EXIT`.
 
-    At once and without Python's own farewell: there JAX would wait for the lost process, and then abort with a stack trace. Where process 0
-    is lost, which is whom the others' heartbeats go to, JAX aborts by itself, and says that "another task died".
+    It exits without running Python's exit handlers: JAX's would wait for the lost process and then abort with a stack trace. If process 0
+    is lost, which receives the heartbeats of the others, JAX aborts by itself and reports that "another task died".
     """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1 or not any(word in str(error) for word in _LOST):
             raise
-        print(
-            f"process {jax.process_index()} of {jax.process_count()} lost another one of this run: its own output says why; start all of "
-            "them again with the same command, they go on from the newest checkpoint.",
-            file=sys.stderr,
-            flush=True,
+        logger.error(
+            "Process %d of %d lost another one of this run, whose own output says why: start all of them again with the same command, "
+            "they resume from the newest checkpoint.",
+            jax.process_index(),
+            jax.process_count(),
         )
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(LOST_EXIT)
 
 
 def _number(variable: str, flag: str, value: int | None) -> int:
     text = os.environ.get(variable) if value is None else str(value)
     if text is None or not text.isdecimal():
-        raise InputError(f"--coordinator needs {flag} too (or {variable}): a whole number, not {text!r}.")
+        raise InputError(f"--coordinator needs {flag} too (or {variable}): give a whole number, not {text!r}.")
     return int(text)

@@ -1,7 +1,7 @@
-"""The one training loop. Read it from top to bottom.
+"""The training loop of all stages: start or resume, update, log, evaluate, save; NaN recovery around it.
 
-A run is a work folder: the same call makes it, resumes it, or finds it done. Everything an update depends on is a function of
-(config, step, state), so a run that was stopped, killed or sent back and resumed ends in the same bits as one that was not.
+A run is a work folder: the same call starts it, resumes it, or finds it finished. Everything an update depends on is a function of
+(config, step, state), so a run that was stopped, killed or rolled back and resumed ends in the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from geneface_jax.training.stages import get_stage
 from geneface_jax.typing import Metrics, State
 
 RUN_AHEAD = 2
-"""Updates handed to the devices before one is waited for: none idles, and a signal is answered at once."""
+"""Updates dispatched to the devices before waiting for one: the devices stay busy, and a signal is handled promptly."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """What a run begins with where there is nothing to resume, and how strictly that and a resume are taken.
+    """Warm start of a run that has nothing to resume, and how strict it and a resume are. `io.restore` has the rules of all four.
 
     Attributes:
-      init: another run's work folder, whose parameters it takes; None begins with random ones.
-      codes: what becomes of that run's appearance codes, "keep" or "mean".
-      moves: (old, new) prefixes of names, where `init` is of another stage; none takes every tensor by its own name.
-      mode: "strict" or "lenient". `io.restore` has the rules of all four.
+      init: work folder of another run whose parameters are loaded; None starts from random ones.
+      appearance_codes: what happens to that run's appearance codes, "keep" or "mean".
+      renames: (old, new) prefixes of tensor names if `init` is of another stage; none loads every tensor under its own name.
+      mode: "strict" or "lenient".
     """
 
-    init: str | os.PathLike | None = None
-    codes: str = "keep"
-    moves: Sequence[tuple[str, str]] = ()
-    mode: str = restore.STRICT
+    init: str | os.PathLike | None
+    appearance_codes: str
+    renames: Sequence[tuple[str, str]]
+    mode: str
 
 
 def train(
@@ -55,55 +55,55 @@ def train(
     *,
     stage: Stage | None = None,
     init: str | os.PathLike | None = None,
-    codes: str = "keep",
-    moves: Sequence[tuple[str, str]] = (),
+    appearance_codes: str = "keep",
+    renames: Sequence[tuple[str, str]] = (),
     restore_mode: str = restore.STRICT,
     profile: int = 0,
-    remake: Callable[[ConfigDict], Stage] | None = None,
+    make_stage: Callable[[ConfigDict], Stage] | None = None,
 ) -> Path:
-    """Trains one stage up to `config.train.steps` updates, from the newest whole checkpoint in `workdir` if there is one.
+    """Trains one stage up to `config.train.steps` updates, from the newest complete checkpoint in `workdir` if there is one.
 
     Reads `config.seed`, `config.stage` and `config.train`: `steps`; `log_every`, `eval_every`, `save_every` (in updates, 0 = only at
-    the end); `keep` (how many of the newest checkpoints stay beside the best), and what `io.configs.TRAIN_DEFAULTS` explains.
+    the end); `keep` (how many of the newest checkpoints are kept in addition to the best), and the keys of `io.configs.TRAIN_DEFAULTS`.
 
     Args:
       config: the resolved config.
-      workdir: the work folder (docs/file-formats.md); made when absent.
-      stage: the stage, when it isn't to be made from `config.stage`.
-      init, codes, moves, restore_mode: see `Start`.
-      profile: how many updates to record (`training.reporting`).
-      remake: makes the stage from a config; again, at a lower rate, after a loss broke. None is `stages.get_stage`.
+      workdir: the work folder (docs/file-formats.md); created if absent.
+      stage: the stage, if it shouldn't be made from `config.stage`.
+      init, appearance_codes, renames, restore_mode: see `Start`.
+      profile: how many updates to record (`training.reporting.Profile`).
+      make_stage: makes the stage from a config, also at lower learning rates after a NaN. None is `stages.get_stage`.
 
     Returns:
       the work folder.
 
     Raises:
-      InputError: bad data, a checkpoint or config that does not fit, a full disk, or a loss that breaks again and again.
+      InputError: bad data, a checkpoint or config that does not fit, a full disk, or a loss that is repeatedly not finite.
       SystemExit: 143 after SIGTERM, 130 after SIGINT; a checkpoint was saved first.
     """
-    workdir, start, remake = Path(workdir), Start(init, codes, moves, restore_mode), remake or get_stage
+    workdir, start, make_stage = Path(workdir), Start(init, appearance_codes, renames, restore_mode), make_stage or get_stage
     if devices.is_writer():
         require_writable(workdir)
     plan = configs.train_plan(config)
-    returns = NanRecovery(workdir, plan.returns, plan.return_rate)
-    stage = remake(with_rates(config, config, returns.rate)) if stage is None or returns.rate != 1.0 else stage
+    recovery = NanRecovery(workdir, plan.returns, plan.return_rate)
+    stage = make_stage(with_rates(config, config, recovery.rate)) if stage is None or recovery.rate != 1.0 else stage
     while True:
-        log = RunLog(stage, plan.steps, speaks=devices.is_writer())
+        log = RunLog(stage, plan.steps, enabled=devices.is_writer())
         try:
             with devices.lost_host_as_exit():
-                return _go(with_rates(stage.config, config, 1.0), plan, workdir, stage, start, profile, log)
-        except NotFiniteError as broken:
-            log.say(returns.note(broken, config, write=devices.is_writer()))
+                return _attempt(with_rates(stage.config, config, 1.0), plan, workdir, stage, start, profile, log)
+        except NotFiniteError as error:
+            log.say(recovery.record_failure(error, config, write=devices.is_writer()))
         finally:
             log.close()
-        stage = remake(with_rates(config, config, returns.rate))
+        stage = make_stage(with_rates(config, config, recovery.rate))
 
 
-def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start: Start, profile: int, log: RunLog) -> Path:
-    """One attempt, from the newest checkpoint to the end. `config` is what is recorded: with full rates, and what the stage filled in."""
+def _attempt(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start: Start, profile: int, log: RunLog) -> Path:
+    """One attempt, from the newest checkpoint to the end. `config` is recorded with the run: full rates, and what the stage added."""
     writes = devices.is_writer()
 
-    # ------------------------------------------------------------------ 1. what is there already
+    # ------------------------------------------------------------------ 1. what the work folder holds
     for sentence in checkpoints.set_aside_damaged(workdir) if writes else ():
         log.say(sentence)
     devices.wait_for_all("damaged checkpoints are set aside")
@@ -112,10 +112,9 @@ def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start
         log.say(f"{workdir} is already at step {done[-1]} of {plan.steps}")
         return workdir
 
-    # ------------------------------------------------------------------ 2. state: a fresh one; over it the newest checkpoint, or where
-    # there is none what another run has learnt (io.restore has the rules)
+    # ------------------------------------------------------------------ 2. state: initial, then resumed or warm-started (io.restore)
     seed = jax.random.key(config.seed)
-    state, first = _begin(stage.init(jax.random.fold_in(seed, 0)), workdir, bool(done), start, log)
+    state, first = _initial_state(stage.init(jax.random.fold_in(seed, 0)), workdir, bool(done), start, log)
     if done:
         for sentence in configs.require_resumable(workdir, config, lenient=start.mode == restore.LENIENT):
             log.say(sentence)
@@ -123,21 +122,20 @@ def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start
         configs.save(config, workdir)
     data = stage.data()
 
-    # ------------------------------------------------------------------ 3. to the devices
+    # ------------------------------------------------------------------ 3. on the devices
     state, data = devices.replicate(state), devices.replicate(data)
     step_fn = devices.parallel_step(log_norms(freeze_params(stage.train_step, plan.freeze)))
     step_seed, fold_in = devices.put_everywhere(jax.random.fold_in(seed, 1)), jax.jit(jax.random.fold_in)
 
     def inputs(step: int) -> tuple[Any, jax.Array, jax.Array]:
-        """(batch, rng, number) of an update, all of them on the devices before it is their turn."""
+        """(batch, rng, step number) of an update, transferred to the devices ahead of time."""
         number = devices.put_everywhere(np.int32(step))
         return devices.put(stage.host_batch(step)), fold_in(step_seed, number), number
 
     batches = Prefetch(inputs, first, plan.steps, stalled=log.stalled)
     writer = CheckpointWriter(workdir, keep=plan.keep, best=stage.best, milestones_every=plan.milestones_every, enabled=writes)
     recording = Profile(workdir, profile if writes else 0, first)
-    log.begin(workdir, first, config)
-    remarks = getattr(stage, "remarks", lambda means: ())
+    log.open(workdir, first, config)
     pending: list[Metrics] = []
     started = time.perf_counter()
     log.say(f"{plan.steps - first} steps on {devices.count()} {jax.default_backend()} device(s); the first one compiles")
@@ -158,8 +156,8 @@ def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start
                     log.clock.start()
                 else:
                     log.clock.count()
-                if told := recording.after(step, metrics):
-                    log.say(told)
+                if message := recording.after(step, metrics):
+                    log.say(message)
 
                 # -------------------------------------------------------- log
                 stopping = interrupts.requested(now)
@@ -167,7 +165,7 @@ def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start
                 if saving or _due(plan.log_every, now):
                     means = finite_means(pending, now)
                     pending = []
-                    for line in remarks(means):
+                    for line in stage.remarks(means):
                         log.say(line)
                     log.means(now, means, batches.waited)
 
@@ -188,7 +186,7 @@ def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start
                     log.finish(config, {**{f"tr/{tag}": value for tag, value in means.items()}, **scalars})
                 if stopping and not last:
                     writer.wait()
-                    log.say(f"stopped at step {now}; the same command goes on from there")
+                    log.say(f"stopped at step {now}; the same command resumes from there")
                     raise SystemExit(interrupts.exit_code())
         finally:
             batches.close()
@@ -199,15 +197,17 @@ def _go(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start
     return workdir
 
 
-def _begin(state: State, workdir: Path, resumes: bool, start: Start, log: RunLog) -> tuple[State, int]:
-    """(the state to begin with, the updates it has had)."""
-    if resumes:
+def _initial_state(state: State, workdir: Path, resume: bool, start: Start, log: RunLog) -> tuple[State, int]:
+    """(`state` with what is resumed or warm-started, number of updates it has had)."""
+    if resume:
         state, first, skipped = restore.resume(workdir, state, mode=start.mode)
-        log.say(f"goes on from step {first} in {workdir}")
+        log.say(f"resumes from step {first} in {workdir}")
     elif start.init is not None:
-        state, origin, skipped = restore.warm_start(start.init, state, mode=start.mode, codes=start.codes, moves=start.moves)
+        state, origin, skipped = restore.warm_start(
+            start.init, state, mode=start.mode, appearance_codes=start.appearance_codes, renames=start.renames
+        )
         first = 0
-        log.say(f"begins with the parameters of step {origin} of {start.init}")
+        log.say(f"starts with the parameters of step {origin} of {start.init}")
     else:
         return state, 0
     for item in skipped:  # of a lenient restore

@@ -15,29 +15,25 @@ from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
 
 # ----------------------------------------------------------------------------------------------------
-# Exponential moving average of parameters.
+# Exponential moving average (EMA) of parameters.
 #
-# The average is what a checkpoint calls `params`: whoever reads a trained network gets it without knowing. How far the trained iterate is
-# ahead of it lies in the optimiser's state, which a release leaves behind; a warm start from the average alone starts with nothing ahead.
+# The state's `params` are the average, so every reader of a checkpoint gets it. The optimizer's state holds the difference of the trained
+# iterate from it; a release drops the optimizer's state, and a warm start from it begins with a difference of zero.
 
 
 class AveragedState(NamedTuple):
-    """State of the inner optimiser, iterate minus average, updates so far ([] int32)."""
+    """State of the inner optimizer, iterate minus average, updates so far ([] int32)."""
 
     inner: Any
     ahead: Any
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # the field hides tuple.count; the name is part of saved states
 
 
 def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
-    """Wraps an optimiser: it steps on `iterate(params, state)`, while `params` follow as a moving average.
+    """Wraps an optimizer: it updates `iterate(params, state)`, and `params` follow as its exponential moving average.
 
-    Gradients must be taken at `iterate(params, state)`. The decay of update n is min(decay, n / (n + 9)), so that a short run is not
-    ruled by its first parameters.
-
-    Args:
-      optimizer: what moves the iterate.
-      decay: share of the average that stays, in [0, 1); 0 returns the optimiser as it is.
+    Gradients must be taken at `iterate(params, state)`. The decay of update n is min(decay, n / (n + 9)), so that the initial parameters
+    do not dominate a short run. `decay` is in [0, 1); 0 returns the optimizer unchanged.
     """
     if not 0.0 <= decay < 1.0:
         raise ValueError(f"the decay of an average must be in [0, 1), not {decay}")
@@ -49,7 +45,7 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
 
     def update(grads: Any, state: AveragedState, params: Any = None) -> tuple[Any, AveragedState]:
         if params is None:
-            raise ValueError("an averaged optimiser needs the parameters")
+            raise ValueError("an averaged optimizer needs the parameters")
         steps, inner = optimizer.update(grads, state.inner, iterate(params, state))
         count = state.count + 1
         share = jnp.minimum(decay, (count - 1) / (count + 8))
@@ -61,23 +57,18 @@ def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.Gra
 
 
 def iterate(params: Any, opt_state: Any) -> Any:
-    """The parameters to take gradients at: the trained iterate behind an average, or `params` themselves."""
+    """The parameters to take gradients at: the trained iterate if `params` are its average, else `params` themselves."""
     if not isinstance(opt_state, AveragedState):
         return params
     return jax.tree.map(jnp.add, params, opt_state.ahead)
 
 
 # ----------------------------------------------------------------------------------------------------
-# The optimiser of the radiance fields: Adam with a rate per kind of parameter and exponential decay (RAD-NeRF's recipe).
+# Radiance fields: Adam with a rate per kind of parameter and exponential decay (RAD-NeRF's recipe).
 
 
-def decayed_rate(optimizer: ConfigDict, steps: int) -> optax.Schedule:
-    """lr * final_factor ** (step / steps), the original's 0.1 ** (n / 250000) for any length of training."""
-    return optax.exponential_decay(optimizer.lr, transition_steps=steps, decay_rate=optimizer.final_factor)
-
-
-def scale_by_kind(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
-    """Multiplies updates of every parameter whose path contains a key of `multipliers` (grids learn 10 times faster than networks)."""
+def _scale_by_path(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the update of a parameter by the first entry of `multipliers` whose key its path contains."""
 
     def update(updates, state, params=None):
         del params
@@ -92,35 +83,37 @@ def scale_by_kind(multipliers: Mapping[str, float]) -> optax.GradientTransformat
 
 
 def field_optimizer(optimizer: ConfigDict, steps: int, rates: Mapping[str, float] | None = None) -> optax.GradientTransformation:
-    """Adam (eps 1e-15: grid gradients are tiny) with rates per kind, under a moving average where the config asks for one.
+    """Adam (eps 1e-15: grid gradients are tiny) with rates per kind of parameter, optionally averaged.
+
+    The rate at a step is lr * final_factor ** (step / steps): the original's 0.1 ** (n / 250000) for any length of training.
 
     Args:
-      optimizer: `lr`, `final_factor`, `multipliers` (part of a parameter's path -> factor), optionally `ema` (see `ema.averaged`, which
-        says where gradients must be taken then).
+      optimizer: `lr`, `final_factor`, `multipliers` (part of a parameter's path -> factor), optionally `ema` (see `averaged`, which says
+        where gradients must then be taken).
       steps: length of the training run.
-      rates: part of a parameter's path -> its own rate at the start, in place of `lr` and a factor.
+      rates: part of a parameter's path -> its initial learning rate, instead of `lr` times a factor.
     """
     multipliers: dict[str, Any] = {key: rate / optimizer.lr for key, rate in (rates or {}).items()}
     multipliers |= dict(optimizer.multipliers)
     adam = optax.chain(
         optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-15),
-        scale_by_kind(multipliers),
-        optax.scale_by_learning_rate(decayed_rate(optimizer, steps)),
+        _scale_by_path(multipliers),
+        optax.scale_by_learning_rate(optax.exponential_decay(optimizer.lr, transition_steps=steps, decay_rate=optimizer.final_factor)),
     )
     return averaged(adam, optimizer.get("ema", 0.0))
 
 
 # ----------------------------------------------------------------------------------------------------
-# The optimiser of the vanilla NeRF: Adam, its rate falling to a tenth every so many steps, the attention's five times as large.
+# Vanilla NeRF: Adam with exponential decay and a larger rate for the attention network.
 
 
 def nerf_optimizer(optimizer: ConfigDict, attention_from: int = 0) -> optax.GradientTransformation:
-    """Makes the optimiser.
+    """Adam whose rate falls to a tenth every `tenth_after` steps.
 
     Args:
       optimizer: `lr`, `tenth_after` (steps), `attention` (factor of the attention's rate), `eps`.
-      attention_from: the step from which the attention is used. Until then its moments rest, so that Adam counts its first gradients as the
-        first, as in the original, where a parameter without a gradient has no state.
+      attention_from: the step from which the attention is used. Until then its Adam moments and step count are not updated, as in the
+        original, where a parameter without a gradient has no optimizer state.
     """
 
     def adam() -> optax.GradientTransformation:
@@ -140,22 +133,19 @@ def nerf_optimizer(optimizer: ConfigDict, attention_from: int = 0) -> optax.Grad
 
 
 # ----------------------------------------------------------------------------------------------------
-# Optimisers of the speech-to-motion stages, with PyTorch's rules.
+# Speech-to-motion stages: Adam and RMSprop with PyTorch's update rules and schedules.
 
 DECAY_STEPS = 250_000
-"""GeneFace's exponential schedule divides the rate by ten in as many updates."""
+"""Updates in which GeneFace's exponential schedule divides the rate by ten."""
 
 LOWEST_RATE = 1e-7
 
 
 def learning_rate(config: ConfigDict, steps: int) -> Callable[[jax.Array], jax.Array]:
-    """Schedule of an optimiser config {lr, schedule, warmup}.
+    """Schedule of an optimizer config {lr, schedule, warmup}.
 
-    `schedule`: "constant"; "cosine" (to zero at `steps`); "exponential" (ten times less every 250,000 updates). All rise linearly over the
+    `schedule`: "constant"; "cosine" (to zero at `steps`); "exponential" (a tenth every 250,000 updates). All rise linearly over the
     first `warmup` updates. Update n uses the value at max(n - 1, 0): PyTorch's loop steps the schedule after the update.
-
-    Raises:
-      ValueError: an unknown schedule.
     """
     shapes = {
         "constant": lambda n: jnp.ones_like(n, jnp.float32),
@@ -186,27 +176,21 @@ def rmsprop(config: ConfigDict, steps: int) -> optax.GradientTransformation:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Parameters that stay as they are, whatever the optimiser.
+# Frozen parameters.
 
 
 def freeze_params(train_step: Callable[..., Any], patterns: Sequence[str]) -> Callable[..., Any]:
-    """Wraps a stage's `train_step`: parameters that a pattern fits leave every update as they entered it.
+    """Wraps a stage's `train_step`: parameters that match a pattern are not changed by updates, whatever the optimizer.
 
-    So do the optimiser's arrays that belong to them (moments, what a moving average is ahead by): they are found by their names, which end
-    as the parameters' do.
-
-    Args:
-      train_step: see `training.stage.Stage`.
-      patterns: shell patterns on names such as `params/position_encoder/table`; none freezes nothing.
-
-    Raises (the step, when it is traced):
-      InputError: a pattern fits no parameter.
+    Neither are their arrays in the optimizer's state (moments, EMA difference), found by names that end as the parameters' names do.
+    `patterns` are shell patterns on names such as `params/position_encoder/table`; one that matches none raises InputError when the
+    step is traced.
     """
     if not patterns:
         return train_step
 
     def step_fn(state: Any, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[Any, Any]:
-        names = frozen_names(state, patterns)
+        names = _frozen_names(state, patterns)
         after, metrics = train_step(state, data, batch, rng, step)
         keep = lambda path, old, new: old if checkpoints.path_name(path) in names else new  # noqa: E731
         return jax.tree_util.tree_map_with_path(keep, state, after), metrics
@@ -214,25 +198,27 @@ def freeze_params(train_step: Callable[..., Any], patterns: Sequence[str]) -> Ca
     return step_fn
 
 
-def frozen_names(state: Any, patterns: Sequence[str]) -> set[str]:
-    """Names of the parameters that a pattern fits, and of the optimiser's arrays that belong to them. Raises as `with_frozen`."""
-    own = [name for name in checkpoints.named(state) if name.startswith("params/")]
+def _frozen_names(state: Any, patterns: Sequence[str]) -> set[str]:
+    """Names of the parameters that match a pattern, and of their arrays in the optimizer's state. Raises as `freeze_params`."""
+    params = [name for name in checkpoints.named(state) if name.startswith("params/")]
     for pattern in patterns:
-        if not fnmatch.filter(own, pattern):
-            raise InputError(f"config.train.freeze has {pattern!r}, which fits no parameter: there are {', '.join(own[:5])}, …")
-    frozen = {name for pattern in patterns for name in fnmatch.filter(own, pattern)}
+        if not fnmatch.filter(params, pattern):
+            raise InputError(
+                f"config.train.freeze has {pattern!r}, which matches no parameter: correct it; there are {', '.join(params[:5])}, …"
+            )
+    frozen = {name for pattern in patterns for name in fnmatch.filter(params, pattern)}
     endings = tuple("/" + name.removeprefix("params/") for name in frozen)
     return frozen | {name for name in checkpoints.named(state) if name.startswith("opt_state/") and name.endswith(endings)}
 
 
 # ----------------------------------------------------------------------------------------------------
-# How long an update is, beside how long the parameters are: what a rate that is too high shows first.
+# Norms of parameters and updates: their ratio is the first sign of a learning rate that is too high.
 
 
 def log_norms(train_step: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps a stage's `train_step`: its metrics gain `param_norm` and `update_norm`, Euclidean, over the collection `params`.
 
-    (Every stage reports the norms of its own gradients as `grad_norm`: what is a gradient, a stage alone knows.)
+    The norms of the gradients are reported by the stages (`grad_norm`), as only a stage has its gradients.
     """
 
     def step_fn(state: Any, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[Any, Any]:

@@ -22,15 +22,15 @@ from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.devices import any_of_all
 
 # ----------------------------------------------------------------------------------------------------
-# When a loss breaks: go back to the last good checkpoint and on at a lower rate, a few times, and then say so.
+# NaN recovery: after a non-finite loss, resume from the last good checkpoint at lower learning rates, a limited number of times.
 
 RECOVERY_FILE = "returns.json"
 RATE_KEY = "lr"
-"""A config leaf of this name is a learning rate."""
+"""Name of the config leaves that are learning rates."""
 
 
 class NotFiniteError(Exception):
-    """Metrics that are NaN or infinite after `step` updates; `tags` names them."""
+    """Metrics `tags` are NaN or infinite after `step` updates."""
 
     def __init__(self, tags: Sequence[str], step: int):
         super().__init__(f"{', '.join(tags)} is not finite at step {step}")
@@ -38,70 +38,65 @@ class NotFiniteError(Exception):
 
 
 def finite_means(pending: Sequence[Mapping[str, jax.Array]], step: int) -> dict[str, float]:
-    """Means over updates, fetched from the first device in one go.
+    """Means over updates, fetched from the first device in one transfer.
 
     Args:
       pending: metrics of consecutive updates, [D] each and equal on all devices.
-      step: how many updates the state has had after the last of them.
+      step: number of updates the state has had after the last of them.
 
     Raises:
-      NotFiniteError: a value is not finite. Saves come after this check, so no checkpoint holds a state that has broken.
+      NotFiniteError: a value is not finite. The loop saves after this check, so no checkpoint holds a non-finite state.
     """
-    # One device's share of every metric: a run on many hosts holds no other one's.
+    # Only this process's own shards are addressable in a multi-host run.
     fetched = jax.device_get([{tag: value.addressable_data(0) for tag, value in row.items()} for row in pending])
     table = {tag: np.array([np.ravel(row[tag])[0] for row in fetched], np.float64) for tag in fetched[0]}
     finite = np.all([np.isfinite(values) for values in table.values()], axis=0)
     if not finite.all():
         broken = int(np.argmin(finite))
         tags = [tag for tag, values in table.items() if not np.isfinite(values[broken])]
-        # Where a loss is broken, that the norms are too is no news.
+        # If a loss is non-finite its norms are too; report only the loss.
         raise NotFiniteError([tag for tag in tags if not tag.endswith("_norm")] or tags, step - len(fetched) + broken + 1)
     return {tag: float(values.mean()) for tag, values in table.items()}
 
 
 class NanRecovery:
-    """How often a run went back, kept in `returns.json` beside its checkpoints, so that a resumed run keeps the lower rate.
+    """Counts the recoveries of a run in `returns.json` of its work folder, so that a resumed run keeps the lower learning rates.
 
-    Args of the constructor:
-      workdir: the work folder.
-      most: returns that are allowed over the whole run.
-      factor: what every return multiplies the rates by.
+    At most `limit` recoveries are allowed over the whole run; each multiplies the learning rates by `factor`.
     """
 
-    def __init__(self, workdir: str | os.PathLike, most: int, factor: float):
-        self._workdir, self._most, self._factor = Path(workdir), most, factor
+    def __init__(self, workdir: str | os.PathLike, limit: int, factor: float):
+        self._workdir, self._limit, self._factor = Path(workdir), limit, factor
         path = self._workdir / RECOVERY_FILE
-        self._noted: list[dict] = read_json(path)["returns"] if path.is_file() else []
+        self._failures: list[dict] = read_json(path)["returns"] if path.is_file() else []
 
     @property
     def rate(self) -> float:
-        """What the config's rates are multiplied by by now."""
-        return self._factor ** len(self._noted)
+        """Factor currently applied to the learning rates."""
+        return self._factor ** len(self._failures)
 
-    def note(self, broken: NotFiniteError, config: ConfigDict, *, write: bool) -> str:
-        """Takes note of a loss that broke; the run is to begin again from the newest checkpoint.
+    def record_failure(self, error: NotFiniteError, config: ConfigDict, *, write: bool) -> str:
+        """Records a non-finite loss and returns a sentence for the user; the caller resumes from the newest checkpoint.
 
         Args:
-          broken: what broke.
-          config: the run's, with its full rates.
-          write: whether this process keeps the file.
-
-        Returns:
-          a sentence for the user.
+          error: the failure.
+          config: the run's config, with full learning rates.
+          write: whether this process writes the file.
 
         Raises:
-          InputError: there were too many returns already, or the config names no rate that could be lowered.
+          InputError: the limit is reached, or the config has no learning rate that could be lowered.
         """
         saved = checkpoints.steps(self._workdir)
-        if len(self._noted) >= self._most or not rate_keys(config):
-            so_far = f" after {len(self._noted)} returns to lower rates" if self._noted else ""
-            sound = f"the checkpoint of step {saved[-1]} in {self._workdir} is sound, resume from it" if saved else "start again"
-            raise InputError(f"{broken}{so_far}: {sound} with a smaller learning rate or other data.")
-        self._noted.append({"step": broken.step, "metrics": broken.tags, "back_to": saved[-1] if saved else 0})
+        count = len(self._failures)
+        if count >= self._limit or not rate_keys(config):
+            attempts = f" after {count} returns to lower rates" if count else ""
+            way_out = f"the checkpoint of step {saved[-1]} in {self._workdir} is sound, resume from it" if saved else "start again"
+            raise InputError(f"{error}{attempts}: {way_out} with a smaller learning rate or other data.")
+        self._failures.append({"step": error.step, "metrics": error.tags, "back_to": saved[-1] if saved else 0})
         if write:
-            write_json(self._workdir / RECOVERY_FILE, {"returns": self._noted})
+            write_json(self._workdir / RECOVERY_FILE, {"returns": self._failures})
         back = f"step {saved[-1]}" if saved else "the start"
-        return f"{broken}: back to {back} at {self.rate:g} of the learning rate (return {len(self._noted)} of at most {self._most})"
+        return f"{error}: back to {back} at {self.rate:g} of the learning rate (return {count + 1} of at most {self._limit})"
 
 
 def rate_keys(config: ConfigDict) -> list[str]:
@@ -122,47 +117,41 @@ def with_rates(config: ConfigDict, rates: ConfigDict, factor: float) -> ConfigDi
 
 
 # ----------------------------------------------------------------------------------------------------
-# SIGTERM and Ctrl-C ask a run to stop; it finishes the update at hand, saves, and leaves.
+# SIGTERM and Ctrl-C: the run finishes the current update, saves a checkpoint, and exits.
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_EVERY = 10
-"""Updates after which the processes of a run on many hosts ask each other whether one is to stop."""
+"""Updates between the points at which the processes of a multi-host run exchange whether one of them is to stop."""
 
 
 class Interrupts:
-    """Context in which the first signal is only noted; a second one acts as it always did.
-
-    Attributes:
-      received: the signal's number, or None.
-    """
+    """Context in which the first signal is only recorded, in `received`; a second one has its usual effect."""
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        # Python lets only the main thread set handlers; elsewhere (a web page's worker) a run simply can't be signalled.
+        # Python lets only the main thread set handlers; in another thread (a worker of the web page) signals don't reach the run.
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore()
 
     def requested(self, step: int) -> bool:
-        """Whether the run is to stop after `step` updates, because this process was asked to or, on many hosts, another one.
-
-        All processes must stop after the same update, so there they ask each other, every so many steps.
-        """
+        """Whether to stop after `step` updates: this process received a signal or, in a multi-host run, any other did (exchanged every
+        `AGREE_EVERY` steps, so that all processes stop after the same update)."""
         if jax.process_count() == 1:
             return self.received is not None
         return step % AGREE_EVERY == 0 and any_of_all(self.received is not None)
 
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells report it; SIGTERM's where another process of the run was asked."""
+        """128 + the signal's number, as shells report it; SIGTERM's if another process of the run received the signal."""
         return 128 + (self.received or signal.SIGTERM)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         self._restore()
 
@@ -173,27 +162,27 @@ class Interrupts:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Batches made in a thread while the devices work.
+# Prefetching: batches are made in a thread while the devices compute.
 
 DEPTH = 2
-"""Batches made ahead: one in use, one ready."""
+"""Batches made ahead of time."""
 
 STALLED_SECONDS = 60.0
-"""A batch that takes longer is worth a word."""
+"""A batch that takes longer than this is reported."""
 
 
 class Prefetch:
-    """Iterates over `make(step)` for first <= step < end, in order, made ahead in a thread.
+    """Iterates over `make(step)` for first <= step < end, in order, computed ahead in a thread.
 
     An exception in `make` is raised at the step it belongs to, and ends the iteration.
 
     Args of the constructor:
       make: step -> batch.
       first, end: the range of steps.
-      stalled: is told (step, seconds) whenever a batch has been waited for another `stalled_seconds`.
+      stalled: called with (step, seconds waited) every `stalled_seconds` of waiting for a batch.
 
     Attributes:
-      waited: seconds spent waiting for batches so far, without the first one.
+      waited: seconds spent waiting for batches so far, excluding the first one.
     """
 
     def __init__(
@@ -228,7 +217,7 @@ class Prefetch:
         return batch
 
     def close(self) -> None:
-        """Stops the thread; harmless when it has stopped."""
+        """Stops the thread; does nothing if it has stopped."""
         self._closed.set()
         if self._thread is not threading.current_thread():
             self._thread.join()

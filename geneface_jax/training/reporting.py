@@ -25,14 +25,14 @@ from geneface_jax.training import devices
 from geneface_jax.training.stage import Evaluation, Stage
 
 # ----------------------------------------------------------------------------------------------------
-# What the person at the terminal sees while a stage trains.
+# Progress on the terminal.
 
 SHOWN = 4
-"""Metrics on the line; the rest are in TensorBoard and metrics.jsonl."""
+"""Metrics on the progress line; the rest are in TensorBoard and metrics.jsonl."""
 
 
 class Clock:
-    """Times updates alone: evaluation, saving and the first, compiling update don't count."""
+    """Stopwatch of updates: evaluation, saving and the first update, which compiles, don't count."""
 
     def __init__(self) -> None:
         self._running_since: float | None = None
@@ -40,23 +40,23 @@ class Clock:
         self._steps = 0
 
     def start(self) -> None:
-        """From here on time counts."""
+        """Starts counting time."""
         self._running_since = time.perf_counter()
 
     def stop(self) -> None:
-        """Until the next `start`, time doesn't count."""
+        """Stops counting time until the next `start`."""
         if self._running_since is not None:
             self._seconds += time.perf_counter() - self._running_since
         self._running_since = None
 
     def count(self, steps: int = 1) -> None:
-        """Adds updates done in the time that counts."""
+        """Adds updates done while the clock runs."""
         if self._running_since is not None:
             self._steps += steps
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Inside, time doesn't count."""
+        """Context in which time doesn't count."""
         self.stop()
         try:
             yield
@@ -64,7 +64,7 @@ class Clock:
             self.start()
 
     def seconds(self) -> float:
-        """Time that counted since the last call of `rate`."""
+        """Seconds counted since the last call of `rate`."""
         running = 0.0 if self._running_since is None else time.perf_counter() - self._running_since
         return self._seconds + running
 
@@ -80,7 +80,7 @@ class Clock:
 
 
 class Progress:
-    """A single line that rewrites itself on a terminal; plain lines, one a log, in a file or a pipe."""
+    """A progress line that is overwritten in place on a terminal; in a file or a pipe, one line per log."""
 
     def __init__(self, name: str, steps: int, unit: str, stream: TextIO | None = None):
         self._name, self._steps, self._unit = name, steps, unit
@@ -89,7 +89,7 @@ class Progress:
         self._dirty = False
 
     def update(self, step: int, metrics: Mapping[str, float], steps_per_second: float, units_per_second: float) -> None:
-        """Shows one log: step, share, time left, rate, the first few metrics."""
+        """Shows step, share, time left, rate and the first few metrics."""
         left = duration((self._steps - step) / steps_per_second) if steps_per_second else "?"
         numbers = "  ".join(f"{tag} {value:.4g}" for tag, value in list(metrics.items())[:SHOWN])
         line = (
@@ -104,13 +104,13 @@ class Progress:
         self._stream.flush()
 
     def say(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Prints a permanent line above the progress line."""
         self.close()
         self._stream.write(f"{self._name}: {text}\n")
         self._stream.flush()
 
     def close(self) -> None:
-        """Leaves the live line standing and goes below it."""
+        """Ends the progress line, so that output continues below it."""
         if self._dirty:
             self._stream.write("\n")
             self._stream.flush()
@@ -119,12 +119,12 @@ class Progress:
 
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
 
 
 def quantity(value: float) -> str:
@@ -136,7 +136,7 @@ def quantity(value: float) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Curves and pictures of a run: TensorBoard for people, metrics.jsonl for programs.
+# TensorBoard and metrics.jsonl.
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FOLDER = "tensorboard"
@@ -146,20 +146,17 @@ VIDEO_FPS = 25
 class Summaries:
     """Writes `tensorboard/` and `metrics.jsonl` of a work folder.
 
-    After a resume, what an interrupted run wrote beyond the checkpoint is dropped, so every step stands once.
-
-    Args:
-      workdir: the work folder.
-      step: updates done so far (0 for a new run).
-      charts: title -> tags of the curves to be read in one chart (TensorBoard's custom scalars tab).
+    After a resume, what was written beyond update `step` is dropped, so that every step appears once. `charts`, title -> tags, are the
+    curves shown in one chart of TensorBoard's custom scalars tab.
     """
 
     def __init__(self, workdir: str | os.PathLike, step: int, charts: Mapping[str, Sequence[str]] | None = None):
         from tensorboardX import SummaryWriter
 
-        self._path = Path(workdir) / METRICS_FILE
-        _drop_after(self._path, step)
-        self._lines = self._path.open("a", encoding="utf-8")
+        path = Path(workdir) / METRICS_FILE
+        if path.is_file():
+            write_text(path, "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step))
+        self._lines = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(Path(workdir) / LOG_FOLDER), purge_step=step + 1 if step else None)
         if charts:
             self._board.add_custom_scalars({"side by side": {title: ["Multiline", list(tags)] for title, tags in charts.items()}})
@@ -177,21 +174,21 @@ class Summaries:
         self._board.add_text("config", f"| key | value |\n|---|---|\n{rows}", step)
 
     def hparams(self, config: ConfigDict, metrics: Mapping[str, float]) -> None:
-        """Logs the run as one row of the hparams tab: every number and word of the config beside the final metrics."""
+        """Logs the run as one row of the hparams tab: every value of the config with the final metrics."""
         from tensorboardX.summary import hparams
 
         values = {key: v if isinstance(v, (bool, int, float, str)) else str(v) for key, v in configs.leaves(config).items()}
         for summary in hparams(values, dict.fromkeys(metrics, 0.0)):
             self._board.file_writer.add_summary(summary)
 
-    def evaluation(self, step: int, found: Evaluation) -> None:
+    def evaluation(self, step: int, result: Evaluation) -> None:
         """Logs an evaluation's numbers, images, sounds and videos."""
-        self.scalars(step, found.scalars)
-        for tag, image in found.images.items():
+        self.scalars(step, result.scalars)
+        for tag, image in result.images.items():
             self._board.add_image(tag, image, step, dataformats="HWC")
-        for tag, (samples, rate) in found.sounds.items():
+        for tag, (samples, rate) in result.sounds.items():
             self._board.add_audio(tag, samples, step, sample_rate=rate)
-        for tag, video in found.videos.items():
+        for tag, video in result.videos.items():
             self._video(tag, video, step)
         self._board.flush()
 
@@ -201,7 +198,7 @@ class Summaries:
         self._lines.close()
 
     def _video(self, tag: str, video: np.ndarray, step: int) -> None:
-        """An animated GIF in the images tab; tensorboardX's own `add_video` would need moviepy."""
+        """Logs an animated GIF in the images tab; tensorboardX's `add_video` would need moviepy."""
         from tensorboardX.proto.summary_pb2 import Summary
 
         frames = [Image.fromarray(frame) for frame in video]
@@ -212,7 +209,7 @@ class Summaries:
 
 
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`, in order; a line cut off by a kill is left out."""
+    """The lines of `metrics.jsonl`, in order, without a line that was cut off by a kill."""
     path = Path(workdir) / METRICS_FILE
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     rows = []
@@ -224,84 +221,64 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
     return rows
 
 
-def _drop_after(path: Path, step: int) -> None:
-    if path.is_file():
-        kept = [row for row in read_metrics(path.parent) if row["step"] <= step]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-
 # ----------------------------------------------------------------------------------------------------
-# Everything a run tells: the line on the terminal, TensorBoard, metrics.jsonl. One process of a run on many hosts speaks.
+# All reports of a run: progress line, TensorBoard, metrics.jsonl. Only process 0 of a multi-host run reports.
 
 STARVED = 0.9
-"""Share of the time spent waiting for batches from which on the devices have nothing to do."""
+"""Share of the time spent waiting for batches above which the user is warned that the devices are idle."""
 
 
 class RunLog:
-    """Tells how a run goes.
+    """Reports the progress of a run of a stage; `clock` times the updates. Not `enabled` (all processes but one), it writes nothing."""
 
-    Args of the constructor:
-      stage: whose run; its `unit`, `items_per_step` and `charts` are used.
-      steps: length of the run.
-      speaks: False for all but one process of a run: nothing is printed or written then.
-
-    Attributes:
-      clock: of the updates alone; `start`, `stop` and `count` it.
-    """
-
-    def __init__(self, stage: Stage, steps: int, *, speaks: bool = True):
+    def __init__(self, stage: Stage, steps: int, *, enabled: bool = True):
         self.clock = Clock()
         self._stage = stage
-        self._silence = None if speaks else open(os.devnull, "w", encoding="utf-8")
-        self._progress = Progress(stage.config.stage, steps, stage.unit, self._silence)
+        self._null = None if enabled else open(os.devnull, "w", encoding="utf-8")
+        self._progress = Progress(stage.config.stage, steps, stage.unit, self._null)
         self._summaries: Summaries | None = None
         self._waited = 0.0
-        self._starving_told = False
+        self._starvation_reported = False
 
     def say(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Prints a permanent line."""
         self._progress.say(text)
 
-    def begin(self, workdir: Path, step: int, config: ConfigDict) -> None:
-        """Opens the curves; what an interrupted run wrote beyond `step` is dropped."""
-        if self._silence is None:
-            self._summaries = Summaries(workdir, step, getattr(self._stage, "charts", {}))
+    def open(self, workdir: Path, step: int, config: ConfigDict) -> None:
+        """Opens TensorBoard and metrics.jsonl; what an interrupted run wrote beyond `step` is dropped."""
+        if self._null is None:
+            self._summaries = Summaries(workdir, step, self._stage.charts)
             self._summaries.config(config, step)
 
     def stalled(self, step: int, seconds: float) -> None:
-        """Says that a batch is long in coming."""
+        """Reports that the batch of a step is late."""
         self.say(f"the batch of step {step + 1} has not come for {seconds:.0f} s: the data is slow, or its disk hangs")
 
     def means(self, step: int, means: Mapping[str, float], waited: float) -> None:
-        """Logs metrics, speed, memory, and the share of the time that went into waiting for batches.
-
-        Args:
-          step: updates done.
-          means: metrics since the last log, by tag without `tr/`.
-          waited: seconds waited for batches since the run began (`Prefetch.waited`).
-        """
+        """Logs the metrics since the last log, speed, memory, and the share of the time spent waiting for batches; `waited`: seconds waited
+        since the run began."""
         seconds = self.clock.seconds()
         rate = self.clock.rate()
         share, self._waited = (waited - self._waited) / seconds if seconds else 0.0, waited
-        if share > STARVED and not self._starving_told:
-            self._starving_told = True
-            self.say(f"{share:.0%} of the time goes into waiting for data: the devices are idle, faster storage or CPU cores would help")
+        if share > STARVED and not self._starvation_reported:
+            self._starvation_reported = True
+            self.say(f"{share:.0%} of the time goes into waiting for data, the devices are idle: use faster storage or more CPU cores")
         items = rate * self._stage.items_per_step
         speed = {"steps_per_second": rate, f"{self._stage.unit}_per_second": items} if rate else {}
         if self._summaries is not None:
             system = {"input_wait_share": share, **_host_memory(), **devices.memory()}
             self._summaries.scalars(step, {**{f"tr/{tag}": value for tag, value in means.items()}, **speed, **system})
-        shown = sorted(means, key=lambda tag: tag.endswith("_norm"))  # losses first: the line has room for a few
-        self._progress.update(step, {tag: means[tag] for tag in shown}, rate, items)
+        tags = sorted(means, key=lambda tag: tag.endswith("_norm"))  # losses first, as the line shows only a few
+        self._progress.update(step, {tag: means[tag] for tag in tags}, rate, items)
 
-    def evaluation(self, step: int, found: Evaluation) -> None:
+    def evaluation(self, step: int, result: Evaluation) -> None:
         """Logs an evaluation."""
         if self._summaries is not None:
-            self._summaries.evaluation(step, found)
-        self.say(f"step {step}: " + "  ".join(f"{tag} {value:.4g}" for tag, value in found.scalars.items()))
+            self._summaries.evaluation(step, result)
+        self.say(f"step {step}: " + "  ".join(f"{tag} {value:.4g}" for tag, value in result.scalars.items()))
 
     def finish(self, config: ConfigDict, metrics: Mapping[str, float]) -> None:
-        """Logs the run's config beside its final metrics, for comparison with other runs."""
+        """Logs the run's config with its final metrics, for comparison with other runs."""
         if self._summaries is not None:
             self._summaries.hparams(config, metrics)
 
@@ -310,12 +287,12 @@ class RunLog:
         if self._summaries is not None:
             self._summaries.close()
         self._progress.close()
-        if self._silence is not None:
-            self._silence.close()
+        if self._null is not None:
+            self._null.close()
 
 
 def _host_memory() -> dict[str, float]:
-    """The most memory this process has had; nothing on Windows, where Python can't tell."""
+    """Peak memory of this process; empty on Windows, where Python has no `resource` module."""
     try:
         import resource
     except ImportError:
@@ -325,21 +302,15 @@ def _host_memory() -> dict[str, float]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# A few updates recorded for TensorBoard's profile tab and Perfetto.
+# Profiler traces of a few updates, for TensorBoard's profile tab and Perfetto.
 
 PROFILE_FOLDER = "profile"
 SKIPPED = 3
-"""Updates before the recording: compiling and first touches of memory are another story."""
+"""Updates before the recording, in which compilation and first memory allocations would distort it."""
 
 
 class Profile:
-    """Records `steps` consecutive updates of a run into `workdir/profile`; 0 records none.
-
-    Args of the constructor:
-      workdir: the work folder.
-      steps: how many.
-      first: the first update of this run.
-    """
+    """Records `steps` consecutive updates of a run that begins at update `first` into `workdir/profile`; 0 records none."""
 
     def __init__(self, workdir: str | os.PathLike, steps: int, first: int):
         self._folder = Path(workdir) / PROFILE_FOLDER
@@ -347,13 +318,13 @@ class Profile:
         self._recording = False
 
     def before(self, step: int) -> None:
-        """To be called before every update."""
+        """Must be called before every update."""
         if step == self._begin:
             jax.profiler.start_trace(str(self._folder))
             self._recording = True
 
     def after(self, step: int, metrics: Any) -> str | None:
-        """To be called after every update, with what it returned; gives a sentence when the recording is done."""
+        """Must be called after every update, with its metrics; returns a sentence when the recording is done."""
         if not self._recording or step + 1 < self._end:
             return None
         jax.block_until_ready(metrics)
@@ -361,14 +332,14 @@ class Profile:
         return f"steps {self._begin + 1} to {step + 1} are recorded in {self._folder}: tensorboard --logdir {self._folder}"
 
     def close(self) -> None:
-        """Ends a recording that is going on."""
+        """Ends the recording, if one is running."""
         if self._recording:
             jax.profiler.stop_trace()
         self._recording = False
 
 
 # ----------------------------------------------------------------------------------------------------
-# Curves as a picture, drawn with Pillow alone: small charts on a grid, with one step marked in all of them.
+# Charts as PNG, drawn with Pillow: small line charts on a grid, with one step marked in all of them.
 
 _PAPER, _INK, _GRID, _MARK = (250, 249, 246), (38, 50, 66), (216, 214, 208), (196, 92, 92)
 _SERIES = ((38, 98, 152), (214, 130, 34), (92, 140, 74))
@@ -379,12 +350,12 @@ _COLUMNS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """One chart.
+    """One line chart.
 
     Attributes:
-      title: above it.
-      series: name -> points (step, value), by step; at most three.
-      guides: values with a dashed horizontal line: where the curves should be.
+      title: printed above it.
+      series: name -> points (step, value), sorted by step; at most three.
+      guides: values of dashed horizontal lines, where the curves should be.
     """
 
     title: str
@@ -393,7 +364,7 @@ class Chart:
 
 
 def draw_curves(charts: Sequence[Chart], marked: int, heading: str) -> Image.Image:
-    """Draws the charts that have points, two in a row, with a vertical line at the step `marked`."""
+    """Draws the charts that have points, two per row, with a vertical line at the step `marked`."""
     charts = [chart for chart in charts if any(chart.series.values())]
     width, height = _SIZE
     top = 44

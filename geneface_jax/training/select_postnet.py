@@ -1,9 +1,9 @@
-"""Which of a PostNet's checkpoints to use: GeneFace's three rules of thumb made a procedure.
+"""Selection of a PostNet checkpoint: the procedure behind `geneface select-postnet`, from GeneFace's three rules of thumb.
 
-GeneFace's guide asks for the lowest possible validation sync and mse, a discriminator that can no longer tell (0.5 for real and for
-generated landmarks), and as few steps as possible, since a GAN that is trained for too long answers every input with the same face.
-Here the first two become one cost, the third breaks ties, and what the rules are meant to prevent is looked for by itself. Nothing but
-the work folder is read: the validation figures are of the end of the person's own video and of the corpus' held-out speakers.
+GeneFace's guide asks for the lowest validation sync loss and mse, an undecided discriminator (0.5 for real and for generated landmarks),
+and as few steps as possible, since a GAN that is trained for too long suffers mode collapse. Here the first two form one cost, the third
+breaks ties, and mode collapse, under-fitting and over-training are detected separately. Only the work folder is read: the validation
+metrics are of the end of the person's own video and of the corpus' held-out speakers.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Rules:
     """Thresholds of the procedure.
 
     Attributes:
-      tolerance: candidates that cost at most this much more than the cheapest are level; the one of fewest steps wins.
-      disc_weight: cost of a discriminator that is off 0.5 by 1.
-      sync_floor: a validation sync below it counts as it: relative differences between tiny losses mean nothing.
-      collapse: a generator whose diversity falls below this share of its VAE's has collapsed (a quarter of the variance: the mouth's
-        answer to the speech is half as large).
-      collapse_floor: as a share of the person's own variance; below it the motion has collapsed whatever the VAE does.
-      winning: the discriminator has won when it gives this or more to the person and 1 - this or less to the generator.
-      asleep: mean of both scores (0.5 when it has learnt anything) below which the discriminator has hardly begun.
-      falling: fall of val/mse, from its lowest in the first two thirds of the adversarial updates to its last, as a share, that says
-        the run ended too early.
-      moved: a generator has moved when val/mse or val/frechet fell to this share of the VAE's.
-      astray: val/mse as a share of the VAE's from which it is the learning rate, not the number of steps, that is to blame.
+      tolerance: candidates within this cost of the cheapest are tied; the one with the fewest steps is chosen.
+      disc_weight: cost per unit of the discriminator's distance from 0.5.
+      sync_floor: lower validation sync losses count as this: relative differences between tiny losses are noise.
+      collapse: diversity as a share of the VAE's below which the generator has collapsed (at a quarter of the variance the mouth's
+        response to the speech is half as large).
+      collapse_floor: diversity, as a share of the person's own variance, below which the motion has collapsed whatever the VAE does.
+      winning: the discriminator has won if it scores the person at least this and the generator at most 1 - this.
+      asleep: mean of both scores (0.5 once it has learned anything) below which the discriminator has hardly begun to learn.
+      falling: relative fall of val/mse, from its lowest in the first two thirds of the adversarial updates to its last, above which the
+        run ended too early.
+      moved: the generator has improved on the VAE if val/mse or val/frechet is at most this share of the VAE's.
+      astray: val/mse as a share of the VAE's above which the learning rate, not the number of steps, is to blame.
     """
 
     tolerance: float = 0.1
@@ -55,13 +55,13 @@ class Rules:
 
 @dataclasses.dataclass
 class Candidate:
-    """A checkpoint with everything that was measured at its step; what a run didn't log is None.
+    """A checkpoint with all metrics at its step; None for those that the run didn't log.
 
     Attributes:
-      step: updates, adversarial: those of the GAN among them.
+      step: number of updates. adversarial: number of adversarial updates among them.
       mse, sync, frechet, diversity: `val/...`; vae_*: the same of the VAE without PostNet.
-      disc_pos_conf, disc_neg_conf, adv: means since the evaluation before.
-      cost: see `rank`. rank: 1 is the choice. reason: of the rank, in words.
+      disc_pos_conf, disc_neg_conf, adv: means since the previous evaluation.
+      cost: see `rank`. rank: 1 is the choice. reason: explains the rank.
     """
 
     step: int
@@ -82,13 +82,13 @@ class Candidate:
 
     @property
     def disc_gap(self) -> float:
-        """How far the discriminator's farther score is from 0.5; 0.5 when none was logged."""
+        """Largest distance of the discriminator's scores from 0.5; 0.5 if they weren't logged."""
         if self.disc_pos_conf is None or self.disc_neg_conf is None:
             return 0.5
         return max(abs(self.disc_pos_conf - 0.5), abs(self.disc_neg_conf - 0.5))
 
     def collapsed(self, rules: Rules) -> bool:
-        """Whether different speech gives (nearly) the same face; False when the diversity wasn't logged."""
+        """Mode collapse: different speech gives (nearly) the same face. False if the diversity wasn't logged."""
         if self.diversity is None:
             return False
         from_vae = self.vae_diversity is not None and self.diversity < rules.collapse * self.vae_diversity
@@ -97,7 +97,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The outcome.
+    """Result of `select`.
 
     Attributes:
       step: the chosen checkpoint. verdict: "sound", "collapsed" or "under-fitted", on the run.
@@ -111,16 +111,16 @@ class Selection:
     rules: Rules
 
     def record(self) -> dict:
-        """What is worth keeping, as plain JSON."""
+        """Content of selected.json besides the step."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "step"}
 
 
 COLUMNS = ("step", "sync", "mse", "disc_pos_conf", "disc_neg_conf", "adv", "diversity", "frechet", "cost")
-"""What `table` shows of each candidate."""
+"""Columns of `table`."""
 
 
 def select(workdir: str | os.PathLike, rules: Rules | None = None) -> Selection:
-    """Ranks the checkpoints of a PostNet work folder and judges the run.
+    """Ranks the checkpoints of a PostNet work folder and gives a verdict on the run.
 
     Raises:
       InputError: no checkpoints, another stage, or none of the checkpoints was evaluated after adversarial training.
@@ -129,14 +129,14 @@ def select(workdir: str | os.PathLike, rules: Rules | None = None) -> Selection:
     saved = checkpoints.steps(workdir)
     if not saved:
         raise InputError(
-            f"no checkpoint in {Path(workdir) / checkpoints.FOLDER}: train a PostNet with `geneface train`, or name its folder."
+            f"There is no checkpoint in {Path(workdir) / checkpoints.FOLDER}: train a PostNet with `geneface train`, or name its folder."
         )
     first = adversarial_start(workdir)
     evaluated = curve(workdir, first)
     candidates = [candidate for candidate in evaluated if candidate.step in saved]
     if not candidates:
         raise InputError(
-            f"none of the checkpoints {', '.join(map(str, saved))} in {workdir} was evaluated after adversarial training (from step "
+            f"None of the checkpoints {', '.join(map(str, saved))} in {workdir} was evaluated after adversarial training (from step "
             f"{first} on): set config.train.eval_every and save_every to the same number and train again."
         )
     candidates = rank(candidates, rules)
@@ -145,37 +145,44 @@ def select(workdir: str | os.PathLike, rules: Rules | None = None) -> Selection:
 
 
 def adversarial_start(workdir: str | os.PathLike) -> int:
-    """Updates before the first adversarial one. Raises InputError when the work folder is of another stage than PostNet."""
+    """Number of updates before the first adversarial one. Raises InputError for a work folder of another stage than PostNet."""
     config = configs.load_saved(workdir)
     if config.get("stage") != "postnet":
-        raise InputError(f"{workdir} belongs to the stage {config.get('stage')}, not postnet; give a PostNet's work folder.")
+        raise InputError(f"{workdir} belongs to the stage {config.get('stage')}, not postnet: give the work folder of a PostNet.")
     return int(config.finetune_audio2motion.steps) if "finetune_audio2motion" in config else 0
 
 
 def curve(workdir: str | os.PathLike, first: int) -> list[Candidate]:
-    """Every evaluation after update `first` (the adversarial ones), by step."""
+    """Every evaluation after update `first` (during adversarial training), by step."""
     rows: dict[int, dict[str, float]] = {}
     for row in read_metrics(workdir):
         rows.setdefault(int(row["step"]), {}).update(row)
-    found, since = [], first
+
+    def mean(name: str, since: int, until: int) -> float | None:
+        logged = [row[f"tr/{name}"] for step, row in rows.items() if since < step <= until and f"tr/{name}" in row]
+        return sum(logged) / len(logged) if logged else None
+
+    candidates, since = [], first
     for step in sorted(step for step, row in rows.items() if step > first and "val/mse" in row):
         row = rows[step]
-        values = {name: row.get(f"val/{name}") for name in ("mse", "sync", "frechet", "diversity")}
-        values |= {f"vae_{name}": row.get(f"val_vae/{name}") for name in ("mse", "frechet", "diversity")}
+        candidate = Candidate(step, step - first, row["val/mse"])
+        for name in ("sync", "frechet", "diversity"):
+            setattr(candidate, name, row.get(f"val/{name}"))
+        for name in ("mse", "frechet", "diversity"):
+            setattr(candidate, f"vae_{name}", row.get(f"val_vae/{name}"))
         for name in ("disc_pos_conf", "disc_neg_conf", "adv"):
-            logged = [rows[at][f"tr/{name}"] for at in rows if since < at <= step and f"tr/{name}" in rows[at]]
-            values[name] = sum(logged) / len(logged) if logged else None
-        found.append(Candidate(step, step - first, **values))
+            setattr(candidate, name, mean(name, since, step))
+        candidates.append(candidate)
         since = step
-    return found
+    return candidates
 
 
 def rank(candidates: Sequence[Candidate], rules: Rules) -> list[Candidate]:
-    """Sorts candidates, fills in cost, rank and reason.
+    """Sorts candidates and sets their cost, rank and reason.
 
-    The cost is the excess of val/mse over the lowest one and that of val/sync over the lowest one (as shares), plus `disc_weight` times the
-    discriminator's distance from 0.5. Among those within `tolerance` of the cheapest the one of fewest steps wins; the others follow by
-    cost, collapsed ones last.
+    The cost is the relative excess of val/mse over the lowest one plus that of val/sync, plus `disc_weight` times the discriminator's
+    distance from 0.5. Among those within `tolerance` of the cheapest the one with the fewest steps is first; the others follow by cost,
+    collapsed ones last.
     """
     collapsed = {candidate.step for candidate in candidates if candidate.collapsed(rules)}
     healthy = [candidate for candidate in candidates if candidate.step not in collapsed] or list(candidates)
@@ -187,8 +194,8 @@ def rank(candidates: Sequence[Candidate], rules: Rules) -> list[Candidate]:
         excesses[candidate.step] = {"val/mse": _excess(candidate.mse, best_mse, 1e-12), "val/sync": sync}
         candidate.cost = sum(excesses[candidate.step].values()) + rules.disc_weight * candidate.disc_gap
     lowest = min(candidate.cost for candidate in healthy)
-    level = [candidate for candidate in healthy if candidate.cost <= lowest + rules.tolerance]
-    choice = min(level, key=lambda candidate: candidate.step)
+    tied = [candidate for candidate in healthy if candidate.cost <= lowest + rules.tolerance]
+    choice = min(tied, key=lambda candidate: candidate.step)
     ordered = sorted(candidates, key=lambda c: (c is not choice, c not in healthy, c.cost, c.step))
     for place, candidate in enumerate(ordered, 1):
         candidate.rank = place
@@ -197,32 +204,27 @@ def rank(candidates: Sequence[Candidate], rules: Rules) -> list[Candidate]:
         if candidate.step in collapsed:
             words.insert(0, "mode collapse")
         if candidate is choice:
-            words.insert(0, f"fewest steps of {len(level)} as good as the best" if len(level) > 1 else "the best of all")
-        elif candidate in level:
+            words.insert(0, f"fewest steps of {len(tied)} that are as good as the best" if len(tied) > 1 else "the best of all")
+        elif candidate in tied:
             words.insert(0, f"as good, but {candidate.step - choice.step} steps more")
         candidate.reason = "; ".join(words)
     return ordered
 
 
 def run_verdict(evaluated: Sequence[Candidate], ranked: Sequence[Candidate], rules: Rules) -> tuple[str, list[str]]:
-    """The verdict on a run and sentences that say why.
-
-    Args:
-      evaluated: every evaluation, by step. ranked: the candidates, best first.
-      rules: the thresholds.
-    """
+    """The verdict on a run, and sentences that explain it; `evaluated` is every evaluation by step, `ranked` the candidates, best first."""
     choice, findings = ranked[0], []
     collapsed = [candidate for candidate in evaluated if candidate.collapsed(rules)]
     if collapsed:
-        worst = min(collapsed, key=lambda candidate: candidate.diversity)
-        beside = "" if worst.vae_diversity is None else f", the VAE alone {worst.vae_diversity:.0%}"
+        worst = min(collapsed, key=lambda candidate: candidate.diversity or 0.0)
+        vae_alone = "" if worst.vae_diversity is None else f", the VAE alone {worst.vae_diversity:.0%}"
         findings.append(
             f"Mode collapse from step {collapsed[0].step} on: different speech gives nearly the same face (at step {worst.step} it moves "
-            f"the mouth {worst.diversity:.0%} as much as the person does, in variance{beside}). Train for fewer steps, with a larger "
+            f"the mouth {worst.diversity:.0%} as much as the person does, in variance{vae_alone}). Train for fewer steps, with a larger "
             "config.loss.mse and config.loss.sync or a smaller config.optimizer.postnet.lr."
         )
     elif all(candidate.diversity is None for candidate in evaluated):
-        findings.append("This run logged no val/diversity, so a mode collapse would go unseen: look at its landmarks.")
+        findings.append("This run logged no val/diversity, so a mode collapse can't be detected: look at its landmarks.")
     if choice.collapsed(rules):
         return COLLAPSED, findings
 
@@ -233,15 +235,15 @@ def run_verdict(evaluated: Sequence[Candidate], ranked: Sequence[Candidate], rul
     newest = max(ranked, key=lambda candidate: candidate.step)
     if not collapsed and newest.cost > choice.cost + rules.tolerance:
         findings.append(
-            f"Over-training: step {newest.step} is worse than {choice.step} ({newest.reason}). Nothing to do, the choice is before it."
+            f"Over-training: step {newest.step} is worse than {choice.step} ({newest.reason}). Nothing to do: the choice is earlier."
         )
     if choice.sync is None:
-        findings.append("This run had no SyncNet, so val/sync took no part in the choice.")
+        findings.append("This run had no SyncNet, so val/sync was not part of the cost.")
     return SOUND, findings
 
 
 def _underfitting(evaluated: Sequence[Candidate], choice: Candidate, rules: Rules) -> list[str]:
-    """Signs, as sentences, that the generator has not arrived at the person; empty when there are none."""
+    """Sentences on signs that the generator has not learned the person; empty if there are none."""
     last, signs = evaluated[-1], []
     way_out = "train longer (config.train.steps)"
     if last.disc_pos_conf is not None and last.disc_neg_conf is not None:
@@ -249,16 +251,16 @@ def _underfitting(evaluated: Sequence[Candidate], choice: Candidate, rules: Rule
         scores = f"{last.disc_pos_conf:.2f} to the person and {last.disc_neg_conf:.2f} to the generator"
         if mean < rules.asleep:
             signs.append(
-                f"Under-fitting: the discriminator has hardly begun to learn (it gives {scores}), so it taught nothing; {way_out}."
+                f"Under-fitting: the discriminator has hardly begun to learn (it gives {scores}), the generator learned nothing; {way_out}."
             )
         if last.disc_pos_conf >= rules.winning and last.disc_neg_conf <= 1.0 - rules.winning:
             signs.append(
-                f"Under-fitting: the discriminator wins (it gives {scores}), the generator hasn't moved towards the person; "
+                f"Under-fitting: the discriminator wins (it gives {scores}), the generator hasn't moved toward the person; "
                 "raise config.loss.adv or config.optimizer.postnet.lr."
             )
     before = [candidate for candidate in evaluated if candidate.adversarial <= last.adversarial * 2 / 3]
     if before and last.mse <= min(candidate.mse for candidate in evaluated):
-        # Against the lowest, for a GAN's curve goes up and down.
+        # Relative to the lowest, as a GAN's curve fluctuates.
         lowest = min(before, key=lambda candidate: candidate.mse)
         fall = 1.0 - last.mse / lowest.mse
         if fall > rules.falling:
@@ -274,7 +276,7 @@ def _underfitting(evaluated: Sequence[Candidate], choice: Candidate, rules: Rule
 
 
 def _excess(value: float | None, best: float | None, floor: float) -> float:
-    """Relative excess of a loss over the best one; infinite when it isn't a number, 0 when nobody has it."""
+    """Relative excess of a loss over the best one; infinite if it isn't finite, 0 if no candidate has it."""
     if best is None:
         return 0.0
     if value is None or not math.isfinite(value):
@@ -294,7 +296,7 @@ def table(selection: Selection) -> str:
 
 
 def charts(workdir: str) -> list[Chart]:
-    """The curves that the choice rests on; the updates before the adversarial ones are left out."""
+    """The curves used by the selection, from the first adversarial update on."""
     first = adversarial_start(workdir)
     rows = [row for row in read_metrics(workdir) if row["step"] > first]
 

@@ -1,13 +1,16 @@
-"""What the training loop asks of a stage, and nothing else.
+"""Stage: the interface between the training loop and a network; it makes the state, batches, updates and evaluations of one task.
 
-A stage is a small object that knows one network (or a GAN's two): how to make its state, one update, and how to judge it. It knows nothing
-of devices, checkpoints, logs or resuming; the loop (`training.loop`) knows nothing of losses.
+A stage knows one network (or a GAN's two) and its losses, but nothing of devices, checkpoints, logs or resuming; the loop
+(`training.loop`) knows nothing of losses.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +21,7 @@ from geneface_jax.typing import Metrics, State
 
 @dataclasses.dataclass
 class Evaluation:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
       scalars: tag -> number, logged under the tag as given (for example `val/mse`).
@@ -33,43 +36,57 @@ class Evaluation:
     sounds: dict[str, tuple[np.ndarray, int]] = dataclasses.field(default_factory=dict)
 
 
-class Stage(Protocol):
+class Stage(abc.ABC):
     """One training task.
+
+    A stage works on a copy of the config it is given; what it adds (camera, feature types, fingerprint of a head) is recorded with the run.
 
     Attributes:
       config: the resolved config; `config.train` belongs to the loop, the rest to the stage.
-      items_per_step: how many `unit`s one step consumes over all devices (for the rate shown).
+      items_per_step: how many `unit`s one step consumes over all devices (for the rate in the progress line).
       unit: what the rate counts: "clips", "frames", "rays".
-      best: (tag, "min" | "max"), which evaluation scalar names the best checkpoint.
-
-    A stage may also have `charts`, title -> tags: curves that TensorBoard's custom scalars show in one chart.
-    It may have `remarks(means)`, which is given the means of the metrics since the last log and returns sentences for the user; where it
-    raises an InputError the run ends, before anything is saved.
+      best: (tag, "min" | "max"), the evaluation scalar that chooses the best checkpoint.
+      charts: title -> tags of curves that TensorBoard's custom scalars tab shows in one chart.
     """
 
     config: ConfigDict
     items_per_step: int
     unit: str
     best: tuple[str, str]
+    charts: Mapping[str, Sequence[str]] = MappingProxyType({})
 
+    @abc.abstractmethod
     def init(self, rng: jax.Array) -> State:
-        """Makes the first state (one copy, no device axis). Deterministic in `rng`."""
+        """Initial state (one copy, no device axis). Deterministic in `rng`."""
 
+    @abc.abstractmethod
     def data(self) -> Any:
         """Arrays every device keeps for the whole run (a pytree, may be empty); loaded once."""
 
+    @abc.abstractmethod
     def host_batch(self, step: int) -> Any:
         """The global batch of this step: a pytree of numpy arrays with a leading axis that the number of devices divides (may be empty).
 
-        A pure function of (config.seed, step): this is what makes a resumed run see the data of an undisturbed one.
+        A pure function of (config.seed, step), so that a resumed run sees the same data as an uninterrupted one.
         """
 
+    @abc.abstractmethod
     def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
         """One update, pure, called inside pmap with the axis `devices.AXIS`.
 
         `batch` is this device's share. `rng` is the same on all devices: fold in the *global* item index for draws per item.
-        Gradients, metrics and batch statistics must leave equal on all devices: average them with `devices.mean`.
+        Gradients, metrics and batch statistics must be equal on all devices on return: average them with `devices.mean`.
         """
 
+    @abc.abstractmethod
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
-        """Judges an un-replicated state on held-out data."""
+        """Evaluates an un-replicated state on held-out data."""
+
+    def remarks(self, means: Mapping[str, float]) -> list[str]:
+        """Sentences for the user, given the means of the metrics since the last log.
+
+        Raises:
+          InputError: the run can't go on; it ends before anything is saved.
+        """
+        del means
+        return []

@@ -1,12 +1,12 @@
-"""Ablations: many runs of one stage that differ in a few keys, run side by side, resumed, and put into one table.
+"""Sweeps (ablations): runs of one stage that differ in a few config keys, trained in parallel, resumed, and summarized in a table.
 
 A sweep file (`configs/ablations/*.py`) has a `get_config()` with
-  base       the config, as `geneface train --config` takes it: "head:demo";
-  overrides  what all runs share, as `--config.key=value` takes it: {"train.steps": 500};
+  base       the config, as for `geneface train --config`: "head:demo";
+  overrides  keys that all runs share: {"train.steps": 500};
   grid       key -> values, every combination is a run; or
   runs       name -> {key: value}, every entry is a run;
-  seeds      values of config.seed, each run is repeated with every one;
-  metrics    tags of the table, as metrics.jsonl names them.
+  seeds      values of config.seed; every run is repeated with each;
+  metrics    tags in metrics.jsonl, the columns of the table.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import io
 import itertools
+import logging
 import os
 import queue
 import re
@@ -33,12 +34,14 @@ from data_tools.io import write_text
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.reporting import read_metrics
 
+logger = logging.getLogger(__name__)
+
 LOG_FILE = "output.txt"
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One run: the variant it belongs to, its seed, and the keys it sets."""
+    """One run: its variant (entry of the sweep), its seed, and its config overrides."""
 
     variant: str
     seed: int
@@ -46,55 +49,55 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Its work folder's name."""
+        """Name of its work folder."""
         return f"{self.variant}/seed{self.seed}"
 
 
-def trials(sweep: ConfigDict, more: Sequence[str] = ()) -> list[Trial]:
-    """All runs of a sweep.
-
-    Args:
-      sweep: see the module's docstring.
-      more: `key=value` texts that all runs get, after the sweep's own.
+def trials(sweep: ConfigDict, extra_overrides: Sequence[str] = ()) -> list[Trial]:
+    """All runs of a sweep; `extra_overrides` are `key=value` texts for all of them, applied after the sweep's own.
 
     Raises:
       InputError: neither or both of grid and runs, two runs of one name, or a key or value that the base config refuses.
     """
     if bool(sweep.get("grid")) == bool(sweep.get("runs")):
-        raise InputError("a sweep has either a grid or runs: look at configs/ablations/head_grid.py.")
-    shared = [*_texts(sweep.get("overrides", {})), *more]
+        raise InputError("A sweep has either a grid or runs: see configs/ablations/head_grid.py.")
+    shared = [*_texts(sweep.get("overrides", {})), *extra_overrides]
     if sweep.get("grid"):
-        # A plain dict: a ConfigDict would take the dots of the keys apart, and sort them.
+        # A plain dict: a ConfigDict would split the keys at their dots, and sort them.
         grid = dict(sweep.grid)
         combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-        named = {_name(chosen): chosen for chosen in combinations}
-        if len(named) != len(combinations):
-            raise InputError("two combinations of the grid have the same name: write them as runs, with names of your own.")
+        variants = {_name(keys): keys for keys in combinations}
+        if len(variants) != len(combinations):
+            raise InputError("Two combinations of the grid have the same name: write them as runs, with names of your own.")
     else:
-        named = {name: dict(chosen) for name, chosen in dict(sweep.runs).items()}
-    found = [Trial(name, seed, (*shared, *_texts(chosen), f"seed={seed}")) for name, chosen in named.items() for seed in sweep.seeds]
-    for trial in found:
-        configs.load(sweep.base, trial.overrides)  # refuses what is wrong before hours are spent
-    return found
+        variants = {name: dict(keys) for name, keys in dict(sweep.runs).items()}
+    runs = [Trial(name, seed, (*shared, *_texts(keys), f"seed={seed}")) for name, keys in variants.items() for seed in sweep.seeds]
+    for trial in runs:
+        configs.load(sweep.base, trial.overrides)  # wrong keys are refused before anything is trained
+    return runs
 
 
 def run(
-    sweep: ConfigDict, out: str | os.PathLike, slots: Sequence[str], more: Sequence[str] = (), say: Callable[[str], None] = print
+    sweep: ConfigDict,
+    out: str | os.PathLike,
+    slots: Sequence[str],
+    extra_overrides: Sequence[str] = (),
+    log: Callable[[str], None] = logger.info,
 ) -> list[str]:
-    """Trains all runs, as many at a time as there are slots; finished ones are left alone, stopped ones resumed.
+    """Trains all runs, one at a time per slot; finished ones are skipped, stopped ones resumed.
 
     Args:
       sweep: see the module's docstring.
       out: folder of the runs, `out/<variant>/seed<seed>`.
-      slots: what each slot's runs see as CUDA_VISIBLE_DEVICES; "" leaves it as it is (CPU).
-      more: as in `trials`.
-      say: told when a run begins and ends.
+      slots: CUDA_VISIBLE_DEVICES of each slot's runs; "" leaves it unchanged (CPU).
+      extra_overrides: as in `trials`.
+      log: called with a line whenever a run begins or ends.
 
     Returns:
-      names of runs that failed; their output lies in `output.txt` of their folder.
+      names of runs that failed; their output is in `output.txt` of their folder.
     """
     waiting: queue.SimpleQueue[Trial] = queue.SimpleQueue()
-    for trial in trials(sweep, more):
+    for trial in trials(sweep, extra_overrides):
         waiting.put(trial)
     failed: list[str] = []
 
@@ -104,9 +107,9 @@ def run(
                 trial = waiting.get_nowait()
             except queue.Empty:
                 return
-            say(f"{trial.name}: begins" + (f" on {slot}" if slot else ""))
+            log(f"{trial.name}: begins" + (f" on {slot}" if slot else ""))
             code = _train(sweep.base, trial, Path(out) / trial.name, slot)
-            say(f"{trial.name}: {'done' if code == 0 else f'failed with exit code {code}'}")
+            log(f"{trial.name}: {'done' if code == 0 else f'failed with exit code {code}'}")
             if code:
                 failed.append(trial.name)
 
@@ -118,13 +121,13 @@ def run(
     return sorted(failed)
 
 
-def summarize(sweep: ConfigDict, out: str | os.PathLike, more: Sequence[str] = ()) -> tuple[Path, Path]:
-    """Writes `out/summary.csv` and `out/summary.md`: a row a variant, the last value of each metric as mean +- sd over seeds.
+def summarize(sweep: ConfigDict, out: str | os.PathLike, extra_overrides: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Writes `out/summary.csv` and `out/summary.md`: a row per variant, the last value of each metric as mean +- sd over seeds.
 
-    The deviation is that of a sample (n - 1); with one seed there is none. Runs that have not finished do not count.
+    sd is the sample standard deviation (n - 1), empty for one seed. Unfinished runs are left out.
     """
     groups: dict[str, list[dict[str, float]]] = {}
-    for trial in trials(sweep, more):
+    for trial in trials(sweep, extra_overrides):
         workdir = Path(out) / trial.name
         rows = groups.setdefault(trial.variant, [])
         steps = checkpoints.steps(workdir)
@@ -170,11 +173,11 @@ def _plus_minus(mean: Any, deviation: Any) -> str:
     return f"{mean:.4g}" if deviation == "" else f"{mean:.4g} ± {deviation:.2g}"
 
 
-def _texts(chosen: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in dict(chosen).items()]
+def _texts(keys: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in dict(keys).items()]
 
 
-def _name(chosen: Mapping[str, Any]) -> str:
-    """`lr=0.001,hidden=64`: the keys' last parts, fit for a folder."""
-    text = ",".join(f"{key.split('.')[-1]}={value}" for key, value in chosen.items())
+def _name(keys: Mapping[str, Any]) -> str:
+    """`lr=0.001,hidden=64`: the last parts of the keys, as a folder name."""
+    text = ",".join(f"{key.split('.')[-1]}={value}" for key, value in keys.items())
     return re.sub(r"[^\w.,=+-]", "_", text)

@@ -1,14 +1,14 @@
-"""Which implementation of an op runs, and the only file that knows how Pallas reaches a GPU.
+"""Choice of an op's implementation (XLA or Pallas), and the only module that uses Pallas's GPU backend.
 
 Every op takes `implementation`:
 
-- "auto": the faster one measured for this device (`AUTO` below), always able to run;
+- "auto": the one measured to be fastest on this device (`AUTO` below), among those that can run;
 - "xla": plain jax.numpy, on CPU, GPU and TPU;
 - "pallas": the Pallas kernel, on an NVIDIA GPU;
-- "pallas_interpret": the same kernel run step by step as jax.numpy, on any device; slow, made for tests.
+- "pallas_interpret": the Pallas kernel in interpret mode (as jax.numpy), on any device; slow, for tests.
 
-Pallas has two roads to an NVIDIA GPU. Mosaic GPU has no arbitrary gathers, which is all these kernels do, so they take Triton: deprecated
-since jax 0.12 (a DeprecationWarning at lowering) but still there. When it goes, this is the file to change.
+Pallas has two GPU backends. Mosaic GPU has no arbitrary gathers, which these kernels consist of, so they use Triton: deprecated since
+jax 0.12 (a DeprecationWarning at lowering). When jax removes it, this is the file to change.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from jax.sharding import AbstractDevice, AbstractMesh
 Implementation = Literal["auto", "xla", "pallas", "pallas_interpret"]
 
 AUTO: Mapping[str, str] = {}
-"""Op -> implementation that "auto" takes on an NVIDIA GPU. An op that is not named takes "xla": nothing is listed before it has been
-measured on one (scripts/bench/kernels/run.py)."""
+"""Op -> implementation that "auto" takes on an NVIDIA GPU; "xla" for ops not listed. An op is listed once it has been measured on a GPU
+(scripts/bench/kernels/run.py)."""
 
 _assume_cuda: contextvars.ContextVar[bool] = contextvars.ContextVar("assume_cuda", default=False)
 
 
 @contextlib.contextmanager
 def lowering_for_cuda() -> Iterator[None]:
-    """Lets "pallas" be traced and lowered on a machine without a GPU, for an H100 elsewhere."""
+    """Context in which "pallas" can be traced and lowered for an H100 on a machine without a GPU."""
     token = _assume_cuda.set(True)
-    # jax >= 0.12 asks which GPU to lower for; the mesh is empty, only its device's name is read.
+    # jax >= 0.12 needs to know which GPU to lower for; of the (empty) mesh only the device's name is read.
     h100 = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, **_platform_argument())
     try:
         with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=h100)):
@@ -47,7 +47,7 @@ def lowering_for_cuda() -> Iterator[None]:
 
 
 def why_pallas_cannot_run() -> str | None:
-    """A sentence that says why compiled Pallas kernels can't run here, or None when they can."""
+    """The reason why compiled Pallas kernels can't run here, or None if they can."""
     if _assume_cuda.get():
         return None
     if jax.default_backend() not in ("gpu", "cuda"):
@@ -60,10 +60,10 @@ def why_pallas_cannot_run() -> str | None:
 
 
 def resolve(implementation: Implementation, op: str) -> tuple[bool, bool]:
-    """Turns the `implementation` argument of an op into what to call.
+    """Resolves the `implementation` argument of an op.
 
     Args:
-      implementation: as the caller gave it.
+      implementation: the caller's choice.
       op: name of the op, for the message and for `AUTO`.
 
     Returns:
@@ -71,7 +71,7 @@ def resolve(implementation: Implementation, op: str) -> tuple[bool, bool]:
 
     Raises:
       ValueError: not one of the four names.
-      NotImplementedError: "pallas" was asked for by name and can't run here.
+      NotImplementedError: "pallas" was chosen explicitly and can't run here.
     """
     if implementation not in get_args(Implementation):
         raise ValueError(f"implementation of {op} must be one of {', '.join(get_args(Implementation))}, got {implementation!r}")
@@ -87,7 +87,7 @@ def resolve(implementation: Implementation, op: str) -> tuple[bool, bool]:
 
 
 def runnable() -> list[str]:
-    """Implementations that can run on this machine, "auto" left out."""
+    """Implementations other than "auto" that can run on this machine."""
     return ["xla", "pallas_interpret"] if why_pallas_cannot_run() else ["xla", "pallas"]
 
 
@@ -116,14 +116,9 @@ def kernel_call(
     num_warps: int = 4,
     num_stages: int = 1,
 ) -> Callable[..., Any]:
-    """`pallas_call` on the backend this project uses.
+    """`pallas_call` with Triton's compiler parameters: `num_warps` of 32 threads, `num_stages` of pipelining depth.
 
-    Args:
-      kernel: function of refs.
-      name: of the compiled kernel, as profilers show it.
-      out_shape, grid, in_specs, out_specs, input_output_aliases: as in `pallas_call`.
-      interpret: run as jax.numpy.
-      num_warps, num_stages: Triton's launch parameters (32 threads a warp; pipelining depth).
+    `name` is what profilers show; the other arguments are those of `pallas_call`.
     """
     options = {} if interpret else {"compiler_params": _triton().CompilerParams(num_warps=num_warps, num_stages=num_stages)}
     return pl.pallas_call(
@@ -140,12 +135,12 @@ def kernel_call(
 
 
 def whole_array() -> pl.BlockSpec:
-    """Spec of an array that every program sees whole and gathers from (it stays in global memory)."""
+    """Spec of an array in global memory that every program can gather from."""
     return pl.BlockSpec(memory_space=pl.ANY)
 
 
 def load(ref: Any, index: Any, *, mask: Any = None, other: Any = None) -> Any:
-    """Gathers `ref[index]` inside a kernel; places where `mask` is False read `other` and touch no memory."""
+    """Gathers `ref[index]` inside a kernel; elements where `mask` is False become `other` without reading memory."""
     return _triton().load(ref.at[index], mask=mask, other=other)
 
 
@@ -155,10 +150,10 @@ def store(ref: Any, index: Any, value: Any, *, mask: Any = None) -> None:
 
 
 def atomic_add(ref: Any, index: Any, value: Any, *, mask: Any = None) -> None:
-    """Adds `value` to `ref[index]` inside a kernel. Interpret mode loses duplicates of an index within a block and takes no mask."""
+    """Adds `value` to `ref[index]` inside a kernel. Interpret mode loses duplicate indices within a block and supports no mask."""
     _triton().atomic_add(ref, index, value, mask=mask)
 
 
 def dot(a: Any, b: Any) -> Any:
-    """Matrix product inside a kernel; sides are powers of two, at least 16. Float32 products are exact float32, not TF32."""
+    """Matrix product inside a kernel, in float32 rather than TF32; sides are powers of two, at least 16."""
     return _triton().dot(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -8,32 +8,33 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
+from geneface_kernels.typing import Array, Float, Float32
+
 # ----------------------------------------------------------------------------------------------------
-# The real spherical harmonics up to degree 8, as polynomials of x, y and z.
+# Spherical harmonics
 #
-# Y_lm splits into a part that only z enters, the m-th derivative of the Legendre polynomial P_l, and a part that only x and y enter, the
-# real or imaginary part of (x + iy)^m. Both follow from short recurrences, which lose fewer digits in float32 near the poles than
-# written-out powers of z do.
+# Y_lm is the m-th derivative of the Legendre polynomial P_l(z) times the real or imaginary part of (x + iy)^m. Both follow from short
+# recurrences, which lose fewer digits in float32 near the poles than written-out powers of z do.
 
 MAX_DEGREE = 8
 """Largest number of bands, that of the original encoder."""
 
 
-def spherical_harmonics(d: jax.Array, degree: int) -> jax.Array:
-    """Real spherical harmonics of the bands l = 0 .. degree - 1, Condon-Shortley sign kept.
+def spherical_harmonics(d: Float[Array, "*batch 3"], degree: int) -> Float32[jax.Array, "*batch features"]:
+    """Real spherical harmonics of the bands l = 0 .. degree - 1, with the Condon-Shortley sign.
 
-    The input is not normalised. Where |d| != 1 the values are those of the polynomials (z^2 stays z^2 and 1 stays 1), as in the original
+    The input is not normalized. Where |d| != 1 the values are those of the polynomials (z^2 stays z^2 and 1 stays 1), as in the original
     encoder; on the unit sphere they are orthonormal.
 
     Args:
-      d: [..., 3] directions; computed in float32.
+      d: directions; computed in float32.
       degree: number of bands, 1 to `MAX_DEGREE`.
 
     Returns:
-      [..., degree^2] float32 in the order l = 0 .. degree - 1, m = -l .. l.
+      degree^2 values per direction in the order l = 0 .. degree - 1, m = -l .. l.
 
     Raises:
-      ValueError: `d` does not end in three coordinates or holds no floating-point numbers, or `degree` is out of range.
+      ValueError: `d` does not end in three coordinates or is not floating-point, or `degree` is out of range.
     """
     if not isinstance(degree, int) or not 1 <= degree <= MAX_DEGREE:
         raise ValueError(f"degree must be a whole number from 1 to {MAX_DEGREE}, got {degree!r}")
@@ -70,24 +71,21 @@ def _legendre_derivatives(z: jax.Array, m: int, degree: int) -> Iterator[jax.Arr
 
 
 # ----------------------------------------------------------------------------------------------------
-# Sines and cosines of octaves of the input (Mildenhall et al. 2020, "NeRF", equation 4, without its factor pi).
+# Frequency encoding
 
 
-def frequency_encode(x: jax.Array, octaves: int) -> jax.Array:
-    """[x, sin(x), cos(x), sin(2x), cos(2x), sin(4x), ...] in blocks of D values.
+def frequency_encode(x: Float[Array, "*batch D"], octaves: int) -> Float32[jax.Array, "*batch features"]:
+    """[x, sin(x), cos(x), sin(2x), cos(2x), sin(4x), ...]: D * (1 + 2 * octaves) values in blocks of D.
 
-    The original is built with a fast sine and takes the cosine as sin(x + pi/2), which costs it up to 2e-5 at the tenth octave. Here both
-    are accurate to float32.
+    Mildenhall et al. 2020, "NeRF", equation 4, without its factor pi. The original uses a fast sine and takes the cosine as
+    sin(x + pi/2), with errors up to 2e-5 at the tenth octave; here both are accurate to float32.
 
     Args:
-      x: [..., D]; computed in float32.
+      x: computed in float32.
       octaves: number of frequencies 1, 2, 4, ...
 
-    Returns:
-      [..., D * (1 + 2 * octaves)] float32.
-
     Raises:
-      ValueError: `x` is a scalar or holds no floating-point numbers, or `octaves` is negative.
+      ValueError: `x` is a scalar or not floating-point, or `octaves` is negative.
     """
     if not isinstance(octaves, int) or octaves < 0:
         raise ValueError(f"octaves must be a whole number that is not negative, got {octaves!r}")

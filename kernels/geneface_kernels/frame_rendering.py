@@ -13,61 +13,35 @@ import numpy as np
 
 from geneface_kernels.ray_marching import Lattice
 from geneface_kernels.ray_marching.geometry import cell_index, near_far_from_aabb
+from geneface_kernels.typing import Array, Bool, Float, Float32, Int32, Integer, Num
 
 # ----------------------------------------------------------------------------------------------------
-# What every way of rendering a frame takes and gives.
+# Arguments and results of both renderers
 
 Field = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """A radiance field: (points [M, 3], unit directions [M, 3], frame [M] int32 of each point) -> (sigma [M] >= 0, rgb [M, 3]).
 
-It is also called with points that no ray needs (the origin); what it says of those is thrown away."""
+It is also evaluated at padding points (the origin), whose values are discarded."""
 
 
 class FrameRender(NamedTuple):
-    """Rendered rays, shaped like the rays without their last axis: [N] or [F, N].
+    """Rendered rays, [N] or [F, N].
 
     Attributes:
-      rgb: [..., 3] colour before the background.
-      alpha: [...] opacity.
-      depth: [...] sum of weight * t.
-      samples: [] int32, field evaluations that a ray asked for.
-      complete: [...] bool; a ray that is not lost its samples to a full buffer, and its colour is that of an empty ray.
-      dropped: [] int32, number of rays that are not complete.
+      rgb: color before the background.
+      alpha: opacity.
+      depth: sum of weight * t.
+      samples: number of field evaluations requested by rays.
+      complete: False for a ray whose samples did not fit the buffer; its color is that of an empty ray.
+      dropped: number of rays that are not complete.
     """
 
-    rgb: jax.Array
-    alpha: jax.Array
-    depth: jax.Array
-    samples: jax.Array
-    complete: jax.Array
-    dropped: jax.Array
-
-
-def as_batch(rays_o: jax.Array, rays_d: jax.Array, occupied: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Rays [N, 3] or [F, N, 3] -> both [F, N, 3] float32.
-
-    Raises:
-      ValueError: an argument has another shape.
-    """
-    if rays_o.ndim not in (2, 3) or rays_o.shape[-1] != 3:
-        raise ValueError(f"rays_o must be [N, 3] or [F, N, 3], got {rays_o.shape}")
-    if rays_d.shape != rays_o.shape:
-        raise ValueError(f"rays_d must be shaped like rays_o, {rays_o.shape}, got {rays_d.shape}")
-    if occupied.ndim != 3 or len(set(occupied.shape)) != 1:
-        raise ValueError(f"occupied must be [R, R, R], got {occupied.shape}")
-    if occupied.dtype != jnp.bool_:
-        raise ValueError(f"occupied must be bool, got {occupied.dtype}")
-    shape = rays_o.shape if rays_o.ndim == 3 else (1, *rays_o.shape)
-    return rays_o.reshape(shape).astype(jnp.float32), rays_d.reshape(shape).astype(jnp.float32)
-
-
-# ----------------------------------------------------------------------------------------------------
-# The samples of a ray as one bit per lattice point.
-#
-# A frame has many more lattice points than samples. Kept as bits, a ray's samples are two words for up to 64 lattice points, they are made
-# by one reduction, and "the next sample" is the lowest set bit: no sort, no scatter, and nothing of size rays x lattice points is stored.
-
-WORD = 32
+    rgb: Float32[jax.Array, "*rays 3"]
+    alpha: Float32[jax.Array, "*rays"]
+    depth: Float32[jax.Array, "*rays"]
+    samples: Int32[jax.Array, ""]
+    complete: Bool[jax.Array, "*rays"]
+    dropped: Int32[jax.Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +52,7 @@ class FrameMarch:
       aabb: (min xyz, max xyz) of the box rays are clipped to.
       min_near: closest sample to the camera.
       lattice: sample positions, from where the ray enters the box.
-      max_samples: most samples of one ray; further ones are left out.
+      max_samples: most samples of one ray; further ones are ignored.
     """
 
     aabb: tuple[float, ...]
@@ -94,28 +68,53 @@ class FrameMarch:
 
     @property
     def words(self) -> int:
-        """W, words per ray."""
+        """W, words of a ray's sample bitmask."""
         return -(-self.lattice.points // WORD)
 
 
-class MarchedBits(NamedTuple):
-    """near [N]: parameter of lattice point 0. bits: [N, W] uint32, bit k of the row: lattice point k is a sample."""
+def as_batch(
+    rays_o: Num[Array, "*rays 3"], rays_d: Num[Array, "*rays 3"], occupied: Bool[Array, "R R R"]
+) -> tuple[Float32[jax.Array, "F N 3"], Float32[jax.Array, "F N 3"]]:
+    """Origins and directions [N, 3] or [F, N, 3] -> both [F, N, 3].
 
-    near: jax.Array
-    bits: jax.Array
-
-
-def march_bits(rays_o: jax.Array, rays_d: jax.Array, occupied: jax.Array, march: FrameMarch) -> MarchedBits:
-    """Tests all lattice points of all rays against the occupancy grid, without jitter.
-
-    Args:
-      rays_o, rays_d: [N, 3].
-      occupied: [R, R, R] bool.
-      march: static.
+    Raises:
+      ValueError: an argument has another shape.
     """
+    if rays_o.ndim not in (2, 3) or rays_o.shape[-1] != 3:
+        raise ValueError(f"rays_o must be [N, 3] or [F, N, 3], got {rays_o.shape}")
+    if rays_d.shape != rays_o.shape:
+        raise ValueError(f"rays_d must be shaped like rays_o, {rays_o.shape}, got {rays_d.shape}")
+    if occupied.ndim != 3 or len(set(occupied.shape)) != 1:
+        raise ValueError(f"occupied must be [R, R, R], got {occupied.shape}")
+    if occupied.dtype != jnp.bool_:
+        raise ValueError(f"occupied must be bool, got {occupied.dtype}")
+    shape = rays_o.shape if rays_o.ndim == 3 else (1, *rays_o.shape)
+    return jnp.asarray(rays_o, jnp.float32).reshape(shape), jnp.asarray(rays_d, jnp.float32).reshape(shape)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Sample bitmasks: one bit per lattice point of a ray
+#
+# A frame has many more lattice points than samples. As bits, a ray's samples are two words for up to 64 lattice points, they are computed
+# by one reduction, and the next sample is the lowest set bit: no sort, no scatter, no array of size rays x lattice points.
+
+WORD = 32
+
+
+class MarchedBits(NamedTuple):
+    """`near`: ray parameter of lattice point 0. `bits`: bit k of a row is set if lattice point k is a sample."""
+
+    near: Float32[jax.Array, " N"]
+    bits: Integer[jax.Array, "N W"]
+
+
+def march_bits(
+    rays_o: Float32[jax.Array, "N 3"], rays_d: Float32[jax.Array, "N 3"], occupied: Bool[Array, "R R R"], march: FrameMarch
+) -> MarchedBits:
+    """Tests all lattice points of all rays against the occupancy grid, without jitter."""
     lattice, resolution = march.lattice, occupied.shape[0]
     near, far = near_far_from_aabb(rays_o, rays_d, jnp.asarray(march.aabb, jnp.float32), march.min_near)
-    flat = occupied.reshape(-1)
+    flat = jnp.asarray(occupied).reshape(-1)
     # The first point of a ray lies on the box's face, which often is a face between cells too: rounding decides. The product is rounded
     # before it is added, as in the recorded runs of the original; fused, some rays would gain or lose a sample there.
     entry = rays_o + _rounded_product(rays_d, jnp.where(near < far, near, 0.0)[:, None])
@@ -132,26 +131,24 @@ def march_bits(rays_o: jax.Array, rays_d: jax.Array, occupied: jax.Array, march:
 
 
 def _rounded_product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a * b, which no compiler can fuse with an addition: the bits pass through an operation whose result it can't foresee."""
+    """a * b, which the compiler can't fuse with an addition: the bits pass through an operation whose result it can't predict."""
     product = a * b
     bits = jax.lax.bitcast_convert_type(product, jnp.uint32) ^ jnp.isnan(product).astype(jnp.uint32)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
-def sample_counts(bits: jax.Array, max_samples: int) -> jax.Array:
-    """[N] int32 samples of each ray, at most `max_samples`."""
+def sample_counts(bits: Integer[jax.Array, "N W"], max_samples: int) -> Int32[jax.Array, " N"]:
+    """Samples of each ray, at most `max_samples`."""
     return jnp.minimum(jnp.sum(jax.lax.population_count(bits).astype(jnp.int32), axis=1), max_samples)
 
 
-def next_samples(bits: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Takes the first `count` samples off every ray.
-
-    Args:
-      bits: [N, W] uint32.
-      count: how many (static).
+def next_samples(
+    bits: Integer[jax.Array, "N W"], count: int
+) -> tuple[Int32[jax.Array, "N count"], Bool[jax.Array, "N count"], Integer[jax.Array, "N W"]]:
+    """Removes the first `count` (static) samples of every ray.
 
     Returns:
-      ([N, count] int32 lattice points, 0 where the ray had no more; [N, count] bool, it had one; [N, W] what is left).
+      (lattice points, 0 where the ray had no more samples; whether it had one; remaining bits).
     """
     left = [bits[:, w] for w in range(bits.shape[1])]
     steps, found = [], []
@@ -169,64 +166,50 @@ def next_samples(bits: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax
     return jnp.stack(steps, axis=1), jnp.stack(found, axis=1), jnp.stack(left, axis=1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Choosing the sample buffer of `render_single_pass`.
-
-HEADROOM = 1.15
-"""A head that comes nearer or turns its long side asks for this much more than the frame that was counted."""
-
-
-def count_samples(rays_o: jax.Array, rays_d: jax.Array, occupied: jax.Array, march: FrameMarch) -> jax.Array:
-    """[] int32: samples that rays [N, 3] or [F, N, 3] ask for; see `render_single_pass` for the arguments."""
-    o, d = as_batch(rays_o, rays_d, occupied)
-    marched = march_bits(o.reshape(-1, 3), d.reshape(-1, 3), occupied, march)
-    return jnp.sum(sample_counts(marched.bits, march.max_samples), dtype=jnp.int32)
-
-
-def sufficient_budget(samples: int, *, headroom: float = HEADROOM, steps_per_octave: int = 4) -> int:
-    """A budget for about this many samples that stays the same while the number wanders a little.
-
-    Sizes are 2^e * (1 + i / steps_per_octave), so that a whole video compiles for one size, seldom two, and at most 1 / steps_per_octave
-    of a buffer is rounding.
+def _composite(
+    optical: jax.Array, rgb: jax.Array, t: jax.Array, transmittance: jax.Array, end_threshold: Array | float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Composites the next S samples of N rays.
 
     Args:
-      samples: what was counted.
-      headroom: the budget holds at least this times `samples`.
-      steps_per_octave: sizes between a power of two and the next, itself a power of two.
+      optical: [N, S] density times step length, 0 where there is no sample.
+      rgb: [N, S, 3].
+      t: [N, S].
+      transmittance: [N, 1] before the samples.
+      end_threshold: see `render_per_ray`.
 
-    Raises:
-      ValueError: an argument out of range.
+    Returns:
+      (rgb [N, 3] and depth [N, 1] of these samples, transmittance [N, 1] after them).
     """
-    if samples < 0 or headroom < 1.0:
-        raise ValueError(f"samples must be at least 0 and headroom at least 1, got {samples} and {headroom}")
-    if steps_per_octave < 1 or steps_per_octave & (steps_per_octave - 1):
-        raise ValueError(f"steps_per_octave must be a power of two, got {steps_per_octave}")
-    wanted = max(int(samples * headroom) + 1, 1024)
-    granule = max((1 << (wanted.bit_length() - 1)) // steps_per_octave, 1)
-    return -(-wanted // granule) * granule
+    before = transmittance * jnp.exp(-(jnp.cumsum(optical, axis=1) - optical))
+    visited = before >= end_threshold
+    weight = jnp.where(visited, before * -jnp.expm1(-optical), 0.0)
+    after = transmittance * jnp.exp(-jnp.sum(jnp.where(visited, optical, 0.0), axis=1, keepdims=True))
+    color = jnp.sum(jnp.where(weight[..., None] > 0.0, weight[..., None] * rgb, 0.0), axis=1)
+    return color, jnp.sum(weight * t, axis=1, keepdims=True), after
 
 
 # ----------------------------------------------------------------------------------------------------
-# Frame rendering whose work follows the number of live rays: best on a CPU.
+# Rendering in rounds over a list of live rays: work follows the number of samples; best on a CPU
 #
-# Every ray stops by itself, so a ray's colour never depends on its neighbours (in the original it does: see `reference.py`). Rounds of a
-# few samples each; a list of the rays still alive is worked off in blocks, and each block packs its survivors back to the front of the
-# same list. All frames of a batch share the list. Shapes are static, so a video compiles once.
+# A ray's color does not depend on other rays (in the original it does). In each round the list of live rays is processed in blocks, a few
+# samples per ray, and each block writes its survivors back to the front of the list. All frames of a batch share the list. Shapes are
+# static, so a video compiles once.
 
 BLOCK = 2048
-"""Rays worked on at once; sets the memory of a frame, not its result."""
+"""Rays per block: a trade of memory against speed."""
 ROUND = 4
-"""Samples per ray between two looks at which rays are still alive."""
+"""Samples per ray and round."""
 
 
 class _State(NamedTuple):
-    """What changes from round to round. The arrays of rays have a spare row at the end, which unused places of a block work on.
+    """State between rounds. The arrays of rays have a spare row at the end, used by the padding of a block.
 
     Attributes:
-      bits: [P + 1, W] samples still to come.
+      bits: [P + 1, W] remaining samples.
       light: [P + 1, 5] rgb, transmittance, depth so far.
-      listed: [P] int32 rays still alive.
-      live: [] int32, how many of `listed` count.
+      listed: [P] int32 list of live rays.
+      live: [] int32 length of the list.
       samples: [] int32 evaluated so far.
     """
 
@@ -239,31 +222,28 @@ class _State(NamedTuple):
 
 def render_per_ray(
     field: Field,
-    rays_o: jax.Array,
-    rays_d: jax.Array,
-    occupied: jax.Array,
+    rays_o: Num[Array, "*rays 3"],
+    rays_d: Num[Array, "*rays 3"],
+    occupied: Bool[Array, "R R R"],
     march: FrameMarch,
-    end_threshold: jax.Array | float,
+    end_threshold: Float[Array, ""] | float,
     *,
     block: int = BLOCK,
     round_samples: int = ROUND,
 ) -> FrameRender:
-    """Renders the rays of one frame, or of a batch of frames, without jitter.
+    """Renders the rays of one frame, or of a batch of frames, without jitter; every ray is complete.
 
     Args:
       field: see `Field`.
       rays_o, rays_d: [N, 3], or [F, N, 3] for F frames.
-      occupied: [R, R, R] bool, the same for all frames.
+      occupied: occupancy grid of all frames.
       march: static.
       end_threshold: a ray ends when its transmittance falls below this; the sample that takes it there still counts.
-      block: rays worked on at once (static).
+      block: rays per block (static).
       round_samples: samples per ray and round (static).
 
-    Returns:
-      See `FrameRender`; every ray is complete.
-
     Raises:
-      ValueError: an argument has a wrong shape, or a size that is not positive.
+      ValueError: an argument has a wrong shape, or a size is not positive.
     """
     if block < 1 or round_samples < 1:
         raise ValueError(f"block and round_samples must be positive, got {block} and {round_samples}")
@@ -273,7 +253,7 @@ def render_per_ray(
     o, d = o.reshape(-1, 3), d.reshape(-1, 3)
     n = o.shape[0]
     padded = -(-n // block) * block
-    # The padding looks away from the box from outside of it, and so has no samples.
+    # Padding rays start outside the box and point away from it, so they have no samples.
     o = jnp.pad(o, ((0, padded + 1 - n), (0, 0)), constant_values=2.0 * max(abs(side) for side in march.aabb))
     d = jnp.pad(d, ((0, padded + 1 - n), (0, 0)), constant_values=1.0)
     near, state = _march(o, d, occupied, march, block)
@@ -289,7 +269,9 @@ def render_per_ray(
         frame = jnp.broadcast_to((ray // per_frame)[:, None], t.shape)
         sigma, rgb = field(points.reshape(-1, 3), directions.reshape(-1, 3), frame.reshape(-1))
         optical = jnp.where(used, sigma.reshape(used.shape), 0.0) * march.lattice.step
-        light = _composite(state.light[ray], optical, rgb.reshape(*used.shape, 3), t, end_threshold)
+        light = state.light[ray]
+        color, depth, after = _composite(optical, rgb.reshape(*used.shape, 3), t, light[:, 3:4], end_threshold)
+        light = jnp.concatenate([light[:, :3] + color, after, light[:, 4:] + depth], axis=1)
         alive = jnp.any(left != 0, axis=1) & (light[:, 3] >= end_threshold) & (first + round_samples < march.max_samples)
         listed, kept = _append(state.listed, state.live, ray, alive)
         return _State(state.bits.at[ray].set(left), state.light.at[ray].set(light), listed, kept, state.samples + jnp.sum(used))
@@ -312,11 +294,11 @@ def render_per_ray(
     )
 
 
-def _march(o: jax.Array, d: jax.Array, occupied: jax.Array, march: FrameMarch, block: int) -> tuple[jax.Array, _State]:
-    """Marches all rays [P + 1, 3], block by block; gives near [P + 1] and the state before the first round."""
+def _march(o: jax.Array, d: jax.Array, occupied: Array, march: FrameMarch, block: int) -> tuple[jax.Array, _State]:
+    """Marches all rays [P + 1, 3], block by block; returns near [P + 1] and the state before the first round."""
     padded = o.shape[0] - 1
 
-    def one_block(i: jax.Array, carry):
+    def one_block(i: jax.Array, carry: tuple[jax.Array, _State]) -> tuple[jax.Array, _State]:
         near, state = carry
         first = i * block
         marched = march_bits(jax.lax.dynamic_slice_in_dim(o, first, block), jax.lax.dynamic_slice_in_dim(d, first, block), occupied, march)
@@ -336,67 +318,44 @@ def _march(o: jax.Array, d: jax.Array, occupied: jax.Array, march: FrameMarch, b
 
 
 def _append(listed: jax.Array, live: jax.Array, ray: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Writes the living rays of a block behind the first `live` entries of the list.
+    """Appends the live rays of a block to the first `live` entries of the list.
 
-    A whole block is written: what follows the survivors is overwritten by the next block or never read. Because no more is written than
-    was read, the entries of blocks still to come stay as they are.
+    A whole block is written: what follows the survivors is overwritten by the next block or never read. Never more is written than was
+    read, so the entries of later blocks stay intact.
     """
     chosen = jnp.nonzero(alive, size=ray.shape[0], fill_value=0)[0]
     listed = jax.lax.dynamic_update_slice_in_dim(listed, ray[chosen], live, axis=0)
     return listed, live + jnp.sum(alive, dtype=jnp.int32)
 
 
-def _composite(light: jax.Array, optical: jax.Array, rgb: jax.Array, t: jax.Array, end_threshold: jax.Array | float) -> jax.Array:
-    """Adds one round to the light of B rays.
-
-    Args:
-      light: [B, 5] rgb, transmittance, depth so far.
-      optical: [B, S] density times length, 0 where there is no sample.
-      rgb: [B, S, 3].
-      t: [B, S].
-      end_threshold: see `render_per_ray`.
-    """
-    through = light[:, 3:4]
-    before = through * jnp.exp(-(jnp.cumsum(optical, axis=1) - optical))
-    visited = before >= end_threshold
-    weight = jnp.where(visited, before * -jnp.expm1(-optical), 0.0)
-    left = through * jnp.exp(-jnp.sum(jnp.where(visited, optical, 0.0), axis=1, keepdims=True))
-    color = light[:, :3] + jnp.sum(jnp.where(weight[..., None] > 0.0, weight[..., None] * rgb, 0.0), axis=1)
-    return jnp.concatenate([color, left, light[:, 4:] + jnp.sum(weight * t, axis=1, keepdims=True)], axis=1)
-
-
 # ----------------------------------------------------------------------------------------------------
-# Frame rendering without rounds: march everything, pack the samples of all frames, one field evaluation, composite. Best on a GPU.
+# Rendering in a single pass: march, pack the samples of all frames, one field evaluation, composite; best on a GPU
 #
-# No loop depends on data, so a device with many cores is filled from the first instruction to the last. The price is that samples behind an
-# opaque surface are evaluated too, and a buffer whose size has to be chosen beforehand (`budget.py`).
+# No loop depends on data, so the device stays fully occupied. The price: samples behind an opaque surface are evaluated too, and the size
+# of the sample buffer has to be chosen beforehand (`sufficient_budget`).
 
 
 def render_single_pass(
     field: Field,
-    rays_o: jax.Array,
-    rays_d: jax.Array,
-    occupied: jax.Array,
+    rays_o: Num[Array, "*rays 3"],
+    rays_d: Num[Array, "*rays 3"],
+    occupied: Bool[Array, "R R R"],
     march: FrameMarch,
-    end_threshold: jax.Array | float,
+    end_threshold: Float[Array, ""] | float,
     *,
     budget: int,
 ) -> FrameRender:
     """Renders the rays of one frame, or of a batch of frames, without jitter; the same picture as `render_per_ray`.
 
     Args:
-      field: see `Field`.
-      rays_o, rays_d: [N, 3], or [F, N, 3] for F frames.
-      occupied: [R, R, R] bool, the same for all frames.
-      march: static.
-      end_threshold: a ray ends when its transmittance falls below this; the sample that takes it there still counts.
-      budget: M, rows of the sample buffer (static). Rays that don't fit are left empty and reported, never cut short.
+      field, rays_o, rays_d, occupied, march, end_threshold: as in `render_per_ray`.
+      budget: M, rows of the sample buffer (static). Rays that don't fit are left empty and reported, never truncated.
 
     Returns:
-      See `FrameRender`. `samples` counts what all rays asked for, dropped ones too: what a sufficient budget holds.
+      See `FrameRender`. `samples` counts all rays, including dropped ones: a sufficient budget holds that many.
 
     Raises:
-      ValueError: an argument has a wrong shape, or a budget that is not positive.
+      ValueError: an argument has a wrong shape, or the budget is not positive.
     """
     if budget < 1:
         raise ValueError(f"budget must be a positive number of samples, got {budget}")
@@ -421,19 +380,16 @@ def render_single_pass(
     points = jnp.clip(o[ray] + d[ray] * t[:, None], -march.lattice.bound, march.lattice.bound)
     sigma, rgb = field(points, d[ray], ray // per_frame)
 
-    # Back to [N, S]: a gather, where a sum over segments would need atomics.
+    # Back to [N, S] by a gather; a sum over segments would need atomics.
     place = jnp.arange(march.max_samples)
     valid = place < counts[:, None]
     source = jnp.where(valid, starts[:, None] + place, 0)
     optical = jnp.where(valid, sigma[source], 0.0) * march.lattice.step
-    before = jnp.exp(-(jnp.cumsum(optical, axis=1) - optical))
-    visited = before >= end_threshold
-    weight = jnp.where(visited, before * -jnp.expm1(-optical), 0.0)
-    through = jnp.exp(-jnp.sum(jnp.where(visited, optical, 0.0), axis=1))
+    color, depth, transmittance = _composite(optical, rgb[source], t[source], jnp.ones((n, 1)), end_threshold)
     return FrameRender(
-        rgb=jnp.sum(jnp.where(weight[..., None] > 0.0, weight[..., None] * rgb[source], 0.0), axis=1).reshape(*shape, 3),
-        alpha=(1.0 - through).reshape(shape),
-        depth=jnp.sum(weight * t[source], axis=1).reshape(shape),
+        rgb=color.reshape(*shape, 3),
+        alpha=1.0 - transmittance.reshape(shape),
+        depth=depth.reshape(shape),
         samples=jnp.sum(wanted, dtype=jnp.int32),
         complete=complete.reshape(shape),
         dropped=n - jnp.sum(complete, dtype=jnp.int32),
@@ -441,7 +397,46 @@ def render_single_pass(
 
 
 def _ray_of_row(starts: jax.Array, counts: jax.Array, budget: int) -> jax.Array:
-    """[M] int32 ray that owns each row: every ray writes its number at its first row, and the largest so far holds."""
+    """[M] int32 ray that owns each row: every ray writes its number at its first row, and a running maximum fills the others."""
     ids = jnp.arange(starts.shape[0], dtype=jnp.int32)
     first_rows = jnp.zeros(budget, jnp.int32).at[jnp.where(counts > 0, starts, budget)].set(ids, mode="drop")
     return jax.lax.cummax(first_rows)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Sample buffer size of `render_single_pass`
+
+HEADROOM = 1.15
+"""Margin over the counted frame, for a head that comes nearer or turns its wide side."""
+
+
+def count_samples(
+    rays_o: Num[Array, "*rays 3"], rays_d: Num[Array, "*rays 3"], occupied: Bool[Array, "R R R"], march: FrameMarch
+) -> Int32[jax.Array, ""]:
+    """Samples of all rays; arguments as in `render_single_pass`."""
+    o, d = as_batch(rays_o, rays_d, occupied)
+    marched = march_bits(o.reshape(-1, 3), d.reshape(-1, 3), occupied, march)
+    return jnp.sum(sample_counts(marched.bits, march.max_samples), dtype=jnp.int32)
+
+
+def sufficient_budget(samples: int, *, headroom: float = HEADROOM, steps_per_octave: int = 4) -> int:
+    """Buffer size for about `samples` samples that stays the same while the number varies a little.
+
+    Sizes are 2^e * (1 + i / steps_per_octave), so that a video compiles for one size, rarely two, and at most 1 / steps_per_octave of a
+    buffer is lost to rounding.
+
+    Args:
+      samples: as counted by `count_samples`.
+      headroom: the budget holds at least this times `samples`.
+      steps_per_octave: sizes per power of two, itself a power of two.
+
+    Raises:
+      ValueError: an argument out of range.
+    """
+    if samples < 0 or headroom < 1.0:
+        raise ValueError(f"samples must be at least 0 and headroom at least 1, got {samples} and {headroom}")
+    if steps_per_octave < 1 or steps_per_octave & (steps_per_octave - 1):
+        raise ValueError(f"steps_per_octave must be a power of two, got {steps_per_octave}")
+    wanted = max(int(samples * headroom) + 1, 1024)
+    granule = max((1 << (wanted.bit_length() - 1)) // steps_per_octave, 1)
+    return -(-wanted // granule) * granule

@@ -1,12 +1,14 @@
-"""Occupancy grids: cell positions, the running maximum of density, thresholds, dilation, and the original's Morton order and bit fields."""
+"""Occupancy grids: cell positions, the running maximum of density, thresholds, and the original's Morton order and bit fields."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
+from geneface_kernels.typing import Array, Bool, Float, Float32, Int32, Integer, Shaped, UInt8
+
 # ----------------------------------------------------------------------------------------------------
-# Where the cells of a 3D occupancy grid lie, and points in them to ask a field for its density.
+# Cell positions
 
 
 def cascade_extent(cascade: int, bound: float) -> float:
@@ -14,29 +16,18 @@ def cascade_extent(cascade: int, bound: float) -> float:
     return min(2.0**cascade, bound)
 
 
-def cell_centers(resolution: int, extent: float) -> jax.Array:
-    """Centres of all cells of the cube [-extent, extent]^3.
-
-    Args:
-      resolution: R, cells a side.
-      extent: half the cube's side, in scene units.
-
-    Returns:
-      [R^3, 3] float32, x slowest.
-    """
-    axis = _axis(resolution, extent)
+def cell_centers(resolution: int, extent: float) -> Float32[jax.Array, "cells 3"]:
+    """Centers of the R^3 cells of the cube [-extent, extent]^3 (scene units), x slowest."""
+    axis = ((2.0 * jnp.arange(resolution, dtype=jnp.float32) + 1.0) / resolution - 1.0) * extent
     return jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def cell_points(noise: jax.Array, bound: float) -> jax.Array:
+def cell_points(noise: Float[Array, "C R R R 3"], bound: float) -> Float[jax.Array, "C R R R 3"]:
     """One random point in every cell of every cascade.
 
     Args:
-      noise: [C, R, R, R, 3] in [0, 1), uniform; 0.5 gives the centres.
+      noise: uniform in [0, 1); 0.5 gives the centers.
       bound: the last cascade spans [-bound, bound]^3.
-
-    Returns:
-      [C, R, R, R, 3] float32.
 
     Raises:
       ValueError: wrong shape.
@@ -52,19 +43,12 @@ def cell_points(noise: jax.Array, bound: float) -> jax.Array:
     return jnp.stack(points)
 
 
-def _axis(resolution: int, extent: float) -> jax.Array:
-    return ((2.0 * jnp.arange(resolution, dtype=jnp.float32) + 1.0) / resolution - 1.0) * extent
-
-
 # ----------------------------------------------------------------------------------------------------
-# The running maximum that an occupancy grid keeps of a density that training changes.
+# Running maximum of density, and the threshold above which a cell is occupied
 
 
-def dilate(grid: jax.Array) -> jax.Array:
-    """Each cell becomes the largest of itself and its six face neighbours in the same cube.
-
-    Args:
-      grid: [..., R, R, R]; cubes do not touch each other.
+def dilate(grid: Float[Array, "*C R R R"]) -> Float[jax.Array, "*C R R R"]:
+    """Maximum of each cell and its six face neighbors; cascades are independent of each other.
 
     Raises:
       ValueError: fewer than three axes.
@@ -72,7 +56,7 @@ def dilate(grid: jax.Array) -> jax.Array:
     if grid.ndim < 3:
         raise ValueError(f"grid must be [..., R, R, R], got shape {grid.shape}")
     padded = jnp.pad(grid, [(0, 0)] * (grid.ndim - 3) + [(1, 1)] * 3, constant_values=-jnp.inf)
-    largest = grid
+    largest = jnp.asarray(grid)
     for axis in range(3):
         for side in (slice(0, -2), slice(2, None)):
             index = [slice(1, -1)] * 3
@@ -81,69 +65,63 @@ def dilate(grid: jax.Array) -> jax.Array:
     return largest
 
 
-def update_density(grid: jax.Array, density: jax.Array, decay: float = 0.95) -> jax.Array:
-    """One update: fresh densities are dilated and folded into the decayed running maximum.
+def update_density(grid: Float[Array, "*C R R R"], density: Float[Array, "*C R R R"], decay: float = 0.95) -> Float[jax.Array, "*C R R R"]:
+    """One update of the running maximum: max(grid * decay, dilated density).
 
-    A cell that no camera has seen (negative) stays as it is, and so does a cell whose fresh density is negative.
+    A cell that no camera has seen (negative) keeps its value, and so does a cell whose new density is negative or NaN.
 
     Args:
-      grid: [..., R, R, R] running densities.
-      density: [..., R, R, R] fresh densities, one point a cell.
+      grid: running densities.
+      density: densities sampled at one point per cell.
       decay: factor per update.
-
-    Returns:
-      [..., R, R, R].
 
     Raises:
       ValueError: the shapes differ or have fewer than three axes.
     """
     if grid.shape != density.shape:
         raise ValueError(f"density must have the shape of grid, {grid.shape}, got {density.shape}")
-    fresh = dilate(density)
-    return jnp.where((grid >= 0) & (fresh >= 0), jnp.maximum(grid * decay, fresh), grid)
+    dilated = dilate(density)
+    return jnp.where((grid >= 0) & (dilated >= 0), jnp.maximum(grid * decay, dilated), grid)
 
 
-def mean_density(grid: jax.Array) -> jax.Array:
-    """Scalar mean over all cells of all cascades; unseen cells count as 0."""
+def mean_density(grid: Float[Array, "*C R R R"]) -> Float[jax.Array, ""]:
+    """Mean over all cells of all cascades; unseen cells count as 0."""
     return jnp.mean(jnp.maximum(grid, 0.0))
 
 
-def occupancy_threshold(grid: jax.Array, limit: float) -> jax.Array:
-    """Scalar: the mean density, or `limit` where the mean is higher."""
+def occupancy_threshold(grid: Float[Array, "*C R R R"], limit: float) -> Float[jax.Array, ""]:
+    """The mean density, at most `limit`."""
     return jnp.minimum(mean_density(grid), limit)
 
 
-def occupied(grid: jax.Array, limit: float) -> jax.Array:
-    """Bool of the shape of `grid`: strictly denser than the threshold, so unseen cells never are.
+def occupied(grid: Float[Array, "*C R R R"], limit: float) -> Bool[jax.Array, "*C R R R"]:
+    """Cells strictly denser than the threshold; unseen cells (negative) never are.
 
     Args:
-      grid: [R, R, R] or [C, R, R, R] running densities, all cascades together, because they share one threshold.
+      grid: running densities of all cascades, which share one threshold.
       limit: highest threshold (10 in the original).
     """
-    return grid > occupancy_threshold(grid, limit)
+    return jnp.asarray(grid) > occupancy_threshold(grid, limit)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Morton (z-order) indices: the bits of three coordinates interleaved, x lowest.
+# The original's storage: Morton order (z-order curve) and bit fields
 
 MAX_COORDINATE = 1023
-"""Ten bits a coordinate fill an int32."""
+"""Ten bits per coordinate fit an int32."""
 
-# Each step doubles the gap between the groups of bits that are still together, until two zeros lie between any two bits.
+# (shift, mask): each step doubles the gap between groups of bits, until two zeros separate any two bits.
 _SPREAD = ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249))
 
 
-def morton_encode(coords: jax.Array) -> jax.Array:
-    """Index of cells along the curve: bit b of x, y, z becomes bit 3b, 3b + 1, 3b + 2.
+def morton_encode(coords: Integer[Array, "*batch 3"]) -> Int32[jax.Array, "*batch"]:
+    """Morton index of cells: bit b of x, y, z becomes bit 3b, 3b + 1, 3b + 2.
 
     Args:
-      coords: [..., 3] integers from 0 to `MAX_COORDINATE`; higher bits are dropped.
-
-    Returns:
-      [...] int32.
+      coords: 0 to `MAX_COORDINATE`; higher bits are dropped.
 
     Raises:
-      ValueError: `coords` does not end in three coordinates or holds no integers.
+      ValueError: `coords` does not end in three coordinates or is not of integers.
     """
     coords = jnp.asarray(coords)
     if coords.ndim == 0 or coords.shape[-1] != 3 or not jnp.issubdtype(coords.dtype, jnp.integer):
@@ -154,47 +132,8 @@ def morton_encode(coords: jax.Array) -> jax.Array:
     return bits[..., 0] | bits[..., 1] << 1 | bits[..., 2] << 2
 
 
-def morton_decode(indices: jax.Array) -> jax.Array:
-    """Cell coordinates of indices along the curve, the inverse of `morton_encode`.
-
-    Args:
-      indices: [...] integers from 0 to 2^30 - 1.
-
-    Returns:
-      [..., 3] int32.
-
-    Raises:
-      ValueError: `indices` holds no integers.
-    """
-    indices = jnp.asarray(indices)
-    if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise ValueError(f"indices must be integers, got {indices.dtype} of shape {indices.shape}")
-    bits = jnp.stack([indices.astype(jnp.int32) >> axis for axis in range(3)], axis=-1) & _SPREAD[-1][1]
-    masks = [mask for _, mask in _SPREAD[-2::-1]] + [MAX_COORDINATE]
-    for (shift, _), mask in zip(reversed(_SPREAD), masks, strict=True):
-        bits = (bits | bits >> shift) & mask
-    return bits
-
-
-def to_morton_order(grid: jax.Array) -> jax.Array:
-    """From [C, R, R, R] (x slowest) to the original's [C, R^3] along the curve.
-
-    Args:
-      grid: any type; R a power of two up to 1024, so that the curve has no gaps.
-
-    Raises:
-      ValueError: wrong shape.
-    """
-    if grid.ndim != 4 or len(set(grid.shape[1:])) != 1:
-        raise ValueError(f"grid must be [C, R, R, R], got shape {grid.shape}")
-    resolution = grid.shape[1]
-    _check_resolution(resolution)
-    x, y, z = jnp.moveaxis(morton_decode(jnp.arange(resolution**3)), -1, 0)
-    return grid[:, x, y, z]
-
-
-def from_morton_order(grid: jax.Array) -> jax.Array:
-    """From the original's [C, R^3] along the curve to [C, R, R, R] (x slowest), the inverse of `to_morton_order`.
+def from_morton_order(grid: Shaped[Array, "C cells"]) -> Shaped[jax.Array, "C R R R"]:
+    """From the original's [C, R^3] along the curve to [C, R, R, R], x slowest.
 
     Raises:
       ValueError: wrong shape, or not a cube whose side is a power of two up to 1024.
@@ -204,44 +143,22 @@ def from_morton_order(grid: jax.Array) -> jax.Array:
     resolution = round(grid.shape[1] ** (1.0 / 3.0))
     if resolution**3 != grid.shape[1]:
         raise ValueError(f"grid must be [C, R^3], got shape {grid.shape}, where {grid.shape[1]} is no cube")
-    _check_resolution(resolution)
+    check_morton_resolution(resolution)
     axis = jnp.arange(resolution, dtype=jnp.int32)
-    return grid[:, morton_encode(jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), axis=-1))]
+    return jnp.asarray(grid)[:, morton_encode(jnp.stack(jnp.meshgrid(axis, axis, axis, indexing="ij"), axis=-1))]
 
 
-def _check_resolution(resolution: int) -> None:
+def check_morton_resolution(resolution: int) -> None:
+    """Raises ValueError unless the curve visits a cube of that side without gaps."""
     if not 0 < resolution <= MAX_COORDINATE + 1 or resolution & (resolution - 1):
         raise ValueError(f"grid must have a side that is a power of two up to {MAX_COORDINATE + 1}, got {resolution}")
 
 
-# ----------------------------------------------------------------------------------------------------
-# One bit a cell, eight cells a byte, least significant bit first.
-
-
-def pack_bits(grid: jax.Array, threshold: jax.Array | float) -> jax.Array:
-    """Bit field of the cells that are strictly greater than a threshold, so that -1 (never seen) is never set.
-
-    Args:
-      grid: [...] numbers, a multiple of 8 of them; compared in float32.
-      threshold: scalar.
-
-    Returns:
-      [cells / 8] uint8; cell n of the flattened grid is bit n % 8 of byte n // 8.
+def unpack_bits(bits: UInt8[Array, " bytes"]) -> Bool[jax.Array, " cells"]:
+    """Cells of a bit field, eight per byte, least significant bit first.
 
     Raises:
-      ValueError: the number of cells is no multiple of 8.
-    """
-    grid = jnp.asarray(grid)
-    if grid.size % 8:
-        raise ValueError(f"grid must hold a multiple of 8 cells, got shape {grid.shape}")
-    return jnp.packbits(grid.astype(jnp.float32).reshape(-1) > threshold, bitorder="little")
-
-
-def unpack_bits(bits: jax.Array) -> jax.Array:
-    """[cells] bool of a bit field [cells / 8] uint8.
-
-    Raises:
-      ValueError: `bits` is no flat uint8 array.
+      ValueError: `bits` is not a flat uint8 array.
     """
     bits = jnp.asarray(bits)
     if bits.ndim != 1 or bits.dtype != jnp.uint8:

@@ -1,9 +1,9 @@
 """Array shape annotations (jaxtyping), with a fallback to plain types where jaxtyping is not installed.
 
-`Float[Array, "N 3"]` reads: a floating-point array of N rows of three. Nothing is checked in a user's process; the tests check every
-annotated function of kernels, models, rendering, evaluation and inference at run time (tests/conftest.py). A single dimension is written
-with a leading space, `Float[Array, " N"]`. Letters: B batch, T frames, A audio frames, N rays or points, S samples, M packed rows,
-L levels, C channels, R cells per side, H and W pixels.
+`Float[Array, "N 3"]` is a floating-point array of N rows of three; a single dimension has a leading space, `Float[Array, " N"]`. Nothing
+is checked at run time outside the tests, which check every annotated function of kernels, models, rendering, evaluation and inference
+(tests/conftest.py). Letters: B batch, T frames, A audio frames, N rays or points, S samples, M packed rows, L levels, C channels, R cells
+per side, H and W pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 Array: TypeAlias = jax.Array | np.ndarray
-"""Every public function takes either; what comes out of jax.numpy is a jax.Array."""
+"""What public functions take; they return jax.Array."""
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int, Int32, Integer, Num, Shaped, UInt8
@@ -24,7 +24,7 @@ else:
     except ImportError:
 
         class _Unchecked:
-            """Stands in for jaxtyping's types: `Float[Array, "N 3"]` is `Array`."""
+            """Replaces jaxtyping's types: `Float[Array, "N 3"]` is `Array`."""
 
             def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
                 return item[0]

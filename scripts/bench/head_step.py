@@ -1,17 +1,16 @@
-"""Times one whole training step of the head against the same step in plain PyTorch, in one run; writes JSON, asserts nothing.
+"""Times one complete training step of the head against the same step in plain PyTorch, in one run; writes JSON.
 
     python scripts/bench/head_step.py [--variant demo] [--json docs/figures/head_step.json] [--turns 2]
 
-A step: camera rays, march through a shell of occupied cells, field, compositing, losses, gradients, Adam; the density of all cells is
-evaluated once in 16 steps, as in training. Both sides take turns on the same rays. The PyTorch side is
-scripts/bench/torch_head.py: the mathematics as one writes it there (vectorized, autograd, no custom kernel). Needs torch
-(pip install torch==2.13.0). Set GLIBC_TUNABLES=glibc.malloc.hugetlb=1 to give both sides the huge pages that `geneface train` gives itself.
+A step: camera rays, ray marching through a shell of occupied cells, field, compositing, losses, gradients, Adam; the density of all cells
+is evaluated every 16 steps, as in training. Both implementations take turns on the same rays. The PyTorch one is
+scripts/bench/torch_head.py: idiomatic PyTorch (vectorized, autograd, no custom kernel). Needs torch (pip install torch==2.13.0). Set
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 to run both with the huge pages that `geneface train` switches on.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import platform
@@ -28,32 +27,35 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 from geneface_kernels.occupancy import cell_centers  # noqa: E402
 
+from data_tools.io import write_json  # noqa: E402
+from geneface_jax.io import configs  # noqa: E402
 from geneface_jax.models.head import Head  # noqa: E402
 from geneface_jax.rendering.field import MarchSettings, render_groups  # noqa: E402
-from geneface_jax.training.field.losses import ambient_outside_face, masked_mean, opacity_entropy  # noqa: E402
+from geneface_jax.training.devices import masked_mean  # noqa: E402
+from geneface_jax.training.field.losses import ambient_outside_face, opacity_entropy  # noqa: E402
 from geneface_jax.training.optimizers import field_optimizer  # noqa: E402
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="demo", choices=["demo", "reference"])
-    parser.add_argument("--groups", type=int, help="frames a step; the config's when left out")
-    parser.add_argument("--rays", type=int, help="rays a frame; the config's when left out")
-    parser.add_argument("--turns", type=int, default=2, help="turns of 16 steps on each side (the first step, which compiles, apart)")
+    parser.add_argument("--groups", type=int, help="frames per step (default: the config's)")
+    parser.add_argument("--rays", type=int, help="rays per frame (default: the config's)")
+    parser.add_argument("--turns", type=int, default=2, help="timed turns of 16 steps each, after the compiling step (default %(default)s)")
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args()
-    config = importlib.import_module("configs.head").get_config(args.variant)
+    config = configs.from_file(f"head:{args.variant}")
     config.data.update({key: value for key in ("groups", "rays") if (value := getattr(args, key))})
     config.model.codes = config.data.groups
     batch = scene(config)
-    ours = jax_steps(config, batch)
+    ours = JaxSteps(config, batch)
     import torch_head
 
     params = jax.tree.map(np.asarray, ours.params)
     theirs = torch_head.steps(config, batch, params)
     losses = {"jax": [next(ours)], "torch": [next(theirs)]}
     seconds: dict[str, list[float]] = {"jax": [], "torch": []}
-    # In turns of 16 steps, one grid update each: single steps would meet the other library's threads still spinning.
+    # Turns have 16 steps, with one grid update: with shorter turns the other library's threads would still be spinning.
     for _ in range(args.turns):
         for name, side in (("jax", ours), ("torch", theirs)):
             time.sleep(0.5)
@@ -76,12 +78,11 @@ def main() -> None:
     }
     print(json.dumps(result, indent=2))
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, result)
 
 
 def scene(config) -> dict[str, np.ndarray]:
-    """Rays of pinhole cameras in front of an ellipsoid of occupied cells, and random targets."""
+    """Rays of pinhole cameras in front of an ellipsoidal shell of occupied cells, and random targets."""
     rng = np.random.default_rng(0)
     groups, rays, resolution = config.data.groups, config.data.rays, config.march.grid_resolution
     pixels = rng.uniform(-0.28, 0.28, (groups, rays, 2))
@@ -93,17 +94,17 @@ def scene(config) -> dict[str, np.ndarray]:
         "rays_d": (directions / np.linalg.norm(directions, axis=-1, keepdims=True)).astype(np.float32),
         "noise": rng.random((groups, rays), np.float32),
         "target": rng.random((groups, rays, 3), np.float32),
-        "behind": rng.random((groups, rays, 3), np.float32),
+        "background": rng.random((groups, rays, 3), np.float32),
         "in_face": (rng.random((groups, rays)) < 0.5).astype(np.float32),
         "window": rng.normal(size=(groups, config.model.condition_window, 204)).astype(np.float32),
         "eyes": rng.random(groups, np.float32),
-        # Thick enough for the mean of 7 to 8 samples a ray that training on real clips shows.
+        # Thickness chosen for 7 to 8 samples per ray on average, as in training on real clips.
         "occupied": ((x / 0.62) ** 2 + (y / 0.42) ** 2 + (z / 0.55) ** 2 <= 1.0) & ((x / 0.5) ** 2 + (y / 0.2) ** 2 + (z / 0.4) ** 2 > 0.6),
     }
 
 
-class jax_steps:
-    """Iterator over training steps of the library; each gives the loss."""
+class JaxSteps:
+    """Iterator over the library's training steps; yields the loss of each."""
 
     def __init__(self, config, batch):
         self.model, self.config = Head.from_config(config.model), config
@@ -141,7 +142,8 @@ class jax_steps:
 
             out = render_groups(field, b["rays_o"], b["rays_d"], b["noise"], b["occupied"], march)
             composite, complete = out.composite, out.complete.astype(jnp.float32)
-            rgb = composite.rgb.reshape(b["target"].shape) + (1.0 - composite.alpha.reshape(b["in_face"].shape))[..., None] * b["behind"]
+            transmittance = 1.0 - composite.alpha.reshape(b["in_face"].shape)
+            rgb = composite.rgb.reshape(b["target"].shape) + transmittance[..., None] * b["background"]
             mse = masked_mean(jnp.mean((rgb - b["target"]) ** 2, axis=-1).reshape(-1), complete)
             entropy = masked_mean(opacity_entropy(composite.alpha), complete)
             ambient = masked_mean(ambient_outside_face(composite.ambient, b["in_face"].reshape(-1)), complete)

@@ -1,11 +1,11 @@
-"""Kills a training run at random moments and shows that nothing is lost; exit code 0 means that every promise held.
+"""Fault injection: kills a training run at random moments and checks that nothing is lost; exit code 0 if every check passes.
 
     python scripts/bench/kills.py [--kills 50] [--seed 0] [--folder DIR]
 
-The run is the tests' toy stage, whose updates take no time: it is nearly always saving. Each time it is killed (SIGKILL) at a random
-moment, whatever it is doing: compiling, updating, copying, writing, renaming, deleting. Before every restart the newest whole
-checkpoint is found by reading all of them; the restart must go on from just that one. At the end the parameters, the optimiser and the
-curve must equal those of a run that nobody disturbed, bit for bit. A restart takes a few seconds, so 50 kills take some minutes.
+The run is the tests' toy stage, whose updates take no time, so it is saving nearly always. It is killed (SIGKILL) at random moments:
+while compiling, updating, copying, writing, renaming or deleting. Before every restart the newest intact checkpoint is determined by
+reading all of them; the run must resume from exactly that one. At the end the parameters, the optimizer state and the curve must equal
+those of an uninterrupted run bit for bit. A restart takes a few seconds, 50 kills a few minutes.
 """
 
 from __future__ import annotations
@@ -20,40 +20,38 @@ import tempfile
 import time
 from pathlib import Path
 
+from geneface_jax.io import checkpoints
+from geneface_jax.training.reporting import read_metrics
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
-
-from geneface_jax.io import checkpoints  # noqa: E402
-from geneface_jax.training.reporting import read_metrics  # noqa: E402
-
 SAVE_EVERY = 2
 STEPS_PER_KILL = 40
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the runs go; a temporary folder when left out")
+    parser.add_argument("--kills", type=int, default=50, help="default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    parser.add_argument("--folder", type=Path, help="folder of the runs (default: a temporary one)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         return trial(args.folder or Path(temporary), args.kills, args.seed)
 
 
 def trial(folder: Path, kills: int, seed: int) -> int:
-    """Runs the trial; returns the number of broken promises."""
+    """Runs the trial; returns the exit code, 1 if a check failed."""
     draw = random.Random(seed)
-    whole, killed = folder / "undisturbed", folder / "killed"
+    uninterrupted, killed = folder / "undisturbed", folder / "killed"
     steps = kills * STEPS_PER_KILL
-    if start(whole, steps).wait() != 0:
-        raise RuntimeError("the undisturbed run failed")
+    if start(uninterrupted, steps).wait() != 0:
+        raise RuntimeError("the uninterrupted run failed")
     broken, partial, log = 0, 0, folder / "output.txt"
     for number in range(kills):
-        expected = newest_whole(killed)
+        expected = newest_intact(killed)
         process = start(killed, steps, log)
-        # One in five dies before its first update, the others some saves later, at any moment of an update or a save.
+        # One in five is killed before its first update, the others some saves later, at any moment of an update or a save.
         target = expected if draw.random() < 0.2 else expected + draw.randrange(1, STEPS_PER_KILL)
-        wait_for(lambda process=process, target=target: has_come_to(target, killed, log) or process.poll() is not None)
+        wait_for(lambda process=process, target=target: has_reached(target, killed, log) or process.poll() is not None)
         time.sleep(draw.uniform(0.0, 0.1))
         finished = process.poll() is not None
         process.kill()
@@ -61,18 +59,18 @@ def trial(folder: Path, kills: int, seed: int) -> int:
         broken += report(number, log.read_text(), expected, finished)
         partial += any(path.name.startswith(".") for path in (killed / checkpoints.FOLDER).glob(".*"))
         if finished:
-            print("the run was done before all kills: raise STEPS_PER_KILL")
+            print("The run finished before all kills: increase STEPS_PER_KILL.")
             break
-    expected = newest_whole(killed)
+    expected = newest_intact(killed)
     code = start(killed, steps, log).wait()
     broken += report("the last start", log.read_text(), expected, True) + (code != 0)
-    broken += not same_end(whole, killed)
-    print(f"{kills} kills, {partial} of them inside a save or a deletion, {broken} broken promises")
+    broken += not same_result(uninterrupted, killed)
+    print(f"{kills} kills, {partial} of them during a save or a deletion, {broken} failed checks")
     return int(broken > 0)
 
 
 def start(workdir: Path, steps: int, log: Path | None = None) -> subprocess.Popen:
-    """The toy run in a process of its own."""
+    """Starts the toy run in a new process."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
     command = [sys.executable, str(ROOT / "tests" / "toy_stage.py"), str(workdir), str(steps), str(SAVE_EVERY), "0"]
     with open(log or os.devnull, "w", encoding="utf-8") as out:
@@ -84,27 +82,27 @@ def wait_for(done) -> None:
         time.sleep(0.01)
 
 
-def has_come_to(step: int, workdir: Path, log: Path) -> bool:
-    """Whether the run has begun to train, and has saved this step or a later one."""
+def has_reached(step: int, workdir: Path, log: Path) -> bool:
+    """Whether the run is training and has saved this step or a later one."""
     return "steps on" in log.read_text(encoding="utf-8") and (checkpoints.steps(workdir) or [0])[-1] >= step
 
 
-def newest_whole(workdir: Path) -> int:
-    """The newest step whose files are all as they were written; 0 where there is none."""
+def newest_intact(workdir: Path) -> int:
+    """The newest step whose files are all undamaged; 0 if there is none."""
     return next((step for step in reversed(checkpoints.steps(workdir)) if checkpoints.damage(workdir, step) is None), 0)
 
 
 def report(number: int | str, output: str, expected: int, finished: bool) -> int:
-    """1 when a start did not go on from `expected`, or failed by itself."""
-    found = re.search(r"goes on from step (\d+)", output)
+    """1 if a start did not resume from `expected`, or failed by itself."""
+    found = re.search(r"resumes from step (\d+)", output)
     at = int(found[1]) if found else 0
     failed = "Traceback" in output or (at != expected and "already at step" not in output)
-    print(f"{number}: went on from step {at}{'' if not failed else f', expected {expected}: BROKEN'}{' (to the end)' if finished else ''}")
+    print(f"{number}: resumed from step {at}{'' if not failed else f', expected {expected}: FAILED'}{' (to the end)' if finished else ''}")
     return int(failed)
 
 
-def same_end(a: Path, b: Path) -> bool:
-    """Whether two runs ended in the same bits and logged every step once, with the same losses."""
+def same_result(a: Path, b: Path) -> bool:
+    """Whether two runs have bitwise equal final states and logged every step once, with the same losses."""
     states = [checkpoints.read_arrays(workdir) for workdir in (a, b)]
     (one, step), (two, other) = states
     same = step == other and one.keys() == two.keys() and all(one[name].tobytes() == two[name].tobytes() for name in one)

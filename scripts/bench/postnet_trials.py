@@ -1,6 +1,9 @@
 """Trials of PostNet: distance to the person's motion, checkpoint selection, and the curves of a run.
 
-python scripts/bench/postnet_trials.py distribution|selection|curves ARGUMENTS
+    python scripts/bench/postnet_trials.py distribution RUN [RUN ...] [--unseen runs/demo/unseen] [--json docs/figures/person_domain.json]
+    python scripts/bench/postnet_trials.py selection [--work runs/demo] [--out runs/select_postnet] [--only NAME ...] [--json FILE]
+    python scripts/bench/postnet_trials.py curves runs/select_postnet/seed_1 docs/images/postnet-curves.png \\
+        --collapsed runs/select_postnet/collapsed
 """
 
 from __future__ import annotations
@@ -8,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,23 +43,24 @@ from geneface_jax.training.speech.validation import MotionDistribution
 from geneface_jax.training.stages.audio2motion import expert_cosines
 
 # ----------------------------------------------------------------------------------------------------
-# Does PostNet bring other people's speech into the person's domain? Fréchet distance and sync before and after, on unheard speech.
-#
-# python scripts/bench/postnet_trials.py distribution RUN [RUN ...] [--unseen runs/demo/unseen] [--json docs/figures/person_domain.json]
-#
-# RUN is a PostNet's work folder; the step that `geneface select-postnet` chooses is measured. The demo person's unseen sentences are
-# rendered and prepared first when they are not there (four minutes on two CPU cores). Distances are between Gaussians of landmarks in 32
-# principal components of the person's training frames: predicted (temperature 0) on one side, the person's unseen frames on the other;
-# `own` is predicted for the very sentences of those frames, `others` for the same sentences said by the corpus' two held-out speakers, on
-# whom `sync` is measured too. The person's own training frames give the floor.
+# Distribution of the predicted motion.
 
 
-def distribution(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_distribution_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="work folders of PostNets of the demo person")
     parser.add_argument("--unseen", type=Path, default=Path("runs/demo/unseen"), help="the unseen sentences (default %(default)s)")
     parser.add_argument("--json", type=Path, default=Path("docs/figures/person_domain.json"), help="figures (default %(default)s)")
-    args = parser.parse_args(argv)
+
+
+def distribution(args: argparse.Namespace) -> None:
+    """Domain adaptation: Fréchet distance and sync before and after PostNet, on speech outside the training data.
+
+    The step that `geneface select-postnet` selects is measured. The demo person's unseen sentences are rendered and prepared first if
+    missing (four minutes on two CPU cores). Distances are between Gaussians of landmarks in 32 principal components of the person's
+    training frames, of predictions (temperature 0) to the person's unseen frames: `own` is predicted from the audio of these frames,
+    `others` from the same sentences of the corpus' two held-out speakers, which `sync` is measured on too. `floor` is the distance of the
+    person's own training frames.
+    """
     unseen = unseen_sentences(args.unseen)
     table = {run.name: figures(run, unseen) for run in args.runs}
     for name, row in table.items():
@@ -66,43 +69,44 @@ def distribution(argv: list[str]) -> None:
 
 
 def unseen_sentences(folder: Path) -> Subject:
-    """The demo person's twenty unseen sentences, tracked as any video is."""
+    """The demo person's twenty unseen sentences, prepared like any video."""
     if not (folder / "clip" / "video.mp4").is_file():
         render_clip(folder / "clip", "demo", "unseen")
     return Subject.load(prepare(folder / "clip" / "video.mp4", folder / "dataset", size=256, consent="none needed: a drawn avatar"))
 
 
 def figures(run: Path, unseen: Subject) -> dict[str, Any]:
-    """Distances and sync of the corpus' VAE, of the VAE after fine-tuning and of PostNet."""
+    """Distances and sync of the corpus' VAE, of the fine-tuned VAE and of PostNet."""
     step = select(run).step
     data = checkpoints.load(run, step).config.data
     person = Subject.load(data.subject)
-    after = AudioToMotion.load(run, step=step)
-    corpus_vae = checkpoints.load(data.audio2motion).state
-    before = {"params": corpus_vae["params"], "batch_stats": corpus_vae["batch_stats"]}
-    mean, std = after.motion_mean, after.motion_std
+    trained = AudioToMotion.load(run, step=step)
+    corpus_state = checkpoints.load(data.audio2motion).state
+    corpus_vae = {"params": corpus_state["params"], "batch_stats": corpus_state["batch_stats"]}
+    mean, std = trained.motion_mean, trained.motion_std
 
-    def space(motion: np.ndarray) -> np.ndarray:
+    def normalized(motion: np.ndarray) -> np.ndarray:
         return (motion.reshape(len(motion), -1) - mean) / std
 
-    own = space(person.motion[person.train.start : person.train.stop])
-    domain = MotionDistribution.fit(own, space(in_head_frame_of(unseen, person).motion))
+    train = normalized(person.motion[person.train.start : person.train.stop])
+    domain = MotionDistribution.fit(train, normalized(in_head_frame_of(unseen, person).motion))
     voices = corpus_clips(Corpus.load(data.corpus), checkpoints.load(data.audio2motion).config.data.center, std)[0]["val"]
     audio = model_audio(unseen.audio_features, unseen.f0)
-    said = dataclasses.replace(voices[0], audio=audio, f0=unseen.f0)
+    own_voice = dataclasses.replace(voices[0], audio=audio, f0=unseen.f0)
     expert = SyncExpert.load(data.syncnet)
-    sources = {"vae": (before, None), "fine_tuned_vae": (after.vae_variables, None), "postnet": (after.vae_variables, after.postnet)}
-    row: dict[str, Any] = {"step": step, "unseen_frames": unseen.n_frames, "floor": round(domain.frechet([own]), 2)}
+    fine_tuned = trained.vae_variables
+    sources = {"vae": (corpus_vae, None), "fine_tuned_vae": (fine_tuned, None), "postnet": (fine_tuned, trained.postnet)}
+    row: dict[str, Any] = {"step": step, "unseen_frames": unseen.n_frames, "floor": round(domain.frechet([train]), 2)}
     for name, (variables, postnet) in sources.items():
-        motions = [spoken(after, variables, postnet, voice) for voice in voices]
-        distances = {"own": domain.frechet([spoken(after, variables, postnet, said)]), "others": domain.frechet(motions)}
+        motions = [predict(trained, variables, postnet, voice) for voice in voices]
+        distances = {"own": domain.frechet([predict(trained, variables, postnet, own_voice)]), "others": domain.frechet(motions)}
         row[name] = {key: round(value, 2) for key, value in distances.items()} | {"sync": round(sync(expert, voices, motions, std), 4)}
     row["postnet_over_vae"] = {key: round(value / row["vae"][key], 3) for key, value in row["postnet"].items()}
     return row
 
 
-def spoken(speech: AudioToMotion, variables: Any, postnet: Any, voice: NormalizedClip) -> np.ndarray:
-    """[T, 204] the person's motion for another's speech, in network space."""
+def predict(speech: AudioToMotion, variables: Any, postnet: Any, voice: NormalizedClip) -> np.ndarray:
+    """[T, 204] the person's normalized motion for the speech of `voice`."""
     quiet = silence(1, voice.audio.shape[-1])[0]
     rng = jax.random.key(0)
     return np.asarray(
@@ -111,23 +115,16 @@ def spoken(speech: AudioToMotion, variables: Any, postnet: Any, voice: Normalize
 
 
 def sync(expert: SyncExpert, voices: Sequence[NormalizedClip], motions: Sequence[np.ndarray], std: np.ndarray) -> float:
-    """Cross-entropy of "in sync" over all clips, as PostNet's `val/sync`."""
+    """Cross-entropy of "in sync" over all clips, like PostNet's `val/sync`."""
     cosines = [expert_cosines(expert, voice.audio, motion, std) for voice, motion in zip(voices, motions, strict=True)]
     return float(sync_bce(jnp.concatenate(cosines), 1.0))
 
 
 # ----------------------------------------------------------------------------------------------------
-# Tries `geneface select-postnet` on the avatar: is its choice near the best step, and does it know a bad run when it sees one?
-#
-# python scripts/bench/postnet_trials.py selection [--work runs/demo] [--out runs/select_postnet] [--json
-# docs/figures/select_postnet.json]
-#
-# Trains PostNet on the demo person with three seeds, once so that it collapses and once far too short, then measures the mouth of every
-# checkpoint on a sentence that no part of training or selection has seen (`WORK/heldout`, made by scripts/train_demo.py). A quarter of an
-# hour on two CPU cores; finished runs are kept.
+# Checkpoint selection.
 
 SOUND = ["train.keep=20"]
-# The person's motion in a random order: no speech tells which face is right, so the squared error teaches the generator to give one.
+# With the person's motion in random order the audio has no information, so the squared error makes the generator predict the mean face.
 COLLAPSE = [
     "finetune_audio2motion.steps=0",
     "train.steps=200",
@@ -148,16 +145,23 @@ RUNS = {
     "collapsed": ([*COLLAPSE, "train.eval_every=100", "train.save_every=100", "train.keep=20"], "collapsed"),
     "under_trained": ([*SHORT, "train.eval_every=10", "train.save_every=10", "train.log_every=10", "train.keep=20"], "under-fitted"),
 }
-"""Name -> (overrides of configs/postnet.py:demo, the verdict it deserves)."""
+"""Name -> (overrides of configs/postnet.py:demo, expected verdict)."""
 
 
-def selection(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="work folder of scripts/train_demo.py (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/select_postnet"), help="work folders of the runs (default %(default)s)")
     parser.add_argument("--json", type=Path, default=Path("docs/figures/select_postnet.json"), help="figures (default %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="runs to make (default: all)")
-    args = parser.parse_args(argv)
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="runs (default: all)")
+
+
+def selection(args: argparse.Namespace) -> None:
+    """Validates `geneface select-postnet` on the avatar: distance of its choice to the best step, and verdicts on bad runs.
+
+    Trains PostNet on the demo person with three seeds, once so that it collapses and once far too briefly, then measures the mouth error
+    of every checkpoint on a sentence outside training and selection (`WORK/heldout`, from scripts/train_demo.py). A quarter of an hour on
+    two CPU cores; finished runs are kept.
+    """
     folders = {"corpus": "corpus_small", "syncnet": "syncnet", "audio2motion": "audio2motion", "subject": "subject/dataset"}
     sources = [f"data.{name}={args.work / folder}" for name, folder in folders.items()]
 
@@ -173,7 +177,7 @@ def selection(argv: list[str]) -> None:
 
 
 def scrambled(dataset: Path, out: Path) -> Path:
-    """A copy of a dataset with its frames of motion in a random order."""
+    """A copy of a dataset with the motion's frames in random order."""
     if not out.exists():
         light_copy(dataset, out)
         with np.load(out / "arrays.npz", allow_pickle=False) as archive:
@@ -184,7 +188,7 @@ def scrambled(dataset: Path, out: Path) -> Path:
 
 
 def selection_figures(workdir: Path, work: Path, expected: str) -> dict:
-    """The selection, and the true mouth error of every candidate, which the selection has no way of knowing."""
+    """The selection, and the true mouth error of every candidate, which is unknown to the selection."""
     selection = select(workdir)
     errors = {candidate.step: mouth_error(workdir, candidate.step, work) for candidate in selection.candidates}
     best = min(errors, key=errors.get)
@@ -198,45 +202,44 @@ def selection_figures(workdir: Path, work: Path, expected: str) -> dict:
         "chosen_over_best": round(errors[selection.step] / errors[best], 4),
         "newest_over_best": round(errors[checkpoints.steps(workdir)[-1]] / errors[best], 4),
         "worst_over_best": round(max(errors.values()) / errors[best], 4),
-        "frechet_over_vae": _share(chosen.frechet, chosen.vae_frechet),
-        "diversity_over_vae": _share(chosen.diversity, chosen.vae_diversity),
+        "frechet_over_vae": _ratio(chosen.frechet, chosen.vae_frechet),
+        "diversity_over_vae": _ratio(chosen.diversity, chosen.vae_diversity),
         "mouth_lmd_mm": {str(step): round(errors[step], 4) for step in sorted(errors)},
     }
 
 
 def mouth_error(workdir: Path, step: int, work: Path) -> float:
-    """Mouth LMD in millimetres on the held-out sentence."""
+    """Mouth LMD in millimeters on the held-out sentence."""
     subject = Subject.load(work / "subject" / "dataset")
     truth = in_head_frame_of(Subject.load(work / "heldout" / "dataset"), subject)
     prediction = AudioToMotion.load(workdir, step=step).predict(truth.audio_features, truth.f0, temperature=0.0)
     return motion_report(prediction.reshape(-1, 68, 3), truth.motion, subject.mean_face)["mouth_lmd_mm"]
 
 
-def _share(value: float | None, of: float | None) -> float | None:
-    return None if value is None or of is None else round(value / of, 4)
+def _ratio(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or reference is None else round(value / reference, 4)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Draws the curves of a PostNet run as docs/training.md explains them, with a collapsed run beside it where one is given.
-#
-# python scripts/bench/postnet_trials.py curves runs/select_postnet/seed_1 docs/images/postnet-curves.png --collapsed
-# runs/select_postnet/collapsed
+# Curves of a run.
 
 INK, OURS, OTHER, MARK = "#26323f", "#266298", "#d68222", "#c45c5c"
 
 
-def curves(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_curves_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="work folder of a PostNet")
     parser.add_argument("out", type=Path, help="PNG to write")
     parser.add_argument("--collapsed", type=Path, metavar="RUN", help="work folder of a run that collapsed, for comparison")
-    args = parser.parse_args(argv)
+
+
+def curves(args: argparse.Namespace) -> None:
+    """Draws the curves of a PostNet run as explained in docs/training.md, optionally with a collapsed run."""
     plt.switch_backend("Agg")  # no window
     print(draw(args.run, args.out, args.collapsed))
 
 
 def draw(run: Path, out: Path, collapsed: Path | None) -> Path:
-    """Writes the picture and returns its path. Raises InputError as `geneface select-postnet` does."""
+    """Writes the image and returns its path. Raises InputError like `geneface select-postnet`."""
     chosen = select(run)
     rows = [row for row in read_metrics(run) if row["step"] > adversarial_start(run)]
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.2), dpi=110, layout="constrained")
@@ -255,8 +258,8 @@ def draw(run: Path, out: Path, collapsed: Path | None) -> Path:
     line(diversity, rows, "val/diversity", "PostNet", OURS)
     line(diversity, rows, "val_vae/diversity", "the VAE alone", OTHER)
     if collapsed:
-        fallen = [row for row in read_metrics(collapsed) if row["step"] > adversarial_start(collapsed)]
-        line(diversity, fallen, "val/diversity", "a collapsed run", MARK)
+        collapsed_rows = [row for row in read_metrics(collapsed) if row["step"] > adversarial_start(collapsed)]
+        line(diversity, collapsed_rows, "val/diversity", "a collapsed run", MARK)
     diversity.set_ylim(bottom=0)
     for panel in axes.flat:
         panel.axvline(chosen.step, color=MARK, lw=1.2)
@@ -271,16 +274,32 @@ def draw(run: Path, out: Path, collapsed: Path | None) -> Path:
 
 
 def line(panel: Axes, rows: list[dict], tag: str, name: str, color: str) -> None:
-    """One curve over the updates at which `tag` was logged."""
+    """Plots `tag` over the updates at which it was logged."""
     points = [(row["step"], row[tag]) for row in rows if tag in row]
     panel.plot(*zip(*points, strict=True), marker="o", ms=3, lw=1.6, color=color, label=name)
 
 
-TRIALS = {"distribution": distribution, "selection": selection, "curves": curves}
+# ----------------------------------------------------------------------------------------------------
+# Command line.
+
+TRIALS = {
+    "distribution": (add_distribution_arguments, distribution),
+    "selection": (add_selection_arguments, selection),
+    "curves": (add_curves_arguments, curves),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    trials = parser.add_subparsers(required=True)
+    for name, (add_arguments, run) in TRIALS.items():
+        trial_parser = trials.add_parser(name, description=run.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        add_arguments(trial_parser)
+        trial_parser.set_defaults(trial=run)
+    args = parser.parse_args()
+    jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
+    args.trial(args)
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    if len(sys.argv) < 2 or sys.argv[1] not in TRIALS:
-        sys.exit(f"{__doc__}\nGive one of: {', '.join(TRIALS)}")
-    TRIALS[sys.argv[1]](sys.argv[2:])
+    main()

@@ -1,9 +1,15 @@
-"""How near a dataset comes to the truth, on a clip of the avatar, where the truth is known (`data_tools.avatar`)."""
+"""Measures `geneface prepare`: accuracy against the avatar's ground truth, wall-clock and CPU seconds per step, peak memory.
+
+    python scripts/bench/prepare.py [--avatar FOLDER] [--seconds 20] [--minutes 10] [--clips FOLDER] [--only NAME ...] [--json FILE]
+
+Parts: `square` (the avatar at 512x512, with accuracy), `portrait` (the same scaled into 1080x1920), `long` (the avatar's clip repeated for
+--minutes), `clips` (every video in --clips). Results of parts that are not run are kept in the JSON file. Use an otherwise idle machine for
+the wall-clock figures; frames per CPU second hardly depend on the load.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -20,46 +26,50 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.face.pose import similarity
 from data_tools.ffmpeg import ffmpeg_executable, probe
-from data_tools.io import read_npz
+from data_tools.io import read_json, read_npz, write_json
 from data_tools.landmarks68 import JAW, LANDMARKS_68
 
+# ----------------------------------------------------------------------------------------------------
+# Accuracy on the avatar.
+
 REFERENCE_SIZE = 512
-"""Pixel figures are given for pictures of this size."""
+"""Image size that pixel figures refer to."""
 
 MASK_EVERY = 10
-"""Every so many frames a head mask is compared."""
+"""Step between the frames whose head masks are compared."""
 
 
 def measure_accuracy(dataset: Path, truth: Path, first: int = 0) -> dict[str, float]:
-    """Compares a dataset with the clip's truth.
+    """Compares a dataset with the clip's ground truth.
 
     Args:
-      dataset: made from `truth`/video.mp4, not cropped.
+      dataset: prepared from `truth`/video.mp4 without cropping.
       truth: folder of `avatar.clip.render_clip`.
-      first: the dataset's first frame in the clip.
+      first: index of the dataset's first frame in the clip.
 
     Returns:
-      landmarks_px, jaw_px, other_px: median distance, of all 68 points, the 17 of the jaw line, and the rest, in pixels at 512;
-      jaw_to_outline_px: median distance of the jaw points from the true jaw line, wherever along it;
-      landmarks_3d: median distance after one similarity for the clip, over the distance of the outer eye corners;
-      pose_median_deg, pose_p95_deg: angle between found and true head rotation after removing one constant rotation;
-      head_iou: mean intersection over union of the head masks at one half;
-      background_psnr: dB, over the pixels that are farther than 10 px (at 512) from the person in some frame.
+      landmarks_px, jaw_px, other_px: median distance of all 68 points, the 17 of the jaw line, and the rest, in pixels at 512;
+      jaw_to_outline_px: median distance of the jaw points to the nearest point of the true jaw line;
+      landmarks_3d: median distance after one similarity transform per clip, relative to the distance of the outer eye corners;
+      pose_median_deg, pose_p95_deg: angle between estimated and true head rotation after removing one constant rotation;
+      head_iou: mean intersection over union of the head masks, thresholded at one half;
+      background_psnr: dB, over the pixels farther than 10 px (at 512) from the person in at least one frame.
     """
-    arrays, known = read_npz(dataset / "arrays.npz"), read_npz(truth / "truth.npz")
+    arrays, ground_truth = read_npz(dataset / "arrays.npz"), read_npz(truth / "truth.npz")
     n_frames, size = len(arrays["motion"]), _read(dataset / "background.png").shape[0]
     span = slice(first, first + n_frames)
-    true_size = 2.0 * float(known["intrinsics"][2])
+    true_size = 2.0 * float(ground_truth["intrinsics"][2])
     found = arrays["landmarks_2d"].astype(np.float64) * REFERENCE_SIZE / size
-    mesh = known["mesh_2d"][span].astype(np.float64) * REFERENCE_SIZE / true_size
+    mesh = ground_truth["mesh_2d"][span].astype(np.float64) * REFERENCE_SIZE / true_size
     distance = np.linalg.norm(found - mesh[:, LANDMARKS_68], axis=-1)
-    angles = pose_errors(arrays["cameras"][:, :3, :3], known["cameras"][span, :3, :3])
+    angles = pose_errors(arrays["cameras"][:, :3, :3], ground_truth["cameras"][span, :3, :3])
+    mean_face = arrays["mean_face"]
     return {
         "landmarks_px": float(np.median(distance)),
         "jaw_px": float(np.median(distance[:, JAW])),
         "other_px": float(np.median(distance[:, JAW.stop :])),
         "jaw_to_outline_px": float(np.median(_distance_to_line(found[:, JAW], mesh[:, LANDMARKS_68[JAW]]))),
-        "landmarks_3d": _error_3d(arrays["motion"] / 10.0 + arrays["mean_face"], known["motion"][span] / 10.0 + arrays["mean_face"]),
+        "landmarks_3d": _error_3d(arrays["motion"] / 10.0 + mean_face, ground_truth["motion"][span] / 10.0 + mean_face),
         "pose_median_deg": float(np.median(angles)),
         "pose_p95_deg": float(np.percentile(angles, 95)),
         "head_iou": _head_iou(dataset, truth, n_frames, first),
@@ -81,7 +91,7 @@ def _error_3d(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def _distance_to_line(points: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """[T, P, 2] points and polylines [T, L, 2] -> [T, P] distance to the nearest place on the line."""
+    """[T, P, 2] points and polylines [T, L, 2] -> [T, P] distance to the nearest point of the polyline."""
     start, along = line[:, None, :-1], np.diff(line, axis=1)[:, None]
     share = ((points[:, :, None] - start) * along).sum(-1) / np.maximum((along**2).sum(-1), 1e-9)
     nearest = start + np.clip(share, 0.0, 1.0)[..., None] * along
@@ -99,39 +109,29 @@ def _head_iou(dataset: Path, truth: Path, n_frames: int, first: int) -> float:
 
 
 def _background_psnr(dataset: Path, truth: Path, size: int) -> float:
-    """Where it was ever visible: outside what every frame's person covers, by the plate's own margin."""
+    """PSNR over the pixels at which the background is visible in at least one frame, with the margin of the background estimation."""
     found, true = (_read(folder / "background.png").astype(np.float64) for folder in (dataset, truth))
     true = cv2.resize(true, (size, size), interpolation=cv2.INTER_AREA)
-    seen = np.zeros((size, size), np.float32)
+    distance = np.zeros((size, size), np.float32)
     for path in sorted((dataset / "torso").iterdir())[::MASK_EVERY]:
         head = _read(dataset / "head" / path.name, cv2.IMREAD_GRAYSCALE)
         torso = _read(path, cv2.IMREAD_UNCHANGED)[..., 3]
         free = ((head < 26) & (torso < 26)).astype(np.uint8)
-        seen = np.maximum(seen, cv2.distanceTransform(free, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-    visible = seen > 10.0 * size / REFERENCE_SIZE
+        distance = np.maximum(distance, cv2.distanceTransform(free, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    visible = distance > 10.0 * size / REFERENCE_SIZE
     return float(10.0 * np.log10(255.0**2 / max(((found - true)[visible] ** 2).mean(), 1e-9)))
 
 
 def _read(path: Path, mode: int = cv2.IMREAD_COLOR) -> np.ndarray:
-    """A picture.
-
-    Raises:
-      FileNotFoundError: it is missing or damaged.
-    """
-    picture = cv2.imread(str(path), mode)
-    if picture is None:
+    """Reads an image; raises FileNotFoundError if it is missing or damaged."""
+    image = cv2.imread(str(path), mode)
+    if image is None:
         raise FileNotFoundError(path)
-    return picture
+    return image
 
 
 # ----------------------------------------------------------------------------------------------------
-# Measures `geneface prepare`: accuracy on the avatar, seconds and CPU seconds per step, peak memory. Writes JSON; nothing is asserted.
-#
-# python scripts/bench/prepare.py [--avatar FOLDER] [--seconds 20] [--minutes 10] [--clips FOLDER] [--only NAME ...] [--json FILE]
-#
-# Parts: `square` (the avatar at 512x512, with accuracy), `portrait` (the same scaled into 1080x1920), `long` (the avatar's clip repeated
-# for --minutes), `clips` (every video in --clips). A part that is not run keeps what the file said of it. Run it on an otherwise idle
-# machine for the wall-clock figures; frames per CPU second hardly depend on what else runs.
+# Speed and memory.
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("square", "portrait", "long", "clips")
@@ -140,14 +140,14 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "figures" / "prepare.json")
-    parser.add_argument("--avatar", type=Path, help="folder of `python -m data_tools.avatar video`; rendered when left out")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of the avatar used by square and portrait (default %(default)s)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="length of the long video (default %(default)s)")
+    parser.add_argument("--json", type=Path, default=ROOT / "docs/figures/prepare.json", help="file to update (default %(default)s)")
+    parser.add_argument("--avatar", type=Path, help="folder of `python -m data_tools.avatar video` (default: rendered first)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of square and portrait (default %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="length of long (default %(default)s)")
     parser.add_argument("--clips", type=Path, help="folder of real videos")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run (default: all)")
     args = parser.parse_args()
-    result = json.loads(args.json.read_text(encoding="utf-8")) if args.json.exists() else {}
+    result = read_json(args.json) if args.json.exists() else {}
     result["machine"] = f"{platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
@@ -170,32 +170,29 @@ def main() -> None:
             video = scratch / "long.mp4"
             run([ffmpeg_executable(), "-v", "error", "-stream_loop", "-1", "-i", f"file:{(avatar / 'video.mp4').absolute()}",
                  "-t", f"{60 * args.minutes:g}", "-c", "copy", str(video)])  # fmt: skip
-            # The repetition starts with a jump of the head, which is told and not refused: pose and face are what is measured there.
+            # The head jumps at each repetition, which is reported but not refused.
             result["long"] = timed(video, scratch / "long", ["--size", "512"]) | {"minutes": args.minutes}
         if "clips" in args.only and args.clips:
             clips = sorted(path for path in args.clips.iterdir() if path.suffix in VIDEOS)
             result["clips"] = {path.name: timed(path, scratch / path.stem, ["--size", "512"]) for path in clips}
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+    print(write_json(args.json, result).read_text(encoding="utf-8"))
 
 
 def timed(video: Path, out: Path, options: list[str]) -> dict:
-    """Prepares a video in a new process (features are not taken from a cache); what it took, or the sentence it was refused with."""
+    """Prepares a video in a new process without the feature cache; returns its figures, or the error sentence as "refused"."""
     command = [sys.executable, "-m", "geneface_jax", "prepare", str(video), "--out", str(out), *options]
     print("+", " ".join(command), flush=True)
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "GENEFACE_FEATURE_CACHE": "off"}, stderr=subprocess.PIPE, text=True)
     peak = [0]
-    watch = threading.Thread(target=watch_memory, args=(process.pid, peak), daemon=True)
-    watch.start()
+    threading.Thread(target=record_peak_memory, args=(process.pid, peak), daemon=True).start()
     messages = process.communicate()[1]
     seconds = time.perf_counter() - started
     info = probe(video)
     facts = {"width": info.width, "height": info.height, "clip_seconds": round(info.seconds, 2)}
     if process.returncode != 0:
         return facts | {"refused": messages.strip().splitlines()[-1]}
-    report = json.loads((out / "dataset" / "report.json").read_text(encoding="utf-8"))
+    report = read_json(out / "dataset" / "report.json")
     frames = round(report["values"]["seconds"] * 25)
     cpu = report["cpu_seconds_per_step"]
     return facts | {
@@ -212,20 +209,20 @@ def timed(video: Path, out: Path, options: list[str]) -> dict:
     }
 
 
-def watch_memory(pid: int, peak: list[int]) -> None:
-    """Keeps the largest resident memory of a process and its children together, ten times a second."""
+def record_peak_memory(pid: int, peak: list[int]) -> None:
+    """Stores the maximum of the resident memory of a process and its children in `peak[0]`, sampled ten times a second."""
     try:
         process = psutil.Process(pid)
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            family = [process, *process.children(recursive=True)]
-            peak[0] = max(peak[0], sum(memory_of(member) for member in family))
+            processes = [process, *process.children(recursive=True)]
+            peak[0] = max(peak[0], sum(memory_of(p) for p in processes))
             time.sleep(0.1)
     except psutil.Error:
         return
 
 
 def memory_of(process: psutil.Process) -> int:
-    """Resident bytes; 0 of a process that has ended."""
+    """Resident bytes; 0 if the process has ended."""
     try:
         return process.memory_info().rss
     except psutil.Error:

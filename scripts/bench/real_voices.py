@@ -1,11 +1,11 @@
-"""Real voices: does a person's PostNet move the mouth as the person does, on speech it never heard?
+"""Measures PostNet on real voices: agreement of the predicted mouth with the person's on held-out speech.
 
     python scripts/bench/real_voices.py DIR [--clips anchor_20s ...] [--settings both neither ...] [--work runs/real_voices] [--json FILE]
 
-For every clip in DIR: prepares a dataset, trains the speech part of `geneface fit` (PostNet with its fine-tuning of the VAE; no head, no
-torso) and drives it with the sound of the held-out last 1/11, and with other sound of the same voice. Settings: `both` is the demo config,
-the others leave out the augmentation of audio, the fine-tuning, or both; the adversarial updates are the same in all four. Resumable: what
-is there is not made again. The JSON holds figures alone and is added to, clip by clip.
+For every clip in DIR: prepares a dataset, trains the speech part of `geneface fit` (PostNet with fine-tuning of the VAE; no head, no torso)
+and drives it with the audio of the held-out last 1/11, and with other audio of the same voice. Settings: `both` is the demo config, the
+others omit audio augmentation, fine-tuning, or both; the number of adversarial updates is the same in all four. Existing results are
+reused, so the run is resumable; the JSON file is updated after every clip.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.loop import train
 
 SETTINGS = {"both": (True, True), "augmentation": (True, False), "fine-tuning": (False, True), "neither": (False, False)}
-"""Setting -> (augmentation of audio, fine-tuning of the VAE)."""
+"""Setting -> (audio augmentation, fine-tuning of the VAE)."""
 
-DRAWN = {"as_predicted": 0.0, "mouth_shut_in_silence": 1.0}
-"""Figure -> the control close_mouth."""
+CLOSE_MOUTH = {"as_predicted": 0.0, "mouth_shut_in_silence": 1.0}
+"""Name of the figure -> value of the control close_mouth."""
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
-SHOWN = ("mouth_correlation", "mouth_best_lag", "other_sound_correlation", "ratio_to_no_motion")
+PRINTED = ("mouth_correlation", "mouth_best_lag", "other_sound_correlation", "ratio_to_no_motion")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dir", type=Path, help="folder of talking videos")
-    parser.add_argument("--clips", nargs="+", metavar="NAME", help="file names without suffix (default: every video of the folder)")
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="default: all four")
+    parser.add_argument("--clips", nargs="+", metavar="NAME", help="file names without suffix (default: every video in the folder)")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="settings (default: all four)")
     parser.add_argument("--work", type=Path, default=Path("runs/real_voices"), help="datasets and checkpoints (default %(default)s)")
     parser.add_argument("--json", type=Path, default=Path("docs/figures/real_voices.json"), help="figures (default %(default)s)")
     args = parser.parse_args()
     videos = [p for p in sorted(args.dir.iterdir()) if p.suffix in SUFFIXES and (not args.clips or p.stem in args.clips)]
     if not videos:
-        raise SystemExit(f"no videos {args.clips or ''} in {args.dir}")
+        raise SystemExit(f"{args.dir} has no videos{f' named {args.clips}' if args.clips else ''}: give another folder.")
     report = read_json(args.json) if args.json.is_file() else {"clips": {}}
     report["machine"] = {"processor": processor(), "cores": os.cpu_count()}
-    report["config"] = {"name": "postnet:demo", "weights": "checkpoints/avatar", **described()}
+    report["config"] = {"name": "postnet:demo", "weights": "checkpoints/avatar", **config_summary()}
     for video in videos:
         folder = args.work / video.stem
         if not (folder / "dataset" / "meta.json").is_file():
@@ -61,13 +61,13 @@ def main() -> None:
         rows = report["clips"].setdefault(video.stem, {})
         for setting in args.settings:
             rows[setting] = trial(folder, setting)
-            print(video.stem, setting, {key: round(rows[setting][key], 3) for key in SHOWN}, flush=True)
+            print(video.stem, setting, {key: round(rows[setting][key], 3) for key in PRINTED}, flush=True)
             write_json(args.json, to_json(report))
     print(args.json)
 
 
 def trial(folder: Path, setting: str) -> dict[str, Any]:
-    """Trains one clip in one setting and measures it."""
+    """Trains on one clip with one setting and measures the result."""
     work, record = folder / setting, folder / setting / "minutes.json"
     work.mkdir(parents=True, exist_ok=True)
     subject = Subject.load(folder / "dataset")
@@ -84,19 +84,19 @@ def trial(folder: Path, setting: str) -> dict[str, Any]:
         write_json(record, {"minutes": round((time.perf_counter() - started) / 60, 2)})
     figures = evaluate_motion(work, subject, subject.heldout, expert=find_expert(work))
     minutes = read_json(record)["minutes"] if record.is_file() else None
-    drawn = {f"drawn_{name}": drawn_correlation(work, subject, close) for name, close in DRAWN.items()}
+    controlled = {f"drawn_{name}": controlled_correlation(work, subject, close) for name, close in CLOSE_MOUTH.items()}
     return {
         "seconds": subject.n_frames / subject.fps,
         "train_frames": subject.n_train,
         "updates": checkpoints.steps(work / "postnet")[-1],
         "minutes": minutes,
         **figures,
-        **drawn,
+        **controlled,
     }
 
 
-def drawn_correlation(work: Path, subject: Subject, close_mouth: float) -> float:
-    """Correlation of the mouth's opening with the truth after the controls of `geneface infer`, all but one at their defaults."""
+def controlled_correlation(work: Path, subject: Subject, close_mouth: float) -> float:
+    """Correlation of the mouth opening with the truth after the controls of `geneface infer`, defaults except for `close_mouth`."""
     frames = subject.heldout
     audio = slice(2 * frames.start, 2 * frames.stop)
     motion = AudioToMotion.load(work / "postnet").predict(subject.audio_features[audio], subject.f0[audio], temperature=0.0)
@@ -105,14 +105,14 @@ def drawn_correlation(work: Path, subject: Subject, close_mouth: float) -> float
     return motion_report(shaped, subject.motion[frames.start :], subject.mean_face)["mouth_correlation"]
 
 
-def described() -> dict[str, Any]:
-    """What of the demo config the trial's results depend on most."""
+def config_summary() -> dict[str, Any]:
+    """The keys of the demo config that influence the results most."""
     config = configs.load("postnet:demo")
     return {"updates": config.train.steps, "of_them_fine_tuning": config.finetune_audio2motion.steps, "seed": config.seed}
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's model name if the system provides it, else its architecture."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

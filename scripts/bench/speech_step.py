@@ -1,10 +1,10 @@
-"""Times whole training steps of the speech stages against the same steps in plain PyTorch, in one run; writes JSON, asserts nothing.
+"""Times complete training steps of the speech stages against the same steps in plain PyTorch, in one run; writes JSON.
 
     python scripts/bench/speech_step.py [--stages syncnet audio2motion postnet] [--batch 32] [--turns 3] [--json FILE]
 
-The stages are the library's own at `reference` size, on a made-up corpus with 1024 audio channels (HuBERT's width); a step holds forward,
-losses with the SyncNet expert, gradients, clipping and the optimiser. Both sides begin with the same weights and see the same batch; the
-random draws differ, so `first_losses` agree where nothing is drawn (SyncNet) and nearly elsewhere. The PyTorch side is
+The stages are the library's `reference` variants on a synthetic corpus with 1024 audio channels (like HuBERT); a step has forward pass,
+losses with the SyncNet expert, gradients, clipping and optimizer. Both implementations start with the same weights and use the same batch;
+their random numbers differ, so `first_losses` agree exactly only without randomness (SyncNet). The PyTorch implementation is
 scripts/bench/torch_speech.py and needs torch (pip install torch==2.13.0). A few minutes on two CPU cores.
 """
 
@@ -42,9 +42,11 @@ CHANNELS, MOUTH = 1024, slice(144, 204)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stages", nargs="+", choices=STEPS, default=list(STEPS))
-    parser.add_argument("--batch", type=int, default=32, help="windows of 200 frames in a step (SyncNet always takes its 1,024 clips)")
-    parser.add_argument("--turns", type=int, default=3, help="steps on each side, taking turns (a first one, which compiles, apart)")
+    parser.add_argument("--stages", nargs="+", choices=STEPS, default=list(STEPS), help="stages (default: all)")
+    parser.add_argument(
+        "--batch", type=int, default=32, help="windows of 200 frames per step; SyncNet always uses 1,024 clips (default %(default)s)"
+    )
+    parser.add_argument("--turns", type=int, default=3, help="timed steps of each, in turns, after the compiling one (default %(default)s)")
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args()
     rows = {}
@@ -65,12 +67,12 @@ def main() -> None:
 
 
 def compare(stage: str, sources: list[str], turns: int) -> dict:
-    """Seconds of a step on both sides."""
+    """Seconds per step of both implementations."""
     config = configs.load(f"{stage}:reference")
-    known = set(configs.keys(config))
+    keys = set(configs.keys(config))
     if stage == "syncnet":
-        known.remove("data.batch")
-    config = configs.override(config, [source for source in sources if source.partition("=")[0] in known])
+        keys.remove("data.batch")
+    config = configs.override(config, [source for source in sources if source.partition("=")[0] in keys])
     ours, theirs = STEPS[stage](get_stage(config))
     losses = {"jax": [ours()], "torch": [theirs()]}
     seconds: dict[str, list[float]] = {"jax": [], "torch": []}
@@ -90,7 +92,7 @@ def compare(stage: str, sources: list[str], turns: int) -> dict:
 
 
 def write_sources(folder: Path, batch: int) -> list[str]:
-    """A corpus, a person, and untrained expert and VAE, all with 1024 audio channels; the overrides that name them."""
+    """Writes a corpus, a person, an untrained expert and VAE, all with 1024 audio channels; returns the overrides that point to them."""
     rng = np.random.default_rng(0)
     corpus, subject = folder / "corpus", folder / "subject"
     arrays, clips = {}, []
@@ -115,8 +117,8 @@ def write_sources(folder: Path, batch: int) -> list[str]:
     sources = [f"data.corpus={corpus}", f"data.subject={subject}"]
     for name in ("syncnet", "audio2motion"):
         config = configs.load(f"{name}:reference")
-        known = set(configs.keys(config))
-        stage = get_stage(configs.override(config, [source for source in sources if source.partition("=")[0] in known]))
+        keys = set(configs.keys(config))
+        stage = get_stage(configs.override(config, [source for source in sources if source.partition("=")[0] in keys]))
         configs.save(stage.config, folder / name)
         checkpoints.save(folder / name, 1, stage.init(jax.random.key(0)), {"config": stage.config, "metrics": {}})
         sources.append(f"data.{name}={folder / name}")
@@ -124,14 +126,14 @@ def write_sources(folder: Path, batch: int) -> list[str]:
 
 
 def our_step(stage, state) -> Callable[[], float]:
-    """A closure that does one update of a stage and gives the sum of its weighted losses, or the loss it has."""
+    """A closure that performs one update of a stage and returns its sync loss if it has one, else its squared error."""
     step_fn = devices.parallel_step(stage.train_step)
-    held = {"state": devices.replicate(state), "data": devices.replicate(stage.data()), "step": 0}
+    run = {"state": devices.replicate(state), "data": devices.replicate(stage.data()), "step": 0}
     batch = devices.shard(stage.host_batch(0))
 
     def step() -> float:
-        held["state"], metrics = step_fn(held["state"], held["data"], batch, jax.random.key(held["step"]), np.int32(held["step"]))
-        held["step"] += 1
+        run["state"], metrics = step_fn(run["state"], run["data"], batch, jax.random.key(run["step"]), np.int32(run["step"]))
+        run["step"] += 1
         metrics = {name: float(value[0]) for name, value in metrics.items()}
         return metrics["sync_loss"] if "sync_loss" in metrics else metrics["mse"]
 
@@ -139,12 +141,12 @@ def our_step(stage, state) -> Callable[[], float]:
 
 
 def tensors(batch) -> dict:
-    """The same batch for the other side."""
+    """The batch as torch tensors."""
     return jax.tree.map(lambda x: torch.from_numpy(np.array(x)), batch)
 
 
 def syncnet(stage):
-    """The two steps of SyncNet."""
+    """SyncNet's step in both implementations."""
     theirs = torch_speech.SyncNet(CHANNELS, stage.config.model.base).train()
     converted = speech.convert_syncnet(torch_speech.state_dict(theirs))
     ours = our_step(stage, stage.init(jax.random.key(0)) | converted)
@@ -158,7 +160,7 @@ def syncnet(stage):
 
 
 def audio2motion(stage):
-    """The two steps of the VAE."""
+    """The VAE's step in both implementations."""
     theirs = torch_speech.Audio2Motion(stage.config.model, CHANNELS).train()
     converted = speech.convert_audio2motion(torch_speech.state_dict(theirs))
     ours = our_step(stage, stage.init(jax.random.key(0)) | converted)
@@ -181,7 +183,7 @@ def audio2motion(stage):
 
 
 def postnet(stage):
-    """The two steps of the GAN, its frozen VAE and expert included."""
+    """The GAN's step in both implementations, with frozen VAE and expert."""
     model, weights = stage.config.model, stage.config.loss
     generator, discriminator = torch_speech.PostNet(model.base).train(), torch_speech.Discriminator(model.base, model.dropout).train()
     vae = torch_speech.Audio2Motion(stage.config.audio2motion.model, CHANNELS).eval()
@@ -201,8 +203,8 @@ def postnet(stage):
         return vae.generate(windows["audio"], torch.randn(shape)) * windows["mask"][..., None]
 
     def step() -> float:
-        own, fake = generator(sample(person)), generator(sample(corpus))
-        mse = ((own - person["motion"]) ** 2).mean()
+        real_voice, fake = generator(sample(person)), generator(sample(corpus))
+        mse = ((real_voice - person["motion"]) ** 2).mean()
         adversarial = ((1 - discriminator(fake)) ** 2).mean()
         sync = expert_loss(expert, corpus["audio"], fake, weights.sync_clips)
         update(weights.mse * mse + weights.adv * adversarial + weights.sync * sync, [(generator, optimizers[0])])
@@ -214,13 +216,13 @@ def postnet(stage):
 
 
 def frozen_expert(stage) -> torch_speech.SyncNet:
-    """A SyncNet of the same size that judges and does not learn."""
+    """An untrained SyncNet of the same size without gradients."""
     expert = torch_speech.SyncNet(CHANNELS, stage.expert.network.base).eval()
     return expert.requires_grad_(False)
 
 
 def expert_loss(expert, audio, motion, clips: int) -> torch.Tensor:
-    """Cross-entropy of clips drawn from the windows."""
+    """Cross-entropy of clips sampled from the windows."""
     items, frames = motion.shape[:2]
     per_item = -(-clips // items)
     starts = torch.randint(0, frames - 4, (items, per_item))
@@ -230,9 +232,9 @@ def expert_loss(expert, audio, motion, clips: int) -> torch.Tensor:
     return torch_speech.bce(expert(audio_clips, mouth_clips), 1.0)
 
 
-def update(loss: torch.Tensor, learners) -> float:
-    """One update of the networks that a loss belongs to; gives the loss."""
-    for network, optimizer in learners:
+def update(loss: torch.Tensor, trained) -> float:
+    """One update of the (network, optimizer) pairs; returns the loss."""
+    for network, optimizer in trained:
         optimizer.zero_grad()
         loss.backward(inputs=list(network.parameters()))
         clip_grad_norm_(network.parameters(), 1.0)

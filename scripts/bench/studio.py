@@ -1,11 +1,10 @@
-"""Measures the studio's streams: seconds to the first bytes, cold and warm, and memory by length; writes JSON, asserts nothing.
+"""Measures the studio's streaming: seconds to the first bytes, cold and warm, and peak memory by length; writes JSON.
 
     python scripts/bench/studio.py [--subject checkpoints/demo] [--only first memory] [--lengths 10 180] [--json docs/figures/studio.json]
 
-Starts `geneface app`, asks for one stream cold (the person's networks are read and compiled) and three warm ones, then streams a
-recording of each length in a studio of its own and takes the peak memory of that process (Linux). At about 7 frames a second on two
-cores three minutes of sound take ten minutes. A part that is not run keeps what the file said of it. Only `first` needs an otherwise
-idle machine.
+Starts `geneface app`, requests one cold stream (the person's networks are loaded and compiled) and three warm ones, then streams a
+recording of each length in a new studio process and reads its peak memory (Linux). At about 7 frames per second on two cores, three minutes
+of audio take ten minutes. Results of parts that are not run are kept in the JSON file. Only `first` needs an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.io import read_json, write_json
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
-
-from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav  # noqa: E402
-
 SPEECH = ROOT / "data_tools" / "avatar" / "speech" / "demo_unseen.ogg"
 WARM_TURNS = 3
 FIRST_SECONDS = 10.0
@@ -38,26 +36,27 @@ FIRST_SECONDS = 10.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subject", type=Path, default=ROOT / "checkpoints" / "demo")
-    parser.add_argument("--only", nargs="+", choices=("first", "memory"), default=("first", "memory"))
-    parser.add_argument("--lengths", type=float, nargs="*", default=[10.0, 180.0], metavar="S", help="recordings, for memory (%(default)s)")
+    parser.add_argument("--subject", type=Path, default=ROOT / "checkpoints" / "demo", help="subject folder (default %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=("first", "memory"), default=("first", "memory"), help="parts to run (default: all)")
+    parser.add_argument(
+        "--lengths", type=float, nargs="*", default=[10.0, 180.0], metavar="S", help="seconds of audio for memory (default %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args()
     speech = load_audio(SPEECH)
-    result = json.loads(args.json.read_text(encoding="utf-8")) if args.json and args.json.exists() else {}
+    result = read_json(args.json) if args.json and args.json.exists() else {}
     result |= {"machine": f"{platform.machine()}, {os.cpu_count()} CPU cores", "subject": args.subject.name}
     if "first" in args.only:
         result["first_bytes_s"] = {"load": round(os.getloadavg()[0], 1)} | first_bytes(args.subject, wav(speech, FIRST_SECONDS))
     if "memory" in args.only:
         result["memory"] = [memory(args.subject, seconds, wav(speech, seconds)) for seconds in args.lengths]
-    text = json.dumps(result, indent=2)
-    print(text)
+    print(json.dumps(result, indent=2))
     if args.json:
-        args.json.write_text(text + "\n", encoding="utf-8")
+        write_json(args.json, result)
 
 
 def wav(speech: np.ndarray, seconds: float) -> bytes:
-    """A recording of that length, repeated where the speech is shorter."""
+    """A wav file of that length; shorter speech is repeated."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
         save_wav(path, np.resize(speech, round(seconds * SAMPLE_RATE)))
@@ -66,11 +65,10 @@ def wav(speech: np.ndarray, seconds: float) -> bytes:
 
 @contextlib.contextmanager
 def studio(subject: Path) -> Iterator[tuple[str, int]]:
-    """(address, process id) of a studio that has just started."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
+    """Starts a studio; yields its address and process id."""
     command = [sys.executable, "-m", "geneface_jax", "app", "--port", "0", "--subject", str(subject)]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             yield next(line.strip() for line in process.stdout if line.startswith("http")), process.pid
         finally:
@@ -79,7 +77,7 @@ def studio(subject: Path) -> Iterator[tuple[str, int]]:
             process.stdout.close()
 
 
-def ask(address: str, body: bytes) -> tuple[float, float]:
+def request_stream(address: str, body: bytes) -> tuple[float, float]:
     """Seconds to the first bytes of a stream and to its end."""
     with urllib.request.urlopen(f"{address}api/people") as reply:
         name = json.load(reply)[0]["name"]
@@ -94,20 +92,20 @@ def ask(address: str, body: bytes) -> tuple[float, float]:
 
 
 def first_bytes(subject: Path, body: bytes) -> dict[str, float | list[float]]:
-    """Cold: the first request of a studio that has started. Warm: the ones after it."""
+    """Seconds to the first bytes of the first request after the start (cold) and of the following ones (warm)."""
     with studio(subject) as (address, _):
-        cold, _ = ask(address, body)
-        warm = [ask(address, body)[0] for _ in range(WARM_TURNS)]
+        cold, _ = request_stream(address, body)
+        warm = [request_stream(address, body)[0] for _ in range(WARM_TURNS)]
     return {"recording_s": FIRST_SECONDS, "cold": cold, "warm": statistics.median(warm), "warm_all": warm}
 
 
 def memory(subject: Path, seconds: float, body: bytes) -> dict[str, float]:
-    """One stream to its end, and the most memory the studio ever had."""
+    """Peak memory of a studio that renders one stream to its end."""
     with studio(subject) as (address, pid):
-        _, took = ask(address, body)
+        _, seconds_to_end = request_stream(address, body)
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     peak = next(int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM"))
-    return {"recording_s": seconds, "rendered_in_s": took, "peak_gb": round(peak, 3)}
+    return {"recording_s": seconds, "rendered_in_s": seconds_to_end, "peak_gb": round(peak, 3)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The head's training step in plain PyTorch, for scripts/bench/head_step.py: same maths and first weights, autograd, no custom kernel."""
+"""The head's training step in plain PyTorch for scripts/bench/head_step.py: same math and initial weights, autograd, no custom kernel."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from scripts.bench.kernels.cases import torch_encode
 
 
 def steps(config, batch: dict[str, np.ndarray], params) -> Iterator[float]:
-    """Yields the loss of one training step after another.
+    """Yields the loss of successive training steps.
 
     Args:
       config: a head config.
-      batch: see `bench_head_step.scene`.
-      params: the library's first parameters, so that both sides start from one point.
+      batch: from `head_step.scene`.
+      params: the library's initial parameters, which both implementations start from.
     """
     torch.manual_seed(0)
     tensors = {key: torch.from_numpy(value) for key, value in batch.items()}
@@ -58,7 +58,7 @@ def _cell_centers(resolution: int) -> torch.Tensor:
 
 
 class Field:
-    """The head network on the library's parameters."""
+    """The head network with the library's parameters."""
 
     def __init__(self, config, weights: dict[str, torch.Tensor]):
         self.weights = weights
@@ -132,23 +132,23 @@ def _loss(config, march: MarchSettings, field: Field, b: dict[str, torch.Tensor]
     condition = field.condition(b["window"], b["eyes"])
     code = field.weights["frame_codes"]
     sigma, rgb, ambient = field(points[ray, slot].clamp(-1.0, 1.0), d[ray], condition, code, ray // rays)
-    place = torch.cumsum(hit, dim=1)[ray, slot] - 1
+    index = torch.cumsum(hit, dim=1)[ray, slot] - 1
 
     def slots(values: torch.Tensor) -> torch.Tensor:
         empty = torch.zeros(groups * rays, march.max_samples, *values.shape[1:])
-        return empty.index_put((ray, place), values)
+        return empty.index_put((ray, index), values)
 
     optical = slots(sigma) * step
-    before = torch.exp(-(torch.cumsum(optical, dim=1) - optical))
-    visited = before.detach() >= 1e-4
-    weight = torch.where(visited, before * (1.0 - torch.exp(-optical)), 0.0)
+    transmittance = torch.exp(-(torch.cumsum(optical, dim=1) - optical))
+    visited = transmittance.detach() >= 1e-4
+    weight = torch.where(visited, transmittance * (1.0 - torch.exp(-optical)), 0.0)
     alpha = weight.sum(dim=1)
-    moved = torch.where(visited, slots(ambient.abs().sum(dim=-1)), 0.0).sum(dim=1)
-    picture = (weight[..., None] * slots(rgb)).sum(dim=1) + (1.0 - alpha)[:, None] * b["behind"].reshape(-1, 3)
-    mse = ((picture - b["target"].reshape(-1, 3)) ** 2).mean()
+    ambient_sum = torch.where(visited, slots(ambient.abs().sum(dim=-1)), 0.0).sum(dim=1)
+    image = (weight[..., None] * slots(rgb)).sum(dim=1) + (1.0 - alpha)[:, None] * b["background"].reshape(-1, 3)
+    mse = ((image - b["target"].reshape(-1, 3)) ** 2).mean()
     a = alpha.clamp(1e-5, 1.0 - 1e-5)
     entropy = (-a * torch.log2(a) - (1.0 - a) * torch.log2(1.0 - a)).mean()
-    outside = (moved * (1.0 - b["in_face"].reshape(-1))).mean()
+    outside = (ambient_sum * (1.0 - b["in_face"].reshape(-1))).mean()
     return mse + config.loss.entropy * entropy + config.loss.ambient * outside
 
 

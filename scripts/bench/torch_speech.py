@@ -1,4 +1,4 @@
-"""The speech networks and their training steps in plain PyTorch, for scripts/bench/speech_step.py: same maths, the originals' key names."""
+"""The speech networks in plain PyTorch for scripts/bench/speech_step.py: same math, with the original repositories' key names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ STRIDE = 4
 
 
 def conv(channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, padding: int | None = None, bias: bool = True) -> nn.Conv1d:
-    """A convolution whose padding keeps the length unless it says otherwise."""
+    """A convolution; the default padding keeps the length."""
     return nn.Conv1d(channels_in, channels_out, kernel, stride, kernel // 2 if padding is None else padding, bias=bias)
 
 
 class Block(nn.Module):
-    """Convolution, batch norm, the input again where it is residual, activation."""
+    """Convolution, batch norm, optional residual connection, activation."""
 
     def __init__(self, channels_in, channels_out, kernel=3, stride=1, padding=1, residual=False, slope=0.0):
         super().__init__()
@@ -58,7 +58,7 @@ def bce(cosine: torch.Tensor, label: torch.Tensor | float) -> torch.Tensor:
 
 
 class WaveNet(nn.Module):
-    """Gated convolutions with a condition."""
+    """Conditioned gated convolutions."""
 
     def __init__(self, hidden, kernel, layers, condition):
         super().__init__()
@@ -83,7 +83,7 @@ class WaveNet(nn.Module):
 
 
 class Coupling(nn.Module):
-    """Shifts the second half of the channels."""
+    """Additive coupling layer: shifts the second half of the channels."""
 
     def __init__(self, channels, hidden, kernel, layers, condition):
         super().__init__()
@@ -105,8 +105,8 @@ class Audio2Motion(nn.Module):
         super().__init__()
         hidden, wide = model.hidden, model.condition
         self.latent = model.latent
-        hear = [conv(channels, wide, 3, bias=False), nn.BatchNorm1d(wide), nn.GELU(), conv(wide, wide, 3, bias=False)]
-        self.mel_encoder = nn.Sequential(*hear)
+        layers = [conv(channels, wide, 3, bias=False), nn.BatchNorm1d(wide), nn.GELU(), conv(wide, wide, 3, bias=False)]
+        self.mel_encoder = nn.Sequential(*layers)
         self.vae = nn.Module()
         vae = self.vae
         vae.g_pre_net = nn.Sequential(conv(wide, wide, 2 * STRIDE, STRIDE, STRIDE // 2))
@@ -122,7 +122,7 @@ class Audio2Motion(nn.Module):
 
     def forward(self, motion, mask, audio, noise):
         """motion [B, T, D], mask [B, T], audio [B, 2T, C], noise [B, T/4, latent] -> prediction [B, T, D], KL []."""
-        g, g_down, vae = *self._hear(audio), self.vae
+        g, g_down, vae = *self._encode_audio(audio), self.vae
         mask = mask[:, None]
         down = mask[:, :, ::STRIDE]
         x = vae.encoder.pre_net(motion.transpose(1, 2)) * down
@@ -137,13 +137,13 @@ class Audio2Motion(nn.Module):
     @torch.no_grad()
     def generate(self, audio, noise):
         """audio [B, 2T, C], noise [B, T/4, latent] -> motion [B, T, D]."""
-        g, g_down = self._hear(audio)
+        g, g_down = self._encode_audio(audio)
         z, ones = noise.transpose(1, 2), g.new_ones(len(g), 1, g.shape[-1])
         for coupling in reversed(self.vae.prior_flow.flows[::2]):
             z = coupling(z.flip(1), ones[:, :, ::STRIDE], g_down, inverse=True)
         return self._decode(z, ones, g)
 
-    def _hear(self, audio):
+    def _encode_audio(self, audio):
         g = self.mel_encoder(audio[:, ::2].transpose(1, 2))
         return g, self.vae.g_pre_net(g)
 
@@ -184,11 +184,11 @@ class Discriminator(nn.Module):
 
 
 def state_dict(network: nn.Module) -> dict:
-    """Weights under the originals' names, as numpy: weight norm was a hook then, a parametrisation now."""
+    """Weights with the originals' key names, as numpy arrays: weight norm was a hook, in current PyTorch it is a parametrization."""
     names = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-    found = {}
+    weights = {}
     for key, value in network.state_dict().items():
         for new, old in names.items():
             key = key.replace(new, old)
-        found[key] = value.detach().numpy().copy()
-    return found
+        weights[key] = value.detach().numpy().copy()
+    return weights

@@ -1,4 +1,4 @@
-"""Clips as people bring them, each made on the spot from a few seconds of the avatar, and what `prepare` says about each.
+"""User videos with typical defects, each made from a few seconds of the avatar, and the outcome of `prepare` for each.
 
 The table in docs/data-tools.md is written from this list.
 """
@@ -25,7 +25,7 @@ SKIN = "0xd9a68a"
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One row: what is brought, how it is made from the avatar's clip into a folder (returns its path), and whether it is refused before
+    """One row: its name, a function that makes it from the avatar's clip in a folder (returns its path), and whether it is refused before
     any picture is decoded."""
 
     name: str
@@ -75,7 +75,7 @@ def _cut_off(share: float, *options: str) -> Callable[[Path, Path], Path]:
 
 
 def _hand(seconds: float) -> Callable[[Path, Path], Path]:
-    """A skin-coloured rectangle over the face for a while."""
+    """A skin-colored rectangle over the face for a while."""
     return _filtered(f"drawbox=x=iw*0.3:y=ih*0.25:w=iw*0.4:h=ih*0.5:color={SKIN}:t=fill:enable='between(t,1,{1 + seconds})'")
 
 
@@ -121,7 +121,8 @@ CASES = [
     # Formats.
     Case("turned by 90 degrees in its metadata", _rotated),
     Case(
-        "10 bits a colour (HEVC)", _options("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le", "-c:a", "copy")
+        "10 bits per color channel (HEVC)",
+        _options("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le", "-c:a", "copy"),
     ),
     Case("4K (3840x2160)", _filtered("scale=1600:1600,pad=3840:2160:1300:300:gray")),
     Case("23.976 fps", _filtered("fps=24000/1001")),
@@ -144,7 +145,7 @@ CASES = [
     Case("a smaller second face passes by", _filtered(_PASSER)),
     Case("two people of one size", _filtered("split[a][b];[a][b]hstack")),
     Case("a face of 1/20 of the height", _filtered("scale=44:44,pad=640:360:300:150:gray")),
-    Case("nobody", lambda clip, folder: color_video(folder / "clip.mp4", seconds=SECONDS)),
+    Case("no person", lambda clip, folder: color_video(folder / "clip.mp4", seconds=SECONDS)),
     # What is missing.
     Case("no sound", _options("-c:v", "copy", "-an"), quick=True),
     Case("silence", _options("-c:v", "copy", "-af", "volume=0", "-c:a", "aac")),
@@ -182,6 +183,6 @@ def table(results: dict[str, tuple[bool, list[str]]]) -> str:
     usual = results[CASES[0].name][1]
     rows = ["| the clip | | what is noted or said |", "|---|---|---|"]
     for i, (name, (finished, notes)) in enumerate(results.items()):
-        told = [note.replace("|", "\\|") for note in notes if i == 0 or note not in usual]
-        rows.append(f"| {name} | {'finished' if finished else 'refused'} | {'; '.join(told)} |")
+        shown = [note.replace("|", "\\|") for note in notes if i == 0 or note not in usual]
+        rows.append(f"| {name} | {'finished' if finished else 'refused'} | {'; '.join(shown)} |")
     return "\n".join(rows)

@@ -1,6 +1,6 @@
-"""What `prepare` does with clips as people bring them; docs/data-tools.md shows it.
+"""Outcome of `prepare` for defective user videos, as documented in docs/data-tools.md.
 
-`GENEFACE_WRITE_TABLE=1 pytest tests/data_tools/test_bad_inputs.py` writes the page's table anew.
+`GENEFACE_WRITE_TABLE=1 pytest tests/data_tools/test_bad_inputs.py` rewrites the page's table.
 """
 
 import os

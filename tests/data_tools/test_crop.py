@@ -45,7 +45,7 @@ def following(walk, tmp_path_factory):
     return out, crop(walk, out, size=128, follow=True, options=EncoderOptions(crf=6))
 
 
-def test_a_fixed_square_lies_inside_and_shows_what_the_note_says(walk, fixed):
+def test_a_fixed_square_lies_inside_and_shows_what_the_record_says(walk, fixed):
     out, record = fixed
     (x, y), side = record.corners[0], record.side
     assert not record.moves and 0 <= x <= WIDTH - side and 0 <= y <= HEIGHT - side and record.frames == 75
@@ -57,7 +57,7 @@ def test_a_fixed_square_lies_inside_and_shows_what_the_note_says(walk, fixed):
     assert info.fps == 25.0 and info.audio is not None and abs(info.seconds - 3.0) < 0.1
 
 
-def test_the_note_beside_it_is_read_back(fixed, walk):
+def test_the_crop_record_is_read_back(fixed, walk):
     out, record = fixed
     found = load_record(out)
     np.testing.assert_array_equal(found.corners, record.corners)

@@ -120,7 +120,7 @@ def test_an_interrupted_run_goes_on_where_it_was(mediapipe, avatar, tmp_path, mo
     monkeypatch.setattr(scan, "CHUNK_FRAMES", 25)
     undisturbed = contents(prepare(avatar / "video.mp4", tmp_path / "undisturbed" / "dataset", size=64, trim=(0, 3), progress=False))
     out = tmp_path / "disturbed" / "dataset"
-    real = {name: getattr(steps, name) for name in ("analyse_chunk", "make_chunk")}
+    real = {name: getattr(steps, name) for name in ("analyze_chunk", "make_chunk")}
     for name in real:
 
         def dies_at_the_third(job, tick, name=name):
@@ -136,7 +136,7 @@ def test_an_interrupted_run_goes_on_where_it_was(mediapipe, avatar, tmp_path, mo
     kept = {path: path.stat().st_mtime_ns for path in sorted((out.parent / "dataset.partial" / "frames").iterdir())}
     assert len(kept) == 50
     monkeypatch.setattr(steps, "scan", lambda *_: pytest.fail("scanned again"))
-    monkeypatch.setattr(steps, "analyze_chunk", lambda *_: pytest.fail("analysed again"))
+    monkeypatch.setattr(steps, "analyze_chunk", lambda *_: pytest.fail("analyzed again"))
     prepare(avatar / "video.mp4", out, size=64, trim="0-3", progress=False, name="undisturbed")
     assert all((out / "frames" / path.name).stat().st_mtime_ns == time for path, time in kept.items())
     assert contents(out) == undisturbed
@@ -156,7 +156,7 @@ def hidden(avatar, tmp_path_factory):
     return make
 
 
-def test_a_short_gap_another_rate_mp3_and_odd_names_work_and_are_told(mediapipe, hidden, tmp_path):
+def test_a_short_gap_another_rate_mp3_and_odd_names_work_and_are_noted(mediapipe, hidden, tmp_path):
     out = prepare(hidden(2.0, 2.25), tmp_path / "à b" / "dataset", size=64, progress=False)
     changes = " ".join(json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"]["changes"])
     for word in ("interpolated", "from 30 to 25 fps", "16 kHz mono"):
@@ -176,12 +176,12 @@ def test_a_long_gap_is_refused_with_the_trim_that_avoids_it(mediapipe, hidden, t
 def test_two_people_are_refused(mediapipe, avatar, tmp_path):
     twins = tmp_path / "twins.mp4"
     ffmpeg("-i", avatar / "video.mp4", "-vf", "split[a][b];[a][b]hstack", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", "copy", twins)
-    with pytest.raises(InputError, match="two faces"):
+    with pytest.raises(InputError, match="Two faces of similar size"):
         prepare(twins, tmp_path / "dataset", size=64, progress=False)
 
 
 def test_no_face_is_refused(mediapipe, tmp_path):
-    with pytest.raises(InputError, match="no face"):
+    with pytest.raises(InputError, match="No face was found"):
         prepare(color_video(tmp_path / "v.mp4"), tmp_path / "dataset", size=64, progress=False)
 
 
@@ -200,7 +200,7 @@ def test_silence_is_refused(tmp_path, mediapipe, avatar):
         (dict(), dict(trim="2-1"), "start before the end"),
         (dict(), dict(trim="soon"), "A-B"),
         (dict(), dict(size=63), "even number"),
-        (dict(), dict(face_model="flame"), "not available"),
+        (dict(), dict(face_model="flame"), "--face-model flame does not exist"),
         (dict(), dict(face_model="bfm"), "--bfm-folder"),
         (dict(), dict(audio_offset=9.0), "--audio-offset"),
         (dict(), dict(segmenter_model="nowhere.tflite"), "selfie_multiclass"),

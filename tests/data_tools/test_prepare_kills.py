@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import signal
 import sys
-from data_tools.dataset import chunks
+from data_tools.dataset import scan
 
-chunks.CHUNK_FRAMES = 25
+scan.CHUNK_FRAMES = 25
 # A shell starts what runs in the background deaf to Ctrl-C, and the tests may run there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from data_tools.prepare import prepare
@@ -112,6 +112,6 @@ def test_a_second_run_on_the_same_dataset_is_refused(program, avatar, mediapipe,
     first = program(avatar / "video.mp4", out)
     wait_for(first, out, "scan.json")
     second = program(avatar / "video.mp4", out)
-    assert second.wait() != 0 and b"another run" in second.stderr.read()
+    assert second.wait() != 0 and b"Another run is making" in second.stderr.read()
     assert first.wait() == 0
     assert prepare(avatar / "video.mp4", out, size=64, name="killed", progress=False) == out

@@ -95,7 +95,7 @@ def _geneface(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (args,) = seen
     if verb == "train":
         configs.load(args.config, args.overrides)
-        restore.parse_moves(args.init_rule, args.init_rename)
+        restore.parse_renames(args.init_rule, args.init_rename)
     if verb == "infer":
         controls.from_args(args)
 

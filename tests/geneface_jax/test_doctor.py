@@ -34,7 +34,7 @@ def test_a_missing_package_is_needed(monkeypatch, tmp_path):
     assert (old.ok, old.needed) == (False, False), "an untested version is told, not refused"
 
 
-@pytest.mark.parametrize(("content", "state"), [(b"model", "as in its NOTICE"), (b"other", "another sha256"), (None, "missing")])
+@pytest.mark.parametrize(("content", "state"), [(b"model", "as in its NOTICE"), (b"other", "sha256 differs"), (None, "missing")])
 def test_models_are_checked_by_hash(monkeypatch, tmp_path, content, state):
     folder = tmp_path / "data_tools" / "face" / "models"
     folder.mkdir(parents=True)

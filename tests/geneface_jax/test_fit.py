@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 from types import SimpleNamespace
@@ -84,7 +85,7 @@ def test_goes_on_where_it_was_stopped_and_skips_what_is_whole(road, tmp_path, ca
     road.signal_in = None
     fit("anna.mp4", tmp_path / "anna")
     out = capsys.readouterr().out
-    assert "goes on from step" in out and "already at step 12 of 12" in out
+    assert "resumes from step" in out and "already at step 12 of 12" in out
     assert checkpoints.steps(tmp_path / "anna" / "torso")[-1] == 12
     minutes = json.loads((tmp_path / "anna" / "fit.json").read_text())["minutes"]
     assert set(minutes) == {"prepare", *STAGES} and all(value > 0 for value in minutes.values())
@@ -141,15 +142,16 @@ def test_the_options_of_prepare_are_those_of_fit(road, tmp_path, monkeypatch):
     assert (given["audio_offset"], given["workers"], given["size"], given["name"]) == (0.12, 2, 256, "anna")
 
 
-def test_begins_with_another_persons_networks_and_keeps_to_them(road, tmp_path, capsys):
+def test_begins_with_another_persons_networks_and_keeps_to_them(road, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     fit("anna.mp4", tmp_path / "anna", steps={"head": 60})
     trained = checkpoints.load(tmp_path / "anna" / "head").state["params"]["w"]
     shutil.rmtree(tmp_path / "anna" / "postnet")
     shutil.rmtree(tmp_path / "anna" / "torso")
-    capsys.readouterr()
+    caplog.clear()
     bruno = fit("bruno.mp4", tmp_path / "bruno", start_from=tmp_path / "anna", steps={"head": 1})
-    said = capsys.readouterr().out
-    assert f"head begins with {tmp_path / 'anna' / 'head'}" in said and f"{tmp_path / 'anna'} has no torso" in said
+    messages = caplog.text
+    assert f"head starts from {tmp_path / 'anna' / 'head'}" in messages and f"{tmp_path / 'anna'} has no torso" in messages
     assert np.abs(checkpoints.load(bruno / "head").state["params"]["w"] - trained).max() <= 0.11, "one update of 0.1 away"
     assert json.loads((bruno / "fit.json").read_text())["from"] == str((tmp_path / "anna").resolve())
     assert "head began with the networks of another person (`anna`)" in (bruno / "card.md").read_text()
@@ -176,19 +178,21 @@ def test_a_postnet_of_another_motion_scale_is_refused_before_anything_slow(tmp_p
     assert fit_module._origins(tmp_path / "anna", plans) == {"postnet": tmp_path / "anna" / "postnet"}
 
 
-def test_the_postnet_is_chosen_and_the_card_names_the_choice(tmp_path, monkeypatch, capsys):
+def test_the_postnet_is_chosen_and_the_card_names_the_choice(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
     workdir = tmp_path / "postnet"
     for step, error in ((10, 0.3), (20, 0.4)):
         checkpoints.save(workdir, step, {"params": {"w": np.full(1, step)}}, {"metrics": {"val/error": error}})
     chosen = SimpleNamespace(step=10, verdict="sound", findings=["Nothing to do."], record=lambda: {"verdict": "sound"})
     monkeypatch.setattr(select_postnet, "select", lambda folder: chosen)
     fit_module._choose_postnet(workdir)
-    assert checkpoints.read_selected_step(workdir) == 10 and "step 10 is used; the run is sound" in capsys.readouterr().out
+    assert checkpoints.read_selected_step(workdir) == 10 and "step 10 is used; the run is sound" in caplog.text
     assert "| 10 |" in _row(tmp_path, "postnet", {}) and "0.3" in _row(tmp_path, "postnet", {})
     assert checkpoints.load(checkpoints.release(workdir, tmp_path / "released")).step == 10
 
 
-def test_a_postnet_that_cannot_be_judged_keeps_its_newest_checkpoint(road, tmp_path, capsys):
+def test_a_postnet_that_cannot_be_judged_keeps_its_newest_checkpoint(road, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     subject = fit("anna.mp4", tmp_path / "anna")
-    assert "the newest postnet checkpoint is used" in capsys.readouterr().out
+    assert "the newest postnet checkpoint is used" in caplog.text
     assert checkpoints.read_selected_step(subject / "postnet") is None

@@ -1,4 +1,4 @@
-"""Compositing of samples that lie in slots, a fixed number a ray, differentiated by jax: the short form that the ops are compared with."""
+"""Reference compositing of a fixed number of sample slots per ray, differentiated by jax."""
 
 from __future__ import annotations
 

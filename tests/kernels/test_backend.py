@@ -1,4 +1,4 @@
-"""The one file that knows Pallas: names, refusals, and a kernel that gathers, on the jax that is installed."""
+"""The Pallas backend: implementation names, errors, and a kernel that gathers, on the installed jax."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def test_a_kernel_gathers_and_masks():
     np.testing.assert_array_equal(out, np.where(index < 5, index, -1))
 
 
-# jax >= 0.12 says that Triton will go; no other warning (such as the one for falling to Mosaic GPU) may appear.
+# jax >= 0.12 warns that Triton is deprecated; no other warning (such as one about Mosaic GPU) may appear.
 @pytest.mark.filterwarnings("error", "ignore:The Pallas Triton backend is deprecated")
 def test_a_kernel_lowers_to_triton_without_a_gpu():
     arguments = jax.ShapeDtypeStruct((8,), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32)
@@ -40,6 +40,7 @@ def test_a_kernel_lowers_to_triton_without_a_gpu():
     assert "triton" in text and "gather" in text
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_named_implementations():
     assert backend.resolve("xla", "op") == (False, False)
     assert backend.resolve("pallas_interpret", "op") == (True, True)
@@ -47,7 +48,7 @@ def test_named_implementations():
         backend.resolve("cuda", "op")
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="says what happens where there is no GPU")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="tests the behavior without a GPU")
 def test_pallas_by_name_says_why_it_cannot_run_instead_of_falling_back():
     with pytest.raises(NotImplementedError, match="needs an NVIDIA GPU and jax runs on 'cpu'"):
         backend.resolve("pallas", "op")
@@ -55,7 +56,7 @@ def test_pallas_by_name_says_why_it_cannot_run_instead_of_falling_back():
         assert backend.resolve("pallas", "op") == (True, False)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="says what happens where there is no GPU")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="tests the behavior without a GPU")
 def test_auto_takes_only_what_can_run(monkeypatch):
     monkeypatch.setattr(backend, "AUTO", {"op": "pallas"})
     assert backend.resolve("auto", "op") == (False, False)

@@ -1,5 +1,4 @@
-"""Compositing for training: light is conserved, the stop is where a plain loop stops, gradients are those of the truncated sum, and every
-implementation agrees with the original kernels."""
+"""Training compositing: conservation of light, the stopping sample, gradients, and equality with the original kernels."""
 
 import functools
 
@@ -317,6 +316,7 @@ def test_half_precision_inputs_sum_in_float32_and_get_half_gradients():
         ({"implementation": "cuda"}, "implementation of compositing must be one of"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_bad_training_input_is_named(change, message):
     with pytest.raises(ValueError, match=message):
         composite_train(**{**packed(), "max_samples": LONGEST, **change})

@@ -1,4 +1,4 @@
-"""Whole frames: the schedules agree with each other and with a plain march, and no ray depends on its company."""
+"""Whole frames: both renderers agree with each other and with a brute-force loop, and rays are independent of each other."""
 
 import functools
 
@@ -33,7 +33,7 @@ END = 1e-3
 
 
 def field(points, directions, frame):
-    """A soft ball, larger in every frame, whose colour is its position tilted by the direction."""
+    """A soft ball, larger in every frame, whose color is its position tilted by the direction."""
     radius = jnp.linalg.norm(points, axis=-1)
     edge = 0.3 + 0.1 * frame
     return 30.0 * jax.nn.sigmoid((edge - radius) * 40.0), 0.5 + 0.4 * points + 0.1 * directions
@@ -253,6 +253,7 @@ def test_budgets_hold_their_samples_and_seldom_change():
 
 
 @SCHEDULES
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_bad_input_is_named(render, scene):
     o, d, occupied = scene
     with pytest.raises(ValueError, match=r"rays_o must be \[N, 3\] or \[F, N, 3\], got"):
@@ -280,13 +281,13 @@ def test_the_reference_schedule_gives_more_samples_as_rays_die(scene):
     """Its picture is ours where no cap cuts it, and its rounds follow the number of living rays."""
     o, d, occupied = scene[0][0], scene[1][0], scene[2]
     near, far = near_far_from_aabb(o, d, jnp.asarray(AABB), 0.05)
-    marching = MarchConfig(bound=1.0, resolution=16, cascades=1, dt_gamma=0.0, max_steps=200)
-    out = render_reference(field, o, d, near, far, jnp.zeros(RAYS), occupied[None], marching, END, "xla")
+    config = MarchConfig(bound=1.0, resolution=16, cascades=1, dt_gamma=0.0, max_steps=200)
+    out = render_reference(field, o, d, near, far, jnp.zeros(RAYS), occupied[None], config, END, "xla")
     before, steps, after = out.trace.T
     np.testing.assert_array_equal(before[1:], after[:-1])
     np.testing.assert_array_equal(steps, np.clip(RAYS // before, 1, 8))
     assert steps.max() > steps.min() and after[-1] == 0
-    step = marching.dt_min
+    step = config.dt_min
     march = FrameMarch(AABB, 0.05, Lattice(step, Lattice.points_for(AABB, step, 60.0)), max_samples=200)
     ours = jax.jit(lambda o, d: render_per_ray(field, o, d, occupied, march, END, block=256))(o, d)
     # The reference visits one sample more after the threshold, of at most that weight.
@@ -297,8 +298,8 @@ def test_the_reference_schedule_gives_more_samples_as_rays_die(scene):
 def test_the_reference_picture_over_a_background(scene):
     o, d, occupied = scene[0][0], scene[1][0], scene[2]
     near, far = near_far_from_aabb(o, d, jnp.asarray(AABB), 0.05)
-    marching = MarchConfig(bound=1.0, resolution=16, cascades=1, dt_gamma=0.0, max_steps=16)
-    out = render_reference(field, o, d, near, far, jnp.zeros(RAYS), jnp.zeros_like(occupied)[None], marching, END, "xla")
+    config = MarchConfig(bound=1.0, resolution=16, cascades=1, dt_gamma=0.0, max_steps=16)
+    out = render_reference(field, o, d, near, far, jnp.zeros(RAYS), jnp.zeros_like(occupied)[None], config, END, "xla")
     image, depth = over_background(out, near, far, jnp.asarray([0.2, 0.5, 0.8]))
     np.testing.assert_allclose(image, np.tile(np.float32([0.2, 0.5, 0.8]), (RAYS, 1)))
     assert bool(jnp.isnan(depth[near > 1e30]).all()) and bool((depth[near < 1e30] == 0).all()) and bool((near > 1e30).any())

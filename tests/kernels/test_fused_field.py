@@ -1,4 +1,4 @@
-"""The fused trial draws what the separate ops draw, and lowers for CUDA."""
+"""The fused-field experiment gives the same result as the separate ops, and lowers for CUDA."""
 
 import jax
 import jax.numpy as jnp

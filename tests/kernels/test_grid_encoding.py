@@ -1,5 +1,4 @@
-"""Grid encoding: interpolation, index rules, gradients, bad input, for every implementation; and equality with the original kernels where
-the golden vectors are present."""
+"""Grid encoding: interpolation, index rules, gradients and errors of every implementation, and equality with the original kernels."""
 
 import functools
 import itertools
@@ -9,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from geneface_kernels import backend
-from geneface_kernels.grid_encoding import GridSpec, grid_encode, input_jacobian
+from geneface_kernels.grid_encoding import GridSpec, grid_encode
 from geneface_kernels.grid_encoding.spec import PRIMES
 
 from scripts.bench.kernels.cases import grid_encoding_cases
 from tests.parity.kernels.comparison import GoldenFile
 from tests.parity.kernels.golden_grid_encoding import PREFIXES, check
+from tests.parity.kernels.grid_jacobian import input_jacobian
 from tests.parity.kernels.total_variation import total_variation_gradient
 
 # Every D, C, kind, interpolation and alignment; levels that fit, that wrap and (the last) that wrap at no power of two.
@@ -299,6 +299,7 @@ def test_kernels_lower_for_cuda(spec, dtype):
         ({"levels": 200, "log2_table_size": 24}, "levels .* less than 2\\*\\*31 numbers, got 200"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_impossible_specs_name_the_field(fields, message):
     with pytest.raises(ValueError, match=message):
         GridSpec(**fields)
@@ -314,6 +315,7 @@ def test_impossible_specs_name_the_field(fields, message):
         (jnp.zeros((5, 3)), jnp.zeros((SPEC.rows, 2), jnp.int32), "table must be float32, .* got int32"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_wrong_arguments_are_named(x, t, message):
     t = table(SPEC) if t is None else t
     with pytest.raises(ValueError, match=message):
@@ -324,6 +326,7 @@ def test_wrong_arguments_are_named(x, t, message):
         total_variation_gradient(x, t, SPEC, 1.0)
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_an_implementation_that_cannot_run_says_so():
     with pytest.raises(ValueError, match="implementation of grid_encoding must be one of"):
         grid_encode(jnp.zeros((5, 3)), table(SPEC), SPEC, "fast")

@@ -1,4 +1,4 @@
-"""Every Pallas kernel lowers for CUDA on a machine without a GPU, compiles for an H100 where the tools are, and stands in the table."""
+"""Every Pallas kernel lowers for CUDA without a GPU, compiles for an H100 if the tools are installed, and is in the table of registers."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ def test_the_committed_table_was_made_from_this_source():
     table = json.loads(TABLE.read_text(encoding="utf-8"))["kernels"]
     expected = {kernel: example.source_hash() for example in examples() for kernel in example.kernels}
     assert {kernel: figures["source_sha256"] for kernel, figures in table.items()} == expected, (
-        "a Pallas kernel changed: make docs/figures/kernel_registers.json again; scripts/bench/kernels/registers.py --help says how"
+        "A Pallas kernel changed: regenerate docs/figures/kernel_registers.json, see scripts/bench/kernels/registers.py --help."
     )
     assert all(figures["spill_bytes"] == 0 for figures in table.values())
 

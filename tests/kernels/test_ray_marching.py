@@ -1,4 +1,4 @@
-"""Marching: every implementation finds what a plain loop over each ray finds, whatever the cascades and the steps."""
+"""Ray marching: every implementation finds the samples of a brute-force loop over each ray, for all cascades and step rules."""
 
 import functools
 
@@ -10,11 +10,11 @@ from geneface_kernels import backend
 from geneface_kernels.ray_marching import Lattice, MarchConfig, march_train
 from geneface_kernels.ray_marching.geometry import Rays, cell_at, near_far_from_aabb
 
-from tests.kernels.recorded import unread_arrays
 from tests.parity.kernels.comparison import GoldenFile
 from tests.parity.kernels.golden_ray_marching import PREFIXES, check
 from tests.parity.kernels.inference_step import march_step
 from tests.parity.kernels.march_gradient import march_gradient
+from tests.parity.kernels.recorded import unread_arrays
 
 IMPLEMENTATIONS = ["xla", "pallas_interpret"]
 CASES = {
@@ -27,8 +27,8 @@ CASES = {
     "bound is no power of two": MarchConfig(bound=1.7, cascades=2, resolution=8, max_steps=32, dt_gamma=1 / 64),
 }
 F = np.float32
-_train = jax.jit(march_train, static_argnames=("marching", "budget", "implementation"))
-_step = jax.jit(march_step, static_argnames=("marching", "n_steps", "implementation"))
+_train = jax.jit(march_train, static_argnames=("config", "budget", "implementation"))
+_step = jax.jit(march_step, static_argnames=("config", "n_steps", "implementation"))
 
 
 def train(*arguments, **options):
@@ -39,30 +39,30 @@ def step(*arguments, **options):
     return jax.tree.map(np.asarray, _step(*arguments, **options))
 
 
-def scene(marching, n=60, seed=0, share=0.25, jitter=True):
+def scene(config, n=60, seed=0, share=0.25, jitter=True):
     """Rays from outside and inside of the cube, a few parallel to axes (with a zero of either sign), through random cells."""
     rng = np.random.default_rng(seed)
-    o = rng.normal(size=(n, 3)) * rng.choice([0.3, 2.0], (n, 1)) * marching.bound
-    d = rng.uniform(-0.8, 0.8, (n, 3)) * marching.bound - o
+    o = rng.normal(size=(n, 3)) * rng.choice([0.3, 2.0], (n, 1)) * config.bound
+    d = rng.uniform(-0.8, 0.8, (n, 3)) * config.bound - o
     d /= np.linalg.norm(d, axis=1, keepdims=True)
     o[:4], d[:4] = rng.uniform(-0.9, 0.9, (4, 3)), [[1, 0, 0], [0, -1, -0.0], [-0.0, 0, 1], [0, 0.6, -0.8]]
-    b = marching.bound
+    b = config.bound
     box = jnp.asarray([-b, -b / 2, -b, b, b / 2, b], jnp.float32)
     o, d = (jnp.asarray(a, jnp.float32) for a in (o, d))
     near, far = near_far_from_aabb(o, d, box, 0.05)
     noise = jnp.asarray(rng.random(n) if jitter else np.zeros(n), jnp.float32)
-    return o, d, near, far, noise, jnp.asarray(rng.random(marching.grid_shape) < share)
+    return o, d, near, far, noise, jnp.asarray(rng.random(config.grid_shape) < share)
 
 
-def brute_force(o, d, t, far, noise, occupied, marching, slots):
-    """One ray in scalar float32, with the nested loop of the original; also tells whether rounding could decide anything.
+def brute_force(o, d, t, far, noise, occupied, config, slots):
+    """One ray in scalar float32, with the nested loop of the original; also whether rounding could change the result.
 
     Returns:
       (list of (t, dt, point), whether no comparison came closer than 1e-4).
     """
-    bound, resolution = F(marching.bound), marching.resolution
+    bound, resolution = F(config.bound), config.resolution
     clamp = lambda v, low, high: min(max(v, low), high)  # noqa: E731
-    length = lambda t: clamp(F(t * F(marching.dt_gamma)), F(marching.dt_min), F(marching.dt_max))  # noqa: E731
+    length = lambda t: clamp(F(t * F(config.dt_gamma)), F(config.dt_min), F(config.dt_max))  # noqa: E731
     t = F(t + length(t) * noise)
     found, safe = [], True
     while t < far and len(found) < slots:
@@ -70,16 +70,16 @@ def brute_force(o, d, t, far, noise, occupied, marching, slots):
         point = [clamp(F(o[k] + F(t * d[k])), -bound, bound) for k in range(3)]
         dt = length(t)
         exponents = [np.frexp(max(abs(p) for p in point))[1], np.frexp(F(dt * resolution * F(0.5)))[1]]
-        level = int(clamp(max(exponents), 0, marching.cascades - 1))
-        half = F(min(2.0**level, marching.bound))
+        level = int(clamp(max(exponents), 0, config.cascades - 1))
+        half = F(min(2.0**level, config.bound))
         position = [0.5 * (p / half + 1.0) * resolution for p in point]
         cell = [int(clamp(x, 0, resolution - 1)) for x in position]
         parallel = [d[k] == 0 for k in range(3)]
         at_edge = [abs(point[k]) == bound for k in range(3)]
         safe &= all(abs(x - round(x)) > 1e-3 or fixed or edge for x, fixed, edge in zip(position, parallel, at_edge, strict=True))
-        if marching.cascades > 1:
+        if config.cascades > 1:
             reach = [max(abs(p) for p in point), dt * resolution * 0.5]
-            safe &= all(abs(r - 2.0**c) > 1e-4 for r in reach for c in range(marching.cascades - 1))
+            safe &= all(abs(r - 2.0**c) > 1e-4 for r in reach for c in range(config.cascades - 1))
         if occupied[(level, *cell)]:
             found.append((t, dt, point))
             t = F(t + dt)
@@ -98,19 +98,19 @@ def brute_force(o, d, t, far, noise, occupied, marching, slots):
     return found, safe
 
 
-def all_brute_force(arguments, marching, slots):
+def all_brute_force(arguments, config, slots):
     arrays = [np.asarray(a) for a in arguments]
-    return [brute_force(*(a[i] for a in arrays[:5]), arrays[5], marching, slots) for i in range(len(arrays[0]))]
+    return [brute_force(*(a[i] for a in arrays[:5]), arrays[5], config, slots) for i in range(len(arrays[0]))]
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("case", CASES)
 def test_training_march_equals_a_brute_force_march(case, implementation):
-    marching = CASES[case]
-    arguments = scene(marching)
+    config = CASES[case]
+    arguments = scene(config)
     directions = np.asarray(arguments[1])
-    ours = train(*arguments, marching=marching, budget=60 * marching.max_steps, implementation=implementation)
-    expected = all_brute_force(arguments, marching, marching.max_steps)
+    ours = train(*arguments, config=config, budget=60 * config.max_steps, implementation=implementation)
+    expected = all_brute_force(arguments, config, config.max_steps)
     assert sum(safe for _, safe in expected) > 30
     assert sum(len(found) for found, safe in expected if safe) > 60
     assert bool(ours.complete.all()) and int(ours.total) == int(ours.counts.sum()) == int(np.sum(ours.ray < 60))
@@ -129,13 +129,13 @@ def test_training_march_equals_a_brute_force_march(case, implementation):
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("case", ["cone", "two cascades, cone"])
 def test_rounds_of_inference_continue_the_training_march(case, implementation):
-    marching = CASES[case]
-    o, d, near, far, noise, occupied = scene(marching)
-    whole = train(o, d, near, far, noise, occupied, marching=marching, budget=60 * 64, implementation=implementation)
+    config = CASES[case]
+    o, d, near, far, noise, occupied = scene(config)
+    whole = train(o, d, near, far, noise, occupied, config=config, budget=60 * 64, implementation=implementation)
     t, found = near, []
     for first in range(0, 15, 5):
         jitter = noise if first == 0 else jnp.zeros_like(noise)
-        points, deltas = step(o, d, t, far, jitter, occupied, marching=marching, n_steps=5, implementation=implementation)
+        points, deltas = step(o, d, t, far, jitter, occupied, config=config, n_steps=5, implementation=implementation)
         found.append(np.concatenate([points, deltas], axis=-1))
         # A ray that has ended starts at its end, where nothing can follow.
         t = jnp.where(deltas[:, -1, 0] > 0, deltas[:, -1, 1], far)
@@ -150,11 +150,11 @@ def test_rounds_of_inference_continue_the_training_march(case, implementation):
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_a_ray_that_does_not_fit_is_dropped_whole(implementation):
-    marching = CASES["cone"]
-    arguments = scene(marching)
-    full = train(*arguments, marching=marching, budget=60 * 64, implementation=implementation)
+    config = CASES["cone"]
+    arguments = scene(config)
+    full = train(*arguments, config=config, budget=60 * 64, implementation=implementation)
     budget = int(full.total) // 2 + 1
-    cut = train(*arguments, marching=marching, budget=budget, implementation=implementation)
+    cut = train(*arguments, config=config, budget=budget, implementation=implementation)
     fits = np.asarray(full.offsets + full.counts) <= budget
     np.testing.assert_array_equal(cut.counts, full.counts)
     np.testing.assert_array_equal(cut.offsets, full.offsets)
@@ -169,26 +169,26 @@ def test_a_ray_that_does_not_fit_is_dropped_whole(implementation):
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_rays_that_miss_or_make_no_sense_have_no_samples_and_stay_inside_the_grid(implementation):
-    marching = CASES["two cascades"]
-    o, d, near, far, noise, occupied = scene(marching)
+    config = CASES["two cascades"]
+    o, d, near, far, noise, occupied = scene(config)
     occupied = jnp.ones_like(occupied)
     lowest, highest = jnp.finfo(jnp.float32).min, jnp.finfo(jnp.float32).max
     near = near.at[:5].set(jnp.array([highest, 1.0, jnp.nan, 1.0, 1.0]))
     far = far.at[:5].set(jnp.array([highest, lowest, 3.0, jnp.nan, jnp.inf]))
     o, d = o.at[5].set(jnp.nan), d.at[6, 1].set(jnp.nan)
     near, far = near.at[5:7].set(1.0), far.at[5:7].set(3.0)
-    out = train(o, d, near, far, noise, occupied, marching=marching, budget=2000, implementation=implementation)
+    out = train(o, d, near, far, noise, occupied, config=config, budget=2000, implementation=implementation)
     assert out.counts[:5].tolist() == [0] * 5
-    assert int(out.counts[5]) > 0 and np.abs(out.points).max() <= marching.bound
-    empty = train(o, d, near, far, noise, ~occupied, marching=marching, budget=2000, implementation=implementation)
+    assert int(out.counts[5]) > 0 and np.abs(out.points).max() <= config.bound
+    empty = train(o, d, near, far, noise, ~occupied, config=config, budget=2000, implementation=implementation)
     assert int(empty.total) == 0 and not np.asarray(empty.deltas).any()
 
 
 def test_jitter_moves_the_first_sample_by_a_part_of_a_step():
-    marching = MarchConfig(resolution=16, max_steps=400, fixed_step=0.01)
-    o, d, near, far, noise, occupied = scene(marching, jitter=False)
+    config = MarchConfig(resolution=16, max_steps=400, fixed_step=0.01)
+    o, d, near, far, noise, occupied = scene(config, jitter=False)
     still, moved = (
-        train(o, d, near, far, u, jnp.ones_like(occupied), marching=marching, budget=60 * 400) for u in (noise, jnp.full_like(noise, 0.5))
+        train(o, d, near, far, u, jnp.ones_like(occupied), config=config, budget=60 * 400) for u in (noise, jnp.full_like(noise, 0.5))
     )
     both = np.asarray((still.counts > 0) & (moved.counts > 0))
     first = [np.asarray(m.deltas[m.offsets, 1])[both] for m in (still, moved)]
@@ -196,21 +196,21 @@ def test_jitter_moves_the_first_sample_by_a_part_of_a_step():
 
 
 def test_one_trace_per_shape():
-    marching, traces = CASES["cone"], []
+    config, traces = CASES["cone"], []
 
     @jax.jit
     def counted(*arguments):
         traces.append(1)
-        return march_train(*arguments, marching, 500).total
+        return march_train(*arguments, config, 500).total
 
-    totals = {int(counted(*scene(marching, seed=seed, share=share))) for seed, share in ((0, 0.2), (1, 0.5), (2, 0.0))}
+    totals = {int(counted(*scene(config, seed=seed, share=share))) for seed, share in ((0, 0.2), (1, 0.5), (2, 0.0))}
     assert len(traces) == 1 and len(totals) == 3
 
 
 def test_gradient_of_the_original_and_automatic_gradient():
-    marching = CASES["cone"]
-    o, d, near, far, noise, occupied = scene(marching)
-    out = train(o, d, near, far, noise, occupied, marching=marching, budget=1500)
+    config = CASES["cone"]
+    o, d, near, far, noise, occupied = scene(config)
+    out = train(o, d, near, far, noise, occupied, config=config, budget=1500)
     rng = np.random.default_rng(1)
     g_points, g_directions = (jnp.asarray(rng.normal(size=out.points.shape), jnp.float32) for _ in range(2))
     by_o, by_d = march_gradient(g_points, g_directions, out.deltas, out.ray, 60)
@@ -222,12 +222,12 @@ def test_gradient_of_the_original_and_automatic_gradient():
     np.testing.assert_allclose(by_d, expected_d, atol=1e-4)
 
     def loss(o, d):
-        out = march_train(o, d, near, far, noise, occupied, marching, 1500)
+        out = march_train(o, d, near, far, noise, occupied, config, 1500)
         return jnp.sum(out.points * g_points) + jnp.sum(out.directions * g_directions)
 
     exact_o, exact_d = jax.grad(loss, argnums=(0, 1))(o, d)
     # The exact derivative moves a sample with its own t, one dt less than the original's.
-    inside = np.abs(np.asarray(out.points)).max(axis=1) < marching.bound
+    inside = np.abs(np.asarray(out.points)).max(axis=1) < config.bound
     whole = np.array([inside[ray == i].all() for i in range(60)])
     assert whole.sum() > 30
     np.testing.assert_allclose(exact_o[whole], by_o[whole], atol=1e-4)
@@ -252,7 +252,7 @@ def test_step_lengths():
     fine = MarchConfig(bound=2.0, cascades=2, resolution=64, max_steps=256, dt_gamma=1 / 256)
     assert not fine.constant_step and fine.dt_max == pytest.approx(4 * 3**0.5 / 64) and fine.dt_min == pytest.approx(2 * 3**0.5 / 256)
     assert MarchConfig(max_steps=4096, fixed_step=0.02).dt_min == pytest.approx(0.02)
-    assert Lattice.points_for((-1, -0.5, -1, 1, 0.5, 1), 0.1, 0.0) == 11
+    assert Lattice.points_for((-1.0, -0.5, -1.0, 1.0, 0.5, 1.0), 0.1, 0.0) == 11
 
 
 @pytest.mark.parametrize(
@@ -268,6 +268,7 @@ def test_step_lengths():
         ({"implementation": "triton"}, "implementation of ray_marching must be one of"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_bad_arguments_are_named(change, message):
     arguments = {
         "rays_o": jnp.zeros((4, 3)),
@@ -276,7 +277,7 @@ def test_bad_arguments_are_named(change, message):
         "far": jnp.ones(4),
         "noise": jnp.zeros(4),
         "occupied": jnp.zeros((8, 8, 8), bool),
-        "marching": MarchConfig(resolution=8),
+        "config": MarchConfig(resolution=8),
         "budget": 10,
     }
     assert int(march_train(**arguments).total) == 0
@@ -287,14 +288,15 @@ def test_bad_arguments_are_named(change, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"bound": 0.0}, "bound of Marching must be positive"),
-        ({"cascades": 0}, "cascades of Marching must be a whole number of at least 1, got 0"),
-        ({"max_steps": 2.5}, "max_steps of Marching must be a whole number"),
-        ({"dt_gamma": -1.0}, "dt_gamma of Marching must be 0 or more, got -1.0"),
-        ({"fixed_step": float("nan")}, "fixed_step of Marching must be positive and finite, got nan"),
-        ({"cascades": 3, "resolution": 1024}, r"cascades \* resolution\^3 of Marching must be below 2\^31"),
+        ({"bound": 0.0}, "bound of MarchConfig must be positive"),
+        ({"cascades": 0}, "cascades of MarchConfig must be a whole number of at least 1, got 0"),
+        ({"max_steps": 2.5}, "max_steps of MarchConfig must be a whole number"),
+        ({"dt_gamma": -1.0}, "dt_gamma of MarchConfig must be 0 or more, got -1.0"),
+        ({"fixed_step": float("nan")}, "fixed_step of MarchConfig must be positive and finite, got nan"),
+        ({"cascades": 3, "resolution": 1024}, r"cascades \* resolution\^3 of MarchConfig must be below 2\^31"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_bad_settings_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         MarchConfig(**fields)
@@ -307,11 +309,11 @@ def test_bad_gradient_arguments_are_named():
 
 @pytest.mark.parametrize("case", ["constant step", "three cascades, cone"])
 def test_both_marches_lower_for_cuda(case):
-    marching = CASES[case]
-    arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in scene(marching)]
+    config = CASES[case]
+    arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in scene(config)]
     functions = (
-        functools.partial(march_train, marching=marching, budget=256, implementation="pallas"),
-        functools.partial(march_step, marching=marching, n_steps=4, implementation="pallas"),
+        functools.partial(march_train, config=config, budget=256, implementation="pallas"),
+        functools.partial(march_step, config=config, n_steps=4, implementation="pallas"),
     )
     for function in functions:
         with backend.lowering_for_cuda():

@@ -70,8 +70,8 @@ def test_the_torso_is_the_recorded_one(person, rendered):
     io = read("v1_radnerf_torso/io")
     painted = []
     for level in (0, 255):
-        backdrop = person._backdrop(person.subject.motion, person.subject.cameras, np.full((SIZE, SIZE, 3), level, np.uint8), SIZE)
-        painted.append(np.asarray(backdrop.paint(FRAME, rendered.rgb[0], rendered.alpha[0])[0]))
+        layer = person._torso_layer(person.subject.motion, person.subject.cameras, np.full((SIZE, SIZE, 3), level, np.uint8), SIZE)
+        painted.append(np.asarray(layer.render(FRAME, rendered.rgb[0], rendered.alpha[0])[0]))
     alpha = 1.0 - (painted[1] - painted[0])[:, :1]
     queried = io["render_torso_alpha"] > 0
     assert queried.mean() > 0.5
@@ -84,8 +84,8 @@ def test_frames_are_that_picture_in_bytes(person, rendered):
     black = np.zeros((SIZE, SIZE, 3), np.uint8)
     drive = person.subject.motion, person.subject.cameras, np.zeros(5, np.float32)
     frames = np.stack(list(person.render(*drive, background=black, end_threshold=1e-4)))
-    backdrop = person._backdrop(person.subject.motion, person.subject.cameras, black, SIZE)
-    behind = np.asarray(backdrop.paint(FRAME, rendered.rgb[0], rendered.alpha[0])[0])
+    layer = person._torso_layer(person.subject.motion, person.subject.cameras, black, SIZE)
+    behind = np.asarray(layer.render(FRAME, rendered.rgb[0], rendered.alpha[0])[0])
     expected = np.asarray(rendered.rgb[0]) + (1.0 - np.asarray(rendered.alpha[0]))[:, None] * behind
     error = np.abs(frames[FRAME].reshape(-1, 3) - 255.0 * np.clip(expected, 0, 1))
     assert np.median(error) <= 0.5 and error.max() < 1.5

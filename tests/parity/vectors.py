@@ -1,4 +1,4 @@
-"""Where the golden vectors of the networks lie, and how they are read."""
+"""Location and reading of the networks' golden vectors."""
 
 from __future__ import annotations
 

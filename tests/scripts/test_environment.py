@@ -1,4 +1,4 @@
-"""scripts/environment.py: installs once, again when the requirements change, and says what to type when it can't."""
+"""scripts/environment.py: installs once, again when the requirements change, and prints a remedy when it can't."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_clone_is_installed_once_and_again_when_its_requirements_change(envi
 
 def test_a_failed_installation_is_tried_again(environment, clone, pip, capfd):
     pip.code = 1
-    with pytest.raises(environment.Unprepared, match="pip could not install"):
+    with pytest.raises(environment.SetupError, match="pip could not install"):
         environment.prepare(root=clone)
     pip.code = 0
     environment.prepare(root=clone)
@@ -74,7 +74,7 @@ def test_a_failed_installation_is_tried_again(environment, clone, pip, capfd):
 @pytest.mark.parametrize("version", [(3, 10, 4), (3, 14, 0)])
 def test_a_python_that_will_not_do_makes_no_environment(environment, clone, monkeypatch, version):
     monkeypatch.setattr(environment.sys, "version_info", version)
-    with pytest.raises(environment.Unprepared, match=f"This is Python {'.'.join(map(str, version))}: run it with 3.11, 3.12 or 3.13"):
+    with pytest.raises(environment.SetupError, match=f"This is Python {'.'.join(map(str, version))}: run it with 3.11, 3.12 or 3.13"):
         environment.prepare(root=clone)
     assert not (clone / ".venv").exists()
 

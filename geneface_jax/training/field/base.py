@@ -16,59 +16,72 @@ from scipy import ndimage
 from data_tools.errors import InputError
 from geneface_jax.data.compatibility import record_camera
 from geneface_jax.data.motion import normalize_motion, windows
+from geneface_jax.data.pixel_sampling import over
 from geneface_jax.data.subject import Subject
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, pose_vector, scene_pose, to_scene
 from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_front_of_face, render_groups, render_head
 from geneface_jax.training import devices
+from geneface_jax.training.field.losses import psnr
 from geneface_jax.training.optimizers import field_optimizer
+from geneface_jax.training.stage import Stage
 from geneface_jax.typing import Metrics, State
 
 # ----------------------------------------------------------------------------------------------------
-# What training judges itself by: a few held-out frames, always the same, and how they are shown.
+# Training frames and validation frames of a dataset.
+
+
+def training_frames(subject: Subject) -> np.ndarray:
+    """[U] int32 numbers of the training frames whose tracking is not interpolated."""
+    return np.flatnonzero(~subject.interpolated[: subject.n_train]).astype(np.int32)
 
 
 def heldout_frames(subject: Subject, count: int) -> np.ndarray:
-    """Up to `count` held-out frame numbers, evenly spread; empty when the dataset holds none out."""
+    """Up to `count` held-out frame numbers, evenly spread and always the same; empty if the dataset holds none out."""
     chosen = np.unique(np.linspace(subject.n_train, subject.n_frames - 1, count).astype(int))
     return chosen[(chosen >= subject.n_train) & (chosen < subject.n_frames)]
 
 
 def comparison(truth: np.ndarray, ours: np.ndarray, depth: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """truth | ours | difference (x4) | depth (near is bright), side by side.
+    """Validation image, uint8 [H, 4 W, 3]: truth | ours | difference (x4) | depth (near is bright).
 
     Args:
       truth, ours: [H, W, 3] in [0, 1].
       depth: [H, W] along the ray, weighted by opacity; alpha: [H, W].
-
-    Returns:
-      uint8 [H, 4 W, 3].
     """
     solid = alpha > 0.5
     along = depth / np.maximum(alpha, 1e-3)
     near, far = np.percentile(along[solid], [1, 99]) if solid.any() else (0.0, 1.0)
     bright = np.where(solid, 1.0 - np.clip((along - near) / max(far - near, 1e-3), 0, 1), 0.0)
-    panels = [truth, ours, np.clip(np.abs(ours - truth) * 4.0, 0, 1), np.repeat(bright[..., None], 3, axis=-1)]
-    return np.round(np.concatenate(panels, axis=1) * 255.0).astype(np.uint8)
+    return to_uint8(np.concatenate([truth, ours, difference(ours, truth), np.repeat(bright[..., None], 3, axis=-1)], axis=1))
+
+
+def difference(ours: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Four times the absolute difference of pictures in [0, 1], clipped to [0, 1]."""
+    return np.clip(np.abs(ours - truth) * 4.0, 0, 1)
+
+
+def to_uint8(picture: np.ndarray) -> np.ndarray:
+    """[0, 1] -> uint8, rounded."""
+    return np.round(picture * 255.0).astype(np.uint8)
 
 
 def psnr_in_box(ours: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float:
     """PSNR in dB of [H, W, 3] pictures in [0, 1] inside a box (x0, y0, x1, y1)."""
     x0, y0, x1, y1 = box
-    error = float(np.mean((ours[y0:y1, x0:x1] - truth[y0:y1, x0:x1]) ** 2))
-    return float(-10.0 * np.log10(max(error, 1e-10)))
+    return float(psnr(float(np.mean((ours[y0:y1, x0:x1] - truth[y0:y1, x0:x1]) ** 2))))
 
 
 # ----------------------------------------------------------------------------------------------------
-# Small corrections of the training cameras, learnt together with the field (BARF, Lin et al. 2021, for cameras that are nearly right).
+# Pose refinement: small corrections of the training cameras, learned together with the field (BARF, Lin et al. 2021).
 #
-# A tracker's noise moves the head against its pixels by a fraction of a pixel, and a field that must explain all frames with it blurs hair
-# and teeth. Held-out frames keep their tracked cameras, so the corrections must not carry the scene away from them: whatever part of them
-# is an affine function of the slow tracked pose (a shift of the scene, a turn, a stretch of the head's movement) is projected out. Slow,
-# because the noise to be corrected is part of the tracked pose itself: where a head hardly moves it would be most of it.
+# The tracker's noise moves the head against its pixels by a fraction of a pixel, which blurs hair and teeth. Held-out frames keep their
+# tracked cameras, so the corrections must not move the scene as a whole (the gauge freedom): their part that is an affine function of the
+# slow tracked pose is projected out. Slow, because the noise to be corrected is part of the tracked pose itself: for a head that hardly
+# moves it would be most of it.
 
 SLOW = 25
-"""Frames (one second) over which tracked poses are averaged: long against a tracker's noise, short against a head's movement."""
+"""Frames (one second) over which tracked poses are averaged: long compared to tracker noise, short compared to head movement."""
 
 
 def affine_basis(poses: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -79,7 +92,7 @@ def affine_basis(poses: np.ndarray, used: np.ndarray) -> np.ndarray:
       used: [U] numbers of the frames that are trained on; the rows of the others are zero.
 
     Returns:
-      [T, 7] float32; columns beyond the rank (a head that never moves leaves 1) are zero.
+      [T, 7] float32; columns beyond the rank (1 for a head that never moves) are zero.
     """
     vectors = np.asarray(pose_vector(jnp.asarray(poses)), np.float64)
     vectors = ndimage.uniform_filter1d(vectors, SLOW, axis=0, mode="nearest")[used]
@@ -93,20 +106,13 @@ def affine_basis(poses: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 
 def without_gauge(corrections: jax.Array, basis: jax.Array) -> jax.Array:
-    """Corrections [T, 6] less their affine part in the slow tracked poses (`affine_basis`); mean-free among others."""
+    """Corrections [T, 6] minus their affine part in the slow tracked poses (`affine_basis`), so also zero-mean."""
     return corrections - basis @ (basis.T @ corrections)
 
 
 def corrected(poses: jax.Array, corrections: jax.Array) -> jax.Array:
-    """Turns and moves cameras about the scene's origin, the head's centre.
-
-    Args:
-      poses: [..., 4, 4] scene poses.
-      corrections: [..., 6]: rotation vector in radians, translation in scene units.
-
-    Returns:
-      [..., 4, 4]; the poses themselves where the corrections are zero.
-    """
+    """Scene poses [..., 4, 4], rotated and translated about the scene's origin, the head's center, by corrections [..., 6]: rotation vector
+    in radians, translation in scene units."""
     turn = rotation(corrections[..., :3])
     moved = jnp.einsum("...ij,...jk->...ik", turn, poses[..., :3, :])
     moved = moved.at[..., 3].add(corrections[..., 3:])
@@ -127,23 +133,17 @@ def rotation(vector: jax.Array) -> jax.Array:
 
 
 # ----------------------------------------------------------------------------------------------------
-# The head's occupancy grid while it is trained: carved by the masks at the start, followed by the field afterwards.
+# Occupancy grid during training: carved by the head masks at the start, then updated from the field's densities.
 
 CARVE_FRAMES = 60
-"""Training frames whose masks carve the occupancy grid, spread over the video."""
+"""Number of training frames whose masks carve the occupancy grid, evenly spread."""
 
 
 def init_occupancy(subject: Subject, poses: np.ndarray, march: ConfigDict, bound: float) -> jax.Array:
-    """The first grid [R, R, R]: 0 where the head may be, -1 where it can't.
+    """Initial grid [R, R, R], carved by the head masks of some frames: 0 where the head may be, -1 where it can't be.
 
-    Args:
-      subject: a full dataset.
-      poses: [T, 4, 4] scene poses of its frames.
-      march: `config.march`: `grid_resolution`, `front_margin`.
-      bound: scene half extent.
-
-    Raises:
-      InputError: no frame shows a head.
+    `poses` [T, 4, 4] are scene poses, `march` is `config.march`, `bound` the scene's half extent. Raises InputError if no frame shows a
+    head.
     """
     chosen = np.unique(np.linspace(0, subject.n_train - 1, CARVE_FRAMES).astype(int))
     seen = carve(subject.head_masks(chosen), poses[chosen], np.asarray(subject.intrinsics), march.grid_resolution, bound)
@@ -152,8 +152,8 @@ def init_occupancy(subject: Subject, poses: np.ndarray, march: ConfigDict, bound
         seen &= ~in_front_of_face(face, march.grid_resolution, bound, march.front_margin)
     if not seen.any():
         raise InputError(
-            f"no head is visible in {subject.folder / 'head'}: the head masks are empty or the cameras look past them; "
-            "run `geneface prepare` again and look at its report"
+            f"{subject.folder / 'head'} shows no head, so the masks are empty or the cameras look past them: run `geneface prepare` again "
+            "and look at its report."
         )
     return jnp.where(jnp.asarray(seen), 0.0, -1.0)
 
@@ -161,51 +161,51 @@ def init_occupancy(subject: Subject, poses: np.ndarray, march: ConfigDict, bound
 def refresh_occupancy(
     model: Head, params: Any, grid: jax.Array, window: jax.Array, eye_openness: jax.Array, rng: jax.Array, decay: float
 ) -> jax.Array:
-    """The grid with the field's densities under one frame's condition folded in.
+    """Updates the grid with the field's densities under the condition of one frame.
 
     Args:
       model, params: the head.
-      grid: [R, R, R]; cells below 0 are never asked.
-      window: [1, W, 204] normalised motion of one frame; eye_openness: [1].
-      rng: where in its cell each point lies.
-      decay: what is left of a cell's density when the field no longer has it.
+      grid: [R, R, R]; cells below 0 are not evaluated.
+      window: [1, W, 204] normalized motion of one frame; eye_openness: [1].
+      rng: for the position of each sample point in its cell.
+      decay: factor of a cell's old density; the cell gets the larger of that and the new density.
     """
     resolution = grid.shape[0]
     condition = model.apply({"params": params}, window, eye_openness, method=Head.condition)
     points = cell_points(jax.random.uniform(rng, (1, *grid.shape, 3)), model.bound)
-    # In slabs, so that the slabs without a living cell cost nothing and memory stays small.
+    # In slabs: those without a cell that can be occupied are skipped, and memory stays small.
     block = 4 * resolution * resolution
     live = (grid >= 0).reshape(-1, block)
 
     def density(args: tuple[jax.Array, jax.Array]) -> jax.Array:
         x, any_live = args
-        asked = lambda: model.apply({"params": params}, x, condition, method=Head.density)[0]  # noqa: E731
-        return jax.lax.cond(any_live, asked, lambda: jnp.zeros(block))
+        evaluated = lambda: model.apply({"params": params}, x, condition, method=Head.density)[0]  # noqa: E731
+        return jax.lax.cond(any_live, evaluated, lambda: jnp.zeros(block))
 
-    fresh = jax.lax.map(density, (points.reshape(-1, block, 3), live.any(axis=1)))
-    return update_density(grid, fresh.reshape(grid.shape), decay)
+    densities = jax.lax.map(density, (points.reshape(-1, block, 3), live.any(axis=1)))
+    return update_density(grid, densities.reshape(grid.shape), decay)
 
 
 # ----------------------------------------------------------------------------------------------------
-# What all stages that train a head do alike: read the person, march rays, follow the occupancy, update, render held-out frames.
+# Base class of the head stages.
 
 TRAINABLE = ("params", "poses")
-"""Collections of the state that the optimiser moves."""
+"""Collections of the state that the optimizer updates."""
 
 SMALL_HEAD = 0.15
 """Share of the picture below which a head has too few pixels to become sharp."""
 
 
-class HeadField:
-    """A person's head in training. Its part of the state: `params` (averaged where the config says so), `opt_state`, `occupancy`, and
-    with pose refinement `poses`: `corrections` [n_train, 6] (`training.field.base`)."""
+class HeadField(Stage):
+    """Base of the stages that train a head. Collections of the state: `params` (an EMA if the config asks for one), `opt_state`,
+    `occupancy`, and with pose refinement `poses`: `corrections` [n_train, 6]."""
 
     def __init__(self, config: ConfigDict):
-        self.config = config
-        self.subject = Subject.load(config.data.subject)
-        subject, model = self.subject, config.model
-        model.codes = subject.n_train
+        self.config = config = config.copy_and_resolve_references()
+        self.subject = subject = Subject.load(config.data.subject)
+        config.model.codes = subject.n_train
         record_camera(config, subject.size, subject.intrinsics._asdict())
+        model = config.model
         self.model = Head.from_config(model)
         self.march = MarchSettings.from_config(config.march)
         refinement = config.pose_refinement
@@ -214,16 +214,21 @@ class HeadField:
         self.condition_windows = windows(motion, model.condition_window, model.get("condition_frames", 1))
         self.poses = np.asarray(scene_pose(subject.cameras))
         self.intrinsics = np.asarray(subject.intrinsics, np.float32)
-        self.train_frames = np.flatnonzero(~subject.interpolated[: subject.n_train]).astype(np.int32)
-        self._warned = False
+        self.train_frames = training_frames(subject)
+        self._head_size_checked = False
+
+    def load_pictures(self) -> tuple[np.ndarray, np.ndarray]:
+        """(frames, torso over background) of the training split, uint8 [T, H, W, 3] each."""
+        frames = self.subject.load_all("frames", self.subject.train)
+        return frames, over(self.subject.load_all("torso", self.subject.train), self.subject.background)
 
     def initial_head(self, rng: jax.Array) -> Any:
-        """First parameters of the head's network."""
+        """Initial parameters of the head's network."""
         window = jnp.asarray(self.condition_windows[:1])
         return self.model.init(rng, window, jnp.zeros(1), jnp.zeros((8, 3)), method=Head.initialize)["params"]
 
     def initial_state(self, params: Any) -> State:
-        """The first state around parameters: optimiser, corrections, and the occupancy grid carved by the head masks."""
+        """Initial state for these parameters: optimizer, corrections, and the occupancy grid carved by the head masks."""
         state: State = {"params": params}
         if self.config.pose_refinement.lr:
             state["poses"] = {"corrections": jnp.zeros((self.subject.n_train, 6))}
@@ -232,7 +237,7 @@ class HeadField:
         return state
 
     def frame_data(self) -> dict[str, jax.Array]:
-        """Per-frame conditions and cameras of the training split, small enough for every device."""
+        """Per-frame conditions and cameras of the training split, for every device."""
         count = self.subject.n_train
         return {
             "windows": jnp.asarray(self.condition_windows[:count]),
@@ -243,11 +248,11 @@ class HeadField:
         }
 
     def frame_poses(self, trained: Any, data: Any, frame: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Scene poses [G, 4, 4] of training frames with what was learnt about them, and the mean square [] of their corrections."""
+        """Scene poses [G, 4, 4] of training frames including their learned corrections, and the mean square [] of those."""
         tracked = data["poses"][frame]
         if "poses" not in trained:
             return tracked, jnp.zeros(())
-        # Until the field shows a head, its gradients on the cameras are noise.
+        # Until the field shows a head, the gradients of the cameras are noise.
         started = (step >= self.config.pose_refinement.start).astype(jnp.float32)
         correction = started * without_gauge(trained["poses"]["corrections"], data["pose_basis"])[frame]
         return corrected(tracked, correction), jnp.mean(jnp.sum(correction**2, axis=-1))
@@ -274,8 +279,10 @@ class HeadField:
 
         return render_groups(field, rays_o, rays_d, noise, occupied, self.march)
 
-    def followed_grid(self, params: Any, grid: jax.Array, data: Any, rng: jax.Array, step: jax.Array, frozen: jax.Array) -> jax.Array:
-        """The occupancy grid for this step: refreshed every few steps under the condition of a random frame, unless `frozen` [] bool."""
+    def maybe_refresh_occupancy(
+        self, params: Any, grid: jax.Array, data: Any, rng: jax.Array, step: jax.Array, frozen: jax.Array
+    ) -> jax.Array:
+        """The occupancy grid for this step: updated every few steps under the condition of a random frame, unless `frozen` [] bool."""
         pick_rng, jitter_rng = jax.random.split(rng)
         frame = jax.random.choice(pick_rng, data["frames"])[None]
         window, eyes = data["windows"][frame], data["eye_openness"][frame]
@@ -285,31 +292,28 @@ class HeadField:
             lambda: grid,
         )
 
-    def updated(self, state: State, grads: Any, metrics: Metrics, rest: State) -> tuple[State, Metrics]:
-        """One update of everything learnt; `rest` are the collections of the new state that the step made itself."""
+    def apply_gradients(self, state: State, grads: Any, metrics: Metrics, collections: State) -> tuple[State, Metrics]:
+        """One optimizer update; `collections` are the other new collections of the state. Adds `grad_norm` to the metrics."""
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], trainable(state))
         trained = optax.apply_updates(trainable(state), updates)
-        return {**state, **trained, "opt_state": opt_state, **rest}, {**metrics, "grad_norm": optax.tree.norm(grads)}
+        return {**state, **trained, "opt_state": opt_state, **collections}, {**metrics, "grad_norm": optax.tree.norm(grads)}
 
     def remarks(self, means: Mapping[str, float]) -> list[str]:
-        """Warns once of a head that fills little of the picture.
-
-        Raises:
-          InputError: no cell of the occupancy grid is left, so no ray has a sample and nothing will be learnt any more.
-        """
+        """Warns once of a head that fills little of the picture. Raises InputError if the occupancy grid is empty: no ray has a sample
+        then, and nothing can be learned anymore."""
         if means.get("occupancy") == 0.0:
             raise InputError(
-                "the occupancy grid is empty, so the head is invisible and can't learn: begin anew in another work folder with a smaller "
-                "--config.optimizer.lr, another --config.seed, or a smaller --config.march.density_threshold"
+                "The occupancy grid is empty, so the head is invisible and can't learn: start again in another work folder with a smaller "
+                "--config.optimizer.lr, another --config.seed, or a smaller --config.march.density_threshold."
             )
-        if self._warned:
+        if self._head_size_checked:
             return []
-        self._warned = True
+        self._head_size_checked = True
         share = self.head_share()
         if share >= SMALL_HEAD:
             return []
         return [
-            f"the head fills only {100 * share:.0f} % of the picture (15 % or more is usual): it will look soft; "
+            f"the head fills only {100 * share:.0f} % of the picture (15 % or more is usual) and will look soft: "
             "prepare the video again with a closer crop, or film nearer"
         ]
 
@@ -319,14 +323,11 @@ class HeadField:
         return float(np.mean(self.subject.head_masks(chosen)) / 255.0)
 
     def heldout_picture(
-        self, params: Any, occupied: jax.Array, frame: int, behind: np.ndarray
+        self, params: Any, occupied: jax.Array, frame: int, background: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The head of a held-out frame by the head protocol, over `behind` [H, W, 3] and at its size.
-
-        Returns:
-          (picture [H, W, 3] in [0, 1], depth [H, W], alpha [H, W]).
-        """
-        size = behind.shape[:2]
+        """The head of a held-out frame by the head protocol, over `background` [H, W, 3] and at its size: picture [H, W, 3] in [0, 1],
+        depth and alpha [H, W]."""
+        size = background.shape[:2]
         out = render_head(
             self.model,
             params,
@@ -340,16 +341,15 @@ class HeadField:
             size=size,
         )
         alpha = np.asarray(out.alpha).reshape(size)
-        picture = np.asarray(out.rgb).reshape(behind.shape) + (1.0 - alpha)[..., None] * behind
+        picture = np.asarray(out.rgb).reshape(background.shape) + (1.0 - alpha)[..., None] * background
         return np.clip(picture, 0.0, 1.0), np.asarray(out.depth).reshape(size), alpha
 
 
 def trainable(state: State) -> State:
-    """The collections of a state that the optimiser moves."""
+    """The collections of a state that the optimizer updates."""
     return {name: state[name] for name in TRAINABLE if name in state}
 
 
-def noise_per_group(rng: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """[G, R] in [0, 1), the same for a frame's group on however many devices the groups are spread; inside a mapped step."""
-    groups, rays = shape
+def noise_per_group(rng: jax.Array, groups: int, rays: int) -> jax.Array:
+    """[G, R] in [0, 1), independent of the number of devices over which the groups are spread; inside a mapped step."""
     return jax.vmap(lambda g: jax.random.uniform(jax.random.fold_in(rng, g), (rays,)))(devices.global_indices(groups))

@@ -1,4 +1,4 @@
-"""A trained head that another stage looks at and never moves."""
+"""Frozen head: a trained head that a torso stage renders and never updates."""
 
 from __future__ import annotations
 
@@ -21,27 +21,22 @@ from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, scene_pose
 from geneface_jax.rendering.field import MarchSettings, render_rays
-from geneface_jax.training.field.base import affine_basis, corrected, without_gauge
+from geneface_jax.training.field.base import affine_basis, corrected, training_frames, without_gauge
 
 END_THRESHOLD = 1e-3
-"""Transmittance that ends a ray."""
+"""Transmittance at which a ray ends."""
 
 SHARED = ("codes", "blink_channels", "bound")
-"""Values of a head's model that its torso must agree with; they are read here and nowhere set twice."""
+"""Keys of a head's `config.model` that its torso records, as it must agree with them."""
 
 
 class FrozenHead:
-    """A head's checkpoint, checked against the dataset it is to be used with.
+    """The head's checkpoint in a work folder, checked against the dataset `subject` that it is used with.
 
-    Args of the constructor:
-      workdir: the head's work folder.
-      subject: the dataset.
-
-    Raises (the constructor):
-      InputError: there is no checkpoint, its head is empty, or it was trained on another dataset or camera.
+    Raises InputError if there is no checkpoint, its occupancy grid is empty, or it was trained on another dataset or camera.
 
     Attributes:
-      record: what the checkpoint of the stage that uses it notes down: `step`, `fingerprint`, and the values of `SHARED`.
+      record: saved in the config of the stage that uses the head: `step`, `fingerprint`, and the values of `SHARED`.
     """
 
     def __init__(self, workdir: str | Path, subject: Subject):
@@ -67,20 +62,20 @@ class FrozenHead:
         self.record.update({key: config.model[key] for key in SHARED})
 
     def arrays(self) -> dict[str, Any]:
-        """What `look` needs, for every device."""
+        """Arrays that `render` needs, for every device."""
         return self._arrays
 
-    def look(self, arrays: dict[str, Any], frames: jax.Array, pixels: jax.Array, codes: jax.Array | None = None) -> jax.Array:
-        """The head at pixels of frames.
+    def render(self, arrays: dict[str, Any], frames: jax.Array, pixels: jax.Array, codes: jax.Array | None = None) -> jax.Array:
+        """Renders the head at pixels of frames, without gradients.
 
         Args:
-          arrays: of `arrays`, on this device.
+          arrays: result of `arrays`, on this device.
           frames: [G] frame numbers of the dataset.
           pixels: [G, R, 2] (row, column).
-          codes: [G] appearance codes; the frames' own when None (training frames alone have one).
+          codes: [G] appearance codes; None uses the frames' own, which only training frames have.
 
         Returns:
-          [G, R, 4] colour times opacity and opacity. No gradient passes.
+          [G, R, 4] premultiplied color and opacity.
         """
         variables = {"params": arrays["params"]}
         window, eyes = arrays["windows"][frames], arrays["eye_openness"][frames]
@@ -95,31 +90,36 @@ class FrozenHead:
         return jax.lax.stop_gradient(jnp.concatenate([out.rgb, out.alpha[..., None]], axis=-1))
 
     def picture(self, frame: int) -> jax.Array:
-        """[H * W, 4] the head of a frame under appearance code 0, as inference shows it."""
+        """[H * W, 4] the head of a frame under appearance code 0, as in inference."""
         rows, columns = np.meshgrid(np.arange(self._size), np.arange(self._size), indexing="ij")
         pixels = np.stack([rows.reshape(-1), columns.reshape(-1)], axis=-1)[None]
         return self._picture(self._arrays, jnp.array([frame]), jnp.asarray(pixels))[0]
 
     @functools.cached_property
     def _picture(self):
-        return jax.jit(lambda arrays, frame, pixels: self.look(arrays, frame, pixels, jnp.zeros_like(frame)))
+        return jax.jit(lambda arrays, frame, pixels: self.render(arrays, frame, pixels, jnp.zeros_like(frame)))
 
 
 def _poses(subject: Subject, state: dict[str, Any]) -> np.ndarray:
-    """[T, 4, 4] scene poses: the training frames' as the head learnt them to be, where it did."""
+    """[T, 4, 4] scene poses, those of the training frames with the head's learned corrections if it has some."""
     poses = np.array(scene_pose(subject.cameras))
     if "poses" not in state:
         return poses
     count = subject.n_train
-    used = np.flatnonzero(~subject.interpolated[:count])
-    corrections = without_gauge(jnp.asarray(state["poses"]["corrections"]), jnp.asarray(affine_basis(poses[:count], used)))
+    basis = affine_basis(poses[:count], training_frames(subject))
+    corrections = without_gauge(jnp.asarray(state["poses"]["corrections"]), jnp.asarray(basis))
     poses[:count] = corrected(jnp.asarray(poses[:count]), corrections)
     return poses
 
 
 def _occupied(name: str, occupancy: dict[str, Any], threshold: float) -> jax.Array:
-    found = jnp.asarray(occupancy["occupied"], bool) if "occupied" in occupancy else None
-    occupied = occupancy_grid.occupied(jnp.asarray(occupancy["grid"]), threshold) if found is None else found
+    if "occupied" in occupancy:
+        occupied = jnp.asarray(occupancy["occupied"], bool)
+    else:
+        occupied = occupancy_grid.occupied(jnp.asarray(occupancy["grid"]), threshold)
     if not bool(occupied.any()):
-        raise InputError(f"{name} is empty: no cell of its grid is above the density threshold; train it on, or again with another seed")
+        raise InputError(
+            f"The occupancy grid of {name} is empty, no cell is above the density threshold: train it for more steps, or again with "
+            "another seed."
+        )
     return occupied

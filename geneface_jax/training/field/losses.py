@@ -1,9 +1,9 @@
-"""Losses of the radiance fields: photometric, opacity entropy, ambient, guarded LPIPS, lip patches."""
+"""Losses of the radiance fields: opacity entropy, ambient motion, guarded LPIPS of lip patches; PSNR."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -15,62 +15,55 @@ from geneface_jax.data.pixel_sampling import patch_pixels
 from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
-from geneface_jax.training.devices import mean_where_mapped
+from geneface_jax.typing import Array
 
 # ----------------------------------------------------------------------------------------------------
 # Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs).
 
 
-def psnr(mse: jax.Array) -> jax.Array:
-    """Peak signal-to-noise ratio in dB of a mean squared error on [0, 1] colours."""
-    return -10.0 * jnp.log10(jnp.maximum(mse, 1e-10))
+@overload
+def psnr(mse: jax.Array) -> jax.Array: ...
+@overload
+def psnr(mse: np.ndarray | float) -> np.ndarray: ...
+def psnr(mse: Any) -> Any:
+    """Peak signal-to-noise ratio in dB of mean squared errors of colors in [0, 1]; at most 100 dB."""
+    numpy = jnp if isinstance(mse, jax.Array) else np
+    return -10.0 * numpy.log10(numpy.maximum(mse, 1e-10))
 
 
-def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of values [N] where mask [N] is 1; 0 where it is 1 nowhere. Inside a mapped step its mean over devices is the batch's mean."""
-    return jnp.sum(values * mask) / jnp.maximum(mean_where_mapped(jnp.sum(mask)), 1.0)
-
-
-def opacity_entropy(alpha: jax.Array) -> jax.Array:
-    """Binary entropy in bits [N] of opacities [N]: its mean pushes rays to be either solid or empty."""
+def opacity_entropy(alpha: Array) -> jax.Array:
+    """Binary entropy in bits [N] of opacities [N]: minimizing its mean makes rays either opaque or empty."""
     a = jnp.clip(alpha, 1e-5, 1.0 - 1e-5)
     return -a * jnp.log2(a) - (1.0 - a) * jnp.log2(1.0 - a)
 
 
-def ambient_outside_face(ambient: jax.Array, in_face: jax.Array) -> jax.Array:
+def ambient_outside_face(ambient: Array, in_face: Array) -> Array:
     """Ambient motion [N] of rays outside the face [N]: hair and neck must not follow the lips."""
     return ambient * (1.0 - in_face)
 
 
 def adapted_weight(weight: jax.Array, loss: jax.Array, target: float, rate: float, most: float) -> jax.Array:
-    """A weight that keeps a loss near a target (GeneFace++'s ambient weight): it moves by `rate` times the decades between the two.
+    """Adaptive weight [] that keeps a loss [] near a target (GeneFace++'s ambient weight): changes by `rate` times log10(loss / target).
 
-    Args:
-      weight, loss: [].
-      target: where the loss should be.
-      rate: 0 leaves the weight as it is.
-      most: upper limit; the lower one is 0.
-
-    Returns:
-      [] the next weight; the same one where the loss is not finite (the original stumbles over it).
+    It stays in [0, most], and unchanged if the loss is not finite (in the original it becomes NaN).
     """
     decades = jnp.log10(loss + 1e-15) - jnp.log10(target + 1e-15)
     return jnp.clip(weight + rate * jnp.where(jnp.isfinite(decades), decades, 0.0), 0.0, most)
 
 
 # ----------------------------------------------------------------------------------------------------
-# A perceptual loss that can't break a run: its gradient is looked at before it is used.
+# Guarded perceptual loss: skipped in a step in which its value or gradient is not finite.
 #
-# LPIPS divides by the length of feature vectors; in half precision or on black pictures the originals' gradient becomes NaN at the step
-# it is switched on, and with it the network. Here such a step goes without the term, and is counted.
+# LPIPS divides by the length of feature vectors: in half precision or on black pictures the originals' gradient becomes NaN at the step
+# it is switched on, and then the network.
 
 
 class GuardedTerm(NamedTuple):
     """A loss term.
 
     Attributes:
-      loss: [] a stand-in with the value and the gradient of the term, both zero when it was skipped.
-      value: [] the term, for the log; zero when it was skipped.
+      loss: [] has the value and the gradient of the term, both zero if it was skipped.
+      value: [] the term, for the log; zero if it was skipped.
       skipped: [] 1.0 where value or gradient was not finite.
     """
 
@@ -80,48 +73,47 @@ class GuardedTerm(NamedTuple):
 
 
 def guarded(distance: Callable[[jax.Array], jax.Array], images: jax.Array) -> GuardedTerm:
-    """A differentiable scalar distance of images, left out as a whole where its value or gradient is not finite.
-
-    Args:
-      distance: images -> [].
-      images: any shape; gradients flow into them.
-    """
+    """A differentiable scalar distance of images (any shape), skipped if its value or gradient is not finite."""
     value, gradient = jax.value_and_grad(distance)(jax.lax.stop_gradient(images))
     finite = jnp.isfinite(value) & jnp.isfinite(gradient).all()
     value, gradient = jnp.where(finite, value, 0.0), jnp.where(finite, gradient, 0.0)
-    # Linear in the images: this loss has exactly the gradient that was looked at.
+    # Linear in the images: this loss has exactly the gradient that was checked.
     linear = jnp.sum(gradient * images)
     return GuardedTerm(value + linear - jax.lax.stop_gradient(linear), value, 1.0 - finite.astype(jnp.float32))
 
 
-def no_term() -> GuardedTerm:
-    """The term of a step that has none."""
-    zero = jnp.zeros(())
-    return GuardedTerm(zero, zero, zero)
+def guarded_lpips(active: jax.Array, pictures: Callable[[], tuple[Array, Array]], weights: Any) -> GuardedTerm:
+    """Mean LPIPS of `pictures` (ours, truth), [B, H, W, 3] in [0, 1]; zero, and not computed, unless `active` [] bool."""
+
+    def evaluate() -> GuardedTerm:
+        ours, truth = pictures()
+        return guarded(lambda images: jnp.mean(lpips(images, truth, weights)), jnp.clip(ours, 0.0, 1.0))
+
+    return jax.lax.cond(active, evaluate, lambda: GuardedTerm(*[jnp.zeros(())] * 3))
 
 
 def ramp(step: jax.Array, start: int, length: int) -> jax.Array:
-    """[] 0 before `start`, then rising to 1 within `length` steps (at once when that is 0)."""
+    """[] 0 before `start`, then rising linearly to 1 within `length` steps (at once if that is 0)."""
     return jnp.clip((step - start + 1) / max(length, 1), 0.0, 1.0)
 
 
 # ----------------------------------------------------------------------------------------------------
-# Sharp lips: late in training, look at whole patches of lips and ask how different they look (GeneFace's lip finetuning).
+# Lip fine-tuning: late in training, LPIPS of whole patches around the lips (GeneFace's lip finetuning).
 
 
-class LipPatches:
-    """The lip steps of a run: which they are, their pixels, their loss.
+class LipPatchLoss:
+    """LPIPS of lip patches: in which steps, their pixels, the loss.
 
-    In a lip step the first side * side pixels of every group are a square about the lips; the others are drawn as always.
+    In a lip step the first side * side pixels of every group are a square around the lips; the others are drawn as in other steps.
     """
 
     def __init__(self, lips: ConfigDict, steps: int, subject: Subject, rays: int):
-        """Takes `config.lips`; every field is explained in configs/head.py.
+        """Reads the patches' settings.
 
         Args:
-          lips: the config section.
+          lips: `config.lips`; every field is explained in configs/head.py.
           steps: length of the run.
-          subject: whose lip boxes the patches lie about.
+          subject: the dataset, for its lip boxes.
           rays: R, pixels of a group.
 
         Raises:
@@ -129,28 +121,28 @@ class LipPatches:
         """
         self.config = lips
         self.subject = subject
-        self.on = lips.weight > 0 and steps > lips.start
-        if self.on and (lips.side**2 > rays or lips.side > subject.size):
+        self.enabled = lips.weight > 0 and steps > lips.start
+        if self.enabled and (lips.side**2 > rays or lips.side > subject.size):
             raise InputError(
-                f"a lip patch of {lips.side}x{lips.side} pixels does not fit {rays} rays of a {subject.size} pixel picture: "
-                "make config.lips.side smaller or config.data.rays larger"
+                f"A lip patch of {lips.side}x{lips.side} pixels does not fit {rays} rays of a {subject.size} pixel picture: "
+                "make config.lips.side smaller or config.data.rays larger."
             )
-        self._weights = load_lpips(lips.net, lips.weights) if self.on else {}
+        self._weights = load_lpips(lips.net, lips.weights) if self.enabled else {}
 
     def weights(self) -> dict[str, Any]:
         """LPIPS's parameters for the devices; empty in a run without lip steps."""
         return jax.tree.map(jnp.asarray, self._weights)
 
-    def phase(self, step: Any) -> Any:
-        """Whether the lips' phase has begun: a bool, or a [] bool array for a traced step."""
-        return (step >= self.config.start) & jnp.bool_(self.on)
+    def started(self, step: Any) -> Any:
+        """[] bool: whether lip fine-tuning has begun."""
+        return (step >= self.config.start) & jnp.bool_(self.enabled)
 
     def due(self, step: Any) -> Any:
-        """Whether this step is a lip step; the first of the phase is an ordinary one, as in the original. Types as in `phase`."""
-        return self.phase(step) & ((step - self.config.start) % self.config.every == self.config.every - 1)
+        """[] bool: whether this is a lip step; the first step of the fine-tuning is an ordinary one, as in the original."""
+        return self.started(step) & ((step - self.config.start) % self.config.every == self.config.every - 1)
 
     def replace(self, step: int, frames: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        """The pixels [G, R, 2] of a step's frames [G], with the lip patches in place of the first ones where they are due."""
+        """The pixels [G, R, 2] of a step's frames [G]; in a lip step the first ones are replaced by the lip patches."""
         if not bool(self.due(step)):
             return pixels
         size = (self.subject.size, self.subject.size)
@@ -158,28 +150,20 @@ class LipPatches:
         return np.concatenate([patches, pixels[:, patches.shape[1] :]], axis=1)
 
     def loss(self, step: jax.Array, rgb: jax.Array, target: jax.Array, weights: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted term and what to log about it: `lpips` (mean over lip steps) and `lpips_skipped`.
+        """The weighted term and its metrics: `lpips` (mean over lip steps) and `lpips_skipped`.
 
-        Args:
-          step: [] the step.
-          rgb, target: [G, R, 3] in [0, 1]; the patches come first in a lip step.
-          weights: what `weights` returned.
+        `rgb` and `target` are [G, R, 3] in [0, 1], in a lip step with the patches first; `weights` is the result of `weights`.
         """
-        if not self.on:
+        if not self.enabled:
             return jnp.zeros(()), {}
-
-        def look() -> Any:
-            truth = self._patches(target)
-            return guarded(lambda images: jnp.mean(lpips(images, truth, weights)), jnp.clip(self._patches(rgb), 0.0, 1.0))
-
-        term = jax.lax.cond(self.due(step), look, no_term)
+        term = guarded_lpips(self.due(step), lambda: (self._patches(rgb), self._patches(target)), weights)
         strength = self.config.weight * ramp(step, self.config.start, self.config.ramp)
-        # One step in `every` has a value: times that, the mean over many steps is the mean over lip steps.
+        # One step in `every` has a value: multiplied by that, the mean over many steps is the mean over lip steps.
         metrics = {"lpips": term.value * self.config.every, "lpips_skipped": term.skipped}
         return strength * term.loss, metrics
 
     def _patches(self, rgb: jax.Array) -> jax.Array:
-        """[G, R, 3] -> [G, P, P, 3] with P = side, or enlarged to `shown_side` where that is more."""
+        """[G, R, 3] -> [G, P, P, 3] with P = side, enlarged to `shown_side` if that is larger."""
         side = self.config.side
         patches = rgb[:, : side * side].reshape(-1, side, side, 3)
         shown = max(side, self.config.shown_side)

@@ -1,4 +1,4 @@
-"""Base of the vanilla NeRF stages: one frame per step, restart of a network that begins dead, validation."""
+"""Base of the vanilla NeRF stages: one frame per step, restart of a dead initialization, validation."""
 
 from __future__ import annotations
 
@@ -20,35 +20,34 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.models.nerf import TwoFields
 from geneface_jax.rendering.nerf import Noise, RaySettings
 from geneface_jax.training import devices
-from geneface_jax.training.field.base import heldout_frames
+from geneface_jax.training.field.base import difference, heldout_frames, to_uint8, training_frames
 from geneface_jax.training.field.losses import psnr
 from geneface_jax.training.optimizers import nerf_optimizer
-from geneface_jax.training.stage import Evaluation
-from geneface_jax.typing import Metrics, State
+from geneface_jax.training.stage import Evaluation, Stage
+from geneface_jax.typing import Array, Metrics, State
 
 # ----------------------------------------------------------------------------------------------------
-# Noticing that a network has begun dead, so that it can be begun anew.
+# Detection and restart of a dead initialization.
 #
-# A vanilla NeRF whose densities all start below zero shows the bare background, and its ReLU passes no gradient that would change that: the
-# loss stands still for ever. Everything here is a pure function of the state, so that a resumed run takes the same decisions.
+# A vanilla NeRF whose initial densities are all below zero shows only the background, and its ReLU passes no gradient that could change
+# that: the loss never falls. Decisions are a pure function of the state, so that a resumed run makes the same ones.
 
 ALIVE_BELOW = 0.5
-"""A loss below this share of what showing nothing costs is no dead start, however little it fell: a run that begins with the parameters of
-another one has little left to fall."""
+"""A loss below this share of the empty network's loss never counts as dead: in a warm-started run it has little left to fall."""
 
 RestartState = dict[str, jax.Array]
-"""`attempt`: how many starts were given up; `began`: the step this one began at; `first`, `last` [P]: sums of the losses of its first and
-last steps; `nothing` [P]: sum over the last steps of what showing nothing costs."""
+"""`attempt`: number of restarts; `began`: the step this attempt began at; `first`, `last` [P]: sums of the losses of its first and last
+steps; `nothing` [P]: sum over the last steps of the loss of an empty network."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RestartRule:
-    """When a start counts as dead.
+    """When an initialization counts as dead.
 
     Attributes:
-      steps: length of a start; 0 gives none up.
+      steps: observed steps of an attempt; 0 switches restarts off.
       fall: share by which the loss must have fallen by then.
-      retries: how many starts may be given up.
+      retries: limit of restarts.
     """
 
     steps: int
@@ -62,25 +61,26 @@ class RestartRule:
 
 
 def initial_restart_state(passes: int) -> RestartState:
-    """The state of a run that begins; P = `passes` losses are watched, and one that stands still is enough."""
+    """State of a new run; P = `passes` losses are observed, and one that does not fall is enough for a restart."""
     return {"attempt": jnp.int32(0), "began": jnp.int32(0), **{name: jnp.zeros(passes) for name in ("first", "last", "nothing")}}
 
 
 def update_restart(
     rule: RestartRule, start: RestartState, step: jax.Array, losses: jax.Array, nothing: jax.Array
 ) -> tuple[RestartState, jax.Array, jax.Array]:
-    """Takes note of a step's losses.
+    """Records a step's losses and decides on a restart.
 
     Args:
-      rule: see `StartRule`.
+      rule: see `RestartRule`.
       start: the state before the step.
       step: [] number of the step, counted from 0.
-      losses: [P] of the step, one for each network that may have begun dead.
-      nothing: [P] what they would be if nothing were shown but the background.
+      losses: [P] of the step, one for each network that may be dead.
+      nothing: [P] what they would be for an empty network, which shows only the background.
 
     Returns:
-      (start after the step, again, hopeless): two [] bools, of which at most one is true, and only at the end of a start: whether the
-      network is to be begun anew (the start returned is already the new one's), and whether that was the last attempt.
+      (state after the step, restart, failed): two [] bools of which at most one is true, and only at the end of the observed steps:
+      whether the network is to be initialized again (the returned state is already that of the new attempt), and whether the last attempt
+      was dead too.
     """
     if rule.steps == 0:
         return start, jnp.bool_(False), jnp.bool_(False)
@@ -92,47 +92,43 @@ def update_restart(
         "last": start["last"] + jnp.where(at_end, losses, 0.0),
         "nothing": start["nothing"] + jnp.where(at_end, nothing, 0.0),
     }
-    stands_still = (seen["last"] > (1.0 - rule.fall) * seen["first"]) & (seen["last"] > ALIVE_BELOW * seen["nothing"])
-    dead = jnp.any(stands_still) & (age == rule.steps - 1)
-    again = dead & (start["attempt"] < rule.retries)
+    not_falling = (seen["last"] > (1.0 - rule.fall) * seen["first"]) & (seen["last"] > ALIVE_BELOW * seen["nothing"])
+    dead = jnp.any(not_falling) & (age == rule.steps - 1)
+    restart = dead & (start["attempt"] < rule.retries)
     fresh = {**initial_restart_state(len(losses)), "attempt": start["attempt"] + 1, "began": jnp.asarray(step + 1, jnp.int32)}
-    after = jax.tree.map(lambda new, old: jnp.where(again, new, old), fresh, seen)
-    return after, again, dead & ~again
+    after = jax.tree.map(lambda new, old: jnp.where(restart, new, old), fresh, seen)
+    return after, restart, dead & ~restart
 
 
 def restart_message(rule: RestartRule, attempt: int) -> str:
-    """What to tell the user when a start was given up; `attempt` counts those that were."""
+    """Sentence for the user about restart number `attempt`."""
     return (
-        f"the loss did not fall by {rule.fall:.0%} within {rule.steps} steps, a dead start: begun anew with other first parameters "
+        f"the loss did not fall by {rule.fall:.0%} within {rule.steps} steps, a dead start: restarted with other initial parameters "
         f"(start {attempt + 1} of at most {rule.retries + 1})"
     )
 
 
 def give_up_message(rule: RestartRule) -> str:
-    """What to tell the user when the last start was dead too."""
+    """Sentence for the user if the last attempt was dead too."""
     return (
-        f"{rule.retries + 1} starts in a row did not learn: the loss never fell by {rule.fall:.0%} within {rule.steps} steps; begin with "
-        "--config.model.density_start=1, look at the dataset's report.html (masks, cameras), or train on regardless with "
+        f"In {rule.retries + 1} starts in a row the loss did not fall by {rule.fall:.0%} within {rule.steps} steps: start with "
+        "--config.model.density_start=1, check masks and cameras in the dataset's report.html, or train on regardless with "
         "--config.restart.steps=0."
     )
 
 
 # ----------------------------------------------------------------------------------------------------
-# Held-out frames of a vanilla NeRF against the truth, at a size at which they are quick.
+# Validation on held-out frames, at a reduced size to be fast.
 
 SHOWN = 4
-"""Frames of a comparison picture."""
+"""Frames in the validation image."""
 
 
 def shrink(pictures: np.ndarray, size: int) -> np.ndarray:
-    """[..., H, H, C] -> [..., size, size, C] float32, means over squares.
-
-    Raises:
-      InputError: `size` is no divisor of H.
-    """
+    """[..., H, H, C] -> [..., size, size, C] float32, means over squares. Raises InputError if `size` does not divide H."""
     height = pictures.shape[-3]
     if size < 1 or height % size:
-        raise InputError(f"config.data.eval_size is {size}, which does not divide the {height} pixels of the dataset; give 0 or a divisor.")
+        raise InputError(f"config.data.eval_size is {size}, which does not divide the {height} pixels of the dataset: give 0 or a divisor.")
     factor = height // size
     squares = pictures.reshape(*pictures.shape[:-3], size, factor, size, factor, pictures.shape[-1])
     return squares.astype(np.float32).mean(axis=(-4, -2))
@@ -147,19 +143,19 @@ def evaluate_frames(
     box: Callable[[int], np.ndarray],
     tag: str,
 ) -> Evaluation:
-    """Renders held-out frames and compares them inside a box.
+    """Renders held-out frames and measures their PSNR inside a box.
 
     Args:
       subject: the dataset.
-      count: frames. size: pixels per side, 0 for the dataset's.
+      count: number of frames. size: pixels per side, 0 for the dataset's.
       truth: frame numbers [n] -> uint8 [n, H, W, 3].
       render: (frame, size) -> [size, size, 3] in [0, 1].
       box: frame -> x0, y0, x1, y1 in the dataset's pixels.
-      tag: name of the figure.
+      tag: name of the mean PSNR.
     """
     size = size or subject.size
     chosen = heldout_frames(subject, count)
-    if not len(chosen):  # a dataset that holds none out can be trained on, but not judged by
+    if not len(chosen):  # a dataset without held-out frames can be trained on, but not validated with
         return Evaluation({})
     expected = shrink(truth(chosen), size) / 255.0
     errors, rows = [], []
@@ -167,32 +163,31 @@ def evaluate_frames(
         ours = np.clip(render(int(frame), size), 0.0, 1.0)
         x0, y0, x1, y1 = (np.asarray(box(int(frame))) * (size / subject.size)).round().astype(int)
         errors.append(np.mean((ours[y0:y1, x0:x1] - expected[i, y0:y1, x0:x1]) ** 2))
-        rows.append(np.concatenate([expected[i], ours, np.clip(np.abs(ours - expected[i]) * 4.0, 0, 1)], axis=1))
-    picture = np.round(np.concatenate(rows[:SHOWN]) * 255.0).astype(np.uint8)
-    value = float(np.mean(-10.0 * np.log10(np.maximum(errors, 1e-10))))
-    return Evaluation({tag: value}, images={"val/truth_ours_difference": picture})
+        rows.append(np.concatenate([expected[i], ours, difference(ours, expected[i])], axis=1))
+    picture = to_uint8(np.concatenate(rows[:SHOWN]))
+    return Evaluation({tag: float(np.mean(psnr(np.asarray(errors))))}, images={"val/truth_ours_difference": picture})
 
 
 # ----------------------------------------------------------------------------------------------------
-# What the two stages of the vanilla NeRF share: one frame per step, the update, and a start that is made again when it is dead.
+# Base class of the vanilla NeRF stages.
 
 Loss = Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]]
 """params -> (loss, metrics with `PASSES`)."""
 
 PASSES = ("mse", "mse_coarse")
-"""Errors of the fine and the coarse pass: each has a field of its own, and either may begin dead."""
+"""Errors of the fine and the coarse pass; each has a field of its own, and either may be dead."""
 
 
-class NerfStage:
-    """Base of both stages, see `training.stage.Stage`.
+class NerfStage(Stage):
+    """Base of the head and torso stages of the vanilla NeRF.
 
-    A batch is R pixels of one frame: `frame` [R], the same number in every row, so that any number of devices can share it.
+    A batch is R pixels of one frame: `frame` [R], the same number in every row, so that it can be split over any number of devices.
 
     Args of the constructor:
-      config: of the stage.
-      subject: its dataset.
-      model: the network that learns.
-      settings: how its rays are sampled.
+      config: the stage's own copy of its config; the camera is recorded in it.
+      subject: the dataset.
+      model: the trained network.
+      settings: sampling of its rays.
       windows: [T, S, 204] condition windows of all frames ([T, S, W, 204] for W > 1).
       attention_from: the step from which the attention over the window is used.
     """
@@ -217,30 +212,36 @@ class NerfStage:
         self.optimizer = nerf_optimizer(config.optimizer, attention_from)
         self.rule = RestartRule(config.restart.steps, config.restart.fall, config.restart.retries)
         self.intrinsics = np.asarray(subject.intrinsics, np.float32)
-        self.train_frames = np.flatnonzero(~subject.interpolated[: subject.n_train]).astype(np.int32)
-        self._told = 0
+        self.train_frames = training_frames(subject)
+        self._restarts_reported = 0
         record_camera(config, subject.size, subject.intrinsics._asdict())
 
     def init(self, rng: jax.Array) -> State:
-        """First parameters, Adam moments, and the record of this start."""
-        return {**jax.jit(self._fresh)(rng), "start": initial_restart_state(len(PASSES))}
+        """Initial parameters, Adam moments, and the state of the restart rule."""
+        return {**jax.jit(self._initialize)(rng), "start": initial_restart_state(len(PASSES))}
 
-    def _fresh(self, rng: jax.Array) -> State:
-        # This generator is one instruction of the device: the usual one would be compiled in full for every parameter.
-        quick = jax.random.wrap_key_data(jnp.tile(jax.random.key_data(rng), 2), impl="unsafe_rbg")
-        params = self.model.init(quick, jnp.asarray(self.windows[0]), method="initialize")["params"]
+    def _initialize(self, rng: jax.Array) -> State:
+        # This generator is a single device instruction; the default one would be compiled in full for every parameter.
+        fast_rng = jax.random.wrap_key_data(jnp.tile(jax.random.key_data(rng), 2), impl="unsafe_rbg")
+        params = self.model.init(fast_rng, jnp.asarray(self.windows[0]), method="initialize")["params"]
         return {"params": params, "opt_state": self.optimizer.init(params)}
 
-    def draw(self, step: int, box: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(frame numbers [R], all the same; pixels [R, 2]) of a step; `box` says where most pixels of a frame lie."""
+    def pixel_batch(self, step: int, targets: np.ndarray, box: Callable[[int], np.ndarray]) -> dict[str, np.ndarray]:
+        """R pixels of one frame, most of them in its `box`, of targets [T, H, W, 3] and the background."""
         rng = np.random.default_rng((self.config.seed, step))
         frame = int(rng.choice(self.train_frames))
         data, size = self.config.data, self.subject.size
         pixels = draw_box_pixels(rng, box(frame), data.box_share, data.rays, (size, size))
-        return np.full(data.rays, frame, np.int32), pixels
+        row, column = pixels[:, 0], pixels[:, 1]
+        return {
+            "frame": np.full(data.rays, frame, np.int32),
+            "pixels": pixels,
+            "target": targets[frame, row, column],
+            "background": self.subject.background[row, column],
+        }
 
     def noise(self, rng: jax.Array, rays: int) -> Noise:
-        """Draws for this device's rays, which do not depend on the number of devices."""
+        """Sampling noise of this device's rays, independent of the number of devices."""
         shift, quantile = (
             jax.vmap(lambda ray, key=key, count=count: jax.random.uniform(jax.random.fold_in(key, ray), (count,)))
             for key, count in zip(jax.random.split(rng), (self.settings.samples, self.settings.fine_samples), strict=True)
@@ -249,45 +250,37 @@ class NerfStage:
         return Noise(shift(rows), quantile(rows))
 
     def update(self, state: State, loss: Loss, nothing: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
-        """One Adam step; at the end of a dead start everything begins anew from the next seed.
+        """One Adam step; at the end of a dead attempt parameters and optimizer are initialized again from the next seed.
 
-        Args:
-          state: before the step.
-          loss: of the parameters, on this device's rays.
-          nothing: [2] what `PASSES` would be on these rays if the network showed nothing.
-          step: [] its number.
+        `loss` is of the parameters, on this device's rays; `nothing` [2] is what `PASSES` would be on them for an empty network.
         """
         grads, metrics = jax.grad(loss, has_aux=True)(state["params"])
         grads, metrics, nothing = devices.mean((grads, metrics, nothing))
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], state["params"])
         trained = {"params": optax.apply_updates(state["params"], updates), "opt_state": opt_state}
         losses = jnp.stack([metrics[name] for name in PASSES])
-        start, again, hopeless = update_restart(self.rule, state["start"], step, losses, nothing)
+        start, restart, failed = update_restart(self.rule, state["start"], step, losses, nothing)
         if self.rule.steps:
             rng = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.config.seed), 0), start["attempt"])
-            trained = jax.lax.cond(again, lambda: self._fresh(rng), lambda: trained)
+            trained = jax.lax.cond(restart, lambda: self._initialize(rng), lambda: trained)
         metrics = {
             **metrics,
             "psnr": psnr(metrics["mse"]),
             "grad_norm": optax.tree.norm(grads),
             "restarts": start["attempt"].astype(jnp.float32),
-            "hopeless": hopeless.astype(jnp.float32),
+            "hopeless": failed.astype(jnp.float32),
         }
         return {**trained, "start": start}, metrics
 
     def remarks(self, means: Mapping[str, float]) -> list[str]:
-        """What the loop is to say about the means of the metrics since the last log.
-
-        Raises:
-          InputError: the last start that the config allows was dead too.
-        """
+        """Reports restarts. Raises InputError if the last attempt that the config allows was dead too."""
         if means["hopeless"] > 0:
             raise InputError(give_up_message(self.rule))
-        told, self._told = self._told, max(self._told, math.ceil(means["restarts"]))
-        return [restart_message(self.rule, attempt) for attempt in range(told + 1, self._told + 1)]
+        reported, self._restarts_reported = self._restarts_reported, max(self._restarts_reported, math.ceil(means["restarts"]))
+        return [restart_message(self.rule, attempt) for attempt in range(reported + 1, self._restarts_reported + 1)]
 
 
-def two_passes(fine: jax.Array, coarse: jax.Array, target: jax.Array, weights: ConfigDict) -> dict[str, jax.Array]:
-    """`loss` (weighted), `mse` (of the fine pass) and `mse_coarse` of colours [R, 3]; `weights` has `fine` and `coarse`."""
+def two_passes(fine: Array, coarse: Array, target: Array, weights: ConfigDict) -> dict[str, jax.Array]:
+    """`loss` (weighted), `mse` (of the fine pass) and `mse_coarse` of colors [R, 3]; `weights` has `fine` and `coarse`."""
     errors = jnp.mean((fine - target) ** 2), jnp.mean((coarse - target) ** 2)
     return {"loss": weights.fine * errors[0] + weights.coarse * errors[1], "mse": errors[0], "mse_coarse": errors[1]}

@@ -1,4 +1,4 @@
-"""What the super-resolution stages share: sizes, the network's start, perceptual terms on whole pictures."""
+"""Shared parts of the super-resolution stages: the network and its initial parameters, half-size pictures, LPIPS of whole pictures."""
 
 from __future__ import annotations
 
@@ -13,28 +13,24 @@ from ml_collections import ConfigDict
 from data_tools.errors import InputError
 from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
-from geneface_jax.models.lpips import lpips
 from geneface_jax.models.super_resolution import SuperResolution
-from geneface_jax.training.field.losses import GuardedTerm, guarded, no_term, ramp
+from geneface_jax.training.field.losses import guarded_lpips, ramp
+from geneface_jax.typing import Array
 
 
 def build_super_resolution(config: ConfigDict, subject: Subject) -> SuperResolution:
-    """The network of `config.super_resolution`.
-
-    Raises:
-      InputError: it does not make pictures of the dataset's size.
-    """
+    """The network of `config.super_resolution`. Raises InputError if its output size is not the dataset's."""
     sizes = config.super_resolution
     if 2 * sizes.size != subject.size:
         raise InputError(
-            f"the super-resolution network makes pictures of {2 * sizes.size} pixels but {subject.folder} has {subject.size}: prepare the "
-            f"video with --size {2 * sizes.size}, or set config.super_resolution.size to {subject.size // 2}"
+            f"The super-resolution network makes pictures of {2 * sizes.size} pixels but {subject.folder} has {subject.size}: prepare the "
+            f"video with --size {2 * sizes.size}, or set config.super_resolution.size to {subject.size // 2}."
         )
     return SuperResolution(sizes.size, tuple(sizes.features))
 
 
-def start_plain(params: Any) -> Any:
-    """Parameters whose network enlarges and adds nothing: both layers that paint begin at zero, the others as they are."""
+def zero_rgb_layers(params: Any) -> Any:
+    """Parameters with both RGB layers set to zero, so that the network begins as a plain enlargement."""
     return {
         name: {**layer, "kernel": jnp.zeros_like(layer["kernel"])} if name.startswith("rgb") else layer for name, layer in params.items()
     }
@@ -50,61 +46,47 @@ def halved(pictures: np.ndarray) -> np.ndarray:
     return out
 
 
-class PictureLpips:
-    """LPIPS of whole pictures, from a step on."""
+class PerceptualLoss:
+    """LPIPS of whole pictures, from step `config.loss.perceptual_start` on."""
 
     def __init__(self, config: ConfigDict):
-        """Reads `config.perceptual`, and of `config.loss` what begins with `perceptual_`.
-
-        Raises:
-          InputError: the weights are needed and absent.
-        """
+        """Reads `config.perceptual` and `config.loss.perceptual_*`. Raises InputError if LPIPS's weights are needed and absent."""
         loss = config.loss
+        weighted = any(loss[f"perceptual_{name}"] > 0 for name in ("small", "large", "lips"))
         self.config = config
-        self.on = any(loss[f"perceptual_{what}"] > 0 for what in ("small", "large", "lips")) and config.train.steps > loss.perceptual_start
-        self._weights = load_lpips(config.perceptual.net, config.perceptual.weights) if self.on else {}
+        self.enabled = weighted and config.train.steps > loss.perceptual_start
+        self._weights = load_lpips(config.perceptual.net, config.perceptual.weights) if self.enabled else {}
 
     def weights(self) -> dict[str, Any]:
-        """LPIPS's parameters for the devices; empty where no step uses them."""
+        """LPIPS's parameters for the devices; empty if no step uses them."""
         return jax.tree.map(jnp.asarray, self._weights)
 
     def started(self, step: Any) -> Any:
         """[] bool: whether this step has these terms."""
-        return (step >= self.config.loss.perceptual_start) & jnp.bool_(self.on)
+        return (step >= self.config.loss.perceptual_start) & jnp.bool_(self.enabled)
 
-    def loss(
-        self, step: jax.Array, pairs: Mapping[str, tuple[jax.Array, jax.Array]], weights: Any
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted sum of the terms, and `lpips_<what>` and `lpips_skipped` for the log.
+    def loss(self, step: jax.Array, pairs: Mapping[str, tuple[Array, Array]], weights: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum of the terms, and the metrics `lpips_<name>` and `lpips_skipped`.
 
-        Args:
-          step: [] the step.
-          pairs: "small", "large", "lips" -> (ours, truth), [B, H, W, 3] in [0, 1].
-          weights: what `weights` returned.
+        `pairs`: "small", "large", "lips" -> (ours, truth), [B, H, W, 3] in [0, 1]; `weights` is the result of `weights`.
         """
-        if not self.on:
+        if not self.enabled:
             return jnp.zeros(()), {}
         strength = ramp(step, self.config.loss.perceptual_start, self.config.loss.perceptual_ramp)
         total, skipped, metrics = jnp.zeros(()), jnp.zeros(()), {}
-        for what, (ours, truth) in pairs.items():
-            weight = self.config.loss[f"perceptual_{what}"]
+        for name, pair in pairs.items():
+            weight = self.config.loss[f"perceptual_{name}"]
             if weight == 0:
                 continue
-            term = self._term(step, ours, truth, weights)
+            term = guarded_lpips(self.started(step), lambda pair=pair: pair, weights)
             total += strength * weight * term.loss
             skipped = jnp.maximum(skipped, term.skipped)
-            metrics[f"lpips_{what}"] = term.value
+            metrics[f"lpips_{name}"] = term.value
         return total, {**metrics, "lpips_skipped": skipped}
-
-    def _term(self, step: jax.Array, ours: jax.Array, truth: jax.Array, weights: Any) -> GuardedTerm:
-        def look() -> GuardedTerm:
-            return guarded(lambda images: jnp.mean(lpips(images, truth, weights)), jnp.clip(ours, 0.0, 1.0))
-
-        return jax.lax.cond(self.started(step), look, no_term)
 
 
 def crops(pictures: jax.Array, corners: jax.Array, side: int) -> jax.Array:
-    """Squares [B, side, side, C] of pictures [B, H, W, C] whose first (row, column) are `corners` [B, 2] int32."""
+    """Squares [B, side, side, C] of pictures [B, H, W, C] whose top left (row, column) are `corners` [B, 2] int32."""
     return jax.vmap(lambda picture, corner: jax.lax.dynamic_slice(picture, (*corner, 0), (side, side, picture.shape[-1])))(
         pictures, corners
     )

@@ -1,7 +1,7 @@
-"""Augmentation of model audio, so that networks trained on few or synthetic voices understand real ones in real rooms.
+"""Audio augmentation, so that networks trained on few or synthetic voices generalize to real voices and rooms.
 
-Works on `model_audio` windows [A, 82] (80 normalised mel bands, f0, voiced); units below are decades of magnitude (1 = 20 dB) before the
-normalisation's scale. Pure functions of an rng; vmapped over a batch.
+Works on `model_audio` windows [A, 82] (80 normalized mel bands, f0, voiced); units below are decades of magnitude (1 = 20 dB) before the
+normalization's scale. Pure functions of an rng; vmapped over a batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _mel_to_hz(mel: jax.Array) -> jax.Array:
 
 
 def warp_frequency(mel: jax.Array, factor: jax.Array) -> jax.Array:
-    """Scales the frequency axis of [A, 80] bands: what was at f Hz goes to factor * f (another vocal-tract length)."""
+    """Scales the frequency axis of [A, 80] bands: f Hz goes to factor * f (another vocal-tract length)."""
     low, high = _hz_to_mel(jnp.float32(MEL_LOW_HZ)), _hz_to_mel(jnp.float32(MEL_HIGH_HZ))
     step = (high - low) / (N_MELS + 1)
     centers = _mel_to_hz(low + step * jnp.arange(1, N_MELS + 1))
@@ -39,7 +39,7 @@ def warp_frequency(mel: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def _band_mask(rng: jax.Array, length: int, widest: int, probability: float) -> jax.Array:
-    """[length] of 0/1, zero on one random stretch of up to `widest`, with `probability`."""
+    """[length] of 0/1, with `probability` zero on one random range of up to `widest`."""
     rng_width, rng_start, rng_use = jax.random.split(rng, 3)
     width = jax.random.randint(rng_width, (), 1, widest + 1)
     start = jax.random.randint(rng_start, (), 0, length)
@@ -56,7 +56,7 @@ def augment(rng: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> 
       audio: [A, 82] model audio.
       strength: largest values: `gain` (decades), `tilt` and `ripple` (decades over the band axis), `noise` (highest noise floor, decades
         relative to the clip's level), `warp` (vocal-tract factor 1 +- warp), `pitch` (units of the f0 channel), `frequency_mask` (bands),
-        `time_mask` (audio frames), `unvoice` (probability that f0 is hidden). 0 switches a part off.
+        `time_mask` (audio frames), `unvoice` (probability that f0 is removed). 0 switches a part off.
 
     Returns:
       [A, 82].
@@ -85,30 +85,26 @@ def augment(rng: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> 
         mel = jnp.where(keep > 0, mel, -DEPTH)
     pitch_rng, hide_rng = jax.random.split(keys[9])
     pitch, voiced = audio[:, N_MELS], audio[:, N_MELS + 1]
-    shown = (jax.random.uniform(hide_rng) >= strength["unvoice"]).astype(audio.dtype)
-    voiced = voiced * shown
+    voiced = voiced * (jax.random.uniform(hide_rng) >= strength["unvoice"]).astype(audio.dtype)
     pitch = (pitch + symmetric(pitch_rng, strength["pitch"])) * voiced
     return jnp.concatenate([(mel + MEL_OFFSET) / MEL_SCALE, pitch[:, None], voiced[:, None]], axis=-1)
 
 
 def augment_batch(rng: jax.Array, indices: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> jax.Array:
-    """Augments [B, A, 82]; item i draws from (rng, indices[i]), its number in the global batch, whatever the number of devices.
-
-    Raises:
-      InputError: the audio is no mel but a speech network's features, which can't be changed as sound would be.
-    """
+    """Augments [B, A, 82]; the draws of item i depend on (rng, indices[i]), its index in the global batch.
+    Raises InputError for features of a speech network, which can't be augmented like mel."""
     if audio.shape[-1] != MODEL_CHANNELS:
         raise InputError(
-            f"audio of {audio.shape[-1]} channels can't be augmented, only mel_f0 can: add --config.data.augment.enabled=false."
+            f"Audio of {audio.shape[-1]} channels can't be augmented, only mel_f0 can: add --config.data.augment.enabled=false."
         )
     keys = jax.vmap(lambda index: jax.random.fold_in(rng, index))(indices)
     return jax.vmap(lambda key, window: augment(key, window, strength))(keys, audio)
 
 
 def augment_f0(rng: jax.Array, f0: jax.Array, strength: Mapping[str, float]) -> jax.Array:
-    """Moves the pitch of a window [A] (Hz, 0 = unvoiced) by up to `f0` octaves, and hides it with the probability `unvoice`.
+    """Shifts the pitch of a window [A] (Hz, 0 = unvoiced) by up to `f0` octaves, and removes it with the probability `unvoice`.
 
-    An octave turns a deep voice into a high one: the pitch of few speakers must not tell who speaks, and so how they move.
+    An octave turns a deep voice into a high one: with few speakers pitch must not identify the speaker, and so their way of moving.
     """
     rng_shift, rng_hide = jax.random.split(rng)
     shift = jax.random.uniform(rng_shift, minval=-strength["f0"], maxval=strength["f0"])
@@ -118,12 +114,9 @@ def augment_f0(rng: jax.Array, f0: jax.Array, strength: Mapping[str, float]) -> 
 def augment_windows(
     rng: jax.Array, indices: jax.Array, batch: Mapping[str, jax.Array], strength: Mapping[str, float]
 ) -> dict[str, jax.Array]:
-    """Augments what a batch of windows (`data.speech_batches`) hears: `audio`, and `f0` where `strength` tells how.
-
-    Raises as `augment_batch`.
-    """
-    heard = {"audio": augment_batch(rng, indices, batch["audio"], strength)}
+    """Augments `audio` of a batch of windows (`data.speech_batches`), and `f0` if `strength` has that key. Raises as `augment_batch`."""
+    augmented = {"audio": augment_batch(rng, indices, batch["audio"], strength)}
     if "f0" in strength:
         keys = jax.vmap(lambda index: jax.random.fold_in(jax.random.fold_in(rng, index), 1))(indices)
-        heard["f0"] = jax.vmap(lambda key, window: augment_f0(key, window, strength))(keys, batch["f0"])
-    return {**batch, **heard}
+        augmented["f0"] = jax.vmap(lambda key, window: augment_f0(key, window, strength))(keys, batch["f0"])
+    return {**batch, **augmented}

@@ -1,4 +1,4 @@
-"""SyncNet as a judge: frozen expert loss, sync AUC, and the sync score that filters corpus clips."""
+"""Frozen SyncNet: sync loss of the motion networks, sync AUC, and the sync score that filters corpus clips."""
 
 from __future__ import annotations
 
@@ -6,39 +6,38 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, require_same_features
-from geneface_jax.data.speech_batches import MOUTH, NormalizedClip, clips_at, model_audio, positive_clips
+from geneface_jax.data.speech_batches import MOUTH, AnyNormalizedClip, clips_at, model_audio, positive_clips
 from geneface_jax.io import checkpoints
 from geneface_jax.models.syncnet import MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training.speech.losses import sync_bce
 
 # ----------------------------------------------------------------------------------------------------
-# A trained SyncNet as a judge: a loss for the motion networks, and scores for evaluation. Its batch norm stays frozen.
-#
-# (GeneFace leaves the expert's batch norm in training mode inside other stages, so its statistics drift there; see docs/deviations.md.)
+# Frozen expert: loss and scores.
 
 WINDOW = 25
 """Video frames of a scored window: one second."""
 
 LENGTH_BUCKET = 64
+"""Sequences are padded to a multiple of it, so that clips of many lengths share a few compilations."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SyncExpert:
-    """A frozen SyncNet.
+    """A frozen SyncNet, including its batch statistics (GeneFace lets those drift inside other stages; see docs/deviations.md).
 
     Attributes:
       network: the module.
       variables: {"params", "batch_stats"}.
       std: [204] the scale of its network space.
       center: "speaker" or "none": what is subtracted from a motion before scaling.
-      kind: of the landmarks and audio features it was trained on.
+      kind: types of the landmarks and audio features it was trained on.
     """
 
     network: SyncNet
@@ -50,8 +49,6 @@ class SyncExpert:
     @classmethod
     def load(cls, workdir: str | os.PathLike[str], step: int | None = None) -> SyncExpert:
         """Reads a SyncNet's work folder. Raises InputError when there is no checkpoint."""
-        from geneface_jax.io import checkpoints
-
         checkpoint = checkpoints.load(workdir, step)
         state, data = checkpoint.state, checkpoint.config.data
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
@@ -60,18 +57,15 @@ class SyncExpert:
     def loss(
         self, rng: jax.Array, indices: jax.Array, audio: jax.Array, motion: jax.Array, std: jax.Array, mask: jax.Array, per_item: int
     ) -> jax.Array:
-        """Cross-entropy of "in sync" over clips drawn from a batch; its gradient flows to the motion.
-
-        Args: as `positive_clips`, with motion [B, T, 204] in a network space of scale std [204] (centred as this expert's).
-        """
+        """Cross-entropy of "in sync" over clips drawn from a batch; its gradient flows to the motion. Arguments as for `positive_clips`,
+        with motion [B, T, 204] in a network space of scale std [204] (centered as this expert's)."""
         audio_clips, mouth = positive_clips(rng, indices, audio, motion, mask, per_item)
         ratio = (std / self.std)[MOUTH]
-        audio_embedding, mouth_embedding = self.network.apply(self.variables, audio_clips, mouth * ratio)
-        return sync_bce(cosine(audio_embedding, mouth_embedding), 1.0)
+        embeddings = cast(tuple[jax.Array, jax.Array], self.network.apply(self.variables, audio_clips, mouth * ratio))
+        return sync_bce(cosine(*embeddings), 1.0)
 
     def embed(self, audio: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings of all T - 4 clips of a sequence: audio [2T, C], motion [T, 204] in this expert's space; two [T - 4, D] arrays."""
-        # Rounded up to a common length, so that clips of many lengths share a few compilations.
         frames = len(motion)
         padding = -frames % LENGTH_BUCKET
         audio = np.pad(audio, ((0, 2 * padding), (0, 0)))
@@ -83,11 +77,12 @@ class SyncExpert:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _embed(network: SyncNet, variables: dict[str, Any], audio: jax.Array, motion: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return network.apply(variables, *clips_at(audio, motion, jnp.arange(motion.shape[0] - MOUTH_FRAMES + 1)))
+    clips = clips_at(audio, motion, jnp.arange(motion.shape[0] - MOUTH_FRAMES + 1))
+    return cast(tuple[jax.Array, jax.Array], network.apply(variables, *clips))
 
 
 def window_scores(audio_embedding: np.ndarray, mouth_embedding: np.ndarray, shift: int = 0) -> np.ndarray:
-    """Mean cosine of every one-second window whose audio is `shift` frames late; [n] (empty when the clip is too short)."""
+    """[n] mean cosine of every one-second window with audio that is `shift` frames late; empty if the clip is too short."""
     n = min(len(audio_embedding), len(mouth_embedding)) - abs(shift)
     per_window = WINDOW - MOUTH_FRAMES + 1
     if n < per_window:
@@ -98,7 +93,7 @@ def window_scores(audio_embedding: np.ndarray, mouth_embedding: np.ndarray, shif
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive scores above a negative (ties count half); NaN when either is empty."""
+    """Probability that a positive scores above a negative (ties count half); NaN if either is empty."""
     positive, negative = np.asarray(positive, np.float64), np.sort(np.asarray(negative, np.float64))
     if not len(positive) or not len(negative):
         return float("nan")
@@ -107,69 +102,69 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 # ----------------------------------------------------------------------------------------------------
-# The sync AUC: how well a SyncNet tells a mouth's own sound from other sound. For its validation and for `evaluate --motion`.
+# Sync AUC: how well a SyncNet separates a mouth's own audio from other audio; used by its validation and `evaluate --motion`.
 
 EVAL_SHIFTS = (-25, -15, -8, -5, 5, 8, 15, 25)
-"""Frames by which the wrong windows of an evaluation are late."""
+"""Audio shifts in frames of the negative windows."""
 
 VOICED_SHARE = 0.4
-"""A window is judged when at least this share of its audio frames is voiced: nobody can tell silence from silence."""
+"""Smallest share of voiced audio frames of a window that is scored: silence can't be told from silence."""
 
 
-def windows_auc(expert: SyncExpert, pairs: Sequence[NormalizedClip], strangers: Sequence[np.ndarray] = ()) -> float:
-    """AUC of voiced one-second windows: true ones against shifted audio and against other sound.
+def windows_auc(expert: SyncExpert, pairs: Sequence[AnyNormalizedClip], other_audio: Sequence[np.ndarray] = ()) -> float:
+    """AUC of voiced one-second windows: in-sync windows against shifted audio and the audio of other clips.
 
     Args:
       expert: a SyncNet.
-      pairs: clips in its network space. Each clip's mouth is also shown the sound of the next clip, where there are several.
-      strangers: more wrong sound, [2T, C] arrays of model audio.
+      pairs: clips in its network space; each one's mouth is also scored against the audio of the next clip.
+      other_audio: more negatives, [2T, C] arrays of model audio.
 
     Returns:
-      0..1, 0.5 = can't tell; NaN when no clip is long enough or voiced.
+      0..1, 0.5 = chance; NaN if no clip is long enough or voiced.
     """
-    true, wrong = [], []
+    positive, negative = [], []
     embeddings = [expert.embed(pair.audio, pair.motion) for pair in pairs]
-    other_sound = [expert.embed(audio, np.zeros((len(audio) // 2, 204), np.float32))[0] for audio in strangers]
+    other_embeddings = [expert.embed(audio, np.zeros((len(audio) // 2, 204), np.float32))[0] for audio in other_audio]
     for i, (pair, (audio, mouth)) in enumerate(zip(pairs, embeddings, strict=True)):
         voiced = _voiced_windows(pair)
-        true.append(_pick(window_scores(audio, mouth), voiced))
+        positive.append(_select(window_scores(audio, mouth), voiced))
         for shift in EVAL_SHIFTS:
-            wrong.append(_pick(window_scores(audio, mouth, shift), voiced[max(-shift, 0) :]))
+            negative.append(_select(window_scores(audio, mouth, shift), voiced[max(-shift, 0) :]))
         next_clip = [embeddings[(i + 1) % len(pairs)][0]] if len(pairs) > 1 else []
-        for other in (*next_clip, *other_sound):
-            wrong.append(_pick(window_scores(other, mouth), voiced))
-    return auc(np.concatenate(true), np.concatenate(wrong))
+        for other in (*next_clip, *other_embeddings):
+            negative.append(_select(window_scores(other, mouth), voiced))
+    return auc(np.concatenate(positive), np.concatenate(negative))
 
 
-def _voiced_windows(pair: NormalizedClip) -> np.ndarray:
-    """[T - 24] bool: which one-second windows hold enough voice; none in a clip shorter than a second."""
+def _voiced_windows(pair: AnyNormalizedClip) -> np.ndarray:
+    """[T - 24] bool: one-second windows with enough voiced audio; empty for a clip shorter than a second."""
     if len(pair.voiced) < 50:
         return np.zeros(0, bool)
     share = np.convolve(pair.voiced, np.full(50, 1.0 / 50.0), mode="valid")[::2]
     return share >= VOICED_SHARE
 
 
-def _pick(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    n = min(len(scores), len(keep))
-    return scores[:n][keep[:n]]
+def _select(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    n = min(len(scores), len(mask))
+    return scores[:n][mask[:n]]
 
 
 # ----------------------------------------------------------------------------------------------------
-# How well the sound of a whole clip fits its mouth, by a trained SyncNet: the score `prepare-corpus --syncnet` filters by.
+# Sync score of a whole clip, by which `prepare-corpus --syncnet` filters.
 
 WRONG_SHIFTS = (-20, -15, -10, -7, 7, 10, 15, 20)
-"""Frames by which the sound is moved for comparison."""
+"""Audio shifts in frames that the score compares with."""
 
 
 def sync_score(expert: SyncExpert, audio_features: np.ndarray, f0: np.ndarray, motion: np.ndarray) -> float | None:
-    """Mean cosine of sound and mouth in place, minus the mean over sound that is moved by 7 to 20 frames.
+    """Mean cosine of audio and mouth, minus its mean over audio shifted by 7 to 20 frames.
 
     Args:
-      expert: a SyncNet. One that wants its speaker's mean face taken away gets the clip's own: a speaker's others aren't known here.
+      expert: a SyncNet. If it needs motion centered by speaker, the clip's own mean is used, as the speaker's other clips are unknown.
       audio_features: [2T, C]. f0: [2T]. motion: [T, 204].
 
     Returns:
-      -1..1, about 0 where sound and mouth have nothing to do with each other; None for a clip too short to move its sound (46 frames).
+      -1..1, about 0 if audio and mouth are unrelated; None for a clip too short to be shifted (46 frames).
     """
     center = motion.mean(axis=0) if expert.center == "speaker" else np.zeros(motion.shape[-1], np.float32)
     audio, mouth = expert.embed(model_audio(audio_features, f0), ((motion - center) / np.asarray(expert.std)).astype(np.float32))
@@ -180,18 +175,8 @@ def sync_score(expert: SyncExpert, audio_features: np.ndarray, f0: np.ndarray, m
 
 
 def sync_scorer(workdir: str | os.PathLike[str], kind: FeatureTypes) -> tuple[str, Callable[[dict[str, np.ndarray]], float | None]]:
-    """Reads a SyncNet.
-
-    Args:
-      workdir: its work folder.
-      kind: of the clips it will be asked about.
-
-    Returns:
-      A name that changes with the weights' place and step, and the function from a clip's arrays to its score.
-
-    Raises:
-      InputError: there is no checkpoint, or it was trained on landmarks or audio features of another kind.
-    """
+    """A scorer of corpus clips of feature types `kind`: a name that changes with the SyncNet's work folder and step, and the function from
+    a clip's arrays to its score. Raises InputError if there is no checkpoint, or if it was trained on other feature types."""
     expert = SyncExpert.load(workdir)
     require_same_features(f"the SyncNet {os.fspath(workdir)}", expert.kind, "the corpus to be made", kind)
     name = f"{os.path.abspath(workdir)} step {checkpoints.steps(workdir)[-1]}"

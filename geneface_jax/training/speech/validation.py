@@ -17,17 +17,12 @@ from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.training.reporting import VIDEO_FPS
 
 # ----------------------------------------------------------------------------------------------------
-# Figures of a validation that tell whether predicted motion fits the speech, in network space or any other scale.
+# Metrics of predicted motion, in network space or at any other scale.
 
 
 def motion_metrics(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], prefix: str = "val/") -> dict[str, float]:
-    """Frame-weighted means over clips: `lmd`, `lmd_still` (of no motion), `lmd_ratio`, `mouth_correlation`, `mouth_amplitude`, `mse`.
-
-    Args:
-      predictions, truths: motions [T, 204], clip by clip. prefix: of the names.
-
-    A mouth that stands still has the correlation 0.
-    """
+    """Frame-weighted means over clips [T, 204]: `lmd`, `lmd_still` (of no motion), `lmd_ratio`, `mouth_correlation` (0 for a mouth that
+    does not move), `mouth_amplitude`, `mse`; the names begin with `prefix`."""
     frames = np.array([len(truth) for truth in truths], np.float64)
 
     def mean(values: Sequence[float]) -> float:
@@ -48,9 +43,10 @@ def motion_metrics(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarra
 
 
 # ----------------------------------------------------------------------------------------------------
-# How near a set of motions is to one person's, and whether it still depends on the speech: what a GAN can lose and an error can't show.
+# Distance to a person's motion distribution and diversity over inputs: what a GAN can lose without a larger error.
 
 COMPONENTS = 32
+"""Largest number of principal components."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +55,7 @@ class MotionDistribution:
 
     Attributes:
       center: [204] mean of the training frames. basis: [204, K] principal directions, K <= 32.
-      mean, covariance: [K] and [K, K] of the frames that the networks haven't seen.
+      mean, covariance: [K] and [K, K] of the held-out frames.
       mouth_variance: variance of the mouth coordinates over the training frames.
     """
 
@@ -70,31 +66,29 @@ class MotionDistribution:
     mouth_variance: float
 
     @classmethod
-    def fit(cls, train: np.ndarray, unseen: np.ndarray) -> MotionDistribution:
-        """Principal components of `train` [N, 204], Gaussian of `unseen` [M, 204]; N, M >= 2, in network space."""
+    def fit(cls, train: np.ndarray, heldout: np.ndarray) -> MotionDistribution:
+        """Principal components of `train` [N, 204], Gaussian of `heldout` [M, 204]; N, M >= 2, in network space."""
         train = np.asarray(train, np.float64)
         center = train.mean(0)
         directions = np.linalg.svd(train - center, full_matrices=False)[2]
         basis = directions[: min(COMPONENTS, len(train) - 1)].T
-        mean, covariance = _gaussian((unseen - center) @ basis)
+        mean, covariance = _gaussian((heldout - center) @ basis)
         return cls(center, basis, mean, covariance, float(train[:, MOUTH].var(axis=0).mean()))
 
     def frechet(self, motions: Sequence[np.ndarray]) -> float:
-        """Fréchet distance between the frames of `motions` (each [T, 204]) and the person's unseen frames, in squared network units."""
+        """Fréchet distance of the frames of `motions` (each [T, 204]) from the person's held-out frames, in squared network units."""
         mean, covariance = _gaussian((np.concatenate(motions) - self.center) @ self.basis)
         return frechet_distance(mean, covariance, self.mean, self.covariance)
 
     def diversity(self, motions: Sequence[np.ndarray]) -> float:
-        """How much the mouth depends on what is heard: its variance between inputs at the same moment, over the person's own variance.
+        """How much the mouth depends on the speech: its variance between inputs at the same frame, over the person's own variance.
 
-        About 1 when every input moves the mouth in its own way and as far as the person does, 0 when all inputs give the same face.
-
-        Args:
-          motions: at least two, each [T, 204], one for each input; all are cut to the shortest.
+        About 1 if every input moves the mouth differently and as far as the person does, 0 if all inputs give the same face. `motions`
+        are at least two, each [T, 204], one for each input; all are cut to the shortest.
         """
         frames = min(map(len, motions))
-        together = np.stack([np.asarray(motion[:frames, MOUTH], np.float64) for motion in motions])
-        return float(together.var(axis=0, ddof=1).mean() / max(self.mouth_variance, 1e-12))
+        mouths = np.stack([np.asarray(motion[:frames, MOUTH], np.float64) for motion in motions])
+        return float(mouths.var(axis=0, ddof=1).mean() / max(self.mouth_variance, 1e-12))
 
 
 def frechet_distance(mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray) -> float:
@@ -116,21 +110,20 @@ def _root(matrix: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------------------
-# A short video of landmarks for TensorBoard: the truth beside the prediction, so that a validation can be looked at.
+# Landmark video and audio of a validation for TensorBoard.
+
+AUDIO_FILE = "audio.wav"
 
 
 def landmark_video_summary(
     truth: np.ndarray, prediction: np.ndarray, std: np.ndarray, center: np.ndarray, config: ConfigDict
 ) -> dict[str, np.ndarray]:
-    """Draws the beginning of a validation clip.
+    """Draws the first frames of a validation clip: `{"val/landmarks": uint8 [frames, size, 2 * size, 3]}`, {} for no frames.
 
     Args:
       truth, prediction: [T, 204] in network space.
       std, center: [204]; motion = network * std + center.
-      config: `frames`, the longest clip that is drawn (0 = none), and `size`, of a panel in pixels.
-
-    Returns:
-      `{"val/landmarks": uint8 [frames, size, 2 * size, 3]}`, or {} when no frames are wanted.
+      config: `frames`, the largest number drawn (0 = none), and `size` of a panel in pixels.
     """
     if not config.frames:
         return {}
@@ -138,23 +131,12 @@ def landmark_video_summary(
     return {"val/landmarks": np.stack(list(landmark_frames(motions, ("truth", "prediction"), mean_face(), config.size)))}
 
 
-# ----------------------------------------------------------------------------------------------------
-# What is heard during the validation landmark video, for TensorBoard's audio tab.
-
-AUDIO_FILE = "audio.wav"
-
-
 def speech_audio_summary(dataset: str | os.PathLike[str], first: int, frames: int) -> dict[str, tuple[np.ndarray, int]]:
-    """The sound of some frames of a subject dataset.
-
-    Args:
-      dataset: the dataset folder.
-      first: index of the first frame.
-      frames: how many; the recording may end before.
+    """The audio of `frames` frames of a subject dataset from frame `first` on; the recording may end before.
 
     Returns:
-      `{"val/speech": (float32 [A] in [-1, 1], samples per second)}`, or {} where the dataset has no recording (a light or an imported
-      one) or no frames are wanted.
+      `{"val/speech": (float32 [A] in [-1, 1], samples per second)}`, or {} if the dataset has no recording (a light or an imported one)
+      or for no frames.
     """
     path = Path(dataset) / AUDIO_FILE
     if not frames or not path.is_file():

@@ -21,15 +21,11 @@ STAGES = {
     "nerf_head": "nerf.NerfHeadStage",
     "nerf_torso": "nerf.NerfTorsoStage",
 }
-"""`config.stage` -> module of this package and the class in it, which takes the config; a stage is imported when it is asked for."""
+"""`config.stage` -> module of this package and its class, which takes the config; imported on use."""
 
 
 def get_stage(config: ConfigDict) -> Stage:
-    """Makes the stage that `config.stage` names.
-
-    Raises:
-      InputError: there is no such stage (the nearest is named).
-    """
+    """Makes the stage that `config.stage` names; raises InputError, with the nearest name, if there is none."""
     if config.stage not in STAGES:
         nearest = difflib.get_close_matches(config.stage, STAGES, 1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(STAGES))}."

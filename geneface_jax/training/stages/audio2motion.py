@@ -1,4 +1,4 @@
-"""One gradient of the audio2motion VAE: shared by its own stage and by PostNet's fine-tuning on one person."""
+"""Audio2motion stage: the VAE from speech to landmarks; its gradients are shared with PostNet's fine-tuning on one person."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from geneface_jax.training.speech.augment import augment_windows
 from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse, sync_bce
 from geneface_jax.training.speech.sync import SyncExpert
 from geneface_jax.training.speech.validation import landmark_video_summary, motion_metrics
-from geneface_jax.training.stage import Evaluation
+from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Metrics, State
 
 
@@ -34,12 +34,12 @@ def build_network(model: ConfigDict, axis_name: str | None = None) -> Audio2Moti
 
 
 def voice_of(batch: Mapping[str, jax.Array]) -> Voice:
-    """The voice of a batch of windows (`data.speech_batches`)."""
+    """Pitch, blinks and amplitudes of a batch of windows (`data.speech_batches`)."""
     return Voice(batch["f0"], batch["blink"], batch["mouth_amp"], batch["eye_amp"])
 
 
 def item_noise(rng: jax.Array, indices: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """[B, *shape] standard normal; an item's draw depends on its number in the global batch alone."""
+    """[B, *shape] standard normal; an item's draw depends only on its index in the global batch."""
     return jax.vmap(lambda index: jax.random.normal(jax.random.fold_in(rng, index), shape))(indices)
 
 
@@ -61,12 +61,12 @@ def vae_gradients(
       network: the VAE with `axis_name=devices.AXIS`.
       variables: {"params", "batch_stats"}.
       batch: audio [B, 2T, C], motion [B, T, 204], mask [B, T], and the parts of the voice (`voice_of`).
-      indices: [B] numbers of the items in the global batch, for random draws.
+      indices: [B] indices of the items in the global batch, for random draws.
       weights: of `mse`, `continuity`, `kl`, `sync` (numbers or traced scalars).
       rng: key, the same on all devices.
       expert: the frozen SyncNet, or None (then `sync` is 0).
       std: [204] scale of the batch's network space.
-      clips_per_item: clips judged by the expert in each item.
+      clips_per_item: number of clips per item that the expert scores.
       train_statistics: False keeps batch norm at its running statistics.
     """
     rng_noise, rng_clips = jax.random.split(rng)
@@ -99,23 +99,20 @@ def vae_gradients(
     return devices.mean(grads), devices.mean(losses), devices.mean(batch_stats)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Stage: the audio2motion VAE, pitch-aware or not, speech of any speaker -> landmarks.
-
 SYNC_AVERAGE = 0.99
-"""Decay of the running sync loss that opens the gate."""
+"""Decay of the running mean of the sync loss that opens the gate."""
 
 EVAL_SEED = 0
 
 
-class Audio2MotionStage:
-    """Reconstruction, continuity, KL to a flow prior, and a frozen SyncNet's opinion.
+class Audio2MotionStage(Stage):
+    """Losses: reconstruction, continuity, KL to a flow prior, and the sync loss of a frozen SyncNet.
 
-    The sync loss joins when motion and speech agree enough: the first time its running mean reaches `loss.sync_gate`, and for good. The
-    gate is part of the state, so a resumed run keeps it (the original looked only at validation and forgot it on restart).
+    The sync loss is switched on permanently (the gate opens) once its running mean is at most `loss.sync_gate`. The gate is part of the
+    state, so a resumed run keeps it (the original decided at validation and forgot it on restart).
 
-    With `model.pitch` it is the pitch-aware VAE of GeneFace++, told the pitch, blinks and amplitudes of every clip. In evaluation it is
-    told the pitch and what is typical of the training clips: the truth's own amplitude would be a hint.
+    With `model.pitch` it is the pitch-aware VAE of GeneFace++, whose inputs include pitch, blinks and amplitudes of every clip. In
+    evaluation its inputs are the pitch and the typical amplitudes of the training clips, as the true amplitudes would leak information.
     """
 
     unit = "clips"
@@ -124,14 +121,14 @@ class Audio2MotionStage:
         "reconstruction": ("tr/mse", "tr/continuity", "val/mse"),
         "sync": ("tr/sync", "val/sync", "tr/sync_gate"),
         "prior": ("tr/kl",),
-        "optimiser": ("tr/lr", "tr/grad_norm"),
+        "optimizer": ("tr/lr", "tr/grad_norm"),
     }
 
     def __init__(self, config: ConfigDict):
-        self.config = config
+        self.config = config = config.copy_and_resolve_references()
         self.items_per_step = config.data.batch
         if config.data.window % STRIDE:
-            raise InputError(f"config.data.window is {config.data.window}; write a multiple of {STRIDE}.")
+            raise InputError(f"config.data.window is {config.data.window}: give a multiple of {STRIDE}.")
         corpus = Corpus.load(config.data.corpus)
         record_feature_types(config, feature_types_of(corpus.meta))
         self.pairs, self.constants = corpus_clips(corpus, config.data.center)
@@ -180,7 +177,7 @@ class Audio2MotionStage:
             self.network, state, batch, indices, weights, rng_loss, expert, state["constants"]["motion_std"], clips
         )
         updates, opt_state = self.optimizer.update(grads, state["opt_state"], state["params"])
-        # The average starts from the first step's own loss.
+        # The running mean starts at the loss of the first step.
         keep = jnp.where(step == 0, 0.0, SYNC_AVERAGE)
         average = keep * gate["average"] + (1.0 - keep) * losses["sync"]
         gate = {"open": jnp.maximum(gate["open"], (average <= loss.sync_gate).astype(jnp.float32)), "average": average}
@@ -215,17 +212,14 @@ class Audio2MotionStage:
 
 
 def expert_cosines(expert: SyncExpert, audio: np.ndarray, motion: np.ndarray, std: np.ndarray) -> jax.Array:
-    """[T - 4] cosine of every clip of a sequence; motion [T, 204] in a network space of scale std."""
+    """[T - 4] cosine of every clip of a sequence; motion [T, 204] in a network space of scale `std`."""
     audio_embedding, mouth_embedding = expert.embed(audio, motion * (std / expert.std))
     return jnp.sum(audio_embedding * mouth_embedding, axis=-1)
 
 
 def load_expert(workdir: str, weight: float, center: str, kind: FeatureTypes) -> SyncExpert | None:
-    """The frozen SyncNet; None when its weight is 0.
-
-    Raises:
-      InputError: it is wanted but not given, absent, or was trained in another network space or on another kind of data.
-    """
+    """The frozen SyncNet; None if the weight of its loss is 0. Raises InputError if it is not given, absent, or was trained in another
+    network space or on other feature types."""
     if not weight:
         return None
     if not workdir:
@@ -236,6 +230,6 @@ def load_expert(workdir: str, weight: float, center: str, kind: FeatureTypes) ->
     require_same_features(f"the SyncNet in {workdir}", expert.kind, "this stage's data", kind)
     if expert.center != center:
         raise InputError(
-            f'the SyncNet in {workdir} was trained with data.center "{expert.center}", this stage uses "{center}"; use the same.'
+            f'The SyncNet in {workdir} was trained with data.center "{expert.center}", but this stage uses "{center}": use the same.'
         )
     return expert

@@ -1,15 +1,15 @@
-"""Stage: PostNet, a GAN that moves the VAE's landmarks into one person's domain, after fine-tuning the VAE on that person.
+"""PostNet stage: a GAN that maps the VAE's landmarks into one person's domain, after fine-tuning the VAE on that person.
 
 Steps 0 .. finetune_audio2motion.steps - 1 train a copy of the VAE on the person's own speech and landmarks, mixed with the corpus so that
-it does not forget other voices; all later steps train the generator and the discriminator on the frozen copy. A metric that belongs to
-the other phase reads 0.
+it does not forget other voices; all later steps train the generator and the discriminator on the frozen copy. Metrics of the other phase
+are 0.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,17 @@ from data_tools.errors import InputError
 from geneface_jax.data.compatibility import feature_types_of, record_feature_types, require_same_features
 from geneface_jax.data.corpus import Corpus, SubjectMotion
 from geneface_jax.data.speech_batches import corpus_clips, sample_windows, silence, subject_clips, typical_amplitudes
+from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
 from geneface_jax.training.speech.augment import augment_windows
-from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse, sync_bce
+from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mse, sync_bce
 from geneface_jax.training.speech.sync import SyncExpert
 from geneface_jax.training.speech.validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
-from geneface_jax.training.stage import Evaluation
+from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients
 from geneface_jax.typing import Metrics, State
 
@@ -41,16 +42,16 @@ METRICS = ("mse", "sync", "adv", "disc_neg_conf", "disc_pos_conf", "disc_fake_lo
 FINETUNE_METRICS = ("mse", "continuity", "kl", "sync")
 
 
-class PostNetStage:
+class PostNetStage(Stage):
     """Generator and discriminator of one person; see the module's docstring.
 
     Batches hold `batch` corpus windows and `person_batch` windows of the person. The original takes the whole training sequence of the
-    person each step; windows of it are as good and do not grow with the video.
+    person each step; windows work as well and do not grow with the video.
     """
 
     unit = "clips"
     best = ("val/mse", "min")
-    # What `geneface select-postnet` weighs, each beside its counterpart.
+    # The curves that `geneface select-postnet` uses, each with its counterpart.
     charts = {
         "discriminator: real and generated": ("tr/disc_pos_conf", "tr/disc_neg_conf"),
         "adversarial losses": ("tr/adv", "tr/disc_true_loss", "tr/disc_fake_loss"),
@@ -63,15 +64,13 @@ class PostNetStage:
     }
 
     def __init__(self, config: ConfigDict):
-        self.config = config
+        self.config = config = config.copy_and_resolve_references()
         self.items_per_step = config.data.batch + config.data.person_batch
         if not config.data.audio2motion:
             raise InputError("config.data.audio2motion is empty: give the work folder of a trained audio2motion VAE.")
-        from geneface_jax.io import checkpoints
-
         vae = checkpoints.load(config.data.audio2motion)
         with config.unlocked():
-            # The checkpoint carries its own VAE, so its config must tell how to build it.
+            # The checkpoint includes the VAE, so its config must describe it.
             config.audio2motion = ConfigDict({"model": vae.config.model.to_dict(), "center": vae.config.data.center})
         self.vae_variables = {"params": vae.state["params"], "batch_stats": vae.state["batch_stats"]}
         self.std = np.asarray(vae.state["constants"]["motion_std"])
@@ -135,7 +134,7 @@ class PostNetStage:
     def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
         rng_audio, rng_loss = jax.random.split(rng)
         if self.config.data.augment.enabled:
-            batch = self._augmented(rng_audio, batch)
+            batch = self._augment(rng_audio, batch)
         expert = dataclasses.replace(self.expert, variables=data) if self.expert else None
         first = self.config.finetune_audio2motion.steps  # of the adversarial updates
         optimizer = [f"{kind}/{name}" for kind in ("lr", "grad_norm") for name in NETWORKS]
@@ -151,29 +150,32 @@ class PostNetStage:
 
         return jax.lax.cond(step < first, finetune, adversarial, state) if first else adversarial(state)
 
-    def _augmented(self, rng: jax.Array, batch: Any) -> Any:
-        together, indices, split = self._together(batch)
-        return split(augment_windows(rng, indices, together, self.config.data.augment))
+    def _augment(self, rng: jax.Array, batch: Any) -> Any:
+        windows, indices, split = self._concatenate(batch)
+        return split(augment_windows(rng, indices, windows, self.config.data.augment))
 
-    def _together(self, batch: Any) -> tuple[dict[str, jax.Array], jax.Array, Callable[[Any], dict[str, Any]]]:
-        """Corpus and person windows as one batch, the items' numbers for random draws, and the way back."""
+    def _concatenate(self, batch: Any) -> tuple[dict[str, jax.Array], jax.Array, Callable[[Any], dict[str, Any]]]:
+        """Corpus and person windows as one batch, the items' indices for random draws, and the function that splits such a batch."""
         corpus, person = batch["corpus"], batch["person"]
         n_corpus, n_person = corpus["mask"].shape[0], person["mask"].shape[0]
-        # The person's items are counted after all of the corpus', whatever the number of devices.
+        # The person's items are numbered after all corpus items, independent of the number of devices.
         indices = jnp.concatenate([devices.global_indices(n_corpus), self.config.data.batch + devices.global_indices(n_person)])
-        together = jax.tree.map(lambda *parts: jnp.concatenate(parts), corpus, person)
-        cut = {"corpus": slice(n_corpus), "person": slice(n_corpus, None)}
-        return together, indices, lambda tree: {part: jax.tree.map(lambda x, own=own: x[own], tree) for part, own in cut.items()}
+        windows = jax.tree.map(lambda *parts: jnp.concatenate(parts), corpus, person)
+
+        def split(tree: Any) -> dict[str, Any]:
+            return {"corpus": jax.tree.map(lambda x: x[:n_corpus], tree), "person": jax.tree.map(lambda x: x[n_corpus:], tree)}
+
+        return windows, indices, split
 
     def _finetune_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
-        """One update of the VAE on corpus and person windows together. Batch norm keeps its statistics: one voice would bend them."""
-        together, indices, _ = self._together(batch)
+        """One update of the VAE on corpus and person windows together, with frozen batch statistics: one voice would bias them."""
+        windows, indices, _ = self._concatenate(batch)
         variables = {"params": state["params"]["audio2motion"], "batch_stats": state["batch_stats"]["audio2motion"]}
         weights = self.config.finetune_audio2motion.loss
         grads, losses, _ = vae_gradients(
-            self.vae, variables, together, indices, weights, rng, expert, state["constants"]["motion_std"], self._clips_per_item, False
+            self.vae, variables, windows, indices, weights, rng, expert, state["constants"]["motion_std"], self._clips_per_item, False
         )
-        state, norms = self._updated(state, {"audio2motion": grads})
+        state, norms = self._apply_gradients(state, {"audio2motion": grads})
         return state, {**{f"finetune/{name}": losses[name] for name in FINETUNE_METRICS}, **norms}
 
     def _adversarial_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
@@ -181,12 +183,12 @@ class PostNetStage:
         rng_noise, rng_clips, *rng_dropout = jax.random.split(rng, 5)
         corpus, person, params = batch["corpus"], batch["person"], state["params"]
         weights = self.config.loss
-        together, indices, split = self._together(batch)
-        samples = split(self._vae_samples(state, rng_noise, indices, together))
+        windows, indices, split = self._concatenate(batch)
+        samples = split(self._vae_samples(state, rng_noise, indices, windows))
         corpus_indices = devices.global_indices(corpus["mask"].shape[0])
 
         def discriminate(params, motion, key):
-            # What is dropped follows from an item's number in the global batch, whatever the number of devices.
+            # Dropout depends on an item's index in the global batch, not on the number of devices.
             def one(window, index):
                 rngs = {"dropout": jax.random.fold_in(key, index)}
                 return self.discriminator.apply({"params": params}, window, train=True, rngs=rngs)
@@ -196,11 +198,11 @@ class PostNetStage:
         def generator_loss(postnet):
             # The person first, then the corpus: the order matters for the running statistics.
             collections = {"params": postnet, "batch_stats": state["batch_stats"]["postnet"]}
-            own, updates = self.generator.apply(collections, samples["person"], train=True, mutable=["batch_stats"])
+            refined, updates = self.generator.apply(collections, samples["person"], train=True, mutable=["batch_stats"])
             collections = {"params": postnet, **updates}
             fake, updates = self.generator.apply(collections, samples["corpus"], train=True, mutable=["batch_stats"])
             losses = {
-                "mse": masked_mse(own, person["motion"], person["mask"], upper_face_weights(weights.mse_upper)),
+                "mse": masked_mse(refined, person["motion"], person["mask"], jnp.asarray(upper_face_weights(weights.mse_upper))),
                 "adv": lsgan_generator(discriminate(params["discriminator"], fake, rng_dropout[0]), corpus["mask"]),
                 "sync": jnp.zeros(()),
             }
@@ -217,8 +219,8 @@ class PostNetStage:
             metrics = {
                 "disc_fake_loss": fake_loss,
                 "disc_true_loss": true_loss,
-                "disc_neg_conf": masked_mean(score_fake, corpus["mask"]),
-                "disc_pos_conf": masked_mean(score_true, person["mask"]),
+                "disc_neg_conf": devices.masked_mean(score_fake, corpus["mask"]),
+                "disc_pos_conf": devices.masked_mean(score_true, person["mask"]),
             }
             return fake_loss + true_loss, metrics
 
@@ -226,20 +228,20 @@ class PostNetStage:
         fake = jax.lax.stop_gradient(fake)
         discriminator_grads, metrics = jax.grad(discriminator_loss, has_aux=True)(params["discriminator"], fake)
         grads = devices.mean({"postnet": generator_grads, "discriminator": discriminator_grads})
-        state, norms = self._updated(state, grads)
+        state, norms = self._apply_gradients(state, grads)
         state["batch_stats"] = {**state["batch_stats"], "postnet": devices.mean(batch_stats)}
         return state, {**devices.mean({**losses, **metrics}), **norms}
 
     def _vae_samples(self, state: State, rng: jax.Array, indices: jax.Array, windows: dict[str, jax.Array]) -> jax.Array:
-        """The VAE's motion for windows of audio, without gradient; zero where padded. It is told what it will be told in inference."""
+        """The VAE's motion for windows of audio under the inputs of inference, without gradient; zero where padded."""
         z = self.config.data.temperature * item_noise(rng, indices, (windows["mask"].shape[1] // STRIDE, self.vae.latent))
         variables = {"params": state["params"]["audio2motion"], "batch_stats": state["batch_stats"]["audio2motion"]}
         voice = typical_voice(windows["f0"], state["constants"])
-        motion = self.vae.apply(variables, windows["audio"], z, voice, method=Audio2Motion.generate)
+        motion = cast(jax.Array, self.vae.apply(variables, windows["audio"], z, voice, method=Audio2Motion.generate))
         return jax.lax.stop_gradient(motion * windows["mask"][..., None])
 
-    def _updated(self, state: State, grads: dict[str, Any]) -> tuple[State, dict[str, jax.Array]]:
-        """Applies gradients to the networks that have some; the others and their optimisers stay as they are. Also the gradients' norms."""
+    def _apply_gradients(self, state: State, grads: dict[str, Any]) -> tuple[State, dict[str, jax.Array]]:
+        """Updates the networks in `grads` and their optimizers; also returns the norms of the gradients."""
         params, opt_state = dict(state["params"]), dict(state["opt_state"])
         for name, gradient in grads.items():
             updates, opt_state[name] = self.optimizers[name].update(gradient, opt_state[name], params[name])
@@ -269,25 +271,27 @@ class PostNetStage:
 
         person, others = self.person["val"], self.corpus["val"][: self.config.data.eval_clips]
         truth = [pair.motion for pair in person]
-        own, own_vae = predict(person, True), predict(person, False)
-        heard, heard_vae = predict(others, True), predict(others, False)
-        scalars = motion_metrics(own, truth)
-        unrefined = motion_metrics(own_vae, truth, "val_vae/")
+        person_motions, person_motions_vae = predict(person, True), predict(person, False)
+        other_motions, other_motions_vae = predict(others, True), predict(others, False)
+        scalars = motion_metrics(person_motions, truth)
+        unrefined = motion_metrics(person_motions_vae, truth, "val_vae/")
         scalars |= {tag: unrefined[tag] for tag in ("val_vae/mse", "val_vae/mouth_correlation")}
-        # Of other voices: what is heard must go on mattering when it is said with the person's face.
-        for prefix, motions, own_motions in (("val/", heard, own), ("val_vae/", heard_vae, own_vae)):
+        # On other voices: the person's face must still depend on the speech.
+        for prefix, motions, own in (("val/", other_motions, person_motions), ("val_vae/", other_motions_vae, person_motions_vae)):
             scalars |= {
                 f"{prefix}frechet": self.domain.frechet(motions),
-                f"{prefix}diversity": self.domain.diversity([*motions, *own_motions]),
+                f"{prefix}diversity": self.domain.diversity([*motions, *own]),
             }
         if self.expert:
-            cosines = [expert_cosines(self.expert, pair.audio, motion, self.std) for pair, motion in zip(others, heard, strict=True)]
+            cosines = [
+                expert_cosines(self.expert, pair.audio, motion, self.std) for pair, motion in zip(others, other_motions, strict=True)
+            ]
             scalars["val/sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
-        shown = self.config.eval_video
+        video = self.config.eval_video
         return Evaluation(
             scalars,
-            videos=landmark_video_summary(truth[0], own[0], self.std, self.constants["motion_mean"], shown),
-            sounds=speech_audio_summary(self.config.data.subject, self.person["train"][0].n_frames, min(shown.frames, person[0].n_frames)),
+            videos=landmark_video_summary(truth[0], person_motions[0], self.std, self.constants["motion_mean"], video),
+            sounds=speech_audio_summary(self.config.data.subject, self.person["train"][0].n_frames, min(video.frames, person[0].n_frames)),
         )
 
 

@@ -1,4 +1,4 @@
-"""Stage: SyncNet, the expert that tells whether a mouth belongs to a sound."""
+"""SyncNet stage: the expert that scores whether mouth motion and speech are in sync."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from geneface_jax.training.optimizers import adam, learning_rate
 from geneface_jax.training.speech.augment import augment_batch
 from geneface_jax.training.speech.losses import sync_bce
 from geneface_jax.training.speech.sync import SyncExpert, auc, windows_auc
-from geneface_jax.training.stage import Evaluation
+from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Metrics, State
 
 HELD_OUT_SEED = 1
 
 
-class SyncNetStage:
+class SyncNetStage(Stage):
     """Binary cross-entropy on the cosine of clip pairs, half of them in sync."""
 
     unit = "clips"
@@ -33,11 +33,11 @@ class SyncNetStage:
     charts = {
         "loss": ("tr/sync_loss", "val/sync_loss"),
         "accuracy": ("tr/accuracy", "val/auc_clip", "val/auc"),
-        "optimiser": ("tr/lr", "tr/grad_norm"),
+        "optimizer": ("tr/lr", "tr/grad_norm"),
     }
 
     def __init__(self, config: ConfigDict):
-        self.config = config
+        self.config = config = config.copy_and_resolve_references()
         self.items_per_step = config.data.batch
         corpus = Corpus.load(config.data.corpus)
         record_feature_types(config, feature_types_of(corpus.meta))
@@ -88,12 +88,11 @@ class SyncNetStage:
         expert = SyncExpert(SyncNet(self.config.model.base), variables, self.constants["motion_std"], self.config.data.center)
         clips = draw_sync_pairs(np.random.default_rng([self.config.seed, HELD_OUT_SEED]), self.pairs["val"], self.config.data.eval_clips)
         similarity = cosine(*jax.jit(expert.network.apply)(variables, clips["audio"], clips["mouth"]))
-        positive = clips["label"] > 0.5
-        similarity = np.asarray(similarity)
+        positive, cosines = clips["label"] > 0.5, np.asarray(similarity)
         return Evaluation(
             {
-                "val/sync_loss": float(sync_bce(similarity, clips["label"])),
-                "val/auc_clip": auc(similarity[positive], similarity[~positive]),
+                "val/sync_loss": float(sync_bce(similarity, jnp.asarray(clips["label"]))),
+                "val/auc_clip": auc(cosines[positive], cosines[~positive]),
                 "val/auc": windows_auc(expert, self.pairs["val"]),
             }
         )

@@ -1,4 +1,4 @@
-"""Volume rendering of sampled rays (Max 1995, the discrete form used by NeRF), packed ray by ray."""
+"""Volume-rendering compositing of packed samples (Max 1995, in the discrete form used by NeRF)."""
 
 from geneface_kernels.compositing.api import composite_train
 from geneface_kernels.compositing.lanes import Composite

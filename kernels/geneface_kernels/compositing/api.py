@@ -11,50 +11,48 @@ from geneface_kernels import backend
 from geneface_kernels.backend import Implementation
 from geneface_kernels.compositing import pallas, xla
 from geneface_kernels.compositing.lanes import Composite, TrainOptions
+from geneface_kernels.typing import Array, Float, Integer
 
 OP = "compositing"
 
 
 def composite_train(
-    sigma: jax.Array,
-    rgb: jax.Array,
-    ambient: jax.Array,
-    deltas: jax.Array,
-    offsets: jax.Array,
-    counts: jax.Array,
+    sigma: Float[Array, " M"],
+    rgb: Float[Array, "M 3"],
+    ambient: Float[Array, " M"],
+    deltas: Float[Array, "M 2"],
+    offsets: Integer[Array, " N"],
+    counts: Integer[Array, " N"],
     *,
     max_samples: int,
     end_threshold: float = 1e-4,
-    uncertainty: jax.Array | None = None,
+    uncertainty: Float[Array, " M"] | None = None,
     weighted_ambient: bool = False,
     implementation: Implementation = "auto",
 ) -> Composite:
-    """Front-to-back compositing of samples packed into flat buffers, by ray id (RAD-NeRF's training rule).
+    """Front-to-back compositing of packed samples, ray by ray (RAD-NeRF's training rule).
 
     A sample's weight is `(1 - exp(-sigma * delta)) * transmittance`. The sample that takes the transmittance below `end_threshold` still
-    counts, later ones do not. A ray without samples, or one whose rows do not all lie inside the buffers, gives zeros and no gradient.
+    counts, later ones do not. A ray without samples, or with rows outside the buffers, gives zeros and no gradient.
 
-    Gradients go to sigma, rgb, ambient and uncertainty, exact for the stop as it is; by definition none comes from `depth`, and none goes
-    to `deltas`. NaN or infinity in rows that no ray visits changes nothing.
+    Differentiable by sigma, rgb, ambient and uncertainty, with the stopping sample held fixed; `depth` propagates no gradient and `deltas`
+    receives none, as in the original. NaN or infinity in rows that no ray visits has no effect.
 
     Args:
-      sigma: [M] density, at least 0.
-      rgb: [M, 3] colours.
-      ambient: [M] value to sum up, for example the size of the ambient coordinates.
-      deltas: [M, 2] float: length of the step, ray parameter at its END (which is what `depth` sums).
-      offsets: [N] int32 first row of each ray; no two rays share rows.
-      counts: [N] int32 samples of each ray.
-      max_samples: most samples of a ray (static); a longer ray is cut off there.
+      sigma: density, at least 0.
+      rgb: colors.
+      ambient: value to sum, for example the magnitude of the ambient coordinates.
+      deltas: (length of the step, ray parameter at its END, which is what `depth` sums).
+      offsets: first row of each ray; no two rays share rows.
+      counts: samples of each ray.
+      max_samples: most samples per ray (static); longer rays are truncated.
       end_threshold: transmittance below which a ray has ended, in [0, 1) (static).
-      uncertainty: [M] value to sum up with the weights, or None (ER-NeRF).
-      weighted_ambient: weight the ambient values like the colours (ER-NeRF's "sigma" form) instead of adding them up as they are.
+      uncertainty: value to sum with the weights, or None (ER-NeRF).
+      weighted_ambient: weight the ambient values like the colors (ER-NeRF's "sigma" form) instead of summing them unweighted.
       implementation: see `geneface_kernels.backend`.
 
-    Returns:
-      `Composite` of [N] rays, float32.
-
     Raises:
-      ValueError: an array of the wrong shape or kind, or a setting out of range.
+      ValueError: an array has the wrong shape or dtype, or a setting is out of range.
       NotImplementedError: the implementation was named and can't run here.
     """
     rows = sigma.shape[0] if sigma.ndim == 1 else 0
@@ -78,8 +76,8 @@ def composite_train(
     check_threshold(end_threshold)
     use_pallas, interpret = backend.resolve(implementation, OP)
     options = TrainOptions(int(max_samples), float(end_threshold), bool(weighted_ambient), use_pallas, interpret)
-    floats = [None if a is None else a.astype(jnp.float32) for a in (sigma, rgb, ambient, deltas, uncertainty)]
-    return _train(*floats, offsets.astype(jnp.int32), counts.astype(jnp.int32), options)
+    floats = [None if a is None else jnp.asarray(a, jnp.float32) for a in (sigma, rgb, ambient, deltas, uncertainty)]
+    return _train(*floats, jnp.asarray(offsets, jnp.int32), jnp.asarray(counts, jnp.int32), options)
 
 
 def check_threshold(end_threshold: float) -> None:
@@ -103,7 +101,7 @@ def _train_bwd(options, residuals, upstream):
     *inputs, sums = residuals
     module = pallas if options.pallas else xla
     g_sigma, g_rgb, g_ambient, g_uncertainty = module.backward(*inputs, sums, upstream, options)
-    # None: no gradient to the step lengths, the offsets and the counts.
+    # None: no gradient for the step lengths, the offsets and the counts.
     return g_sigma, g_rgb, g_ambient, None, g_uncertainty, None, None
 
 

@@ -9,43 +9,33 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from geneface_kernels.typing import Float32, Int32
+
 # ----------------------------------------------------------------------------------------------------
-# What compositing gives for each ray.
+# Results and settings
 
 
 class Composite(NamedTuple):
     """Per-ray sums.
 
     Attributes:
-      rgb: [N, 3] colour, not yet over a background.
-      alpha: [N] sum of the weights.
-      depth: [N] sum of weight * t.
-      ambient: [N] sum of the per-sample ambient values up to the stop, unweighted unless weights were asked for.
-      uncertainty: [N] sum of weight * uncertainty; None where no uncertainty was given.
+      rgb: color before the background.
+      alpha: sum of the weights.
+      depth: sum of weight * t.
+      ambient: sum of the ambient values of the visited samples, weighted only with `weighted_ambient`.
+      uncertainty: sum of weight * uncertainty; None if no uncertainty was given.
     """
 
-    rgb: jax.Array
-    alpha: jax.Array
-    depth: jax.Array
-    ambient: jax.Array
-    uncertainty: jax.Array | None = None
-
-
-# ----------------------------------------------------------------------------------------------------
-# Static settings of training compositing.
+    rgb: Float32[jax.Array, "N 3"]
+    alpha: Float32[jax.Array, " N"]
+    depth: Float32[jax.Array, " N"]
+    ambient: Float32[jax.Array, " N"]
+    uncertainty: Float32[jax.Array, " N"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """Hashable, so that it can be a static argument of the differentiated function.
-
-    Attributes:
-      max_samples: no ray visits more samples.
-      end_threshold: transmittance below which a ray has ended.
-      weighted_ambient: ambient values are weighted like the colours.
-      pallas: run the Pallas kernels.
-      interpret: run them in interpret mode.
-    """
+    """Static settings of `composite_train`; `pallas` and `interpret` say which implementation runs."""
 
     max_samples: int
     end_threshold: float
@@ -55,21 +45,19 @@ class TrainOptions:
 
     @property
     def loop(self) -> dict[str, Any]:
-        """The part of it that the loops take."""
+        """Keyword arguments of the loops below."""
         return {"max_samples": self.max_samples, "end_threshold": self.end_threshold, "weighted_ambient": self.weighted_ambient}
 
 
 # ----------------------------------------------------------------------------------------------------
-# The loops of compositing, for a block of rays at once and without a word about memory.
-#
-# Every function works on vectors of one element a ray ("lane") and gets its samples from a `read` that is passed in, so that the XLA path
-# and the Pallas kernels run the same lines: `xla.py` reads and writes arrays, `pallas.py` reads and writes references.
+# The loops: vectors of one element per ray ("lane"), samples loaded by a callback (`xla.py` indexes arrays, `pallas.py` references)
 
-Channels = tuple[jax.Array, jax.Array, jax.Array]
+Channels = tuple[jax.Array, ...]
+"""Red, green and blue of every lane, [n] each."""
 
 
 class Sample(NamedTuple):
-    """One sample of every lane, [n] each; `t_end` is the ray parameter at the end of the step, `delta` its length. None adds nothing."""
+    """One sample of every lane, [n] each; `t_end` is the ray parameter at the end of the step, `delta` its length."""
 
     sigma: jax.Array
     rgb: Channels
@@ -80,7 +68,7 @@ class Sample(NamedTuple):
 
 
 class LaneSums(NamedTuple):
-    """Sums over a ray's visited samples, [n] each; also what flows back into them."""
+    """Sums over each lane's visited samples, [n] each; also the upstream gradients of these sums."""
 
     rgb: Channels
     alpha: jax.Array
@@ -99,30 +87,33 @@ class SampleGradient(NamedTuple):
 
 
 Read = Callable[[jax.Array, jax.Array], Sample]
-"""(row [n], live [n]) -> the samples there, zeros for lanes that are not live (their rows mean nothing and may lie outside)."""
+"""(row [n], live [n]) -> samples, zeros for lanes that are not live (their rows may lie outside the buffers)."""
 
 Write = Callable[[Any, jax.Array, jax.Array, SampleGradient], Any]
-"""(buffers, row [n], live [n], gradients) -> buffers with the live lanes' gradients at their rows."""
+"""(buffers, row [n], live [n], gradients) -> buffers with the live lanes' gradients stored at their rows."""
 
 
-def usable_counts(offsets: jax.Array, counts: jax.Array, rows: int) -> jax.Array:
-    """`counts`, and 0 for rays whose samples do not lie wholly inside a buffer of `rows` rows: such a ray was dropped by the marcher."""
+def usable_counts(offsets: Int32[jax.Array, " n"], counts: Int32[jax.Array, " n"], rows: int) -> Int32[jax.Array, " n"]:
+    """`counts`, but 0 for rays with samples outside a buffer of `rows` rows: the marcher dropped them."""
     # The subtraction keeps offset + count from overflowing.
     return jnp.where((counts > 0) & (offsets >= 0) & (offsets <= rows - counts), counts, 0)
 
 
 def composite_lanes(
-    read: Read, offsets: jax.Array, counts: jax.Array, *, max_samples: int, end_threshold: float, weighted_ambient: bool
+    read: Read,
+    offsets: Int32[jax.Array, " n"],
+    counts: Int32[jax.Array, " n"],
+    *,
+    max_samples: int,
+    end_threshold: float,
+    weighted_ambient: bool,
 ) -> LaneSums:
     """Front-to-back sums; the sample that takes the transmittance below `end_threshold` is the last one.
 
     Args:
-      read: gives the samples of a row per lane.
-      offsets: [n] first row of each lane's samples.
-      counts: [n] samples of each lane, 0 for a lane without any.
-      max_samples: no lane visits more.
-      end_threshold: transmittance below which a ray has ended.
-      weighted_ambient: ambient values are weighted like the colours.
+      read: loads the samples of one row per lane.
+      offsets, counts: first row and number of each lane's samples.
+      max_samples, end_threshold, weighted_ambient: as in `composite_train`.
     """
     zero = jnp.zeros(offsets.shape, jnp.float32)
 
@@ -153,8 +144,8 @@ def gradient_lanes(
     read: Read,
     write: Write,
     buffers: Any,
-    offsets: jax.Array,
-    counts: jax.Array,
+    offsets: Int32[jax.Array, " n"],
+    counts: Int32[jax.Array, " n"],
     upstream: LaneSums,
     sums: LaneSums,
     *,
@@ -162,33 +153,30 @@ def gradient_lanes(
     end_threshold: float,
     weighted_ambient: bool,
 ) -> Any:
-    """Gradients of `composite_lanes` with the stop held where it was, written sample by sample.
+    """Gradients of `composite_lanes` with the stopping sample held fixed, written sample by sample; returns the buffers.
 
-    With v_k = the upstream gradient of the weighted sums times the sample's values (one number), the density gradient is
-    `delta_k * (T_after_k * v_k - sum over later samples of w v + upstream_alpha * T_end)`. The sum over later samples is what is left of
-    the whole sum, so one pass from front to back does.
+    With v_k the scalar product of the upstream gradient of the weighted sums and the sample's values, the density gradient is
+    `delta_k * (T_after_k * v_k - sum over later samples of w v + upstream_alpha * T_end)`. The sum over later samples is the total minus
+    the samples so far, so one front-to-back pass is enough.
 
     Args:
       read, offsets, counts, max_samples, end_threshold, weighted_ambient: as in `composite_lanes`.
-      write: puts gradients into `buffers`; called once per sample number.
-      buffers: whatever `write` carries along.
-      upstream: gradients of the sums; `depth` has none by definition and is not looked at.
-      sums: what `composite_lanes` gave.
-
-    Returns:
-      The buffers.
+      write: stores gradients in `buffers`; called once per sample number.
+      buffers: loop carry of `write`.
+      upstream: gradients of the sums; that of `depth` is ignored.
+      sums: result of `composite_lanes`.
     """
     zero = jnp.zeros(offsets.shape, jnp.float32)
 
     def project(rgb, ambient, uncertainty):
-        """Upstream gradient of the weighted sums, times these values of a lane."""
+        """Scalar product of the upstream gradient of the weighted sums and these values."""
         total = sum(g * value for g, value in zip(upstream.rgb, rgb, strict=True))
         if weighted_ambient:
             total += upstream.ambient * ambient
         return total if uncertainty is None else total + upstream.uncertainty * uncertainty
 
-    whole = project(sums.rgb, sums.ambient, sums.uncertainty)
-    # What a denser sample takes from the light that leaves the ray.
+    total_value = project(sums.rgb, sums.ambient, sums.uncertainty)
+    # Gradient through alpha: a denser sample reduces the final transmittance.
     from_alpha = upstream.alpha * (1.0 - sums.alpha)
 
     def visit(carry):
@@ -199,7 +187,7 @@ def gradient_lanes(
         value = project(sample.rgb, sample.ambient, sample.uncertainty)
         passed = passed + weight * value
         gradient = SampleGradient(
-            sigma=sample.delta * (after * value - (whole - passed) + from_alpha),
+            sigma=sample.delta * (after * value - (total_value - passed) + from_alpha),
             rgb=tuple(weight * g for g in upstream.rgb),
             ambient=weight * upstream.ambient if weighted_ambient else upstream.ambient,
             uncertainty=weight * upstream.uncertainty,
@@ -211,11 +199,11 @@ def gradient_lanes(
 
 
 def weight_of(sample: Sample, transmittance: jax.Array, live: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Weight of a sample and transmittance behind it; 0 and unchanged where a lane is not live, whatever its density."""
+    """Weight of a sample, and transmittance after it; 0 and unchanged where a lane is not live, whatever its density."""
     passes = jnp.where(live, jnp.exp(-sample.sigma * sample.delta), 1.0)
     return (1.0 - passes) * transmittance, transmittance * passes
 
 
-def loop_while_live(visit: Callable[[Any], Any], start: Any, most: int) -> Any:
-    """Repeats `visit` up to `most` times while any lane is live; the carry begins with (number, live)."""
-    return jax.lax.while_loop(lambda carry: (carry[0] < most) & (jnp.max(carry[1].astype(jnp.int32)) > 0), visit, start)
+def loop_while_live(visit: Callable[[Any], Any], start: Any, max_iterations: int) -> Any:
+    """Repeats `visit` up to `max_iterations` times while any lane is live; the carry starts with (number, live)."""
+    return jax.lax.while_loop(lambda carry: (carry[0] < max_iterations) & (jnp.max(carry[1].astype(jnp.int32)) > 0), visit, start)

@@ -1,8 +1,8 @@
-"""The Pallas kernels: the loops of `lanes.py`, one lane a ray.
+"""Compositing as Pallas kernels for NVIDIA GPUs: the loops of `lanes.py`, one lane per ray.
 
-A block is one warp: lanes of a warp end together or not at all, and a block per warp lets a short one make room for the next. Neighbouring
-lanes read rows a whole ray apart, so a sample number's loads are not coalesced, but the lines they bring in serve the next sample numbers.
-The last block's surplus lanes repeat the last ray and store the same values twice, which needs no mask.
+A block is one warp: a warp runs until its last lane is done, and short warps make room for the next block. Neighboring lanes read rows one
+ray apart, so loads are not coalesced, but the cache lines they fetch serve the following sample numbers. Surplus lanes of the last block
+repeat the last ray and store the same values twice, which needs no mask.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from geneface_kernels.compositing import lanes
 from geneface_kernels.compositing.lanes import Composite, TrainOptions
 
 LANES = 32
-"""Rays of a block."""
+"""Rays per block."""
 WARPS = 1
 
 
 def forward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, options: TrainOptions) -> Composite:
-    """`composite_train` without gradients; arguments as there."""
+    """`composite_train` without gradients."""
     packed = _present(sigma, rgb, ambient, deltas, uncertainty)
     rays, rows = offsets.shape[0], sigma.shape[0]
 
@@ -41,23 +41,22 @@ def forward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, options: 
 
 
 def backward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, sums: Composite, upstream: Composite, options: TrainOptions):
-    """Gradients of sigma [M], rgb [M, 3], ambient [M] and uncertainty ([M] or None), 0 in rows that no ray visited."""
+    """Gradients of sigma, rgb, ambient and uncertainty (or None), 0 in rows that no ray visited."""
     packed = _present(sigma, rgb, ambient, deltas, uncertainty)
     per_ray = _present(*sums) + _present(*upstream)
     rays, rows = offsets.shape[0], sigma.shape[0]
     like = _present(sigma, rgb, ambient, uncertainty)
 
     def kernel(*refs):
-        samples, refs = refs[: len(packed)], refs[len(packed) :]
-        offsets_ref, counts_ref, *refs = refs
-        sums_refs, upstream_refs = refs[: len(per_ray) // 2], refs[len(per_ray) // 2 : len(per_ray)]
-        gradients = refs[-len(like) :]
+        samples, (offsets_ref, counts_ref, *rest) = refs[: len(packed)], refs[len(packed) :]
+        sums_refs, upstream_refs = rest[: len(per_ray) // 2], rest[len(per_ray) // 2 : len(per_ray)]
+        gradients = rest[-len(like) :]
         ray = block_elements(rays)
         offset, count = _row_range(offsets_ref, counts_ref, ray, rows)
 
         def write(buffers, row, live, gradient):
-            # A lane without a sample points behind the buffers: interpret mode puts back what it read where the mask is False, and would
-            # undo another ray's row; there a row outside is dropped, and on a GPU the mask keeps it from being touched.
+            # Lanes without a sample use a row past the end. Interpret mode implements a masked store as read, select and write back, which
+            # would overwrite another ray's row; rows past the end are dropped there, and on a GPU the mask prevents the store.
             row = jnp.where(live, row, rows)
             backend.store(gradients[0], (row,), gradient.sigma, mask=live)
             store_channels(gradients[1], row, gradient.rgb, mask=live)
@@ -69,7 +68,7 @@ def backward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, sums: Co
             _reader(samples), write, (), offset, count, _load_sums(upstream_refs, ray), _load_sums(sums_refs, ray), **options.loop
         )
 
-    # Rows that no ray visits stay as they come in: the outputs begin as zeros.
+    # The outputs alias zeros, so that rows no ray visits are zero.
     zeros = [jnp.zeros(a.shape, jnp.float32) for a in like]
     shapes = [jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in like]
     inputs = [*packed, offsets, counts, *per_ray, *zeros]
@@ -119,11 +118,13 @@ def _load_sums(refs, ray: jax.Array) -> lanes.LaneSums:
 
 
 def store_channels(ref, row: jax.Array, values: lanes.Channels, mask: jax.Array | None = None) -> None:
+    """Stores the channels in row `row` of `ref` [rows, 3]."""
     for c, value in enumerate(values):
         backend.store(ref, (row, c), value, mask=mask)
 
 
 def call_per_ray(kernel, name: str, shapes: list, count: int, inputs: list, interpret: bool, aliases: dict[int, int] | None = None):
+    """Runs a kernel with one lane for each of `count` elements; every array stays in global memory."""
     return backend.kernel_call(
         kernel,
         name=name,

@@ -1,4 +1,4 @@
-"""Multi-resolution grid encoding (instant-ngp; hash and tiled): `grid_encode` with its gradients, and `input_jacobian`."""
+"""Multi-resolution grid encoding (instant-ngp; hash and tiled): `grid_encode` with its gradients."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from geneface_kernels import backend
 from geneface_kernels.backend import Implementation
 from geneface_kernels.grid_encoding import pallas, xla
 from geneface_kernels.grid_encoding.spec import GridSpec
+from geneface_kernels.typing import Array, Float, Float32
 
-# ----------------------------------------------------------------------------------------------------
-# What every public function of grid encoding asks of its arguments.
+OP = "grid_encoding"
 
 TABLE_DTYPES = ("float32", "float16", "bfloat16")
 
 
-def check_arguments(x: jax.Array, table: jax.Array, spec: GridSpec) -> None:
+def check_arguments(x: Array, table: Array, spec: GridSpec) -> None:
     """Raises ValueError where points or table do not fit `spec` in shape or dtype."""
     if x.ndim != 2 or x.shape[1] != spec.dims:
         raise ValueError(f"x must be [N, {spec.dims}] for this spec, got {x.shape}")
@@ -30,43 +30,29 @@ def check_arguments(x: jax.Array, table: jax.Array, spec: GridSpec) -> None:
         raise ValueError(f"table must be {', '.join(TABLE_DTYPES[:-1])} or {TABLE_DTYPES[-1]}, got {table.dtype}")
 
 
-# ----------------------------------------------------------------------------------------------------
-# The public functions of grid encoding: checks, choice of the implementation, custom gradient.
-
-
-def grid_encode(x: jax.Array, table: jax.Array, spec: GridSpec, implementation: Implementation = "auto") -> jax.Array:
+def grid_encode(
+    x: Float[Array, "N D"], table: Float[Array, "rows C"], spec: GridSpec, implementation: Implementation = "auto"
+) -> Float32[jax.Array, "N features"]:
     """Encodes points by interpolation in every level of a grid (Müller et al. 2022, section 3).
 
-    Differentiable by both arrays, once. Sums are in float32 whatever the table's dtype: the table's gradient is added up in float32 and
-    cast to the table's dtype at the end.
+    Differentiable once by both arrays; on a cell face the input gradient is that of the cell above. Sums are float32 whatever the table's
+    dtype; the table's gradient is cast to that dtype at the end.
 
     Args:
-      x: [N, D] floating, in [0, 1]. A point with a coordinate outside, or NaN, encodes to zeros and gives no gradient.
-      table: [spec.rows, C] float32, float16 or bfloat16.
+      x: points in [0, 1]. A point with a coordinate outside, or NaN, encodes to zeros and gives no gradient.
+      table: float32, float16 or bfloat16; `spec.rows` rows.
       spec: the grid's shape (static).
       implementation: see `geneface_kernels.backend`.
 
     Returns:
-      [N, L * C] float32, level-major.
+      L * C features per point, level-major.
 
     Raises:
       ValueError: a shape or dtype does not fit.
-      NotImplementedError: the implementation asked for by name can't run here.
+      NotImplementedError: the implementation was named and can't run here.
     """
     check_arguments(x, table, spec)
-    return _encode(jnp.asarray(x, jnp.float32), jnp.asarray(table), spec, backend.resolve(implementation, "grid_encoding"))
-
-
-def input_jacobian(x: jax.Array, table: jax.Array, spec: GridSpec) -> jax.Array:
-    """The encoding's derivative by the points, in full (a loss needs only its product with a gradient: use `jax.grad`).
-
-    Args and errors as in `grid_encode`. Where a point lies on a cell face the derivative is that of the cell above.
-
-    Returns:
-      [N, L, D, C] float32; 0 for points outside [0, 1].
-    """
-    check_arguments(x, table, spec)
-    return xla.input_jacobian(jnp.asarray(x, jnp.float32), jnp.asarray(table), spec)
+    return _encode(jnp.asarray(x, jnp.float32), jnp.asarray(table), spec, backend.resolve(implementation, OP))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -80,7 +66,7 @@ def _encode_fwd(x, table, spec, choice):
 
 
 def _encode_bwd(spec, choice, residuals, g):
-    # Both gradients are made; under jit XLA removes the one that nothing asks for (marched positions are constants in training).
+    # Under jit XLA removes the gradient that is not used (marched positions are constants in training).
     (x, table), (use_pallas, interpret) = residuals, choice
     if use_pallas:
         g_x, g_table = pallas.input_gradient(x, table, g, spec, interpret), pallas.table_gradient(x, g, spec, interpret)

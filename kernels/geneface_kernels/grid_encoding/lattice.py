@@ -1,6 +1,6 @@
-"""From points to lattice cells, weights and table rows: the maths that every implementation shares.
+"""Lattice cells, interpolation weights and table rows of points, shared by all implementations.
 
-Points are D vectors of one shape (`columns`), not one array with D columns, so that the same functions run under XLA and inside a kernel.
+Points are D vectors of one shape (`columns`) instead of one array with D columns, so that the functions also run inside a Pallas kernel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Columns = Sequence[jax.Array]
 """D arrays of one shape, one per dimension."""
 
 Corner = tuple[int, ...]
-"""D bits: which of the two lattice points next to a coordinate."""
+"""D bits: the lower (0) or upper (1) lattice point per dimension."""
 
 
 def corners(dims: int) -> list[Corner]:
@@ -28,36 +28,36 @@ def corners(dims: int) -> list[Corner]:
 
 
 def keep_inside(columns: Columns) -> tuple[jax.Array, list[jax.Array]]:
-    """(bool: every coordinate in [0, 1], NaN is not; the columns with points outside moved to 0.5, so that no index is made from them)."""
+    """(mask of points with all coordinates in [0, 1], which NaN is not; columns with points outside set to 0.5 to keep indices valid)."""
     inside = functools.reduce(jnp.logical_and, [(x >= 0.0) & (x <= 1.0) for x in columns])
     return inside, [jnp.where(inside, x, 0.5) for x in columns]
 
 
 def locate(columns: Columns, scale: jax.Array | float, spec: GridSpec) -> tuple[list[jax.Array], list[jax.Array]]:
-    """(lattice cell, uint32; position in the cell in [0, 1)) per dimension of points in [0, 1]."""
+    """(uint32 lattice cell, position inside it in [0, 1)) per dimension, of points in [0, 1]."""
     positions = [x * scale + (0.0 if spec.align_corners else 0.5) for x in columns]
     floors = [jnp.floor(position) for position in positions]
-    # By way of int32: not every backend converts float to unsigned.
+    # Via int32: not every backend converts float to unsigned.
     cells = [f.astype(jnp.int32).astype(jnp.uint32) for f in floors]
     return cells, [position - f for position, f in zip(positions, floors, strict=True)]
 
 
 def blend(fractions: Columns, spec: GridSpec) -> list[jax.Array]:
-    """Weight of the upper lattice point per dimension."""
+    """Interpolation weight of the upper lattice point per dimension."""
     if spec.interpolation == "linear":
         return list(fractions)
     return [f * f * (3.0 - 2.0 * f) for f in fractions]
 
 
 def blend_slope(fractions: Columns, spec: GridSpec) -> list[jax.Array | float]:
-    """Derivative of `blend` by the position in the cell."""
+    """Derivative of `blend` by the position inside the cell."""
     if spec.interpolation == "linear":
         return [1.0] * spec.dims
     return [6.0 * f * (1.0 - f) for f in fractions]
 
 
 def corner_weight(upper: Columns, corner: Corner, leave_out: int | None = None) -> jax.Array:
-    """Product of the weights of one corner, over all dimensions or all but one."""
+    """Interpolation weight of a corner: the product over all dimensions, or all but `leave_out`."""
     factors = [u if bit else 1.0 - u for d, (u, bit) in enumerate(zip(upper, corner, strict=True)) if d != leave_out]
     return functools.reduce(jnp.multiply, factors)
 

@@ -1,8 +1,8 @@
 """Grid encoding as Pallas kernels for NVIDIA GPUs.
 
-One program handles one block of points at one level (the input gradient: all levels), so that the programs which run at a time gather from
-few levels, and those stay in the cache. The table stays in global memory; what differs between levels is read from two small arrays.
-Results go level-major, [L * C, N]: neighbouring lanes write neighbouring numbers.
+One program handles one block of points at one level (the input gradient: all levels), so that concurrent programs gather from few levels,
+which stay in the cache. The table stays in global memory; the parameters of a level are read from two small arrays. Results are stored
+level-major, [L * C, N], so that stores of neighboring lanes are coalesced.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from jax.experimental import pallas as pl
 from geneface_kernels import backend
 from geneface_kernels.grid_encoding import lattice
 from geneface_kernels.grid_encoding.spec import GridSpec, Level
+from geneface_kernels.typing import Float, Float32
 
 BLOCK = 128
-"""Points of one program (a power of two)."""
+"""Points per program (a power of two)."""
 
 
-def encode(x: jax.Array, table: jax.Array, spec: GridSpec, interpret: bool) -> jax.Array:
-    """[N, L * C] float32, as `xla.encode`."""
+def encode(
+    x: Float32[jax.Array, "N D"], table: Float[jax.Array, "rows C"], spec: GridSpec, interpret: bool
+) -> Float32[jax.Array, "N features"]:
+    """Same as `xla.encode`."""
     columns, points = _pad(x)
     if not points:
         return jnp.zeros((0, spec.output_dim), jnp.float32)
@@ -40,8 +43,10 @@ def encode(x: jax.Array, table: jax.Array, spec: GridSpec, interpret: bool) -> j
     return out[:, :points].T
 
 
-def table_gradient(x: jax.Array, g: jax.Array, spec: GridSpec, interpret: bool) -> jax.Array:
-    """[rows, C] float32, as `xla.table_gradient`."""
+def table_gradient(
+    x: Float32[jax.Array, "N D"], g: Float32[jax.Array, "N features"], spec: GridSpec, interpret: bool
+) -> Float32[jax.Array, "rows C"]:
+    """Same as `xla.table_gradient`."""
     columns, points = _pad(x)
     zeros = jnp.zeros((spec.rows, spec.features), jnp.float32)
     if not points:
@@ -58,8 +63,14 @@ def table_gradient(x: jax.Array, g: jax.Array, spec: GridSpec, interpret: bool) 
     )(*columns, _pad_level_major(g, columns[0].size), *_level_arrays(spec), zeros)
 
 
-def input_gradient(x: jax.Array, table: jax.Array, g: jax.Array, spec: GridSpec, interpret: bool) -> jax.Array:
-    """[N, D] float32, as `xla.input_gradient`."""
+def input_gradient(
+    x: Float32[jax.Array, "N D"],
+    table: Float[jax.Array, "rows C"],
+    g: Float32[jax.Array, "N features"],
+    spec: GridSpec,
+    interpret: bool,
+) -> Float32[jax.Array, "N D"]:
+    """Same as `xla.input_gradient`."""
     columns, points = _pad(x)
     if not points:
         return jnp.zeros((0, spec.dims), jnp.float32)
@@ -101,7 +112,7 @@ def _table_gradient_kernel(spec: GridSpec, interpret: bool, *refs: Any) -> None:
         index = _table_index(lattice.corner_row(cells, corner, level), level, spec)
         update = lattice.corner_weight(upper, corner)[:, None] * g
         if interpret:
-            # The interpreter's atomic_add loses all but one of the lanes that share a row.
+            # In interpret mode atomic_add loses all but one of the lanes that share a row.
             out_ref[...] = out_ref[...].at[index].add(update)
         else:
             backend.atomic_add(out_ref, index, update)
@@ -133,7 +144,7 @@ def _input_gradient_kernel(spec: GridSpec, *refs: Any) -> None:
 
 
 def _pad(x: jax.Array) -> tuple[list[jax.Array], int]:
-    """(D columns of whole blocks, filled up with points outside; number of points)."""
+    """(D columns padded to whole blocks with points outside [0, 1]; number of points)."""
     points = x.shape[0]
     padded = jnp.pad(x, ((0, -points % BLOCK), (0, 0)), constant_values=-1.0)
     return [padded[:, d] for d in range(x.shape[1])], points
@@ -171,13 +182,13 @@ def _read_level(scales_ref: Any, words_ref: Any, number: jax.Array, spec: GridSp
 
 
 def _table_index(row: jax.Array, level: Level, spec: GridSpec) -> tuple[jax.Array, jax.Array]:
-    """Index of [BLOCK, C] numbers of the table: the C of a row lie side by side, one wide load."""
+    """Index of [BLOCK, C] table entries: the C features of a row are adjacent, one wide load."""
     rows = jax.lax.broadcast_in_dim((row + level.offset).astype(jnp.int32), (BLOCK, spec.features), (0,))
     return rows, jax.lax.broadcasted_iota(jnp.int32, (BLOCK, spec.features), 1)
 
 
 def _level_major_index(block: jax.Array, number: jax.Array, spec: GridSpec) -> tuple[jax.Array, jax.Array]:
-    """Index of this program's [BLOCK, C] numbers in [L * C, N]."""
+    """Index of this program's [BLOCK, C] values in [L * C, N]."""
     shape = (BLOCK, spec.features)
     return (
         number * spec.features + jax.lax.broadcasted_iota(jnp.int32, shape, 1),

@@ -1,8 +1,8 @@
 """The static shape of a multi-resolution grid: levels, resolutions, table rows, index rules.
 
-All numbers are worked out once on the host, each with the precision of the original (Müller et al. 2022, "Instant Neural Graphics
-Primitives", section 3; layout of the RAD-NeRF kernels): table rows in double, scales and lattice sides in float32. A scale that is one
-ulp off changes a level's stride and with it every row of that level.
+Computed once on the host with the precision of the original (Müller et al. 2022, "Instant Neural Graphics Primitives", section 3; layout
+of the RAD-NeRF kernels): table rows in double, scales and lattice sides in float32. A scale that is one ulp off changes a level's stride
+and with it every row of that level.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ PRIMES = (1, 2654435761, 805459861)
 """Spatial hash factors per dimension (Teschner et al. 2003)."""
 
 LARGEST_RESOLUTION = 2**24
-"""Float32 can't name the cells of a finer lattice."""
+"""Float32 can't represent the cells of a finer lattice."""
 
 EVERY_BIT = 2**32 - 1
 """Mask of a level whose index never leaves the table."""
 
 
 class Level(NamedTuple):
-    """What the index rule of one level needs; numbers on the host, or scalars inside a loop or a kernel.
+    """Index rule of one level; Python numbers on the host, or scalars inside a loop or a kernel.
 
     Attributes:
       scale: a coordinate in [0, 1] becomes `x * scale` lattice units (plus half a cell unless corners are aligned).
       factors: D numbers; the index is the sum, or the XOR where `hashed`, of `position * factor` modulo 2**32.
       hashed: bool.
-      rows: table rows of the level; the index is taken modulo `rows` ...
-      mask: ... which is `index & mask` where that is the same; None where it is not.
+      rows: table rows of the level; the index is taken modulo `rows`.
+      mask: `index & mask` equals `index % rows`; None if no mask does.
       offset: first table row of the level.
     """
 
@@ -54,15 +54,14 @@ class GridSpec:
       features: C, features per level: 1, 2, 4 or 8.
       base_resolution: resolution of level 0.
       finest_resolution: resolution of level L - 1; not used where `per_level_scale` is given.
-      log2_table_size: a level holds at most 2**log2_table_size rows.
-      kind: "hash" or "tiled". They differ only on levels that do not fit: "hash" spreads points by a hash, "tiled" lets the dense index
-      wrap.
+      log2_table_size: a level has at most 2**log2_table_size rows.
+      kind: index rule of levels whose lattice has more points than rows: a spatial hash, or ("tiled") the dense index wrapped.
       align_corners: lattice points lie on the border of [0, 1] (True) or half a cell outside of it (False).
-      interpolation: "linear", or "smoothstep" for a derivative without jumps.
-      per_level_scale: resolution of a level over that of the level before; None takes it from `finest_resolution`.
+      interpolation: "linear", or "smoothstep" for a continuous derivative.
+      per_level_scale: growth of the resolution per level; None derives it from `finest_resolution`.
 
     Raises:
-      ValueError: a field is out of its range, or the table has more numbers than an int32 can count.
+      ValueError: a field is out of range, or the table has 2**31 numbers or more.
     """
 
     dims: int = 3
@@ -108,19 +107,19 @@ class GridSpec:
 
     @functools.cached_property
     def growth(self) -> np.float64:
-        """Resolution of a level over that of the level before."""
+        """Ratio of the resolutions of consecutive levels."""
         if self.per_level_scale is not None:
             return np.float64(self.per_level_scale)
         if self.levels == 1:
             return np.float64(1.0)
-        # The same two roundings as the original: `rows` may hang on the last bit.
+        # The same two roundings as the original: `rows` may depend on the last bit.
         return np.exp2(np.log2(self.finest_resolution / self.base_resolution) / (self.levels - 1))
 
     @functools.cached_property
     def scales(self) -> np.ndarray:
         """[L] float32: a coordinate in [0, 1] becomes `x * scale` lattice units."""
-        # Float32 after every step, as the original kernel; the exponential goes through double because float32 exp2 is an ulp off on some
-        # platforms (XLA on CPU makes 4097 of 4096).
+        # Rounded to float32 after every step, as in the original kernel; the exponential in double, because float32 exp2 is an ulp off on
+        # some platforms (4097 instead of 4096 in XLA on CPU).
         exponents = np.arange(self.levels, dtype=np.float32) * np.float32(np.log2(self.growth))
         power = np.exp2(exponents.astype(np.float64)).astype(np.float32)
         return power * np.float32(self.base_resolution) - np.float32(1.0)
@@ -131,7 +130,7 @@ class GridSpec:
         return np.ceil(self.scales).astype(np.int64) + 1
 
     def _rows_of(self, level: int) -> int:
-        # Not from `resolutions`: the original sizes the table in double on the host, and the two may differ by one.
+        # Not from `resolutions`: the original computes the table size in double on the host, and the two may differ by one.
         side = int(np.ceil(self.base_resolution * self.growth**level)) + (not self.align_corners)
         return (min(2**self.log2_table_size, side**self.dims) + 7) // 8 * 8
 
@@ -155,7 +154,7 @@ class GridSpec:
 
     @property
     def rows(self) -> int:
-        """Rows of the whole table."""
+        """Rows of the table, all levels together."""
         return int(self.offsets[-1])
 
     @property
@@ -173,10 +172,10 @@ class GridSpec:
         side = int(self.resolutions[level]) + (not self.align_corners)
         factors, stride = [], 1
         for _ in range(self.dims):
-            # A dimension whose stride already exceeds the table is left out: the wrapping rule of "tiled" levels that do not fit.
+            # A dimension whose stride exceeds the table is ignored: the wrapping rule of "tiled" levels that do not fit.
             fits = stride <= rows
             factors.append(stride if fits else 0)
-            # Modulo 2**32 as in the original, where such a stride may come to look as if it fitted.
+            # Overflows modulo 2**32 as in the original, after which a stride may fit again.
             stride = stride * side % 2**32 if fits else stride
         hashed = self.kind == "hash" and stride > rows
         scale = self.scales[level]
@@ -190,8 +189,10 @@ class GridSpec:
 
     @functools.cached_property
     def stacked_plan(self) -> Level:
-        """`plan` as arrays with a leading axis of L, for loops over levels. `hashed` is one bool where all levels agree; `mask` is None
-        unless every level has one."""
+        """`plan` as arrays with a leading axis of L, for loops over levels.
+
+        `hashed` is one bool if all levels agree; `mask` is None if a level has none.
+        """
         columns = Level(*zip(*self.plan, strict=True))
         hashed = columns.hashed[0] if len(set(columns.hashed)) == 1 else np.array(columns.hashed)
         mask = None if None in columns.mask else np.array(columns.mask, np.uint32)
@@ -203,6 +204,6 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
-def _require(condition: bool, name: str, value: Any, expected: str) -> None:
+def _require(condition: bool | np.bool_, name: str, value: Any, expected: str) -> None:
     if not condition:
         raise ValueError(f"{name} of a GridSpec must be {expected}, got {value!r}")

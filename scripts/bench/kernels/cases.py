@@ -1,4 +1,4 @@
-"""Timed cases of every kernel, with the work each of them does: for scripts/bench/kernels/run.py."""
+"""Benchmark cases of every kernel with the bytes and operations of each, for scripts/bench/kernels/run.py."""
 
 from __future__ import annotations
 
@@ -12,43 +12,42 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.compositing.api import OP, composite_train
-from geneface_kernels.compositing.lanes import Composite
-from geneface_kernels.frame_rendering import FrameMarch, render_per_ray, render_single_pass, sufficient_budget
-from geneface_kernels.grid_encoding.api import grid_encode
-from geneface_kernels.grid_encoding.spec import PRIMES, GridSpec
-from geneface_kernels.ray_marching import Lattice
-from geneface_kernels.ray_marching.api import march_train
-from geneface_kernels.ray_marching.geometry import MarchConfig
+from geneface_kernels import (
+    Composite,
+    FrameMarch,
+    GridSpec,
+    Lattice,
+    MarchConfig,
+    composite_train,
+    grid_encode,
+    march_train,
+    render_per_ray,
+    render_single_pass,
+    sufficient_budget,
+)
+from geneface_kernels.grid_encoding.spec import PRIMES
 
 from tests.parity.kernels.inference_step import march_step
 
-# ----------------------------------------------------------------------------------------------------
-# What an op's `bench.py` hands to scripts/bench/kernels/run.py: the cases that are timed, with the work each of them does.
-
 Call = Callable[[], Any]
-"""A call without arguments whose result is an array, or a tree of arrays, to wait for."""
+"""A call without arguments that returns an array, or a tree of arrays, to block on."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One timed call of one op.
-
-    An op's `bench.py` has a function `cases() -> list[Case]`. Building a case is cheap: nothing is allocated or compiled before `run`
-    or `torch` is called.
+    """One timed call of one op. Nothing is allocated or compiled before `run` or `torch` is called.
 
     Attributes:
       op: name of the op, as in `backend.AUTO`.
-      name: what is timed, with its sizes, for example "forward, hash, 3D".
+      name: what is timed, with its sizes, for example "forward, hash 3D".
       run: implementation -> a jitted call without arguments (not yet compiled).
       samples: units of work of one call (points, rays, packed samples), for samples per second.
-      bytes_moved: bytes one call has to read and write, each gather counted in full, caches not considered.
+      bytes_moved: bytes one call has to read and write, each gather counted in full, caches ignored.
       flops: floating-point and index operations of one call.
-      torch: builds the same maths in plain PyTorch, imported inside; None where there is none. Calling what it returns must do all the
-        work before it comes back (synchronise where the device is asynchronous).
-      torch_stacked: a second way of writing it there, where people write it in two ways.
+      torch: builds the same computation in plain PyTorch; None if there is none. The call it returns must be synchronous.
+      torch_stacked: an alternative PyTorch formulation.
       implementations: which ones `run` accepts.
-      pattern: the ceiling of the device this case is held against: "gather", "copy" or "matmul".
+      pattern: the device ceiling this case is compared with: "gather", "copy" or "matmul".
     """
 
     op: str
@@ -64,7 +63,7 @@ class Case:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Timed cases of training compositing: forward, and forward with all gradients, on rays of up to 16 samples.
+# Training compositing: forward, and forward with all gradients, on rays of up to 16 samples
 
 RAYS = (4096, 65_536)
 MAX_SAMPLES = 16
@@ -72,24 +71,24 @@ END_THRESHOLD = 1e-4
 STEP = 0.027
 
 SAMPLE_BYTES = 4 * (1 + 3 + 1 + 2)
-"""Density, colour, ambient value and the two of `deltas`."""
+"""Density, color, ambient value and the two of `deltas`."""
 GRADIENT_BYTES = 4 * (1 + 3 + 1)
 RAY_BYTES = 4 * (2 + 6)
-"""Offset and count read; colour, alpha, depth and ambient sum written."""
+"""Offset and count read; color, alpha, depth and ambient sum written."""
 BACKWARD_RAY_BYTES = 4 * (2 + 6 + 6)
-"""Offset, count, the sums and what flows into them read."""
+"""Offset, count, the sums and their upstream gradients read."""
 FORWARD_FLOPS = 16
-"""A sample: exponential and its argument 3, weight 2, transmittance 1, colour 6, alpha 1, depth 2, ambient 1."""
+"""Per sample: exponential and its argument 3, weight 2, transmittance 1, color 6, alpha 1, depth 2, ambient 1."""
 BACKWARD_FLOPS = 21
-"""A sample: weight and transmittance again 6, colour projected on its gradient 5, running sum 2, density 5, colour gradient 3."""
+"""Per sample: weight and transmittance again 6, color projected on its gradient 5, running sum 2, density 5, color gradient 3."""
 
 
 def compositing_cases() -> list[Case]:
     """Forward and forward + backward for each number of rays."""
-    return [case for rays in RAYS for case in (_forward(rays), _backward(rays))]
+    return [case for rays in RAYS for case in (_composite_forward(rays), _composite_backward(rays))]
 
 
-def _forward(rays: int) -> Case:
+def _composite_forward(rays: int) -> Case:
     def run(implementation: str) -> Call:
         arrays = [jnp.asarray(a) for a in _arrays(rays)]
         forward = jax.jit(_composite(implementation))
@@ -108,10 +107,10 @@ def _forward(rays: int) -> Case:
 
     samples = _samples(rays)
     moved = samples * SAMPLE_BYTES + rays * RAY_BYTES
-    return Case(OP, f"forward, {rays} rays", run, samples, moved, samples * FORWARD_FLOPS, torch_call, pattern="copy")
+    return Case("compositing", f"forward, {rays} rays", run, samples, moved, samples * FORWARD_FLOPS, torch_call, pattern="copy")
 
 
-def _backward(rays: int) -> Case:
+def _composite_backward(rays: int) -> Case:
     def run(implementation: str) -> Call:
         arrays = [jnp.asarray(a) for a in _arrays(rays)]
 
@@ -135,14 +134,14 @@ def _backward(rays: int) -> Case:
         return call
 
     samples = _samples(rays)
-    # The samples are read twice; gradients are written once as zeros and once as they are.
+    # The samples are read twice; gradients are written twice, first as zeros.
     moved = samples * (2 * SAMPLE_BYTES + 2 * GRADIENT_BYTES) + rays * (RAY_BYTES + BACKWARD_RAY_BYTES)
     flops = samples * (FORWARD_FLOPS + BACKWARD_FLOPS)
-    return Case(OP, f"forward + gradients, {rays} rays", run, samples, moved, flops, torch_call, pattern="copy")
+    return Case("compositing", f"forward + gradients, {rays} rays", run, samples, moved, flops, torch_call, pattern="copy")
 
 
 def torch_composite(sigma: Any, rgb: Any, ambient: Any, deltas: Any, offsets: Any, counts: Any) -> tuple[Any, Any, Any, Any]:
-    """The same maths in plain PyTorch: rays gathered into slots, a running product. (colour, alpha, depth, ambient sum)."""
+    """Compositing in plain PyTorch: rays gathered into slots, a running product. Returns (color, alpha, depth, ambient sum)."""
     import torch
 
     slot = torch.arange(MAX_SAMPLES)
@@ -164,7 +163,7 @@ def _composite(implementation: str) -> Callable[..., Composite]:
 
 
 def _counts(rays: int) -> np.ndarray:
-    """As in a training batch of a head: more than half of the rays miss it, the others meet up to 16 occupied steps."""
+    """As in a head's training batch: more than half of the rays miss, the others hit up to 16 occupied cells."""
     rng = np.random.default_rng(0)
     counts = rng.integers(1, MAX_SAMPLES + 1, rays)
     return np.where(rng.random(rays) < 0.6, 0, counts).astype(np.int32)
@@ -175,7 +174,7 @@ def _samples(rays: int) -> int:
 
 
 def _arrays(rays: int) -> tuple[np.ndarray, ...]:
-    """(sigma, rgb, ambient, deltas, offsets, counts) with the samples of ray after ray."""
+    """(sigma, rgb, ambient, deltas, offsets, counts), packed ray after ray."""
     rng = np.random.default_rng(1)
     counts = _counts(rays)
     offsets = (np.cumsum(counts) - counts).astype(np.int32)
@@ -187,7 +186,7 @@ def _arrays(rays: int) -> tuple[np.ndarray, ...]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Timed cases of grid encoding: 65,536 points of one training batch in the released models' grid.
+# Grid encoding: 65,536 points of one training batch in the released models' grid
 
 POINTS = 65_536
 SPECS = {
@@ -199,24 +198,24 @@ SPECS = {
 
 
 def grid_encoding_cases() -> list[Case]:
-    """Forward, forward + table gradient, and forward + both gradients (torso and ambient coordinates are trained through)."""
+    """Forward, forward + table gradient, and forward + both gradients (the input gradient trains torso and ambient coordinates)."""
     return [
         case
         for name, spec in SPECS.items()
-        for case in (_bench_forward(name, spec), _bench_backward(name, spec), _backward_with_inputs(name, spec))
+        for case in (_encode_forward(name, spec), _encode_backward(name, spec), _encode_backward_with_inputs(name, spec))
     ]
 
 
-def _bench_forward(name: str, spec: GridSpec) -> Case:
+def _encode_forward(name: str, spec: GridSpec) -> Case:
     def run(implementation: str) -> Call:
-        arrays = [jnp.asarray(a) for a in _bench_arrays(spec)[:2]]
+        arrays = [jnp.asarray(a) for a in _encode_arrays(spec)[:2]]
         encode = jax.jit(lambda x, table: grid_encode(x, table, spec, implementation))
         return lambda: encode(*arrays)
 
     def torch_call(stacked: bool = False) -> Call:
         import torch
 
-        x, table, _ = (torch.from_numpy(a) for a in _bench_arrays(spec))
+        x, table, _ = (torch.from_numpy(a) for a in _encode_arrays(spec))
 
         def call() -> Any:
             with torch.no_grad():
@@ -229,13 +228,13 @@ def _bench_forward(name: str, spec: GridSpec) -> Case:
     return Case("grid_encoding", f"forward, {name}", run, POINTS, moved, _forward_flops(spec), **twins)
 
 
-def _bench_backward(name: str, spec: GridSpec) -> Case:
+def _encode_backward(name: str, spec: GridSpec) -> Case:
     # The table is gathered, then its gradient is read and written at the same rows.
     moved = 3 * _gather_bytes(spec) + 2 * _stream_bytes(spec) + 4 * spec.rows * spec.features
     return _gradient_case(f"forward + table gradient, {name}", spec, with_inputs=False, moved=moved, flops=2 * _forward_flops(spec))
 
 
-def _backward_with_inputs(name: str, spec: GridSpec) -> Case:
+def _encode_backward_with_inputs(name: str, spec: GridSpec) -> Case:
     moved = 4 * _gather_bytes(spec) + 3 * _stream_bytes(spec) + 4 * spec.rows * spec.features
     return _gradient_case(
         f"forward + table and input gradient, {name}", spec, with_inputs=True, moved=moved, flops=4 * _forward_flops(spec)
@@ -244,7 +243,7 @@ def _backward_with_inputs(name: str, spec: GridSpec) -> Case:
 
 def _gradient_case(name: str, spec: GridSpec, *, with_inputs: bool, moved: int, flops: int) -> Case:
     def run(implementation: str) -> Call:
-        x, table, g = (jnp.asarray(a) for a in _bench_arrays(spec))
+        x, table, g = (jnp.asarray(a) for a in _encode_arrays(spec))
 
         def value_and_gradient(x: jax.Array, table: jax.Array, g: jax.Array) -> Any:
             out, vjp = jax.vjp(lambda x, table: grid_encode(x, table, spec, implementation), x, table)
@@ -257,7 +256,7 @@ def _gradient_case(name: str, spec: GridSpec, *, with_inputs: bool, moved: int, 
     def torch_call(stacked: bool = False) -> Call:
         import torch
 
-        x, table, g = (torch.from_numpy(a) for a in _bench_arrays(spec))
+        x, table, g = (torch.from_numpy(a) for a in _encode_arrays(spec))
         wanted = [table.requires_grad_()] + ([x.requires_grad_()] if with_inputs else [])
 
         def call() -> Any:
@@ -272,11 +271,13 @@ def _gradient_case(name: str, spec: GridSpec, *, with_inputs: bool, moved: int, 
 
 
 def torch_encode(x: Any, table: Any, spec: GridSpec, stacked: bool = False) -> Any:
-    """The same maths in plain PyTorch (linear interpolation, points inside [0, 1]).
+    """Grid encoding in plain PyTorch (linear interpolation, points inside [0, 1]).
 
     Args:
-      x: [N, D]. table: [rows, C].
-      stacked: gather all corners of a level as [N, 2^D, C] and contract, instead of adding corner by corner (faster, and less often seen).
+      x: [N, D].
+      table: [rows, C].
+      spec: the grid's shape.
+      stacked: gather all corners of a level as [N, 2^D, C] and contract, instead of adding corner by corner (faster, less common).
     """
     import torch
 
@@ -304,7 +305,7 @@ def torch_encode(x: Any, table: Any, spec: GridSpec, stacked: bool = False) -> A
     return torch.cat(outputs, dim=-1)
 
 
-def _bench_arrays(spec: GridSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _encode_arrays(spec: GridSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(points, table, upstream gradient)."""
     rng = np.random.default_rng(0)
     shapes = ((POINTS, spec.dims), (spec.rows, spec.features), (POINTS, spec.output_dim))
@@ -313,7 +314,7 @@ def _bench_arrays(spec: GridSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _gather_bytes(spec: GridSpec) -> int:
-    """Table numbers read by one pass over all corners."""
+    """Table bytes read by one pass over all corners."""
     return 4 * POINTS * spec.levels * 2**spec.dims * spec.features
 
 
@@ -323,25 +324,25 @@ def _stream_bytes(spec: GridSpec) -> int:
 
 
 def _forward_flops(spec: GridSpec) -> int:
-    """Per point and level: 5 D to find the cell; per corner 2 D for the row, D to make and apply the weight's factors, 2 C to add."""
+    """Per point and level: 5 D for the cell; per corner 2 D for the row, D for the weight, 2 C for the weighted sum."""
     per_level = 5 * spec.dims + 2**spec.dims * (3 * spec.dims + 2 * spec.features)
     return POINTS * spec.levels * per_level
 
 
 # ----------------------------------------------------------------------------------------------------
-# Timed cases of marching: a batch of training rays and one inference round, through a hollow ellipsoid of occupied cells.
+# Ray marching: a batch of training rays and one inference round, through a hollow ellipsoid of occupied cells
 
 NEAR, FAR = 1.9, 2.9
-"""Every ray of the scene has the same chord, so that the lattice points of a call can be counted on paper."""
+"""The same for every ray, so that the number of lattice points of a call is known."""
 MARCHING = MarchConfig(resolution=128, dt_gamma=1.0 / 256.0, max_steps=16)
 """The released models' configuration."""
 CONE = MarchConfig(resolution=128, bound=2.0, cascades=2, dt_gamma=1.0 / 64.0, max_steps=128)
 """A large scene, where steps grow and cascades change."""
 MEAN_SAMPLES = 8
-"""Rows of the training buffer a ray."""
+"""Rows of the training buffer per ray."""
 
 POINT_FLOPS = 72
-"""Arithmetic of a lattice point: 12 for the point, 27 for the cell and its index, 28 for the exit, 5 for the step and the comparisons."""
+"""Operations per lattice point: 12 for the point, 27 for the cell and its index, 28 for the exit, 5 for the step and the comparisons."""
 MARCH_RAY_BYTES = 4 * 9
 """Origin, direction, near, far and jitter."""
 
@@ -355,32 +356,32 @@ def ray_marching_cases() -> list[Case]:
     ]
 
 
-def lattice_points(marching: MarchConfig) -> int:
+def lattice_points(config: MarchConfig) -> int:
     """Lattice points between `NEAR` and `FAR`."""
     t, count = NEAR, 0
     while t < FAR:
-        t += min(max(t * marching.dt_gamma, marching.dt_min), marching.dt_max)
+        t += min(max(t * config.dt_gamma, config.dt_min), config.dt_max)
         count += 1
     return count
 
 
-def _train(name: str, marching: MarchConfig, n: int, *, torch: bool = False) -> Case:
+def _train(name: str, config: MarchConfig, n: int, *, torch: bool = False) -> Case:
     budget = n * MEAN_SAMPLES
 
     def run(implementation: str) -> Call:
-        arrays = [jnp.asarray(a) for a in _scene(n, marching)]
-        compiled = jax.jit(lambda o, d, near, far, u, cells: march_train(o, d, near, far, u, cells, marching, budget, implementation))
+        arrays = [jnp.asarray(a) for a in _scene(n, config)]
+        compiled = jax.jit(lambda o, d, near, far, u, cells: march_train(o, d, near, far, u, cells, config, budget, implementation))
         return lambda: compiled(*arrays)
 
     def torch_call() -> Call:
         import torch
 
-        arrays = [torch.from_numpy(a) for a in _scene(n, marching)]
-        return lambda: torch_march(arrays, marching, budget)
+        arrays = [torch.from_numpy(a) for a in _scene(n, config)]
+        return lambda: torch_march(arrays, config, budget)
 
-    points = n * lattice_points(marching)
-    # The cells (one byte each) lie in the cache: what moves are rays and rows, so the ceiling is that of a copy.
-    # One byte a cell; a row of the buffer is written whole, and its parameter is written and read once on the way.
+    points = n * lattice_points(config)
+    # Cells (one byte each) stay in the cache, so rays and rows dominate and the ceiling is that of a copy. A row of the buffer is written
+    # once, and its ray parameter is written and read once before.
     moved = points + n * MARCH_RAY_BYTES + budget * 4 * (3 + 3 + 2 + 2 + 2)
     return Case(
         "ray_marching",
@@ -400,24 +401,24 @@ def _step(n: int, n_steps: int) -> Case:
         compiled = jax.jit(lambda o, d, t, far, u, cells: march_step(o, d, t, far, u, cells, MARCHING, n_steps, implementation))
         return lambda: compiled(*arrays)
 
-    # Rays stop at their fourth sample; this counts them to the end.
+    # Counted to the end of each ray, although rays stop at their fourth sample.
     points = n * lattice_points(MARCHING)
     moved = points + n * MARCH_RAY_BYTES + n * n_steps * 4 * (3 + 2 + 2)
     return Case("ray_marching", f"inference march, {n_steps} samples of {n} rays", run, points, moved, points * POINT_FLOPS, pattern="copy")
 
 
-def torch_march(scene: list[Any], marching: MarchConfig, budget: int) -> Any:
-    """The training march of one cascade and a constant step in plain PyTorch: all lattice points at once, then the hits packed."""
+def torch_march(scene: list[Any], config: MarchConfig, budget: int) -> Any:
+    """The training march (one cascade, constant step) in plain PyTorch: all lattice points at once, then the hits packed."""
     import torch
 
     rays_o, rays_d, near, far, noise, occupied = scene
-    step, resolution, n = marching.dt_min, marching.resolution, len(rays_o)
+    step, resolution, n = config.dt_min, config.resolution, len(rays_o)
     k = torch.arange(math.ceil((FAR - NEAR) / step))
     t = (near + noise * step)[:, None] + k * step
-    points = (rays_o[:, None] + t[..., None] * rays_d[:, None]).clamp(-marching.bound, marching.bound)
-    cell = (0.5 * (points / marching.bound + 1.0) * resolution).clamp(0, resolution - 1).long()
+    points = (rays_o[:, None] + t[..., None] * rays_d[:, None]).clamp(-config.bound, config.bound)
+    cell = (0.5 * (points / config.bound + 1.0) * resolution).clamp(0, resolution - 1).long()
     hit = occupied[0, cell[..., 0], cell[..., 1], cell[..., 2]] & (t < far[:, None])
-    hit &= hit.cumsum(1) <= marching.max_steps
+    hit &= hit.cumsum(1) <= config.max_steps
     counts = hit.sum(1)
     ends = counts.cumsum(0)
     ray, at = (hit & (ends <= budget)[:, None]).nonzero(as_tuple=True)
@@ -430,17 +431,17 @@ def torch_march(scene: list[Any], marching: MarchConfig, budget: int) -> Any:
     return out, rows, ends - counts, counts
 
 
-def _scene(n: int, marching: MarchConfig) -> tuple[np.ndarray, ...]:
-    """Rays of a pinhole camera, jittered, towards a shell of occupied cells: about 5 samples a ray that meets it."""
+def _scene(n: int, config: MarchConfig) -> tuple[np.ndarray, ...]:
+    """Jittered rays of a pinhole camera towards a shell of occupied cells: about 5 samples per ray that hits it."""
     rng = np.random.default_rng(0)
     pixels = rng.uniform(-0.28, 0.28, (n, 2))
     directions = np.stack([pixels[:, 0], -np.ones(n), pixels[:, 1]], axis=-1)
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     origins = np.broadcast_to([0.0, 2.4, 0.0], (n, 3))
     grids = []
-    for cascade in range(marching.cascades):
-        half = min(2.0**cascade, marching.bound)
-        center = ((np.arange(marching.resolution) + 0.5) * (2.0 / marching.resolution) - 1.0) * half
+    for cascade in range(config.cascades):
+        half = min(2.0**cascade, config.bound)
+        center = ((np.arange(config.resolution) + 0.5) * (2.0 / config.resolution) - 1.0) * half
         x, y, z = np.meshgrid(center, center, center, indexing="ij")
         inside = (x / 0.55) ** 2 + (y / 0.35) ** 2 + (z / 0.4) ** 2 <= 1.0
         grids.append(inside & ((x / 0.5) ** 2 + (y / 0.3) ** 2 + (z / 0.35) ** 2 > 0.6))
@@ -449,12 +450,10 @@ def _scene(n: int, marching: MarchConfig) -> tuple[np.ndarray, ...]:
 
 
 # ----------------------------------------------------------------------------------------------------
-# Timed cases: whole frames of a head-like ellipsoid, 40 % of the rays live and 6 samples a ray on average over all of them.
+# Frame rendering: a head-like ellipsoid hit by 40 % of the rays, 6 samples per ray on average over all of them
 #
-# The field is a small network with fixed random weights, so that what is timed is marching, packing, one batch of matrix products, and
-# compositing. Frames per second of a real head, grids and torso included, are measured by scripts/bench/main_job.py.
-
-FRAME_OP = "frame_rendering"
+# The field is a small network with fixed random weights: marching, packing, matrix products and compositing are timed. Frames per second of
+# a real head with grids and torso are measured by scripts/bench/main_job.py.
 
 FRAME_STEP = 2.0 * math.sqrt(3.0) / 128
 AABB = (-1.0, -0.5, -1.0, 1.0, 0.5, 1.0)
@@ -462,37 +461,33 @@ MARCH = FrameMarch(AABB, 0.05, Lattice(FRAME_STEP, Lattice.points_for(AABB, FRAM
 RESOLUTION = 128
 FRAME_END_THRESHOLD = 1e-4
 SEMI_AXES = (0.6, 0.42, 0.45)
-"""Of the ellipsoid: up, depth, sideways. The depth gives 15 of 16 possible samples on a live ray."""
+"""Of the ellipsoid: up, depth, sideways. The depth gives 15 of 16 possible samples per live ray."""
 LIVE = 0.4
 FRAME_MEAN_SAMPLES = 6
 CAMERA_DISTANCE = 4.0
 OCTAVES, WIDTH = 5, 64
-"""Of the field: sines and cosines of 3 coordinates, then layers of this width."""
+"""Of the field: frequency encoding of 3 coordinates, then layers of this width."""
 FIELD_FLOPS = 2 * (6 * OCTAVES * WIDTH + WIDTH * WIDTH + WIDTH * 4)
 LATTICE_FLOPS = 24
-"""A lattice point: point 6, cell 12, comparison, gather and bit."""
+"""Per lattice point: point 6, cell 12, comparison, gather and bit."""
 SIZES = ((8, 256), (1, 512))
 SMALL_SIZES = ((2, 32), (1, 48))
 
 
 def frame_rendering_cases(small: bool = False) -> list[Case]:
-    """Both schedules on a batch of eight 256 x 256 frames and on one of 512 x 512.
-
-    Args:
-      small: pictures of a few dozen pixels, to try the code.
-    """
-    return [_case(schedule, *size) for size in (SMALL_SIZES if small else SIZES) for schedule in ("per_ray", "single_pass")]
+    """Both renderers on a batch of eight 256 x 256 frames and on one of 512 x 512; with `small` on tiny frames, to test the code."""
+    return [_frame_case(schedule, *size) for size in (SMALL_SIZES if small else SIZES) for schedule in ("per_ray", "single_pass")]
 
 
 def ellipsoid(resolution: int = RESOLUTION) -> np.ndarray:
-    """[R, R, R] bool: cells whose centre lies in the ellipsoid."""
+    """[R, R, R] bool: cells whose center lies in the ellipsoid."""
     axis = (np.arange(resolution) + 0.5) * (2.0 / resolution) - 1.0
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
     return (x / SEMI_AXES[0]) ** 2 + (y / SEMI_AXES[1]) ** 2 + (z / SEMI_AXES[2]) ** 2 < 1.0
 
 
 def frame_rays(frames: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Origins and directions [F, size^2, 3] of cameras in front, moved a little from frame to frame; `LIVE` of them meet the ellipsoid."""
+    """Origins and directions [F, size^2, 3] of a frontal camera that moves slightly per frame; `LIVE` of the rays hit the ellipsoid."""
     half_side = math.sqrt(math.pi * SEMI_AXES[0] * SEMI_AXES[2] / LIVE) / 2.0
     pixels = ((np.arange(size) + 0.5) / size * 2.0 - 1.0) * half_side
     x, z = np.meshgrid(pixels, pixels, indexing="ij")
@@ -505,7 +500,7 @@ def frame_rays(frames: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def network(points: jax.Array, directions: jax.Array, frame: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A field of `FIELD_FLOPS` per point, semi-transparent so that hardly a ray ends early."""
+    """A field of `FIELD_FLOPS` per point, semi-transparent so that few rays end early."""
     del frame
     rng = np.random.default_rng(0)
     first, second, last = (
@@ -517,7 +512,7 @@ def network(points: jax.Array, directions: jax.Array, frame: jax.Array) -> tuple
     return 5.0 * jax.nn.sigmoid(out[:, 0]), jax.nn.sigmoid(out[:, 1:] + 0.1 * directions)
 
 
-def _case(schedule: str, frames: int, size: int) -> Case:
+def _frame_case(schedule: str, frames: int, size: int) -> Case:
     rays = frames * size * size
     samples = rays * FRAME_MEAN_SAMPLES
 
@@ -533,11 +528,11 @@ def _case(schedule: str, frames: int, size: int) -> Case:
         return lambda: render(o, d, occupied)
 
     return Case(
-        op=FRAME_OP,
+        op="frame_rendering",
         name=f"{schedule}, {frames} x {size} x {size}, {LIVE:.0%} live, {FRAME_MEAN_SAMPLES} samples a ray",
         run=run,
         samples=samples,
-        # Rays in, pixels out, one cell a lattice point; a point, a direction, a density and a colour a sample.
+        # Per ray: the ray, the pixel and one cell per lattice point; per sample: point, direction, density and color.
         bytes_moved=rays * (24 + 20 + MARCH.lattice.points) + samples * 40,
         flops=samples * FIELD_FLOPS + rays * MARCH.lattice.points * LATTICE_FLOPS,
         implementations=("xla",),

@@ -1,6 +1,6 @@
-"""What a device can do at most: random gathers, streaming copies and matrix products, measured with plain jax.numpy.
+"""Peak throughput of a device: random gathers, streaming copies and matrix products, measured with plain jax.numpy.
 
-A kernel's share of the ceiling it is bound by says how much is left to gain; a time alone does not.
+A kernel's share of the ceiling it is bound by shows how much is left to gain; a time alone does not.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 TABLE_ROWS = 65_536
-"""Rows of one level of the released models' tables: half a megabyte with two float32 features. Levels are gathered from one after another,
-so this, not the whole table, is what a cache has to hold."""
+"""Rows of one level of the released models' tables: half a megabyte with two float32 features. Levels are gathered one after another, so
+the cache has to hold one level, not the whole table."""
 GATHERS = 8
-"""Rows added up per result, as many as a cell of a 3D lattice has corners."""
+"""Rows summed per result: the corners of a cell of a 3D lattice."""
 
 
 def seconds(call: Callable[[], object], repeats: int) -> list[float]:
@@ -35,11 +35,11 @@ def measure(repeats: int = 5, small: bool = False) -> dict[str, float]:
 
     Args:
       repeats: the fastest of that many runs counts.
-      small: a tenth of the sizes, to try the code.
+      small: a tenth of the sizes, to test the code.
 
     Returns:
-      gather_bytes_per_s: rows of 8 bytes (two float32) read at random from a table of `TABLE_ROWS`, added up in groups of `GATHERS`; only
-      the rows are counted. copy_bytes_per_s: an array read and written. matmul_flops_per_s: square float32 matrices, a product and a sum
+      gather_bytes_per_s: rows of 8 bytes (two float32) read at random from a table of `TABLE_ROWS` and summed in groups of `GATHERS`; only
+      the rows are counted. copy_bytes_per_s: an array read and written. matmul_flops_per_s: square float32 matrices, a multiply-add
       counted as two.
     """
     shrink = 10 if small else 1
@@ -58,7 +58,7 @@ def measure(repeats: int = 5, small: bool = False) -> dict[str, float]:
 
 
 def _sum_of_random_rows(table: jax.Array, count: int) -> jax.Array:
-    """[count, 2]; the indices are made on the fly (a multiplicative hash), so that reading them costs nothing."""
+    """[count, 2]; the indices are computed (a multiplicative hash), so that no time goes into reading them."""
     number = jnp.arange(count, dtype=jnp.uint32)
     total = jnp.zeros((count, table.shape[1]), table.dtype)
     for k in range(GATHERS):

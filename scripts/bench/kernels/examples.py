@@ -1,4 +1,4 @@
-"""Typical calls of every Pallas kernel, as shapes: the tests lower them for CUDA, registers.py compiles them for an H100."""
+"""Typical calls of every Pallas kernel as shapes: the tests lower them for CUDA, registers.py compiles them for an H100."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from geneface_kernels.compositing import composite_train
-from geneface_kernels.grid_encoding import GridSpec, grid_encode
-from geneface_kernels.ray_marching import MarchConfig, march_train
+from geneface_kernels import GridSpec, MarchConfig, composite_train, grid_encode, march_train
 
 from scripts.bench.kernels.fused_field import FieldWeights, render_field
 
@@ -24,9 +22,9 @@ class Example:
     """One call.
 
     Attributes:
-      op: folder of the op.
+      op: folder of the op, or name of the module in this folder.
       kernels: names of the Pallas kernels the call must contain.
-      function: takes `arguments`; asks for implementation="pallas".
+      function: takes `arguments` and uses implementation="pallas".
       arguments: shapes and dtypes.
     """
 
@@ -36,7 +34,7 @@ class Example:
     arguments: tuple[jax.ShapeDtypeStruct, ...]
 
     def source_hash(self) -> str:
-        """SHA-256 of the source the kernel may be made from, so that a table made from other source is noticed."""
+        """SHA-256 of the op's source, which identifies the version a table of registers was made from."""
         digest = hashlib.sha256()
         folder = KERNELS / self.op
         paths = sorted(folder.glob("*.py")) if folder.is_dir() else [Path(__file__).with_name(f"{self.op}.py")]
@@ -57,7 +55,7 @@ def ints(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 def examples() -> list[Example]:
-    """All of them, in the sizes of a training step of the released models, smaller where only the shape of the code matters."""
+    """All examples, with the sizes of a training step of the released models, or smaller where sizes do not affect the code."""
     return [*_grid_encoding(), *_ray_marching(), *_compositing(), *_fused_field()]
 
 
@@ -79,12 +77,12 @@ def _grid_encoding() -> list[Example]:
 
 
 def _ray_marching() -> list[Example]:
-    rays, marching = 4096, MarchConfig()
+    rays, config = 4096, MarchConfig()
 
     def train(o, d, near, far, noise, occupied):
-        return march_train(o, d, near, far, noise, occupied, marching, 16 * rays, "pallas")
+        return march_train(o, d, near, far, noise, occupied, config, 16 * rays, "pallas")
 
-    grid = jax.ShapeDtypeStruct(marching.grid_shape, jnp.bool_)
+    grid = jax.ShapeDtypeStruct(config.grid_shape, jnp.bool_)
     arguments = (floats(rays, 3), floats(rays, 3), floats(rays), floats(rays), floats(rays), grid)
     return [Example("ray_marching", ("march_rays",), train, arguments)]
 

@@ -1,4 +1,4 @@
-"""A trial: grid encoding, a small network and compositing of a block of rays in one Pallas kernel, nothing per sample in memory."""
+"""Experiment: grid encoding, a small network and compositing fused in one Pallas kernel, with no per-sample arrays in memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from geneface_kernels.compositing import Composite, composite_train, lanes
 from geneface_kernels.grid_encoding import GridSpec, grid_encode, lattice
 from jax.experimental import pallas as pl
 
-# ----------------------------------------------------------------------------------------------------
-# Parameters of the trial's field.
+OP = "fused_field"
 
 
 class FieldWeights(NamedTuple):
@@ -23,7 +22,7 @@ class FieldWeights(NamedTuple):
     Attributes:
       table: [spec.rows, C].
       hidden: [L * C, H] first layer, followed by a ReLU; H a power of two of at least 16 for the Pallas kernel.
-      output: [H, 4] second layer: logarithm of the density, and three colours before the sigmoid.
+      output: [H, 4] second layer: logarithm of the density, and three colors before the sigmoid.
     """
 
     table: jax.Array
@@ -32,13 +31,13 @@ class FieldWeights(NamedTuple):
 
 
 # ----------------------------------------------------------------------------------------------------
-# The same field as three ops one after the other, each of which leaves its result in memory.
+# The same field as three separate ops
 
 
 def render_xla(
     origins, directions, t, counts, weights: FieldWeights, spec: GridSpec, *, step: float, bound: float, end_threshold: float
 ) -> Composite:
-    """`render_field`; arguments as there."""
+    """Implementation of `render_field`."""
     rays, slots = t.shape
     points = origins[:, None] + directions[:, None] * t[..., None]
     unit = (points.reshape(-1, 3) + bound) / (2.0 * bound)
@@ -59,17 +58,16 @@ def render_xla(
 
 
 # ----------------------------------------------------------------------------------------------------
-# The fused kernel: for a block of rays, sample after sample, from the position to the sums without leaving the registers.
+# The fused kernel: a block of rays, sample after sample, in registers from the position to the sums
 #
-# The first layer is added up feature by feature while the grid is read, so the features never exist together. The second is a matrix
-# product whose four columns are filled up to the sixteen that a product needs at least. The loop over samples, the stop and the weights
-# are those of `compositing.lanes`; its `read` here evaluates the field instead of reading memory.
+# The first layer is accumulated feature by feature while the grid is read. The second is a matrix product with its four columns padded to
+# the minimum of sixteen. The loop over samples is that of `compositing.lanes`, with a `read` that evaluates the field.
 
 LANES = 64
-"""Rays of a block: with 64 hidden units and 128 threads the hidden layer takes 32 registers of each."""
+"""Rays per block: with 64 hidden units and 128 threads the hidden layer takes 32 registers per thread."""
 WARPS = 4
 COLUMNS = 16
-"""The narrowest matrix product."""
+"""Minimum number of columns of a matrix product."""
 
 
 def render_pallas(
@@ -85,7 +83,7 @@ def render_pallas(
     end_threshold: float,
     interpret: bool,
 ) -> Composite:
-    """`render_field`; arguments as there."""
+    """Implementation of `render_field`."""
     rays = t.shape[0]
     settings = {"step": step, "bound": bound, "end_threshold": end_threshold}
     output = jnp.pad(weights.output, ((0, 0), (0, COLUMNS - weights.output.shape[1])))
@@ -112,13 +110,13 @@ def _kernel(spec: GridSpec, shape: tuple[int, int], settings: dict[str, float], 
     origin, direction = ([backend.load(ref, (ray, d)) for d in range(3)] for ref in (origins, directions))
 
     def read(slot: jax.Array, live: jax.Array) -> lanes.Sample:
-        """Evaluates the field at one sample of every ray; lanes that are not live compute along, the matrix product has no mask."""
+        """Evaluates the field at one sample of every ray, including lanes that are not live: the matrix product has no mask."""
         start = backend.load(t, (ray, slot), mask=live, other=0.0)
         unit = [(o + d * start + settings["bound"]) / (2.0 * settings["bound"]) for o, d in zip(origin, direction, strict=True)]
         layer = _first_layer(unit, live, table, hidden, spec)
         logits = backend.dot(jnp.maximum(layer, 0.0), output[...])
         column = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-        # A kernel has no slicing of vectors: a column is the sum over the row with the others masked.
+        # Kernels can't slice vectors: a column is the row sum with the other columns masked.
         log_sigma, *color = (jnp.sum(jnp.where(column == c, logits, 0.0), axis=1) for c in range(4))
         rgb = tuple(1.0 / (1.0 + jnp.exp(-c)) for c in color)
         delta = jnp.full((LANES,), settings["step"], jnp.float32)
@@ -139,7 +137,7 @@ def _kernel(spec: GridSpec, shape: tuple[int, int], settings: dict[str, float], 
 
 
 def _first_layer(unit: list[jax.Array], live: jax.Array, table: Any, hidden: Any, spec: GridSpec) -> jax.Array:
-    """[LANES, H] before the ReLU. Levels are unrolled: their scales, strides and masks become constants of the code."""
+    """[LANES, H] before the ReLU. Levels are unrolled, so that scales, strides and masks are constants."""
     inside, columns = lattice.keep_inside(unit)
     wanted = live & inside
     layer = jnp.zeros((LANES, hidden.shape[1]), jnp.float32)
@@ -157,9 +155,7 @@ def _first_layer(unit: list[jax.Array], live: jax.Array, table: Any, hidden: Any
 
 
 # ----------------------------------------------------------------------------------------------------
-# A radiance field along rays whose sample positions are known, as one op.
-
-OP = "fused_field"
+# The op
 
 
 def render_field(
@@ -175,16 +171,16 @@ def render_field(
     end_threshold: float = 1e-4,
     implementation: Implementation = "auto",
 ) -> Composite:
-    """Colour, alpha and depth of rays through a field; not differentiable.
+    """Color, alpha and depth of rays through a field at given sample positions; not differentiable.
 
     Args:
       origins, directions: [N, 3].
       t: [N, S] ray parameter of each sample, ascending along a ray.
-      counts: [N] int32, how many of the S are samples.
+      counts: [N] int32 samples of each ray.
       weights: of the field.
       spec: shape of the grid, three-dimensional (static).
       step: length of a step; `depth` sums its end (static).
-      bound: the grid covers [-bound, bound]^3; samples outside meet a grid of zeros (static).
+      bound: the grid covers [-bound, bound]^3; samples outside encode to zeros (static).
       end_threshold: transmittance below which a ray has ended (static).
       implementation: see `geneface_kernels.backend`; "xla" evaluates all N * S slots, then composites.
 

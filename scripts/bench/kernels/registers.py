@@ -1,13 +1,12 @@
-"""Compiles every Pallas kernel to H100 machine code on a machine without a GPU, and writes down registers and spills.
+"""Compiles every Pallas kernel to H100 machine code on a machine without a GPU and reports registers and spills.
 
     python scripts/bench/kernels/registers.py [--json docs/figures/kernel_registers.json]
 
-Needs the CUDA plugin of the installed jax and NVIDIA's assembler, both from pip and neither needing a GPU (the versions of jax's two
-plugin wheels must equal jax's own):
+Needs jax's CUDA plugin and NVIDIA's assembler, from pip; no GPU (the two plugin wheels must have jax's version):
 
     pip install --no-deps jax-cuda13-plugin==JAX jax-cuda13-pjrt==JAX nvidia-nvvm nvidia-cuda-nvcc
 
-Says nothing about speed or correctness on a real GPU.
+It measures neither speed nor correctness on a GPU.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def main() -> int:
     assembler = find_assembler()
     if assembler is None or importlib.util.find_spec("jax_plugins") is None:
         print(
-            "jax's CUDA plugin or ptxas is missing; see `python scripts/bench/kernels/registers.py --help` for the line that installs both",
+            "jax's CUDA plugin or ptxas is missing: `python scripts/bench/kernels/registers.py --help` shows how to install both.",
             file=sys.stderr,
         )
         return 2
@@ -52,7 +51,7 @@ def main() -> int:
         # Before jax is imported: XLA reads its flags once.
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ["XLA_FLAGS"] = f"--xla_dump_to={scratch}"
-        # A program taken from the compilation cache would not be dumped.
+        # A program from the compilation cache would not be dumped.
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
         result = compile_all(Path(scratch), assembler)
     for name, figures in result["kernels"].items():
@@ -64,13 +63,13 @@ def main() -> int:
 
 
 def find_assembler() -> str | None:
-    """Path of ptxas: the one of the nvidia wheels, which fits the plugin, before any other."""
+    """Path of ptxas: that of the nvidia wheels, which matches the plugin, before any other."""
     wheels = [p for folder in sys.path for p in Path(folder or ".").glob("nvidia/*/bin/ptxas")]
     return str(wheels[0]) if wheels else shutil.which("ptxas")
 
 
 def compile_all(dump: Path, assembler: str) -> dict:
-    """Compiles every example of the catalogue; returns the table."""
+    """Compiles every example; returns the table."""
     import jax
     from geneface_kernels import backend
     from jax.experimental import topologies
@@ -86,15 +85,15 @@ def compile_all(dump: Path, assembler: str) -> dict:
         arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=on_h100), example.arguments)
         with backend.lowering_for_cuda():
             jax.jit(example.function).trace(*arguments).lower(lowering_platforms=("cuda",)).compile()
-        # A program's pieces are dumped one by one; pieces without code leave empty files.
-        pieces = [path for path in set(dump.glob("*.ptx")) - before if ".entry" in path.read_text()]
-        compiled = [figures for path in pieces for figures in assemble(path, assembler)]
+        # The modules of a program are dumped one by one; modules without code leave empty files.
+        modules = [path for path in set(dump.glob("*.ptx")) - before if ".entry" in path.read_text()]
+        compiled = [figures for path in modules for figures in assemble(path, assembler)]
         found = [figures for figures in compiled if figures[0] in example.kernels]
         for name, registers, spilled in found:
             kernels[name] = {"registers": registers, "spill_bytes": spilled, "op": example.op, "source_sha256": example.source_hash()}
         missing = set(example.kernels) - {name for name, _, _ in found}
         if missing:
-            raise RuntimeError(f"{example.op}: the compiled program holds no kernel {', '.join(sorted(missing))}")
+            raise RuntimeError(f"The compiled program of {example.op} contains no kernel {', '.join(sorted(missing))}.")
     return {"device": "NVIDIA H100 (sm_90a), compiled without one", "jax": jax.__version__, "kernels": dict(sorted(kernels.items()))}
 
 
@@ -102,7 +101,7 @@ def assemble(ptx: Path, assembler: str) -> list[tuple[str, int, int]]:
     """(entry, registers, bytes spilled) of each kernel in a PTX file."""
     done = subprocess.run([assembler, "-v", "-arch=sm_90a", str(ptx), "-o", f"{ptx}.cubin"], capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"ptxas does not take {ptx.name}: {done.stderr.strip()}")
+        raise RuntimeError(f"ptxas failed on {ptx.name}: {done.stderr.strip()}")
     return [(name, int(registers), int(stores) + int(loads)) for name, stores, loads, registers in REPORT.findall(done.stderr)]
 
 

@@ -1,16 +1,15 @@
-"""Times every kernel on this machine and writes JSON; nothing is asserted.
+"""Times every kernel on this machine and writes JSON.
 
     python scripts/bench/kernels/run.py [--json docs/figures/kernels_cpu.json] [--only grid_encoding] [--repeats 5]
 
-Per case: the time of each implementation that can run here (fastest of the repeats, implementations and PyTorch taking turns), samples/s,
-the share of this device's measured ceiling (random gathers, copies or matrix products), and the ratio to plain PyTorch for the same maths
-when torch is installed (pip install torch==2.13.0). Without a GPU the Pallas kernels are named as not measured. Run it on an idle machine.
+Per case: the time of each implementation that can run here (fastest of the repeats, alternating implementations and PyTorch), samples/s,
+the share of this device's measured ceiling (random gathers, copies or matrix products), and the ratio to the same computation in plain
+PyTorch if torch is installed (pip install torch==2.13.0). Without a GPU the Pallas kernels are not measured. Run it on an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import json
 import os
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def torch_version() -> str | None:
-    """Version of torch, or None; it is imported only now, so that a machine without it measures the rest."""
+    """Version of torch, or None if it is not installed."""
     if importlib.util.find_spec("torch") is None:
         return None
     import torch
@@ -66,7 +65,7 @@ def torch_version() -> str | None:
 
 
 def measure(case: Case, ceiling: dict[str, float], repeats: int) -> dict:
-    """One row of the result: every runnable implementation and PyTorch, taking turns so that noise hits all alike."""
+    """One row of the result: every runnable implementation and PyTorch, alternating so that noise affects all alike."""
     calls = {name: case.run(name) for name in case.implementations if name in backend.runnable() and name != "pallas_interpret"}
     if torch_version():
         twins = {"torch": case.torch, "torch_stacked": case.torch_stacked}

@@ -1,4 +1,4 @@
-"""mel_f0: two frames per video frame, centred on their hops; pitch where there is one."""
+"""mel_f0: two frames per video frame, centered on their hops; f0 of voiced frames only."""
 
 from __future__ import annotations
 

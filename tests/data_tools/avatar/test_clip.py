@@ -68,10 +68,10 @@ def test_the_mask_is_the_head_and_the_rest_stays(clip, frames):
 
 def stills(performance: Performance, frames: list[int]) -> Performance:
     """The performance cut down to some of its frames."""
-    behavior = performance.behavior
-    cut = {field.name: getattr(behavior, field.name)[frames] for field in dataclasses.fields(behavior)}
+    motion = performance.head_motion
+    cut = {field.name: getattr(motion, field.name)[frames] for field in dataclasses.fields(motion)}
     return dataclasses.replace(
-        performance, mouth=performance.mouth[frames], vertices=performance.vertices[frames], behavior=type(behavior)(**cut)
+        performance, mouth=performance.mouth[frames], vertices=performance.vertices[frames], head_motion=type(motion)(**cut)
     )
 
 

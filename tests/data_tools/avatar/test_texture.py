@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools.avatar.speakers import make_speaker
-from data_tools.avatar.texture import ATLAS_SHAPE, TILES, around, make_atlas, mottle, tile_uv
+from data_tools.avatar.texture import ATLAS_SHAPE, TILES, make_atlas, mottle, seamless, tile_uv
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_tiles_do_not_overlap_and_fit():
 
 
 def test_a_closed_tile_meets_itself():
-    picture = around((64, 128), lambda shape: mottle(shape, np.random.default_rng(0)))
+    picture = seamless((64, 128), lambda shape: mottle(shape, np.random.default_rng(0)))
     across = np.abs(picture[:, 0] - picture[:, -1]).mean()
     assert across < 1.5 * np.abs(np.diff(picture, axis=1)).mean()
     plain = mottle((64, 128), np.random.default_rng(0))

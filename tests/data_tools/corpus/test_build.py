@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from data_tools.corpus import build as module
-from data_tools.corpus import build as work
-from data_tools.corpus import build as work_module
 from data_tools.corpus import publish
 from data_tools.corpus.build import Scorer, build_corpus, clip_path, read_clip
 from data_tools.corpus.measure import Measurements, UnusableError
@@ -52,8 +50,8 @@ def measured(monkeypatch):
         arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
         return arrays, dataclasses.replace(GOOD, seconds=n_frames / 25, face_pixels=facts.get("face", 100.0))
 
-    monkeypatch.setattr(work_module, "probe", probe)
-    monkeypatch.setattr(work_module, "measure_clip", measure_clip)
+    monkeypatch.setattr(module, "probe", probe)
+    monkeypatch.setattr(module, "measure_clip", measure_clip)
     monkeypatch.setattr(module, "detect", lambda frames, fps: None)
     return calls
 
@@ -155,21 +153,21 @@ def test_what_cannot_be_used_is_dropped_with_its_reason_and_stops_nothing(tmp_pa
 
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
 def test_a_killed_run_leaves_what_it_had_and_the_next_goes_on(videos, tmp_path, measured, monkeypatch, stop_after):
-    real = work.work
+    real = module.process_piece
 
     def stopping(*arguments):
         if len(measured) == stop_after:
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(module, "work", stopping)
+    monkeypatch.setattr(module, "process_piece", stopping)
     with pytest.raises(KeyboardInterrupt):
         build(videos, tmp_path / "out")
     if stop_after > 1:
         meta = meta_of(tmp_path / "out")
         assert not meta["complete"] and len(meta["clips"]) == stop_after
         assert {clip["split"] for clip in meta["clips"]} == {"train", "val"}
-    monkeypatch.setattr(module, "work", real)
+    monkeypatch.setattr(module, "process_piece", real)
     build(videos, tmp_path / "out")
     assert sorted(measured) == ALL == names(tmp_path / "out")
     build(videos, tmp_path / "clean")

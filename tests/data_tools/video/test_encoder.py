@@ -58,10 +58,10 @@ def test_the_maintainers_recipe_is_there():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"crf": 52}, "--crf is 52; give a number from 0 to 51"),
-        ({"preset": "warp"}, "--preset is 'warp'; choose"),
-        ({"pix_fmt": "yuv410p"}, "--pix-fmt is 'yuv410p'; choose yuv420p, yuv422p, yuv444p, rgb24, rgba"),
-        ({"crf": 20, "bitrate": "2M"}, "--crf 20 .* --bitrate 2M .*give one of them"),
+        ({"crf": 52}, "--crf is 52: give a number from 0 to 51"),
+        ({"preset": "warp"}, "--preset is 'warp': choose"),
+        ({"pix_fmt": "yuv410p"}, "--pix-fmt is 'yuv410p': choose yuv420p, yuv422p, yuv444p, rgb24, rgba"),
+        ({"crf": 20, "bitrate": "2M"}, r"--crf 20 .* --bitrate 2M .*give one of them\."),
         ({"bitrate": "fast"}, "--bitrate is 'fast'"),
         ({"bitrate": "-i"}, "--bitrate is '-i'"),
         ({"maxrate": "2M"}, "--maxrate is 2M without --bufsize"),
@@ -76,7 +76,7 @@ def test_bad_and_contradicting_values_are_refused_by_flag(change, words):
 @pytest.mark.parametrize(
     ("name", "pix_fmt", "alpha", "words"),
     [
-        ("a.mp4", "rgba", False, r"H\.264 .* can't hold; use --alpha .*\.webm .*VP9 yuva420p.* folder"),
+        ("a.mp4", "rgba", False, r"H\.264 .* can't hold: use --alpha .*\.webm .*VP9 yuva420p.* folder"),
         ("a.mp4", "rgba", True, "can't hold the alpha channel of --alpha"),
         ("a.avi", "yuv420p", False, r"ends in \.mp4"),
         ("a.webm", "yuv420p", False, r"ends in \.mp4, or --alpha"),

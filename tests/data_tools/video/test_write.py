@@ -1,4 +1,4 @@
-"""Videos out and in: exact length, true colours, whole files or none, ffmpeg's complaint in one sentence."""
+"""Written videos: exact length, true colors, complete files or none, ffmpeg's error message in one sentence."""
 
 import subprocess
 
@@ -80,7 +80,7 @@ def test_the_encoder_controls_act(tmp_path):
 
 
 def test_every_pixel_format_is_stored_and_the_finer_loses_less(tmp_path):
-    """Without loss in the encoder, so that what is lost is the format's own: thin coloured stripes and rows."""
+    """Lossless encoding, so that the error is the pixel format's: thin colored stripes and rows."""
     frame = np.zeros((64, 96, 3), np.uint8)
     frame[:, ::3], frame[::3] = (180, 90, 40), (20, 60, 160)
     lost = {}

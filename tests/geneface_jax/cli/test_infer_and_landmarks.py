@@ -51,7 +51,7 @@ def test_infer_refuses_in_one_sentence(capsys, tmp_path):
     assert cli.main(["infer", "--subject", str(tmp_path / "nobody"), "--audio", "a.wav", "--out", "a.mp4"]) == 2
     assert cli.main(["infer", "--subject", "x", "--audio", "a.wav", "--out", "a.mp4", "--crf", "99"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and "no subject folder" in lines[0] and "--crf is 99; give a number from 0 to 51" in lines[1]
+    assert len(lines) == 2 and "no subject folder" in lines[0] and "--crf is 99: give a number from 0 to 51" in lines[1]
 
 
 def test_a_file_is_drawn(dataset, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The command line: quick help, one sentence for wrong input, the promised exit codes."""
+"""The command line: fast help, one sentence for wrong input, exit codes."""
 
 from __future__ import annotations
 

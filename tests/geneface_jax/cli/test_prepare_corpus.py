@@ -20,13 +20,13 @@ def videos(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["EMPTY"], "there is no video in"),
+        (["EMPTY"], "There is no video in"),
         (["ABSENT"], "not a folder"),
-        (["VIDEOS/ada"], "every video in .* belongs to one speaker"),
+        (["VIDEOS/ada"], "Every video in .* belongs to one speaker"),
         (["VIDEOS", "--limit", "0"], "--limit is 0"),
         (["VIDEOS", "--workers", "0"], "--workers is 0"),
         (["VIDEOS", "--config.filters.min_face_pixel=3"], "did you mean --config.filters.min_face_pixels"),
-        (["VIDEOS", "--config.speaker=folders"], "config.speaker is 'folders': write one of folder, top, file"),
+        (["VIDEOS", "--config.speaker=folders"], "config.speaker is 'folders': use one of folder, top, file"),
         (["VIDEOS", "--syncnet", "ABSENT"], "no checkpoint|doesn't exist|holds no"),
         (["VIDEOS", "--hubert", "ABSENT"], "write --audio hubert"),
     ],

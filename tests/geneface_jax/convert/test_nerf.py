@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.nerf_head import get_config as head_config
-from configs.nerf_torso import get_config as torso_config
 from geneface_jax.convert import nerf
 from geneface_jax.convert.rules import match
+from geneface_jax.io import configs
 from geneface_jax.models.nerf import NerfHead, NerfTorso
 
 HIDDEN, LAYERS, COLOR = 12, 6, 8
@@ -46,7 +45,7 @@ def state_dict(kind):
 
 
 def network_of(kind, weights):
-    config = (head_config if kind == "head" else torso_config)("reference").model
+    config = configs.from_file(f"nerf_{kind}:reference").model
     config.update(nerf.nerf_sizes(weights))
     network = (NerfHead.from_config if kind == "head" else NerfTorso.from_config)(config)
     window = jnp.zeros((5, 204) if kind == "head" else (8, 16, 29))

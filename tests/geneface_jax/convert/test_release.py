@@ -58,7 +58,7 @@ def test_corpus_models(originals, tmp_path, vae, capsys):
     assert run(source, tmp_path / "out") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["audio2motion", "syncnet"]
     assert "note" not in capsys.readouterr().out
-    assert run(source, tmp_path / "out") == 2 and "there already" in capsys.readouterr().err
+    assert run(source, tmp_path / "out") == 2 and "exists already" in capsys.readouterr().err
 
 
 def test_a_person_of_geneface(originals, tmp_path, vae, capsys):
@@ -83,7 +83,7 @@ def test_the_torso_alone_brings_its_head(originals, tmp_path, capsys):
     source = originals("May/torso", model=fields.torso(fields.head()))
     assert run(source, tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "the head is the copy in" in printed and "no dataset" in printed and "can't speak" in printed
+    assert "The head is the copy in" in printed and "no dataset" in printed and "no PostNet and no VAE" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["head", "torso"]
 
 
@@ -91,7 +91,7 @@ def test_a_torso_of_another_head_brings_its_own(originals, tmp_path, capsys):
     originals("May/head", model=fields.head(seed=1))
     source = originals("May/torso", model=fields.torso(fields.head(seed=2)))
     assert run(source, tmp_path / "out") == 0
-    assert "trained with another head than the one beside it" in capsys.readouterr().out
+    assert "trained with another head than the one in this folder" in capsys.readouterr().out
     params = checkpoints.load(tmp_path / "out" / "head").state["params"]
     np.testing.assert_array_equal(params["frame_codes"], fields.head(seed=2)["individual_embeddings"])
 
@@ -107,7 +107,7 @@ def test_a_person_of_genefacepp_speaks_coefficients(originals, tmp_path, capsys)
     person = write_person(tmp_path, plus=True, frames=88)
     assert run(source.parent / "a2m", tmp_path / "a2m") == 0
     assert run(source, tmp_path / "May", "--dataset", person.processed, "--audio2motion", tmp_path / "a2m") == 0
-    assert "blink size is 2 in its own checkpoint and 4 in its torso's" in capsys.readouterr().out
+    assert "blink size is 2 in its own checkpoint and 4 in the torso's" in capsys.readouterr().out
     parts = find_parts(tmp_path / "May")
     assert (parts.head, parts.torso, parts.speech) == ("head_sr", "torso_sr", "audio2motion")
     subject = Subject.load(tmp_path / "May")
@@ -125,7 +125,7 @@ def test_a_person_of_genefacepp_speaks_coefficients(originals, tmp_path, capsys)
     [
         ([], "are both a RAD-NeRF head"),
         (["--step", "3"], "holds several"),
-        (["--dataset", "absent.npy"], "no trainval_dataset.npy"),
+        (["--dataset", "absent.npy"], "neither a trainval_dataset.npy nor a folder with one"),
     ],
 )
 def test_what_is_ambiguous_is_refused(originals, tmp_path, capsys, options, message):

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from skimage.metrics import peak_signal_noise_ratio
 
 from geneface_jax.data.motion import pearson
-from geneface_jax.evaluation.heldout import MeanImage, frames_per_second, nearest_training_frames
+from geneface_jax.evaluation.heldout import MeanImage, nearest_training_frames
 from geneface_jax.evaluation.metrics import (
     best_lag,
     difference,
@@ -24,7 +24,7 @@ from geneface_jax.evaluation.metrics import (
     psnr,
     ssim_map,
 )
-from geneface_jax.evaluation.scores import PixelScores
+from geneface_jax.evaluation.scores import PixelScores, frames_per_second
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(20, 230, (40, 40, 3), dtype=np.uint8)

@@ -11,6 +11,7 @@ from geneface_jax.cli import main as cli
 from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import motion as evaluation
+from geneface_jax.training.speech.sync import SyncExpert
 from tests.synthetic_subject import write_subject
 
 FRAMES = 220
@@ -87,7 +88,7 @@ def test_a_deaf_network_scores_the_same_with_any_sound(report):
 def test_other_stretches_are_elsewhere_and_as_long():
     frames = range(200, 220)
     stretches = evaluation.other_stretches(frames, 220)
-    assert len(stretches) == evaluation.OTHER_SOUNDS
+    assert len(stretches) == evaluation.CONTROL_STRETCHES
     for which in stretches:
         assert len(which) == 20 and which.min() >= 0 and which.max() < 220
         # A second away at least, counted around the end.
@@ -99,8 +100,11 @@ def test_the_sync_auc_needs_a_syncnet_of_the_same_features(person, monkeypatch):
     monkeypatch.setattr(evaluation, "AudioToMotion", Network)
     subject = Subject.load(person)
 
-    class Expert:
+    class Expert(SyncExpert):
         kind, center, std = FeatureTypes(), "speaker", np.ones(204, np.float32)
+
+        def __init__(self):
+            pass
 
     heard = []
 
@@ -112,7 +116,7 @@ def test_the_sync_auc_needs_a_syncnet_of_the_same_features(person, monkeypatch):
     found = evaluation.evaluate_motion(person, subject, subject.heldout, expert=Expert())
     assert found["sync_auc"] == found["truth_sync_auc"] == 0.9
     (predicted, strangers), (truth, _) = heard
-    assert predicted.audio.shape == (40, 82) and len(strangers) == evaluation.OTHER_SOUNDS
+    assert predicted.audio.shape == (40, 82) and len(strangers) == evaluation.CONTROL_STRETCHES
     center = subject.motion_mean.reshape(-1)
     np.testing.assert_allclose(truth.motion, subject.motion[subject.heldout.start :].reshape(20, 204) - center, atol=1e-6)
     Expert.kind = FeatureTypes(audio_model="hubert")
@@ -120,14 +124,14 @@ def test_the_sync_auc_needs_a_syncnet_of_the_same_features(person, monkeypatch):
         evaluation.evaluate_motion(person, subject, subject.heldout, expert=Expert())
 
 
-def test_the_command_writes_json(person, monkeypatch, tmp_path, capsys):
+def test_the_command_writes_json(person, monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(evaluation, "AudioToMotion", Network)
     monkeypatch.setattr(evaluation, "find_expert", lambda folder, named: None)
     out = tmp_path / "figures.json"
     assert cli.main(["evaluate", "--subject", str(person), "--motion", "--json", str(out)]) == 0
     figures = json.loads(out.read_text())["motion"]
     assert figures["mouth_correlation"] > 0.99 and figures["ratio_to_no_motion"] < 0.6
-    assert "--syncnet" in capsys.readouterr().out
+    assert "--syncnet" in caplog.text
     assert cli.main(["evaluate", "--subject", str(person), "--syncnet", str(tmp_path)]) == 2
 
 

@@ -48,7 +48,7 @@ def test_the_folder_is_the_argument_or_the_variable_or_the_cache(home, monkeypat
 
 def test_a_missing_model_says_where_to_get_one(home, monkeypatch):
     for folder in (None, home / "wrong"):
-        with pytest.raises(InputError, match=f"facebook/hubert-large-ls960-ft.*licence.*{HUBERT_VARIABLE}.*mel_f0"):
+        with pytest.raises(InputError, match=f"facebook/hubert-large-ls960-ft.*license.*{HUBERT_VARIABLE}.*mel_f0"):
             audio_features("hubert", folder)
     monkeypatch.setenv(HUBERT_VARIABLE, str(home / "elsewhere"))
     write_hubert(home / ".cache/geneface_jax/hubert")
@@ -66,7 +66,7 @@ def test_a_dataset_of_other_weights_is_refused_with_both_named(home, monkeypatch
     features = audio_features("hubert")
     meta = {"audio_model": "hubert", "audio_weights": features.weights}
     assert audio_features_of(meta, "the dataset") is features
-    with pytest.raises(InputError, match=f"the dataset D was made with .* 0123456789abcdef, .* {features.weights}"):
+    with pytest.raises(InputError, match=f"HuBERT weights of the dataset D are 0123456789abcdef, .* {features.weights}"):
         audio_features_of({**meta, "audio_weights": "0123456789abcdef"}, "the dataset D")
 
 

@@ -1,36 +1,26 @@
 """Every motion control acts on the landmarks, and acts on nothing else."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from data_tools.landmarks68 import mean_face
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import shape_motion
+from tests.tiny_person import partial_subject
 
 T = 110
 NEUTRAL = {"blink_mode": "none", "clamp": 10.0, "smooth": 0.0, "close_mouth": 0.0}
-"""Nothing acts."""
-
-
-@dataclasses.dataclass
-class Person:
-    motion: np.ndarray
-    motion_mean: np.ndarray
-    motion_std: np.ndarray
-    eye_openness: np.ndarray
-    n_train: int
-    mean_face: np.ndarray
+"""Disables all controls."""
 
 
 @pytest.fixture(scope="module")
 def person():
     train = np.random.default_rng(0).normal(size=(66, 68, 3)).astype(np.float32)
-    # The held-out frames lie elsewhere, so that a control that looks at them shows.
+    # The held-out frames lie elsewhere, which reveals a control that uses them.
     train[60:] += 100.0
     openness = np.where(np.arange(66) % 15 == 7, 0.02, 0.3).astype(np.float32)
-    return Person(train, train[:60].mean(0), train[:60].std(0), openness, 60, mean_face())
+    statistics = {"motion_mean": train[:60].mean(0), "motion_std": train[:60].std(0), "mean_face": mean_face()}
+    return partial_subject(motion=train, eye_openness=openness, n_train=60, **statistics)
 
 
 @pytest.fixture(scope="module")

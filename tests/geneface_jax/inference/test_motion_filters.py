@@ -91,7 +91,7 @@ def test_lle_of_a_region_leaves_the_rest_and_finds_its_own_neighbors(motion):
     mouth = list(range(48, 68))
     rng = np.random.default_rng(3)
     database = rng.normal(size=(40, 68, 3)).astype(np.float32)
-    # The mouths wanted are in the database, but with other brows: the whole face's neighbours are other frames.
+    # The mouths wanted are in the database, but with other brows: the whole face's neighbors are other frames.
     wanted = motion.reshape(-1, 68, 3).copy()
     database[:30, mouth] = wanted[:, mouth]
     database[:30, 17:27] += 50.0
@@ -107,7 +107,7 @@ def test_lle_of_a_region_leaves_the_rest_and_finds_its_own_neighbors(motion):
     np.testing.assert_allclose(half, 0.5 * moved, atol=1e-5)
 
 
-@pytest.mark.parametrize(("neighbours", "distinct"), [(1, 1), (4, 4), (9, 4)])
+@pytest.mark.parametrize(("neighbors", "distinct"), [(1, 1), (4, 4), (9, 4)])
 def test_lle_mixes_k_frames_of_the_database(neighbors, distinct):
     """K - 1 directions are what the projections of many frames around one place can span."""
     rng = np.random.default_rng(4)

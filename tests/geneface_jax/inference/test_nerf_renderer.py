@@ -39,7 +39,7 @@ def renderer(person):
 def frames(renderer, **options):
     subject = renderer.subject
     said = []
-    found = renderer.render(subject.motion[FRAMES], subject.cameras[FRAMES], subject.eye_openness[FRAMES], say=said.append, **options)
+    found = renderer.render(subject.motion[FRAMES], subject.cameras[FRAMES], subject.eye_openness[FRAMES], log=said.append, **options)
     return np.stack(list(found)).astype(int), said
 
 

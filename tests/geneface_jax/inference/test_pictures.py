@@ -37,7 +37,7 @@ def test_backgrounds(tmp_path):
     wide = np.zeros((10, 40, 3), np.uint8)
     wide[:, 15:25] = 255
     Image.fromarray(wide).save(tmp_path / "a b.png")
-    assert (load_background(str(tmp_path / "a b.png"), 10) == 255).all()  # scaled to cover, cut at the centre
+    assert (load_background(str(tmp_path / "a b.png"), 10) == 255).all()  # scaled to cover, cut at the center
     with pytest.raises(InputError, match="--bg 'no such thing'"):
         load_background("no such thing", 8)
     (tmp_path / "text.png").write_text("text")
@@ -45,7 +45,7 @@ def test_backgrounds(tmp_path):
         load_background(str(tmp_path / "text.png"), 8)
 
 
-def test_projection_is_upright_unmirrored_and_centerd():
+def test_projection_is_upright_unmirrored_and_centered():
     face = mean_face()
     points = project(face, face, 100)
     assert points[8, 1] > points[27, 1]  # the chin is below the nose

@@ -1,7 +1,5 @@
 """The renderer's batches, budgets and sizes: none of them shows in the picture."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +12,7 @@ from geneface_jax.inference import renderer as module
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.field import MarchSettings, render_heads
+from tests.tiny_person import partial_subject
 
 FRAMES, SIZE = 5, 24
 AABB = (-1.0, -0.5, -1.0, 1.0, 0.5, 1.0)
@@ -21,7 +20,7 @@ AABB = (-1.0, -0.5, -1.0, 1.0, 0.5, 1.0)
 
 @pytest.fixture(scope="module")
 def renderer():
-    """An untrained head, with the occupancy of a ball, in front of a chequered background."""
+    """An untrained head, with the occupancy of a ball, in front of a checkered background."""
     grid = {"levels": 2, "base_resolution": 4, "finest_resolution": 8, "log2_table_size": 8}
     head = Head(GridSpec(**grid), GridSpec(**grid, dims=2), hidden=8, hidden_color=8, geometry_features=4, condition_features=8, codes=2)
     params = head.init(jax.random.key(0), jnp.zeros((1, 3, 204)), jnp.zeros(1), jnp.zeros((1, 3)), method=Head.initialize)["params"]
@@ -30,7 +29,7 @@ def renderer():
     centers = np.linspace(-1, 1, 16)
     ball = np.linalg.norm(np.stack(np.meshgrid(centers, centers, centers, indexing="ij"), -1), axis=-1) < 0.5
     board = ((np.indices((SIZE, SIZE)) // 6).sum(0) % 2 * 255).astype(np.uint8)
-    subject = SimpleNamespace(
+    subject = partial_subject(
         size=SIZE,
         intrinsics=(100.0, 100.0, SIZE / 2, SIZE / 2),
         motion_mean=np.zeros((68, 3), np.float32),

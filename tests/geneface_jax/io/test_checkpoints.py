@@ -1,4 +1,4 @@
-"""What is saved comes back bit for bit; half-written, missing and foreign checkpoints are told apart."""
+"""Checkpoints are restored bit for bit; half-written, missing and foreign folders are not taken for checkpoints."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_release_is_small_half_precise_and_names_no_path(tmp_path):
     released, original = checkpoints.load(out, drop=()), checkpoints.load(tmp_path / "work")
     assert "opt_state" not in released.state and released.step == 7 and released.metrics == original.metrics
     body = released.state["params"]["body"]
-    assert body["table"].dtype == np.float32, "float16 is a thing of the disk"
+    assert body["table"].dtype == np.float32, "float16 is only used on disk"
     np.testing.assert_array_equal(body["table"], original.state["params"]["body"]["table"].astype(np.float16).astype(np.float32))
     np.testing.assert_array_equal(body["kernel"], original.state["params"]["body"]["kernel"])
     assert released.config.data.subject == "dataset"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import pytest
 from ml_collections import ConfigDict
 
@@ -103,9 +106,59 @@ def test_missing_files_are_told(tmp_path):
 
 def test_the_repositorys_configs_load_by_name():
     for path in (configs.repository() / "configs").glob("*.py"):
+        if path.name == "base.py":
+            continue
         # The corpus config is prepare-corpus's, not a stage's: it has no variants.
         for variant in ("demo", "reference") if path.stem != "corpus" else ():
             config = configs.load(f"{path.relative_to(configs.repository())}:{variant}")
             assert isinstance(config, ConfigDict)
             assert {"steps", "log_every", "eval_every", "save_every", "keep"} <= set(config.train)
             assert configs.from_json(configs.to_json(config)) == config
+
+
+MINE = """
+import sizes
+from base import grid, new_config
+def get_config(variant="demo"):
+    config = new_config("head", variant, {"steps": sizes.STEPS})
+    config.grid = grid(levels=3)
+    return config
+"""
+
+
+def test_a_config_file_imports_its_neighbors_and_those_of_the_repository(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "sizes.py").write_text("STEPS = 7\n")
+    config = configs.load(str(tmp_path / "mine.py"))
+    assert (config.stage, config.train.steps, config.grid.levels, config.grid.dims) == ("head", 7, 3, 3)
+    assert not {"sizes", "base", "mine"} & set(sys.modules)
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("sizes")
+
+
+def test_a_neighbor_goes_before_an_installed_module_and_is_run_once(tmp_path):
+    (tmp_path / "json.py").write_text("runs = []\nruns.append(1)\n")
+    (tmp_path / "other.py").write_text("import json\n")
+    (tmp_path / "mine.py").write_text(
+        "import other\nimport json\nfrom ml_collections import ConfigDict\n\n\n"
+        "def get_config(variant='demo'):\n    return ConfigDict({'runs': len(json.runs)})\n"
+    )
+    assert configs.load(str(tmp_path / "mine.py")).runs == 1
+    assert importlib.import_module("json").dumps({}) == "{}"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "from sizes import STEPS\n",
+            r"mine.py imports sizes, which is neither a file beside it nor installed: add it or remove",
+        ),
+        ("from base import no_such_thing\n", r"mine.py can't be loaded, .*no_such_thing.*: correct the import."),
+        ("def get_config(:\n", r"mine.py isn't a Python config file .*: name a file that defines get_config"),
+    ],
+)
+def test_what_a_config_file_imports_in_vain_is_said_in_a_sentence(tmp_path, text, sentence):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        configs.load(str(tmp_path / "mine.py"))

@@ -1,4 +1,4 @@
-"""What a run may take over: everything bit for bit, or whole tensors that fit, the others by name."""
+"""Resume restores everything bit for bit; warm starts and lenient restores take tensors that fit and name the others."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_warm_start_reads_released_checkpoints(saved, tmp_path):
 def test_codes_of_another_video_are_the_mean_code(saved):
     mean = np.asarray(state(1)["params"]["frame_codes"]).mean(0)
     for frames in (3, 8):
-        found, _, skipped = restore.warm_start(saved, state(2, frames=frames), codes="mean")
+        found, _, skipped = restore.warm_start(saved, state(2, frames=frames), appearance_codes="mean")
         assert not skipped
         np.testing.assert_allclose(found["params"]["frame_codes"], np.tile(mean, (frames, 1)), rtol=1e-6)
     with pytest.raises(InputError, match=r"params/frame_codes: .*\[3, 4\].*\[8, 4\]"):
@@ -103,7 +103,7 @@ def test_codes_of_another_video_are_the_mean_code(saved):
 
 
 def test_other_modes_and_missing_checkpoints_are_refused(saved, tmp_path):
-    with pytest.raises(InputError, match="--restore is 'loose'; choose strict or lenient"):
+    with pytest.raises(InputError, match="--restore is 'loose': choose strict or lenient"):
         restore.resume(saved, state(0), mode="loose")
     with pytest.raises(InputError, match="no checkpoint in"):
         restore.warm_start(tmp_path / "nothing", state(0))
@@ -125,7 +125,7 @@ def test_the_loop_warm_starts_once_and_then_resumes(tmp_path, capsys):
     third = wide(3, 2)
     train(third.config, tmp_path / "new", stage=third, init=tmp_path / "gone")
     said = capsys.readouterr().out
-    assert f"begins with the parameters of step 40 of {tmp_path / 'old'}" in said and "goes on from step 1" in said
+    assert f"starts with the parameters of step 40 of {tmp_path / 'old'}" in said and "resumes from step 1" in said
 
 
 def test_the_loop_names_what_it_did_not_restore(tmp_path, capsys):

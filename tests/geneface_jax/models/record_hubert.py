@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records what transformers' HubertModel makes of a little sound with tiny random weights: tests/geneface_jax/models/hubert.npz.
+"""Records the output of transformers' HubertModel with tiny random weights for a short sound: tests/geneface_jax/models/hubert.npz.
 
 Two variants: "large" (layer norms in the convolutions, norms first, biases) and "base" (a norm over time, norms last), each with another
 spelling of the weight norm's names. Needs torch and transformers, which neither the library nor its tests do; the file is recorded once.
@@ -30,7 +30,7 @@ OLD_SPELLING = {"parametrizations.weight.original0": "weight_g", "parametrizatio
 
 
 def record(variant: str, seed: int) -> dict[str, np.ndarray]:
-    """Config, weights (float16 numbers, so that the file is small and exact), raw and normalised sound, and the last hidden state."""
+    """Config, weights (float16 numbers, so that the file is small and exact), raw and normalized sound, and the last hidden state."""
     torch.manual_seed(seed)
     config = HubertConfig(**SIZES, **VARIANTS[variant])
     model = HubertModel(config).eval()

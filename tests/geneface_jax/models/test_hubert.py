@@ -30,7 +30,7 @@ def test_padding_behind_the_sound_changes_nothing(record):
         padded[0, :length] = record.samples[:length]
         hidden = apply(variables, padded, np.array([length]))
         np.testing.assert_allclose(hidden[:, : alone.shape[1]], alone, atol=2e-5)
-        assert np.abs(apply(variables, padded)[:, : alone.shape[1]] - alone).max() > 1e-2  # the length is what keeps it out
+        assert np.abs(apply(variables, padded)[:, : alone.shape[1]] - alone).max() > 1e-2  # without the length, padding leaks in
 
 
 def test_items_of_a_batch_do_not_see_each_other(record):

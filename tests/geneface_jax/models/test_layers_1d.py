@@ -1,4 +1,4 @@
-"""PyTorch's rules, written out again in numpy."""
+"""Layers follow PyTorch (definitions written out in numpy)."""
 
 import jax
 import jax.numpy as jnp

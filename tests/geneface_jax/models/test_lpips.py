@@ -45,7 +45,7 @@ def test_symmetric_and_growing_with_noise(weights):
     assert (distances[0] > 0).all() and (distances[0] < distances[1]).all() and (distances[1] < distances[2]).all()
 
 
-def test_each_picture_of_a_batch_is_judged_alone(weights):
+def test_pictures_of_a_batch_are_independent(weights):
     a, b = noisy(0.1)
     np.testing.assert_allclose(lpips(a, b, weights)[1:], lpips(a[1:], b[1:], weights), rtol=1e-4)
 
@@ -66,7 +66,7 @@ def test_the_smallest_pictures_have_a_distance_and_smaller_ones_are_refused(net,
         lpips(a[:, :-1], b[:, :-1], weights)
 
 
-def test_the_network_is_known_by_its_weights(net, weights):
+def test_net_of_tells_the_networks_apart(net, weights):
     assert net_of(weights) == net
 
 

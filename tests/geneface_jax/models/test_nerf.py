@@ -1,12 +1,11 @@
-"""The vanilla NeRF's networks: sizes of the original, and what the condition switches."""
+"""The vanilla NeRF networks: sizes of the originals, and effects of the condition."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.nerf_head import get_config as head_config
-from configs.nerf_torso import get_config as torso_config
+from geneface_jax.io import configs
 from geneface_jax.models.layers import JointDense
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 
@@ -19,8 +18,8 @@ def parameters(network, window):
 def test_reference_sizes_are_the_originals():
     # The outer two taps of the head's four convolutions only ever see padding: they are dense layers here.
     padding = 2 * (204 * 32 + 32 * 32 + 32 * 64 + 64 * 64)
-    assert parameters(NerfHead.from_config(head_config("reference").model), jnp.zeros((5, 204))) + padding == 1_244_931
-    model = torso_config("reference").model
+    assert parameters(NerfHead.from_config(configs.from_file("nerf_head:reference").model), jnp.zeros((5, 204))) + padding == 1_244_931
+    model = configs.from_file("nerf_torso:reference").model
     model.condition_frames = 16
     assert parameters(NerfTorso.from_config(model), jnp.zeros((8, 16, 29))) == 1_325_565
 
@@ -30,8 +29,8 @@ def test_joint_dense_is_dense_on_the_concatenation():
     sample, ray, frame = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((4, 6, 3), (4, 1, 5), (1, 1, 2)))
     layer = JointDense(7)
     variables = jax.jit(layer.init)(jax.random.key(0), [sample, ray, frame])
-    whole = jnp.concatenate([sample, jnp.broadcast_to(ray, (4, 6, 5)), jnp.broadcast_to(frame, (4, 6, 2))], axis=-1)
-    expected = whole @ variables["params"]["kernel"] + variables["params"]["bias"]
+    concatenated = jnp.concatenate([sample, jnp.broadcast_to(ray, (4, 6, 5)), jnp.broadcast_to(frame, (4, 6, 2))], axis=-1)
+    expected = concatenated @ variables["params"]["kernel"] + variables["params"]["bias"]
     found = jax.jit(layer.apply)(variables, [sample, ray, frame])
     assert found.shape == (4, 6, 7)
     np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=1e-5)
@@ -41,7 +40,7 @@ def test_joint_dense_is_dense_on_the_concatenation():
 
 @pytest.fixture(scope="module")
 def head():
-    config = head_config("demo").model
+    config = configs.from_file("nerf_head:demo").model
     config.update({"hidden": 8, "layers": 3, "skip": 1, "color_hidden": 8})
     network = NerfHead.from_config(config)
     window = jax.random.normal(jax.random.key(1), (5, 204))
@@ -70,7 +69,7 @@ def test_the_condition_changes_density_and_color(head):
 
 
 def test_every_pixel_of_a_torso_has_a_condition_of_its_own():
-    network = NerfTorso.from_config(torso_config("demo").model)
+    network = NerfTorso.from_config(configs.from_file("nerf_torso:demo").model)
     window, zeros, colors = jnp.ones((8, 204)), jnp.zeros(3), jnp.eye(3)
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""The torso's field: what bends it, and that it looks at the head when it says so."""
+"""The torso field: its condition, and the head as an input."""
 
 import jax
 import jax.numpy as jnp
@@ -24,50 +24,50 @@ def field(torso):
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_is_bent_by_its_condition_and_by_nothing_of_another_size(condition):
+def test_condition_deforms_and_must_have_the_right_size(condition):
     torso, variables, coords = make(condition=condition)
-    params, ask, width = variables["params"], field(torso), CONDITIONS[condition]
+    params, evaluate, width = variables["params"], field(torso), CONDITIONS[condition]
     code = params["frame_codes"][:1]
-    a, b = (ask(params, coords, jnp.full((1, width), value), code) for value in (0.0, 0.1))
+    a, b = (evaluate(params, coords, jnp.full((1, width), value), code) for value in (0.0, 0.1))
     assert a.alpha.shape == (6,) and a.rgb.shape == (6, 3) and a.deformation.shape == (6, 2)
     assert np.abs(a.deformation - b.deformation).max() > 1e-6
     with pytest.raises(ValueError, match="condition"):
-        ask(params, coords, jnp.zeros((1, 20 - width)), code)
+        evaluate(params, coords, jnp.zeros((1, 20 - width)), code)
 
 
-def test_a_condition_it_does_not_know_is_named():
+def test_unknown_condition_is_refused():
     with pytest.raises(ValueError, match="pose, jaw"):
         make(condition="chin")
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_the_head_encoder_is_always_fed_and_gets_a_gradient(condition):
-    """The original feeds it every second time, and never trains it."""
+def test_head_encoder_is_always_used_and_gets_a_gradient(condition):
+    """The original uses it in every second call and never trains it."""
     torso, variables, coords = make(condition=condition, head_aware=True)
-    params, ask = variables["params"], field(torso)
+    params, evaluate = variables["params"], field(torso)
     rest = coords, jnp.zeros((1, CONDITIONS[condition])), params["frame_codes"][:1], None
     head = jnp.full((6, 4), 0.5)
-    first, second, without = ask(params, *rest, head), ask(params, *rest, head), ask(params, *rest, None)
+    first, second, without = evaluate(params, *rest, head), evaluate(params, *rest, head), evaluate(params, *rest, None)
     np.testing.assert_array_equal(first.alpha, second.alpha)
     assert np.abs(first.alpha - without.alpha).max() > 1e-7
-    np.testing.assert_array_equal(without.alpha, ask(params, *rest, jnp.zeros((6, 4))).alpha)
-    gradient = jax.jit(jax.grad(lambda params: ask(params, *rest, head).rgb.sum()))(params)["head_encoder"]
+    np.testing.assert_array_equal(without.alpha, evaluate(params, *rest, jnp.zeros((6, 4))).alpha)
+    gradient = jax.jit(jax.grad(lambda params: evaluate(params, *rest, head).rgb.sum()))(params)["head_encoder"]
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient))
 
 
 def test_a_torso_that_is_not_aware_ignores_the_head():
     torso, variables, coords = make()
-    params, ask = variables["params"], field(torso)
+    params, evaluate = variables["params"], field(torso)
     rest = coords, jnp.zeros((1, 6)), params["frame_codes"][:1], None
-    np.testing.assert_array_equal(ask(params, *rest, jnp.ones((6, 4))).rgb, ask(params, *rest, None).rgb)
+    np.testing.assert_array_equal(evaluate(params, *rest, jnp.ones((6, 4))).rgb, evaluate(params, *rest, None).rgb)
 
 
-def test_groups_are_the_same_as_one_by_one():
+def test_groups_equal_single_evaluation():
     torso, variables, coords = make(head_aware=True)
-    params, ask = variables["params"], field(torso)
+    params, evaluate = variables["params"], field(torso)
     poses, codes = jax.random.normal(jax.random.key(2), (2, 6)), params["frame_codes"][:2]
     head, group = jax.random.uniform(jax.random.key(3), (6, 4)), jnp.array([0, 1, 1, 0, 1, 0])
-    together = ask(params, coords, poses, codes, group, head)
+    together = evaluate(params, coords, poses, codes, group, head)
     for g in range(2):
-        alone = ask(params, coords, poses[g : g + 1], codes[g : g + 1], None, head)
+        alone = evaluate(params, coords, poses[g : g + 1], codes[g : g + 1], None, head)
         np.testing.assert_allclose(together.rgb[group == g], alone.rgb[group == g], atol=1e-5)

@@ -1,4 +1,4 @@
-"""What bends the torso in each frame."""
+"""Conditions of the torso in each frame."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,14 +40,14 @@ def test_a_raised_chin_raises_its_point(track):
     assert (move[:, 3, 1] < -1e-3).all() and np.abs(np.delete(move, 3, axis=1)).max() == 0.0
 
 
-def test_smoothing_takes_the_trembling_out_and_keeps_the_path(track):
+def test_smoothing_removes_noise_and_keeps_the_path(track):
     cameras, motion = track
     points = jaw_points(cameras, motion, mean_face(), INTRINSICS, SIZE)
     smooth = jaw_points(cameras, np.zeros_like(motion), mean_face(), INTRINSICS, SIZE)
-    trembling = np.abs(np.diff(points - smooth, axis=0)).mean()
+    noise = np.abs(np.diff(points - smooth, axis=0)).mean()
     raw = project((mean_face() + motion / 10.0)[:, JAW] / 10.0, cameras, INTRINSICS).reshape(FRAMES, -1) / SIZE
     exact = project(np.broadcast_to(mean_face() / 10.0, motion.shape)[:, JAW], cameras, INTRINSICS).reshape(FRAMES, -1) / SIZE
-    assert trembling < 3.0 / JAW_WINDOW * np.abs(np.diff(raw - exact, axis=0)).mean()
+    assert noise < 3.0 / JAW_WINDOW * np.abs(np.diff(raw - exact, axis=0)).mean()
     assert np.abs(points - exact)[JAW_WINDOW:-JAW_WINDOW].max() < 0.01
 
 

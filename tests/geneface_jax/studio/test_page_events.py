@@ -15,7 +15,7 @@ from geneface_jax.studio.security import (
     host_names,  # noqa: E402
 )
 from geneface_jax.studio.uploads import SessionFolder  # noqa: E402
-from tests.geneface_jax.studio.served import ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
+from tests.geneface_jax.studio.studio_server import ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
 
 
 class Page:
@@ -48,13 +48,13 @@ class Page:
         found, request = [None] * len(event["outputs"]), f"http://127.0.0.1:{self.port}/gradio_api/queue/data?session_hash={self.session}"
         with urllib.request.urlopen(request, timeout=60) as lines:
             for line in lines:
-                said = json.loads(line[5:]) if line.startswith(b"data:") else {}
-                if said.get("msg") in ("process_generating", "process_completed") and said["success"]:
-                    for i, value in enumerate(said["output"].get("data", [])):
+                message = json.loads(line[5:]) if line.startswith(b"data:") else {}
+                if message.get("msg") in ("process_generating", "process_completed") and message["success"]:
+                    for i, value in enumerate(message["output"].get("data", [])):
                         if isinstance(value, str) or isinstance(value, dict) and (value.keys() - {"__type__"}):
                             found[i] = value
-                if said.get("msg") == "process_completed":
-                    assert said["success"], said
+                if message.get("msg") == "process_completed":
+                    assert message["success"], message
                     break
         names = {key: name for name, key in self.by_name.items()}
         return {names.get(key): value for key, value in zip(event["outputs"], found, strict=True)}
@@ -94,5 +94,5 @@ def test_a_message_names_no_file_that_was_not_uploaded(page, tmp_path, named):
     (folder := tmp_path / "studio").mkdir()
     (folder / "link.wav").symlink_to(tmp_path / "secret.wav")
     page.set("audio", {"path": named.format(tmp_path), "meta": {"_type": "gradio.FileData"}})
-    with pytest.raises(AssertionError, match="no other file is read"):
+    with pytest.raises(AssertionError, match="was not uploaded"):
         page.click("render")

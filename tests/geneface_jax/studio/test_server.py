@@ -21,9 +21,9 @@ from geneface_jax.studio.security import (  # noqa: E402
     host_names,  # noqa: E402
 )
 from geneface_jax.studio.uploads import SessionFolder  # noqa: E402
-from tests.geneface_jax.studio.served import FakeRenderer, ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
+from tests.geneface_jax.studio.studio_server import FakeRenderer, ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
 
-LIMITS = Limits(audio_bytes=MIB, video_bytes=2 * MIB, audio_seconds=20.0, waiting=3, folder_bytes=64 * MIB)
+LIMITS = Limits(audio_bytes=MIB, video_bytes=2 * MIB, audio_seconds=20.0, max_waiting=3, folder_bytes=64 * MIB)
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +140,8 @@ def test_what_is_no_sound_is_refused_by_its_content(studio, body):
         ("person=%2Fetc", "no person"),
         ("person=", "no person"),
         ("person=anna&mouth_amp=7", "mouth-amp"),
-        ("person=anna&bg=/etc/passwd", "no colour"),
-        ("person=anna&bg=transparent", "no colour"),
+        ("person=anna&bg=/etc/passwd", "not a color"),
+        ("person=anna&bg=transparent", "not a color"),
         ("person=anna&nonsense=1", "no control"),
         ("person=anna&seed=x", "number"),
     ],
@@ -166,7 +166,7 @@ def test_ten_at_once_are_served_or_refused_politely(studio, speech):
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda seed: ask(port, "POST", f"/api/stream?person=anna&seed={seed}", speech), range(10)))
     statuses = [answer.status for answer in answers]
-    assert set(statuses) <= {200, 503} and statuses.count(200) >= LIMITS.waiting + 1
+    assert set(statuses) <= {200, 503} and statuses.count(200) >= LIMITS.max_waiting + 1
     assert all("waiting" in answer.json["error"] and "retry-after" in answer.headers for answer in answers if answer.status == 503)
     assert ask(port, "POST", "/api/stream?person=anna", speech).status == 200
 
@@ -187,7 +187,7 @@ def test_a_viewer_who_leaves_ends_the_render(studio, tmp_path, monkeypatch):
     while threading.active_count() > 100 and time.monotonic() < deadline:
         time.sleep(0.1)
     monkeypatch.setattr(FakeRenderer, "seconds", 0.0)
-    # The desk is free again: the next one is served at once, long before 450 frames would be drawn.
+    # The queue is empty again: the next request is served at once, long before 450 frames would be drawn.
     assert ask(port, "POST", "/api/stream?person=bert", speech[: 44 + 32000]).status == 200
 
 

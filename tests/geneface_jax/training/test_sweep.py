@@ -63,7 +63,7 @@ def test_runs_fill_the_slots_and_failures_are_named(tmp_path, monkeypatch):
         return 2 if trial.variant == "b" else 0
 
     monkeypatch.setattr(sweep, "_train", train)
-    said = []
-    failed = sweep.run(make(runs={"a": {}, "b": {}}), tmp_path, ["0", "1"], say=said.append)
+    lines = []
+    failed = sweep.run(make(runs={"a": {}, "b": {}}), tmp_path, ["0", "1"], log=lines.append)
     assert sorted(name for name, _ in seen) == ["a/seed0", "a/seed1", "b/seed0", "b/seed1"] and {slot for _, slot in seen} <= {"0", "1"}
-    assert failed == ["b/seed0", "b/seed1"] and "b/seed0: failed with exit code 2" in said
+    assert failed == ["b/seed0", "b/seed1"] and "b/seed0: failed with exit code 2" in lines

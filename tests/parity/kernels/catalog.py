@@ -1,4 +1,4 @@
-"""Every op that can be checked against recorded results of the original kernels, and who reads which file."""
+"""Ops that are compared with recorded results of the original kernels, and which of them reads which file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from geneface_kernels import backend
 from tests.parity.kernels.comparison import Comparison, GoldenFile
 
 PALLAS_OPS = ("grid_encoding", "ray_marching", "compositing")
-"""Ops with a Pallas version, so that their files are checked once per implementation."""
+"""Ops with a Pallas version: their files are checked once per implementation."""
 XLA_OPS = ("ray_box", "spherical_harmonics", "frequency_encoding", "bit_grid", "occupancy_grid", "frame_rendering")
-"""Ops that XLA alone runs."""
+"""Ops that only have an XLA implementation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Row:
 
     @property
     def worst(self) -> Comparison:
-        """The comparison that is furthest off."""
+        """The comparison with the largest error."""
         return max(self.checks, key=lambda check: check.worst)
 
     @property
@@ -38,7 +38,7 @@ class Row:
 
 
 def golden_modules() -> dict[str, ModuleType]:
-    """Op -> its `golden` module."""
+    """Op -> its `golden_<op>` module."""
     return {op: importlib.import_module(f"tests.parity.kernels.golden_{op}") for op in (*PALLAS_OPS, *XLA_OPS)}
 
 
@@ -47,10 +47,10 @@ def check_folder(folder: Path, implementations: list[str] | None = None) -> Iter
 
     Args:
       folder: holds `<prefix>*.npz`.
-      implementations: the ones to run; all that can run on this machine when None.
+      implementations: the ones to run; None for all that can run on this machine.
 
     Yields:
-      Rows as they are done. A file that no op reads gives a row without checks, which counts as a miss.
+      Rows as they are computed. A file that no op reads gives a row without checks, which counts as a miss.
     """
     modules = golden_modules()
     implementations = implementations or backend.runnable()

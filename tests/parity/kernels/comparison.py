@@ -1,7 +1,7 @@
-"""Comparing an op with results recorded from the original kernels.
+"""Comparison of an op with results recorded from the original kernels.
 
-Each op's `golden.py` has `PREFIXES`, the beginnings of the file names it reads, and `check(file, implementation)`, which yields one `Check`
-per recorded array. The tests and scripts/check_parity.py run the same functions.
+Each `golden_<op>` module has `PREFIXES`, the prefixes of the file names it reads, and `check(file, implementation)`, which yields one
+`Comparison` per recorded array. The tests and scripts/check_parity.py run the same functions.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from tests.parity.packed import read_npz
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One array compared: `worst` is the largest error in units of its tolerance, so 1 and below passes (exact arrays: 0 or inf)."""
+    """One compared array: `worst` is the largest error in units of its tolerance, so 1 and below passes (exact arrays: 0 or inf)."""
 
     key: str
     worst: float
@@ -49,9 +51,8 @@ class GoldenFile:
     @classmethod
     def read(cls, path: str | Path) -> GoldenFile:
         """Reads one `.npz` file (no pickles)."""
-        with np.load(path, allow_pickle=False) as z:
-            arrays = {key: z[key] for key in z.files if key != "meta"}
-            meta = json.loads(str(z["meta"])) if "meta" in z.files else {}
+        arrays = read_npz(path)
+        meta = json.loads(str(arrays.pop("meta", "{}")))
         return cls(Path(path).stem, meta, arrays)
 
 
@@ -59,13 +60,13 @@ def compare(key: str, found: Any, expected: Any, *, atol: float = 0.0, rtol: flo
     """Compares two arrays.
 
     Args:
-      key: what is compared, for the table.
+      key: name for the table.
       found, expected: arrays of one shape.
       atol, rtol: tolerance `atol + rtol * |expected|`, as in numpy; both 0 asks for equality.
-      where: mask over the leading axes of the elements that count; all when None.
+      where: mask over the leading axes of the elements to compare; None for all.
 
     Returns:
-      The worst error over tolerance. A wrong shape, or NaN on one side alone, is infinitely wrong.
+      The largest error over tolerance; infinite for a wrong shape, or NaN on one side only.
     """
     found, expected = np.asarray(found), np.asarray(expected)
     if found.shape != expected.shape:

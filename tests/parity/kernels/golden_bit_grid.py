@@ -7,15 +7,16 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.occupancy import from_morton_order, morton_decode, morton_encode, pack_bits, to_morton_order, unpack_bits
+from geneface_kernels.occupancy import from_morton_order, morton_encode, unpack_bits
 
 from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
+from tests.parity.kernels.morton import morton_decode, pack_bits, to_morton_order
 
 PREFIXES = ("morton_packbits_dilation",)
 
 
 def check(file: GoldenFile, implementation: str) -> Iterator[Comparison]:
-    """Everything is exact; this op has one implementation, so the name of it is not used."""
+    """Everything is exact; `implementation` is ignored, this op has one."""
     del implementation
     coords, indices, grid = jnp.asarray(file["coords"]), jnp.asarray(file["indices"]), jnp.asarray(file["grid"])
     yield compare("indices", jax.jit(morton_encode)(coords), file["indices"])

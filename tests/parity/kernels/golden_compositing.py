@@ -25,7 +25,7 @@ def check(file: GoldenFile, implementation: Implementation) -> Iterator[Comparis
 
 def _check_train(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     sigma, rgb, ambient, deltas, uncertainty = (jnp.asarray(file[k]) for k in ("sigmas", "rgbs", "ambient", "deltas", "uncertainty"))
-    # The table's rows are in no particular order; ours is by ray id.
+    # The recorded table's rows are in no particular order; ours are by ray id.
     ids, first, samples = file["rays"].T
     offsets, counts = np.zeros(file.meta["N"], np.int32), np.zeros(file.meta["N"], np.int32)
     offsets[ids], counts[ids] = first, samples
@@ -59,14 +59,14 @@ def _check_train(file: GoldenFile, implementation: Implementation) -> Iterator[C
     yield compare("grad_ambient", g_ambient, file["grad_ambient"])
     yield compare("n_used", np.asarray(visited)[ids].astype(np.int32), file["n_used"])
 
-    # The same inputs with an uncertainty: the other sums and gradients must stay what they are.
+    # The same inputs with an uncertainty: the other sums and gradients must not change.
     out, (g_sigma, g_rgb, g_ambient, g_uncertainty) = uncertain(upstream._replace(uncertainty=file["unc_grad_uncertainty_sum"]))
-    yield from _sums(out, file, " beside uncertainty")
+    yield from _sums(out, file, " with uncertainty")
     yield compare("unc_uncertainty_sum", out.uncertainty, file["unc_uncertainty_sum"], atol=3e-6)
     yield compare("unc_grad_sigmas", g_sigma, file["unc_grad_sigmas"], rtol=1e-4, atol=1e-6)
     yield compare("unc_grad_uncertainty", g_uncertainty, file["unc_grad_uncertainty"], atol=3e-6)
-    yield compare("grad_rgbs beside uncertainty", g_rgb, file["grad_rgbs"], atol=3e-6)
-    yield compare("grad_ambient beside uncertainty", g_ambient, file["grad_ambient"])
+    yield compare("grad_rgbs with uncertainty", g_rgb, file["grad_rgbs"], atol=3e-6)
+    yield compare("grad_ambient with uncertainty", g_ambient, file["grad_ambient"])
 
 
 def _sums(out: Composite, file: GoldenFile, note: str) -> Iterator[Comparison]:
@@ -80,7 +80,7 @@ def _check_step(file: GoldenFile, implementation: Implementation) -> Iterator[Co
     slots, steps = file.meta["n_alive"], file.meta["n_step"]
 
     def by_slot(key):
-        """The buffers are rounded up; slot s owns rows s * n_step and on."""
+        """The buffers are padded; slot s owns the rows from s * n_step."""
         values = file[key][: slots * steps]
         return jnp.asarray(values.reshape(slots, steps, *values.shape[1:]))
 

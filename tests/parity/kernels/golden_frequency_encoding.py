@@ -14,11 +14,11 @@ from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 PREFIXES = ("sh_freq",)
 
 CASES = {"freq_xy": 5e-5, "freq_pose": 2e-6}
-"""Case -> tolerance of the values: the recorded cosine is a shifted sine, which shows at the higher octaves of `freq_xy`."""
+"""Case -> tolerance of the values: the recorded cosine is a shifted sine, with errors at the higher octaves of `freq_xy`."""
 
 
 def check(file: GoldenFile, implementation: str) -> Iterator[Comparison]:
-    """Values and input gradients; this op has one implementation, so the name of it is not used."""
+    """Values and input gradients; `implementation` is ignored, this op has one."""
     del implementation
     for case, tolerance in CASES.items():
         x, expected, gradient = jnp.asarray(file[f"{case}_x"]), file[f"{case}_out"], file[f"{case}_grad_in"]

@@ -16,8 +16,8 @@ from tests.parity.kernels.comparison import Comparison, GoldenFile, compare
 from tests.parity.kernels.inference_step import march_step
 from tests.parity.kernels.march_gradient import march_gradient
 
-_march_train = jax.jit(march_train, static_argnames=("marching", "budget", "implementation"))
-_march_step = jax.jit(march_step, static_argnames=("marching", "n_steps", "implementation"))
+_march_train = jax.jit(march_train, static_argnames=("config", "budget", "implementation"))
+_march_step = jax.jit(march_step, static_argnames=("config", "n_steps", "implementation"))
 _cells_of = jax.jit(lambda bits, cascades: from_morton_order(unpack_bits(bits).reshape(cascades, -1)), static_argnums=1)
 _march_gradient = jax.jit(march_gradient, static_argnames="n_rays")
 
@@ -28,28 +28,28 @@ POSITION = 5e-6
 
 
 def check(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
-    """Compares one file; of `infer_single_` files the marching part, compositing reads the rest."""
+    """Compares one file; of `infer_single_` files the marching part only (golden_compositing.py compares the rest)."""
     return _train(file, implementation) if file.name.startswith("march_train_") else _step(file, implementation)
 
 
-def _marching(file: GoldenFile) -> tuple[MarchConfig, jnp.ndarray]:
-    """The marching and the occupied cells of a file."""
+def _config_and_cells(file: GoldenFile) -> tuple[MarchConfig, jnp.ndarray]:
+    """The configuration and the occupied cells of a file."""
     meta = file.meta
-    marching = MarchConfig(
+    config = MarchConfig(
         bound=meta["bound"], resolution=meta["H"], cascades=meta["C"], dt_gamma=meta["dt_gamma"], max_steps=meta["max_steps"]
     )
-    return marching, _cells_of(file["bitfield"], meta["C"])
+    return config, _cells_of(file["bitfield"], meta["C"])
 
 
 def _train(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
     """Training march, its overflow, and its gradient; compared ray by ray, since the original's order of rays is free."""
-    marching, occupied = _marching(file)
+    config, occupied = _config_and_cells(file)
     rows = len(file["xyzs"])
     ray_ids, offsets, counts = file["rays"].T
-    # Unless the buffer's size is part of the case, it only cut what was left over: room for every sample.
-    budget = rows if file.meta["M_is_buffer_limit"] else file.meta["N"] * marching.max_steps
+    # Unless the buffer's size is part of the case, the buffer holds every sample.
+    budget = rows if file.meta["M_is_buffer_limit"] else file.meta["N"] * config.max_steps
     inputs = (jnp.asarray(file[key]) for key in ("rays_o", "rays_d", "nears", "fars", "noises"))
-    ours = _march_train(*inputs, occupied, marching=marching, budget=budget, implementation=implementation)
+    ours = _march_train(*inputs, occupied, config=config, budget=budget, implementation=implementation)
 
     stable = file["stable"][ray_ids].astype(bool)
     our_counts = np.asarray(ours.counts)[ray_ids]
@@ -58,11 +58,11 @@ def _train(file: GoldenFile, implementation: Implementation) -> Iterator[Compari
     if stable.all():
         yield compare("counter", [ours.total, len(ray_ids)], file["counter"])
     else:
-        # An unstable ray may hold a sample more or less; the rest must still add up.
+        # Unstable rays may differ by a sample; the others must still add up.
         loose = file["counter"][0] - counts[~stable].sum(), file["counter"][1]
         yield compare("counter", [our_counts[stable].sum(), len(ray_ids)], loose)
 
-    # With rays in buffer order, rounding of an unstable ray would decide which later rays fit: only what both sides hold is compared.
+    # An unstable ray may decide which later rays fit the buffer: only rays that both sides hold are compared.
     placed = (counts > 0) & (offsets + counts <= rows)
     if stable.all() and (np.diff(offsets) >= 0).all():
         yield compare("rays: offset", np.asarray(ours.offsets)[ray_ids], offsets)
@@ -97,7 +97,7 @@ def _rows(file: GoldenFile, which: np.ndarray) -> np.ndarray:
 
 
 def _gradient(file: GoldenFile, ray_ids: np.ndarray, offsets: np.ndarray, counts: np.ndarray, placed: np.ndarray) -> Iterator[Comparison]:
-    """Backward of the recorded samples, whose number sets the tolerance: it is one float32 sum a ray."""
+    """Backward pass of the recorded samples; the tolerance grows with their number, as it is one float32 sum per ray."""
     n = file.meta["N"]
     ray = np.full(len(file["xyzs"]), n, np.int32)
     ray[_row_numbers(offsets[placed], counts[placed])] = np.repeat(ray_ids[placed], counts[placed])
@@ -110,13 +110,13 @@ def _gradient(file: GoldenFile, ray_ids: np.ndarray, offsets: np.ndarray, counts
 
 
 def _step(file: GoldenFile, implementation: Implementation) -> Iterator[Comparison]:
-    """One round of inference; a slot's samples fill its rows from the first."""
-    marching, occupied = _marching(file)
+    """One round of inference; a slot's samples fill its first rows."""
+    config, occupied = _config_and_cells(file)
     meta, alive = file.meta, file["rays_alive"]
     n, n_steps = meta["n_alive"], meta["n_step"]
     by_ray = [jnp.asarray(file[key][alive]) for key in ("rays_o", "rays_d", "rays_t", "fars")]
     noise = jnp.asarray(file["noises"])
-    ours = _march_step(*by_ray, noise, occupied, marching=marching, n_steps=n_steps, implementation=implementation)
+    ours = _march_step(*by_ray, noise, occupied, config=config, n_steps=n_steps, implementation=implementation)
     stable = np.repeat(file["stable"][alive].astype(bool), n_steps)
     deltas = np.asarray(ours.deltas).reshape(-1, 2)
     recorded = {key: file[key][: n * n_steps] for key in ("xyzs", "dirs", "deltas")}
@@ -131,7 +131,7 @@ def _step(file: GoldenFile, implementation: Implementation) -> Iterator[Comparis
     for key in recorded:
         padding = file[key][n * n_steps :]
         yield compare(f"{key}: padding", padding, np.zeros_like(padding))
-    # The march goes by `rays_t` alone; of the near ends it matters only which rays miss.
+    # The march starts at `rays_t`; of the near ends only which rays miss is used.
     missed = file["nears"] == np.finfo(np.float32).max
     yield compare("nears", missed, file["fars"] == np.finfo(np.float32).max)
     without_samples = np.repeat(missed[alive], n_steps)

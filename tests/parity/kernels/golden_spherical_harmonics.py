@@ -16,7 +16,7 @@ PREFIXES = ("sh_freq",)
 
 
 def check(file: GoldenFile, implementation: str) -> Iterator[Comparison]:
-    """Values, derivatives and input gradient; this op has one implementation, so the name of it is not used."""
+    """Values, derivatives and input gradient; `implementation` is ignored, this op has one."""
     del implementation
     d = jnp.asarray(file["dirs"])
     degree = math.isqrt(file["sh"].shape[-1])

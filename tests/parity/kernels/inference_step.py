@@ -1,4 +1,4 @@
-"""Inference in rounds as the original renders (march_rays and composite_rays of RAD-NeRF): ops that parity alone needs."""
+"""Inference in rounds as in the original (`march_rays` and `composite_rays` of RAD-NeRF), for parity only."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from geneface_kernels.ray_marching.api import march_rays
 from geneface_kernels.ray_marching.geometry import MarchConfig, clamp, step_length
 
 # ----------------------------------------------------------------------------------------------------
-# One round of inference compositing, as the original renders: an op that parity alone needs (frames are rendered without rounds).
+# Compositing of one round
 
 
 class StepState(NamedTuple):
-    """Where N rays stand between two rounds of inference, and which of them the next round visits.
+    """State of N rays between two rounds of inference.
 
     Attributes:
       weights_sum: [N] sum of the weights so far.
       depth: [N] sum of weight * t.
-      image: [N, 3] colour so far.
+      image: [N, 3] color so far.
       t: [N] ray parameter where the next round starts.
       alive: [n] int32 ray of each slot, no ray twice; negative for a slot whose ray has ended.
     """
@@ -46,12 +46,12 @@ def composite_step(
 ) -> StepState:
     """Adds up to n_step samples to each live ray (RAD-NeRF's inference rule); not differentiable.
 
-    The transmittance is one minus the weights so far and is tested as it was before a sample: a ray takes one sample more after crossing
-    `end_threshold` than in training. A step of length 0 marks the end of a ray's samples. A ray that met either end has ended, also on
-    the last of its samples, and keeps its `t`; the others go on from the end of their last step.
+    The transmittance is one minus the weights so far, tested before a sample is added: a ray takes one more sample after crossing
+    `end_threshold` than in training. A step of length 0 marks the end of a ray's samples. A ray that has ended, also on its last sample,
+    keeps its `t`; the others continue from the end of their last step.
 
     Args:
-      state: N rays, and in `alive` the ray of each of n slots.
+      state: N rays, and the ray of each of n slots.
       sigma: [n, n_step] density, slot by slot.
       rgb: [n, n_step, 3].
       deltas: [n, n_step, 2] length of the step and ray parameter at its end.
@@ -59,10 +59,10 @@ def composite_step(
       implementation: see `geneface_kernels.backend`.
 
     Returns:
-      The state after the round: sums and `t` of the rays in `alive` moved on, the other rays untouched, `alive` -1 where the ray ended.
+      The state after the round: sums and `t` of the rays in `alive` updated, `alive` -1 where the ray ended.
 
     Raises:
-      ValueError: an array of the wrong shape or kind, or a setting out of range.
+      ValueError: an array has the wrong shape or dtype, or a setting is out of range.
       NotImplementedError: the implementation was named and can't run here.
     """
     if sigma.ndim != 2 or min(sigma.shape) < 1:
@@ -96,21 +96,18 @@ def composite_step(
 def step_lanes(
     read: lanes.Read, sums: lanes.LaneSums, t: jax.Array, alive: jax.Array, *, n_step: int, end_threshold: float
 ) -> tuple[lanes.LaneSums, jax.Array, jax.Array]:
-    """One round of inference: up to `n_step` more samples on top of `sums`.
-
-    The transmittance is one minus the weights so far, and it is tested as it was before a sample, so a ray takes one sample more after
-    crossing the threshold than in training. A step of length 0 marks the end of the ray's samples.
+    """`composite_step` for vectors of one element per slot.
 
     Args:
       read: (sample number, live [n]) -> samples.
-      sums: the lanes' sums so far; ambient and uncertainty are handed through.
+      sums: the lanes' sums so far; ambient and uncertainty are unchanged.
       t: [n] ray parameter so far.
-      alive: [n] bool, lanes that take part.
-      n_step: samples of a lane.
+      alive: [n] bool, lanes with a live ray.
+      n_step: samples per lane.
       end_threshold: transmittance below which a ray has ended.
 
     Returns:
-      (sums; t, moved to the end of the last step where the ray goes on; [n] bool, the ray goes on).
+      (sums; t, at the end of the last step if the ray continues; [n] bool, the ray continues).
     """
 
     def visit(carry):
@@ -132,8 +129,7 @@ def step_lanes(
 
 
 def _step_xla(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Array, end_threshold: float) -> StepState:
-    """`composite_step`; arguments as there."""
-    taking_part = state.alive >= 0
+    active = state.alive >= 0
     ray = jnp.maximum(state.alive, 0)
 
     def read(k, live):
@@ -144,8 +140,8 @@ def _step_xla(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Ar
 
     zero = jnp.zeros(ray.shape, jnp.float32)
     sums = lanes.LaneSums(xla.channels(state.image[ray]), state.weights_sum[ray], state.depth[ray], zero, zero)
-    sums, t, goes_on = step_lanes(read, sums, state.t[ray], taking_part, n_step=sigma.shape[1], end_threshold=end_threshold)
-    back = jnp.where(taking_part, ray, state.t.shape[0])
+    sums, t, goes_on = step_lanes(read, sums, state.t[ray], active, n_step=sigma.shape[1], end_threshold=end_threshold)
+    back = jnp.where(active, ray, state.t.shape[0])
 
     def put(values, new):
         return values.at[back].set(new, mode="drop")
@@ -160,7 +156,6 @@ def _step_xla(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Ar
 
 
 def _step_pallas(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax.Array, end_threshold: float, interpret: bool) -> StepState:
-    """`composite_step`; arguments as there."""
     slots, steps = sigma.shape
     rays = state.t.shape[0]
 
@@ -168,8 +163,8 @@ def _step_pallas(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax
         weights_ref, depth_ref, image_ref, t_ref, alive_ref = refs[5:]
         slot = pallas.block_elements(slots)
         alive = backend.load(refs[4], (slot,))
-        taking_part = alive >= 0
-        ray = jnp.where(taking_part, alive, 0)
+        active = alive >= 0
+        ray = jnp.where(active, alive, 0)
 
         def read(k, live):
             def load(ref, *column):
@@ -179,16 +174,16 @@ def _step_pallas(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax
             return lanes.Sample(load(sigma_ref), colors, load(deltas_ref, 0), load(deltas_ref, 1))
 
         def of_ray(ref):
-            return backend.load(ref, (ray,), mask=taking_part, other=0.0)
+            return backend.load(ref, (ray,), mask=active, other=0.0)
 
         zero = jnp.zeros((pallas.LANES,), jnp.float32)
-        color = tuple(backend.load(refs[2], (ray, c), mask=taking_part, other=0.0) for c in range(3))
+        color = tuple(backend.load(refs[2], (ray, c), mask=active, other=0.0) for c in range(3))
         sums = lanes.LaneSums(color, of_ray(refs[0]), of_ray(refs[1]), zero, zero)
-        sums, t, goes_on = step_lanes(read, sums, of_ray(refs[3]), taking_part, n_step=steps, end_threshold=end_threshold)
-        back = jnp.where(taking_part, alive, rays)
-        pallas.store_channels(image_ref, back, sums.rgb, mask=taking_part)
+        sums, t, goes_on = step_lanes(read, sums, of_ray(refs[3]), active, n_step=steps, end_threshold=end_threshold)
+        back = jnp.where(active, alive, rays)
+        pallas.store_channels(image_ref, back, sums.rgb, mask=active)
         for ref, value in ((weights_ref, sums.alpha), (depth_ref, sums.depth), (t_ref, t)):
-            backend.store(ref, (back,), value, mask=taking_part)
+            backend.store(ref, (back,), value, mask=active)
         backend.store(alive_ref, (slot,), jnp.where(goes_on, alive, -1))
 
     shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in state]
@@ -197,7 +192,7 @@ def _step_pallas(state: StepState, sigma: jax.Array, rgb: jax.Array, deltas: jax
 
 
 # ----------------------------------------------------------------------------------------------------
-# Marching for inference: the next few samples of rays that are still alive.
+# Marching of one round
 
 
 class NextSamples(NamedTuple):
@@ -205,7 +200,7 @@ class NextSamples(NamedTuple):
 
     Attributes:
       points: [N, n, 3] float32, clamped to the scene.
-      deltas: [N, n, 2] float32 (length of the sample's step, parameter at the END of the step); (0, 0) says that the ray has ended.
+      deltas: [N, n, 2] float32 (length of the sample's step, parameter at the END of the step); (0, 0) if the ray has ended.
     """
 
     points: jax.Array
@@ -219,7 +214,7 @@ def march_step(
     far: jax.Array,
     noise: jax.Array,
     occupied: jax.Array,
-    marching: MarchConfig,
+    config: MarchConfig,
     n_steps: int,
     implementation: Implementation = "auto",
 ) -> NextSamples:
@@ -227,11 +222,11 @@ def march_step(
 
     Args:
       rays_o, rays_d: [N, 3] float32, the rays that are alive.
-      t: [N] float32 where each goes on; the second of the last sample's deltas.
+      t: [N] float32 start; the second of the last sample's deltas.
       far: [N] float32.
-      noise: [N] float32 in [0, 1), jitter in steps; zeros but in the first round of a perturbed frame.
+      noise: [N] float32 in [0, 1), jitter in steps; zeros except in the first round of a perturbed frame.
       occupied: [C, R, R, R] bool, x slowest ([R, R, R] when there is one cascade).
-      marching: static.
+      config: static.
       n_steps: samples a ray (static).
       implementation: see `backend`.
 
@@ -239,10 +234,10 @@ def march_step(
       ValueError: wrong shapes or dtypes.
       NotImplementedError: the named implementation can't run here.
     """
-    found, counts = march_rays(rays_o, rays_d, t, far, noise, occupied, marching, n_steps, implementation)
+    found, counts = march_rays(rays_o, rays_d, t, far, noise, occupied, config, n_steps, implementation)
     used = jnp.arange(n_steps) < counts[:, None]
     at = jnp.where(used, found, 0.0)
-    step = step_length(at, marching)
-    points = clamp(rays_o[:, None] + rays_d[:, None] * at[..., None], -marching.bound, marching.bound)
+    step = step_length(at, config)
+    points = clamp(rays_o[:, None] + rays_d[:, None] * at[..., None], -config.bound, config.bound)
     deltas = jnp.stack([step, at + step], axis=-1)
     return NextSamples(jnp.where(used[..., None], points, 0.0), jnp.where(used[..., None], deltas, 0.0))

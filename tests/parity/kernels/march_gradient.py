@@ -1,4 +1,4 @@
-"""The gradient of a training march as the original defines it: an op that parity alone needs."""
+"""The gradient of a training march as the original defines it, for parity only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import jax.numpy as jnp
 def march_gradient(
     grad_points: jax.Array, grad_directions: jax.Array, deltas: jax.Array, ray: jax.Array, n_rays: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Gradients by the rays from gradients by the samples, as the original defines them.
+    """Gradients with respect to the rays from gradients with respect to the samples.
 
-    It moves a sample with t + dt, the end of its step, and ignores the clamp to the scene; it stores results by row of its ray table,
-    here they are by ray. (Automatic differentiation of `march_train` gives the derivative with the sample's own t.)
+    The original differentiates a sample's position with t + dt, the end of its step, and ignores the clamp to the scene. (Automatic
+    differentiation of `march_train` uses the sample's own t.)
 
     Args:
       grad_points, grad_directions: [M, 3].
       deltas: [M, 2] of `MarchedSamples`.
-      ray: [M] int32; rows of `n_rays` and above are left out.
+      ray: [M] int32; rows with `n_rays` and above are ignored.
       n_rays: N (static).
 
     Returns:

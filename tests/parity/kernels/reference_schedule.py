@@ -1,8 +1,7 @@
-"""The original's way through a frame, for parity alone.
+"""The original's inference schedule, for parity only.
 
-RAD-NeRF gives every living ray the same number of samples per round, more the fewer rays are left, and caps the sum of these numbers. So
-a ray's colour depends on how many other rays of the picture are still alive. `render_per_ray` is what to render with; this shows that
-where the two differ, it is by that schedule and nothing else.
+RAD-NeRF gives every live ray the same number of samples per round, more the fewer rays are left, and limits the sum of these numbers. A
+ray's color therefore depends on how many other rays are alive. The comparison shows that `render_per_ray` differs by this schedule only.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ MOST_STEPS = 8
 
 
 class ReferenceRender(NamedTuple):
-    """What the loop leaves.
+    """Result of the loop.
 
     Attributes:
-      image: [N, 3] colour before the background.
+      image: [N, 3] color before the background.
       weights_sum: [N] opacity.
       depth: [N] sum of weight * t, t taken at the end of a sample's step.
       samples: [N] int32 samples marched.
@@ -49,39 +48,39 @@ def render_reference(
     far: jax.Array,
     noise: jax.Array,
     occupied: jax.Array,
-    marching: MarchConfig,
+    config: MarchConfig,
     end_threshold: float = 1e-4,
     implementation: Implementation = "auto",
 ) -> ReferenceRender:
-    """Renders N rays with the original's schedule. The loop is on the host, which waits for the number of living rays in every round.
+    """Renders N rays with the original's schedule, in a host loop that waits for the number of live rays in every round.
 
     Args:
       field: see `Field`; one frame, so the frame of every point is 0.
       rays_o, rays_d: [N, 3].
-      near, far: [N] from `ray_box`.
+      near, far: [N] from `near_far_from_aabb`.
       noise: [N] in [0, 1), jitter of the first round; zeros for none.
       occupied: [C, R, R, R] bool.
-      marching: cascades, cone step and the cap on samples.
-      end_threshold: transmittance below which a ray ends, looked at before each sample, so that the one after it still counts.
+      config: cascades, cone step and the limit on samples.
+      end_threshold: transmittance below which a ray ends, tested before each sample, so that the next one still counts.
       implementation: of marching and compositing, see `backend`.
     """
     n = rays_o.shape[0]
     state = StepState(jnp.zeros(n), jnp.zeros(n), jnp.zeros((n, 3)), near, jnp.arange(n, dtype=jnp.int32))
     samples = jnp.zeros(n, jnp.int32)
-    silence = jnp.zeros_like(noise)
+    no_jitter = jnp.zeros_like(noise)
     trace: list[tuple[int, int, int]] = []
     alive, spent = n, 0
-    while spent < marching.max_steps and alive:
+    while spent < config.max_steps and alive:
         steps = max(min(n // alive, MOST_STEPS), 1)
         state, marched = _round(
             state,
             rays_o,
             rays_d,
             far,
-            silence if trace else noise,
+            no_jitter if trace else noise,
             occupied,
             field=field,
-            marching=marching,
+            config=config,
             steps=steps,
             end_threshold=end_threshold,
             implementation=implementation,
@@ -93,7 +92,7 @@ def render_reference(
     return ReferenceRender(state.image, state.weights_sum, state.depth, samples, np.asarray(trace, np.int32).reshape(-1, 3))
 
 
-@functools.partial(jax.jit, static_argnames=("field", "marching", "steps", "end_threshold", "implementation"))
+@functools.partial(jax.jit, static_argnames=("field", "config", "steps", "end_threshold", "implementation"))
 def _round(
     state: StepState,
     rays_o: jax.Array,
@@ -103,18 +102,18 @@ def _round(
     occupied: jax.Array,
     *,
     field: Field,
-    marching: MarchConfig,
+    config: MarchConfig,
     steps: int,
     end_threshold: float,
     implementation: Implementation,
 ) -> tuple[StepState, jax.Array]:
-    """One round; slot and ray are the same number here, dead rays stay where they are so that shapes do, and give no samples.
+    """One round; slot and ray have the same number, and dead rays stay in place without samples, so that shapes are static.
 
     Returns:
       (state afterwards, [N] int32 samples marched).
     """
-    reach = jnp.where(state.alive >= 0, far, -1.0)
-    marched = march_step(rays_o, rays_d, state.t, reach, noise, occupied, marching, steps, implementation)
+    far_alive = jnp.where(state.alive >= 0, far, -1.0)
+    marched = march_step(rays_o, rays_d, state.t, far_alive, noise, occupied, config, steps, implementation)
     directions = jnp.broadcast_to(rays_d[:, None], marched.points.shape)
     frame = jnp.zeros(directions.size // 3, jnp.int32)
     sigma, rgb = field(marched.points.reshape(-1, 3), directions.reshape(-1, 3), frame)
@@ -130,7 +129,7 @@ def _round(
 
 
 def over_background(render: ReferenceRender, near: jax.Array, far: jax.Array, background: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What the original hands out at the end.
+    """The original's final picture and depth.
 
     Args:
       render: of N rays.

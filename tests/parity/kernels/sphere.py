@@ -1,4 +1,4 @@
-"""Where rays leave a sphere around the scene, as coordinates for a background that lies on it."""
+"""Points where rays leave a sphere around the scene, as coordinates of a spherical background."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from geneface_kernels.ray_marching.geometry import check_rays
 
 
 def sphere_coordinates(rays_o: jax.Array, rays_d: jax.Array, radius: float) -> jax.Array:
-    """Polar coordinates of the point where each ray leaves an origin-centred sphere; y points up.
+    """Polar coordinates of the point where each ray leaves an origin-centered sphere; y points up.
 
     Args:
       rays_o, rays_d: [N, 3]; origins inside the sphere. A ray from outside that misses the sphere gives NaN.

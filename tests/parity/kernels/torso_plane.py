@@ -1,4 +1,4 @@
-"""The torso's 2D occupancy grid: where in the image plane the torso network is worth running.
+"""The torso's 2D occupancy grid: where in the image plane the torso network has to be evaluated.
 
 Coordinates are pixel positions in [-1, 1], along image rows first and columns second. `grid[a, b]` belongs to first coordinate a and
 second coordinate b; the original keeps the same cells flat as b * R + a, which is the transpose.
@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 
 WINDOW = 5
-"""Cells on a side of the max-pool that widens fresh opacities, as in the original."""
+"""Side of the max-pool that dilates new opacities, in cells, as in the original."""
 
 
 def plane_cell_points(noise: jax.Array) -> jax.Array:
     """One random point in every cell.
 
     Args:
-      noise: [R, R, 2] in [0, 1), uniform; 0.5 gives the centres.
+      noise: [R, R, 2] in [0, 1), uniform; 0.5 gives the centers.
 
     Returns:
       [R, R, 2] in [-1, 1].
@@ -33,20 +33,20 @@ def plane_cell_points(noise: jax.Array) -> jax.Array:
 
 
 def plane_update(grid: jax.Array, alpha: jax.Array, decay: float = 0.95) -> jax.Array:
-    """One update: fresh opacities are widened by a max-pool of `WINDOW` cells and folded into the decayed running maximum.
+    """One update of the running maximum: max(grid * decay, new opacities dilated by a max-pool of `WINDOW` cells).
 
     Args:
       grid: [R, R] running opacities.
-      alpha: [R, R] fresh opacities, one point a cell.
+      alpha: [R, R] new opacities, sampled at one point per cell.
       decay: factor per update.
 
     Raises:
-      ValueError: the shapes differ or have not two axes.
+      ValueError: the shapes differ or are not two-dimensional.
     """
     if grid.ndim != 2 or grid.shape != alpha.shape:
         raise ValueError(f"grid and alpha must both be [R, R], got shapes {grid.shape} and {alpha.shape}")
-    widened = jax.lax.reduce_window(alpha, -jnp.inf, jax.lax.max, (WINDOW, WINDOW), (1, 1), "SAME")
-    return jnp.maximum(grid * decay, widened)
+    dilated = jax.lax.reduce_window(alpha, -jnp.inf, jax.lax.max, (WINDOW, WINDOW), (1, 1), "SAME")
+    return jnp.maximum(grid * decay, dilated)
 
 
 def plane_lookup(grid: jax.Array, points: jax.Array) -> jax.Array:
@@ -82,12 +82,12 @@ def plane_lookup(grid: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def plane_occupied(grid: jax.Array, points: jax.Array, limit: float) -> jax.Array:
-    """[N] bool: where the torso network is worth running.
+    """[N] bool: whether the torso network has to be evaluated at a point.
 
     Args:
       grid: [R, R] running opacities.
       points: [N, 2].
-      limit: highest threshold (0.01 in the original); the grid's mean where that is lower. GeneFace loses the mean when it loads a
-        checkpoint and so compares with 0 there, which `limit=0.0` gives.
+      limit: highest threshold (0.01 in the original); the threshold is the grid's mean if that is lower. GeneFace loses the mean when it
+        loads a checkpoint and compares with 0, which is `limit=0.0` here.
     """
     return plane_lookup(grid, points) > jnp.minimum(jnp.mean(grid), limit)

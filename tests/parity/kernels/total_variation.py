@@ -1,4 +1,4 @@
-"""Gradient of a total-variation penalty on the table, at the cells of given points."""
+"""Gradient of a total-variation penalty on a grid encoding's table, at the cells of given points."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from geneface_kernels.grid_encoding.spec import GridSpec, Level
 
 
 def total_variation_gradient(x: jax.Array, table: jax.Array, spec: GridSpec, weight: float) -> jax.Array:
-    """Pulls the lattice point of each point's cell towards its axis neighbours (torch-ngp; off in the released models).
+    """Pulls the lattice point of each point's cell towards its axis neighbors (torch-ngp; off in the released models).
 
-    With d the differences of its row to those of its (up to 2D) neighbours on the lattice, the row gets
+    With d the differences of its row to those of its (up to 2D) neighbors on the lattice, the gradient of the row is
     `weight / (2 D) * sum(d) / sqrt(sum(d**2) + 1e-9)`. Points that share a cell add up.
 
     Args:
-      x: [N, D] floating in [0, 1]; points outside count nothing.
+      x: [N, D] floating in [0, 1]; points outside are ignored.
       table: [spec.rows, C]; read as float32.
       spec: the grid's shape (static).
       weight: of the penalty.
@@ -41,14 +41,14 @@ def total_variation_gradient(x: jax.Array, table: jax.Array, spec: GridSpec, wei
 
 
 def _pull(cells: lattice.Columns, table: jax.Array, level: Level, resolution: int) -> jax.Array:
-    """[N, C] sum of the differences to the neighbours that exist, over the root of the sum of their squares."""
+    """[N, C] sum of the differences to the existing neighbors, over the root of the sum of their squares."""
     here = table[_row(cells, level)]
     total, squares = jnp.zeros_like(here), jnp.zeros_like(here)
     for d in range(len(cells)):
         for exists, step in ((cells[d] < resolution, 1), (cells[d] > 0, -1)):
-            # A neighbour that does not exist is the point itself: difference 0, and no row beyond the level.
-            moved = jnp.where(exists, cells[d] + np.uint32(step % 2**32), cells[d])
-            difference = here - table[_row([*cells[:d], moved, *cells[d + 1 :]], level)]
+            # A missing neighbor is replaced by the point itself: difference 0, and no row beyond the level.
+            neighbor = jnp.where(exists, cells[d] + np.uint32(step % 2**32), cells[d])
+            difference = here - table[_row([*cells[:d], neighbor, *cells[d + 1 :]], level)]
             total, squares = total + difference, squares + difference * difference
     return total * jax.lax.rsqrt(squares + 1e-9)
 

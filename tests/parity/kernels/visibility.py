@@ -1,4 +1,4 @@
-"""Which cells the training cameras ever see. The others get no gradient, so the field may hold anything there: they stay empty."""
+"""Cells that no training camera sees: they receive no gradient, so they are kept empty whatever the field says there."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ UNSEEN = -1.0
 
 
 def count_views(poses: jax.Array, intrinsics: Sequence[float], resolution: int, cascades: int, bound: float) -> jax.Array:
-    """How many cameras have each cell's centre in their view, widened by one cell.
+    """Number of cameras that have each cell's center in their view, extended by one cell.
 
     Args:
-      poses: [P, 4, 4] camera to world, with z pointing where the camera looks (the original's convention; an OpenGL pose looks along -z, so
+      poses: [P, 4, 4] camera to world, with z the viewing direction (the original's convention; an OpenGL pose looks along -z, so
         change the sign of its second and third columns first).
       intrinsics: fx, fy, cx, cy in pixels of one image; the view spans [0, 2 cx] by [0, 2 cy].
-      resolution: R, cells a side.
+      resolution: R, cells per side.
       cascades: C.
       bound: the last cascade spans [-bound, bound]^3.
 

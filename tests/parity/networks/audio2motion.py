@@ -23,7 +23,7 @@ LOSS_ATOL, LOSS_RTOL = 1e-4, 2e-4
 
 
 def check(vectors: Vectors) -> Iterator[Comparison]:
-    """Posterior, flow both ways, decoder, the training pass, speech alone, and the whole training losses with their gradients."""
+    """Posterior, flow in both directions, decoder, training pass, generation, and the training losses with their gradients."""
     weights = vectors.weights()
     if weights is None:
         return
@@ -33,7 +33,7 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
         yield from _parts(vectors, vae)
     if vectors.has("in_hubert", "in_y", "in_y_mask", "in_posterior_noise"):
         yield from _forward(vectors, vae)
-    yield from _speech_alone(vectors, vae)
+    yield from _generation(vectors, vae)
     expert = syncnet.expert(vectors)
     needed = ("in_hubert", "in_y", "in_y_mask", "in_posterior_noise", "task_clip_batch_index", "task_clip_start")
     if expert is not None and vectors.has(*needed):
@@ -71,7 +71,7 @@ def _parts(vectors: Vectors, vae: Network) -> Iterator[Comparison]:
         results["flow_fwd_masked"] = flow(vectors["enc_z"], mask_down)
     yield from vectors.compare(results, ATOL, RTOL)
     yield from vectors.compare({"enc_x_mask_sqz": mask_down.transpose(0, 2, 1)}, 0.0)
-    # Past the mask theirs holds what the biases of the last layer leave there, ours too; only frames that count are compared.
+    # Padding frames hold the biases of the last layer; only frames inside the mask are compared.
     yield from vectors.compare({"dec_from_in_z_masked": decode(mask)}, ATOL, RTOL, where=mask[..., 0])
 
 
@@ -90,7 +90,7 @@ def _forward(vectors: Vectors, vae: Network) -> Iterator[Comparison]:
     yield from vectors.compare({"fwd_x_recon": prediction}, ATOL, RTOL, where=mask)
 
 
-def _speech_alone(vectors: Vectors, vae: Network) -> Iterator[Comparison]:
+def _generation(vectors: Vectors, vae: Network) -> Iterator[Comparison]:
     network = build_network(vae.model)
 
     def generate(audio, z):
@@ -109,8 +109,8 @@ def _training_losses(vectors: Vectors, vae: Network, expert: Network, mode: str)
     inputs = {name: vectors[f"in_{name}"] for name in ("y", "y_mask", "hubert", "posterior_noise")}
     clips = vectors["task_clip_batch_index"], vectors["task_clip_start"]
 
-    # Inputs and expert are arguments because XLA would spend a minute on folding constants.
-    def loss_fn(params: Any, inputs: dict[str, jax.Array], judge: Any) -> Any:
+    # Inputs and expert are arguments because XLA would take a minute to fold them as constants.
+    def loss_fn(params: Any, inputs: dict[str, jax.Array], expert_variables: Any) -> Any:
         collections = {"params": params, "batch_stats": vae.variables["batch_stats"]}
         motion, mask, audio = inputs["y"], inputs["y_mask"], inputs["hubert"]
         (prediction, posterior), updates = network.apply(
@@ -120,7 +120,7 @@ def _training_losses(vectors: Vectors, vae: Network, expert: Network, mode: str)
             "mse": masked_mse(prediction, motion, mask),
             "continuity": continuity(prediction, motion, mask),
             "kl": kl_single_sample(posterior.mean, posterior.log_std, posterior.z, posterior.z_prior, posterior.mask),
-            "sync": syncnet.judge(expert.model, judge, audio, prediction, *clips),
+            "sync": syncnet.clip_loss(expert.model, expert_variables, audio, prediction, *clips),
         }
         total = sum(vectors.meta.get(f"lambda_{name}", default) * losses[name] for name, default in _WEIGHTS.items())
         return total, ({**losses, "total": total}, updates["batch_stats"])
@@ -133,4 +133,4 @@ def _training_losses(vectors: Vectors, vae: Network, expert: Network, mode: str)
 
 
 _WEIGHTS = {"mse": 1.0, "continuity": 3.0, "kl": 0.4, "sync": 0.01}
-"""Weights of the published config, for vectors that do not name theirs."""
+"""Weights of the published config, for vectors without recorded weights."""

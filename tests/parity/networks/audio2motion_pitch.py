@@ -20,7 +20,7 @@ from tests.parity.networks.vectors import Network, Vectors
 
 
 def check(vectors: Vectors) -> Iterator[Comparison]:
-    """Pitch bins, condition, training pass in both modes of batch norm, the flow there and back, and speech alone."""
+    """Pitch bins, condition, training pass in both modes of batch norm, the flow and its inverse, and generation."""
     weights = _weights(vectors)
     if weights is None or not vectors.has("in_audio", "in_f0"):
         return
@@ -38,21 +38,21 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
         ones = np.ones_like(vectors["in_y_mask"])[:, ::STRIDE, None]
         z_prior = apply(vectors["in_z"], ones, condition_down, method=lambda module, *inputs: module.flow(*inputs))
         back = apply(z_prior, ones, condition_down, True, method=lambda module, *inputs: module.flow(*inputs))
-        yield Comparison("in_z (flow there and back)", float(np.abs(back - vectors["in_z"]).max() / ATOL))
-        yield from _speech_alone(vectors, apply, voice)
+        yield Comparison("in_z (flow and its inverse)", float(np.abs(back - vectors["in_z"]).max() / ATOL))
+        yield from _generation(vectors, apply, voice)
 
 
 def _weights(vectors: Vectors) -> dict[str, np.ndarray] | None:
-    """The state_dict: this folder's own keys, and `meta.base_keys` of a folder beside it."""
-    own = vectors.weights()
-    if own is None or "base_keys" not in vectors.meta:
-        return own
-    base = vectors.weights(beside=PurePosixPath(vectors.meta["base_weights"]).parts[0])
-    return None if base is None else {**{key: base[key] for key in vectors.meta["base_keys"]}, **own}
+    """The state_dict: this folder's keys, and `meta.base_keys` of a sibling folder."""
+    weights = vectors.weights()
+    if weights is None or "base_keys" not in vectors.meta:
+        return weights
+    base = vectors.weights(sibling=PurePosixPath(vectors.meta["base_weights"]).parts[0])
+    return None if base is None else {**{key: base[key] for key in vectors.meta["base_keys"]}, **weights}
 
 
 def _voice(vectors: Vectors) -> Voice:
-    """What the vectors name, and the defaults for the rest; theirs blink at the audio rate."""
+    """The recorded inputs, and defaults for the others; recorded blinks are at the audio rate."""
     voice = Voice.of(jnp.asarray(vectors["in_f0"]))
     blink = jnp.asarray(vectors["in_blink"])[:, ::2, 0] if vectors.has("in_blink") else voice.blink
     amplitudes = {name: jnp.asarray(vectors[f"in_{name}"])[:, 0] for name in ("mouth_amp", "eye_amp") if vectors.has(f"in_{name}")}
@@ -82,7 +82,7 @@ def _training_pass(vectors: Vectors, vae: Network, voice: Voice) -> Iterator[Com
         yield from vectors.compare({f"{prefix}_x_recon": prediction}, ATOL, RTOL, where=mask)
 
 
-def _speech_alone(vectors: Vectors, apply: Callable[..., Any], voice: Voice) -> Iterator[Comparison]:
+def _generation(vectors: Vectors, apply: Callable[..., Any], voice: Voice) -> Iterator[Comparison]:
     audio, z, mask = vectors["in_audio"], vectors["in_z"], vectors["in_y_mask"][..., None]
     for found in vectors.find(r"infer_pred_temp([\d.]+)"):
         motion = apply(audio, float(found[1]) * z, voice, method=Audio2Motion.generate) * mask

@@ -1,4 +1,4 @@
-"""Every folder of recorded networks that can be checked, and who reads it."""
+"""The folders of recorded networks that can be checked, and their readers."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ READERS: dict[str, Reader] = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One folder: its comparisons, and the recorded keys that nothing reads. Without a reader both are empty.
+    """Result of one folder; without a reader there are no comparisons.
 
     Attributes:
       folder: its name.
       checks: one per recorded array.
-      unread: keys.
+      unread: recorded keys that the reader does not read.
       known: whether there is a reader for it.
     """
 
@@ -61,17 +61,17 @@ class Row:
 
     @property
     def missed(self) -> int:
-        """Comparisons out of tolerance; a folder with a reader that found nothing to compare counts as one."""
+        """Number of failed comparisons; a folder whose reader compared nothing counts as one."""
         return sum(not check.passed for check in self.checks) + (self.known and not self.checks)
 
     @property
     def worst(self) -> Comparison | None:
-        """The comparison that is furthest off; None without any."""
+        """The comparison with the largest error; None if there is none."""
         return max(self.checks, key=lambda check: check.worst, default=None)
 
 
 def check_folder(root: Path) -> Iterator[Row]:
-    """Yields a row for every folder in `root` that holds an `io.npz`, in full float32 precision, as they are done."""
+    """Yields a row for every folder in `root` with an `io.npz`, computed in full float32 precision."""
     for path in sorted(folder.parent for folder in root.glob("*/io.npz")):
         yield check_one(path)
 

@@ -1,4 +1,4 @@
-"""Recorded results of the small encoders: frames, windows of frames, attention, blink, and which frames a window holds."""
+"""Recorded results of the condition encoders: frames, windows of frames, attention, blink, and the frames of a window."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.parity.networks.vectors import Vectors
 
 
 def check(vectors: Vectors) -> Iterator[Comparison]:
-    """Every encoder that a config uses (GeneFace++ also has one of heat maps, which none does)."""
+    """Every encoder that a config uses (GeneFace++'s encoder of heat maps is in none)."""
     weights = vectors.weights()
     if weights is None:
         return
     for found in vectors.find(r"in_((?:nerf_|adnerf_)?audionet_(?:\w+_)?win(\d+))"):
         tag, frames = found[1], int(found[2])
-        network = FrameEncoder(frames=frames)
+        network = FrameEncoder(len(weights[f"{tag}.encoder_fc1.2.weight"]), frames)
         variables = _variables(weights, tag, radnerf.frame_encoder("net", "net", frames))
         x = vectors[f"in_{tag}"]
         yield from _compare(vectors, tag, network.apply(variables, x if frames > 1 else x[:, 0]))
@@ -36,14 +36,14 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
         rules, values = radnerf.condition_rules()
         variables = convert(_part(weights, tag), rules, values)
         eyes = jnp.asarray(vectors[f"in_{tag}_1"]).reshape(-1)
-        network = ConditionEncoder(blink_channels=int(found[2]))
+        network = ConditionEncoder(len(weights[f"{tag}.cond_prenet.encoder_fc1.2.weight"]), int(found[2]))
         yield from _compare(vectors, tag, network.apply({"params": variables["params"]}, vectors[found[0]][None, :, 0], eyes)[0])
     if vectors.has("in_window_features"):
         yield from _windows(vectors)
 
 
 def _part(weights: Mapping[str, np.ndarray], tag: str, prefix: str = "") -> dict[str, np.ndarray]:
-    """The state_dict of one encoder, its names behind `prefix`."""
+    """The state_dict of one encoder, with `prefix` prepended to its names."""
     return {f"{prefix}{key.removeprefix(tag + '.')}": value for key, value in weights.items() if key.startswith(tag + ".")}
 
 
@@ -56,7 +56,7 @@ def _compare(vectors: Vectors, tag: str, value: Any) -> Iterator[Comparison]:
 
 
 def _windows(vectors: Vectors) -> Iterator[Comparison]:
-    """Centred windows; frames outside the video are zeros there and the first or last frame here, so only those inside are compared."""
+    """Centered windows. Frames outside the video are zeros there, the first or last frame here: only frames inside are compared."""
     features = vectors["in_window_features"]
     for found in vectors.find(r"win_mode2_smo(\d+)_idx(\d+)"):
         size, center = int(found[1]), int(found[2])

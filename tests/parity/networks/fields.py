@@ -1,4 +1,4 @@
-"""What the readers of recorded radiance fields have in common: networks from their weights, points asked, tolerances."""
+"""Common parts of the readers of recorded radiance fields: networks from weights, evaluation at points, tolerances."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.parity.networks.vectors import GRADIENT_RTOL, Network, Vectors
 
 SIGMA_RTOL, RGB_ATOL, AMBIENT_ATOL = 1e-3, 5e-4, 1e-4
 SIGMA_MEDIAN, ATOL_MEDIAN = 5e-5, 2e-5
-"""Fine grid levels amplify rounding at single points, so the median is held to a much smaller tolerance."""
+"""Fine grid levels amplify rounding at single points, so the tolerance of the median is much smaller."""
 CONDITION_ATOL, CONDITION_RTOL = 1e-5, 1e-4
 
 
@@ -40,13 +40,13 @@ TORSO = Family("RAD-NeRF torso", r"torso_deform_net\.", "torso", radnerf.torso_s
 
 
 def load_head(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Head, Any, Comparison]:
-    """(network, its variables, whether names and shapes fit) of a state_dict."""
+    """(network, its variables, whether names and shapes match) of a state_dict."""
     loaded = Network.from_weights(HEAD, weights, name)
     return Head.from_config(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
 
 
 def load_torso(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Torso, Any, Comparison]:
-    """(network, its variables, whether names and shapes fit) of a state_dict."""
+    """(network, its variables, whether names and shapes match) of a state_dict."""
     loaded = Network.from_weights(TORSO, weights, name)
     return Torso.from_config(loaded.model), jax.tree.map(jnp.asarray, loaded.variables), loaded.check
 
@@ -67,7 +67,7 @@ def condition(head: Head, variables: Any, window: np.ndarray, eye_openness: floa
 
 
 def check_points(vectors: Vectors, head: Head, variables: Any, feature: np.ndarray, prefix: str) -> Iterator[Comparison]:
-    """Density, colour and ambient coordinates of `in_pos`, `in_dir` under appearance code 0, as `<prefix>_sigma` and so on."""
+    """Density, color and ambient coordinates of `in_pos`, `in_dir` under appearance code 0, as `<prefix>_sigma` and so on."""
     code = variables["params"]["frame_codes"][:1]
     out = head.apply(variables, vectors["in_pos"], vectors["in_dir"], feature[None], code)
     for name, value, atol, rtol in (
@@ -84,7 +84,7 @@ def check_points(vectors: Vectors, head: Head, variables: Any, feature: np.ndarr
 
 
 def check_geometry(vectors: Vectors, geometry: Any) -> Iterator[Comparison]:
-    """The density network's further outputs, of which the first channels were recorded."""
+    """The density network's geometry feature, of which the first channels were recorded."""
     for found in vectors.find(r"density_geo_feat_first(\d+)"):
         yield from vectors.compare({found[0]: geometry[:, : int(found[1])]}, RGB_ATOL, SIGMA_RTOL)
 
@@ -98,14 +98,14 @@ def check_typical(key: str, found: Any, theirs: np.ndarray, atol: float, median:
 
 
 def table_levels(spec: GridSpec, table: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(L2 norms [L], sums [L, C]) of each level's rows of a table or its gradient, as gradients of tables were recorded."""
+    """(L2 norms [L], sums [L, C]) of each level's rows of a table's gradient, which is recorded in this form."""
     table = np.asarray(table, np.float64)
     parts = np.split(table, spec.offsets[1:-1])
     return np.array([np.linalg.norm(part) for part in parts]), np.array([part.sum(0) for part in parts])
 
 
 def check_table_gradients(vectors: Vectors, prefix: str, spec: GridSpec, table: Any, share: float) -> Iterator[Comparison]:
-    """The recorded norms and sums, per level, of a table's gradient; `share` of the largest of them is tolerated."""
+    """The recorded norms and sums, per level, of a table's gradient; the tolerance is `share` of the largest of them."""
     for kind, ours in zip(("gradnorm", "gradsum"), table_levels(spec, table), strict=True):
         key = f"train_{kind}_per_level__{prefix}.embeddings"
         if vectors.has(key):

@@ -1,4 +1,4 @@
-"""Recorded results of what the originals do with predicted landmarks (LLE, clamp, smoothing, blinks) and with camera paths."""
+"""Recorded results of the originals' post-processing of landmarks (LLE, clamp, smoothing, blinks) and camera paths."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.parity.networks.vectors import Vectors
 
 ATOL = 1e-4
 OPEN, CLOSED, PERIOD = 0.57, 0.13, 100
-"""Eye openness that the recorded blinks were made with, and frames between them."""
+"""Eye openness of the recorded blinks, and frames between them."""
 
 _UPPER = 144
-"""Coordinates of jaw, brows, nose and eyes: what the originals' vanilla NeRF projects."""
+"""Coordinates of jaw, brows, nose and eyes, which the originals' vanilla NeRF projects."""
 
 
 def check(vectors: Vectors) -> Iterator[Comparison]:
-    """Everything that has a counterpart here. What deviates on purpose (docs/deviations.md) is compared as far as it agrees."""
+    """Everything with a counterpart here; intended deviations (docs/deviations.md) are excluded."""
     if vectors.has("in_feats", "in_database"):
         yield from _projections(vectors)
     if vectors.has("in_pp_pred_lm3d", "in_pp_mean", "in_pp_std"):
@@ -35,7 +35,7 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
 
 
 def _projections(vectors: Vectors) -> Iterator[Comparison]:
-    """Without our ridge, as the originals have none."""
+    """Without our ridge regularization, which the originals do not have."""
     feats, database = vectors["in_feats"], vectors["in_database"]
     for found in vectors.find(r"(c(\d+)_k(\d+)_)fuse"):
         prefix, dims, neighbors = found[1], int(found[2]), int(found[3])
@@ -43,7 +43,7 @@ def _projections(vectors: Vectors) -> Iterator[Comparison]:
         yield from vectors.compare({f"{prefix}fuse": ours, f"{prefix}errors": np.abs(ours - feats[:, :dims]).mean(-1)}, ATOL)
         if not vectors.has(f"{prefix}index"):
             continue
-        # Ours hands out no weights: their neighbours under their weights must be our projection.
+        # Ours does not return weights: their neighbors combined with their weights must equal our projection.
         points = database[:, :dims].astype(np.float64)[vectors[f"{prefix}index"]]
         for key in (f"{prefix}weights", f"{prefix}weights_exact_f64"):
             if vectors.has(key):
@@ -80,7 +80,7 @@ def _post_processing(vectors: Vectors) -> Iterator[Comparison]:
 
 
 def _moving_averages(vectors: Vectors) -> Iterator[Comparison]:
-    """Theirs repeats the frame at the edge when it reflects, ours does not: the frames whose window lies inside must agree."""
+    """Theirs repeats the edge frame when reflecting, ours does not: frames whose window lies inside are compared."""
     x = vectors["in_smooth_x"]
     for found in vectors.find(r"smooth_k(\d+)"):
         window = int(found[1])
@@ -90,7 +90,7 @@ def _moving_averages(vectors: Vectors) -> Iterator[Comparison]:
 
 
 def _camera_paths(vectors: Vectors) -> Iterator[Comparison]:
-    """Smoothed poses. Theirs takes the mean of the frames there are at the ends, ours repeats the first and last one."""
+    """Smoothed poses. At the ends theirs averages the available frames, ours repeats the first and last one."""
     cameras = vectors["in_cam_path"]
     for found in vectors.find(r"cam_path_smooth_k(\d+)"):
         window = int(found[1])
@@ -100,7 +100,7 @@ def _camera_paths(vectors: Vectors) -> Iterator[Comparison]:
 
 
 def _blinks(vectors: Vectors) -> Iterator[Comparison]:
-    """When the eyes blink and how far they close; theirs calls all open eyes 0.6 open, so frames between blinks are left out."""
+    """Times and depths of blinks; the originals' openness between blinks is always 0.6, so only frames of blinks are compared."""
     closed = filters.blink_envelope(vectors.arrays["blink_eye_area_percent"].shape[0], PERIOD)
     openness = (OPEN * (1.0 - closed) + CLOSED * closed)[:, None]
     yield from vectors.compare({"blink_eye_area_percent": openness}, ATOL, where=closed > 0)

@@ -1,4 +1,4 @@
-"""Recorded results of the vanilla NeRF: condition, point queries, sampling, compositing and whole rays of head and torso."""
+"""Recorded results of the vanilla NeRF: condition, point queries, sampling, compositing and rays of head and torso."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def check_head(vectors: Vectors) -> Iterator[Comparison]:
     head, variables, fits = loaded
     assert isinstance(head, NerfHead)
     yield fits
-    yield from _pieces(vectors)
+    yield from _sampling_and_compositing(vectors)
     yield from _queries(vectors, head, variables)
     if vectors.has("in_c2w", "in_bg", "focal"):
         condition = _head_condition(vectors, head, variables, attend=True)
-        yield from _whole_rays(vectors, head, variables, condition)
+        yield from _rays(vectors, head, variables, condition)
 
 
 def check_torso(vectors: Vectors) -> Iterator[Comparison]:
-    """Everything of ADNeRFTorso. Its camera is the head's, whose folder lies beside."""
+    """Everything of ADNeRFTorso. Its camera is the head's, recorded in the sibling folder."""
     loaded = _load(vectors, "nerf_torso", nerf.convert_nerf_torso)
     if loaded is None:
         return
@@ -50,11 +50,11 @@ def check_torso(vectors: Vectors) -> Iterator[Comparison]:
     inputs = vectors["in_deepspeech_wins"], vectors["in_euler"], vectors["in_trans"], vectors["in_color"]
     condition = torso.apply(variables, *inputs, method=NerfTorso.condition)
     yield from vectors.compare({"cond_feat": condition}, *CONDITION)
-    yield from _whole_rays(vectors, torso, variables, condition)
+    yield from _rays(vectors, torso, variables, condition)
 
 
 def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields, Any, Comparison] | None:
-    """(network, variables, whether names and shapes fit); None where the weights are not there."""
+    """(network, variables, whether names and shapes match); None without weights."""
     weights = vectors.weights()
     if weights is None:
         return None
@@ -75,7 +75,7 @@ def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields
 def _head_condition(vectors: Vectors, head: NerfHead, variables: Any, attend: bool) -> jax.Array:
     window = vectors["in_cond_wins" if attend else "in_cond_win"]
     window = window.reshape(len(window), -1)
-    if not attend:  # one frame: all of the window shows it
+    if not attend:  # one frame: repeated over the window
         window = np.repeat(window, vectors["in_cond_wins"].shape[0], axis=0)
     return head.apply(variables, window, attend, method=NerfHead.condition)
 
@@ -99,8 +99,8 @@ def _queries(vectors: Vectors, head: NerfHead, variables: Any) -> Iterator[Compa
         yield from vectors.compare(raw, ATOL, RTOL)
 
 
-def _pieces(vectors: Vectors) -> Iterator[Comparison]:
-    """Inverse transform sampling and compositing by themselves."""
+def _sampling_and_compositing(vectors: Vectors) -> Iterator[Comparison]:
+    """Inverse transform sampling and compositing."""
     if vectors.has("in_pdf_bins", "in_pdf_weights", "pdf_det"):
         quantiles = jnp.linspace(0.0, 1.0, vectors["pdf_det"].shape[-1])
         found = sample_pdf(jnp.asarray(vectors["in_pdf_bins"]), jnp.asarray(vectors["in_pdf_weights"]), quantiles)
@@ -113,8 +113,8 @@ def _pieces(vectors: Vectors) -> Iterator[Comparison]:
         yield from vectors.compare({f"raw2out_{name}": value for name, value in parts.items()}, 1e-5, RTOL)
 
 
-def _whole_rays(vectors: Vectors, network: TwoFields, variables: Any, condition: jax.Array) -> Iterator[Comparison]:
-    """Rays of a small picture, sampled evenly, with recorded draws, and by the coarse field alone."""
+def _rays(vectors: Vectors, network: TwoFields, variables: Any, condition: jax.Array) -> Iterator[Comparison]:
+    """Rays of a small picture: evenly sampled, with recorded draws, and of the coarse field alone."""
     size = vectors["in_bg"].shape[0]
     if vectors.has("in_c2w", "focal"):
         rows, columns = jnp.meshgrid(jnp.arange(size), jnp.arange(size), indexing="ij")
@@ -145,8 +145,8 @@ def _whole_rays(vectors: Vectors, network: TwoFields, variables: Any, condition:
     out = render(fine_samples, None)
     yield from _compare(vectors, "det", out)
     if vectors.has("com_rgb"):
-        shown = vectors["in_color"] * out.fine.last_weight[:, None] + out.fine.foreground
-        yield from vectors.compare({"com_rgb": shown}, ATOL)
+        composited = vectors["in_color"] * out.fine.last_weight[:, None] + out.fine.foreground
+        yield from vectors.compare({"com_rgb": composited}, ATOL)
     if vectors.has("in_t_rand", "in_pdf_u"):
         noise = Noise(jnp.asarray(vectors["in_t_rand"]), jnp.asarray(vectors["in_pdf_u"]))
         yield from _compare(vectors, "pert", render(fine_samples, noise))
@@ -162,7 +162,7 @@ def _whole_rays(vectors: Vectors, network: TwoFields, variables: Any, condition:
 
 
 def _compare(vectors: Vectors, prefix: str, out: Rendered) -> Iterator[Comparison]:
-    """The original's names: no suffix or `0`/`_coarse` for the coarse pass; `acc` and `accu` for the opacity."""
+    """The original's names: suffix `0` or `_coarse` for the coarse pass; `acc` and `accu` for the opacity."""
     fine: Composite = out.fine
     coarse: Composite = out.coarse
     colors = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from geneface_jax.convert.speech import AUDIO2MOTION, DISCRIMINATOR, POSTNET
 from geneface_jax.models.audio2motion import Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
-from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mean, masked_mse
+from geneface_jax.training.devices import masked_mean
+from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mse
 from geneface_jax.training.stages.audio2motion import build_network
 from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks import syncnet
@@ -23,7 +25,7 @@ LOSS_ATOL, LOSS_RTOL = 1e-4, 2e-4
 
 
 def check(vectors: Vectors) -> Iterator[Comparison]:
-    """Generator, discriminator, VAE and generator in a row, and both training steps with their gradients."""
+    """Generator, discriminator, VAE followed by the generator, and both training steps with their gradients."""
     generator_weights, critic_weights = vectors.weights("weights_generator"), vectors.weights("weights_discriminator")
     if generator_weights is None:
         return
@@ -34,13 +36,14 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
     yield from _speech_to_refined(vectors, generator)
     if critic_weights is None:
         return
-    critic = Network.from_weights(DISCRIMINATOR, critic_weights, "weights_discriminator")
+    sized = dataclasses.replace(DISCRIMINATOR, sizes=lambda weights: {"base": len(weights["backbone.0.weight"])})
+    critic = Network.from_weights(sized, critic_weights, "weights_discriminator")
     yield critic.check
     yield from _scores(vectors, critic)
     expert = syncnet.expert(vectors)
     motions = ("in_raw_lm3d", "in_person_raw_lm3d", "in_person_gt_lm3d", "in_y_mask")
     if expert is not None and vectors.has(*motions, "in_hubert", "task_clip_batch_index", "task_clip_start"):
-        # In double precision: one unit of the recorded batch lies so near the kink of its LeakyReLU that float32 may put it on either side.
+        # Double precision: one unit of the recorded batch is so close to the kink of its LeakyReLU that float32 is ambiguous.
         with jax.enable_x64(True):
             for mode in ("eval", "train"):
                 yield from _training_steps(vectors, generator.widened(), critic.widened(), expert.widened(), mode)
@@ -57,7 +60,7 @@ def _refined(vectors: Vectors, generator: Network) -> Iterator[Comparison]:
 
 
 def _speech_to_refined(vectors: Vectors, generator: Network) -> Iterator[Comparison]:
-    weights = vectors.weights(beside="v1_audio2motion_lm3d_vae_sync")
+    weights = vectors.weights(sibling="v1_audio2motion_lm3d_vae_sync")
     if weights is None or not vectors.has("in_e2e_hubert", "in_e2e_z"):
         return
     vae = Network.from_weights(AUDIO2MOTION, weights)
@@ -67,7 +70,7 @@ def _speech_to_refined(vectors: Vectors, generator: Network) -> Iterator[Compari
 
 
 def _scores(vectors: Vectors, critic: Network) -> Iterator[Comparison]:
-    """Theirs drops the frames that are all zero and stacks the rest."""
+    """The originals drop frames that are all zero and concatenate the rest."""
     for key, source in (("disc_on_raw", "in_raw_lm3d"), ("disc_on_refined", "gen_refined"), ("disc_on_gt", "in_person_gt_lm3d")):
         if vectors.has(key, source):
             motion = vectors[source]
@@ -88,15 +91,15 @@ def _training_steps(vectors: Vectors, generator: Network, critic: Network, exper
         network = CNNPostNet(generator.model.base)
         return network.apply(collections, motion, train=mode == "train", mutable=["batch_stats"])[0]
 
-    # Inputs and expert are arguments because XLA would spend a minute on folding constants.
-    def generator_loss(params: Any, inputs: dict[str, jax.Array], judge: Any) -> Any:
-        own = generate(params, inputs["person_raw_lm3d"]) * mask[..., None]
+    # Inputs and expert are arguments because XLA would take a minute to fold them as constants.
+    def generator_loss(params: Any, inputs: dict[str, jax.Array], expert_variables: Any) -> Any:
+        person = generate(params, inputs["person_raw_lm3d"]) * mask[..., None]
         fake = generate(params, inputs["raw_lm3d"])
         losses = {
-            # Theirs divides by the frames of the mask but compares all of them.
-            "mse": masked_mse(own, real, np.ones_like(mask)) * mask.size / mask.sum(),
+            # The originals divide by the number of frames inside the mask but sum over all frames.
+            "mse": masked_mse(person, real, np.ones_like(mask)) * mask.size / mask.sum(),
             "adv": lsgan_generator(discriminator.apply(critic.variables, fake), mask),
-            "sync": syncnet.judge(expert.model, judge, inputs["hubert"], fake, *clips),
+            "sync": syncnet.clip_loss(expert.model, expert_variables, inputs["hubert"], fake, *clips),
         }
         total = sum(vectors.meta.get(f"lambda_{name}", default) * losses[name] for name, default in _WEIGHTS.items())
         return total, ({**losses, "total": total}, fake)
@@ -123,4 +126,4 @@ def _training_steps(vectors: Vectors, generator: Network, critic: Network, exper
 
 
 _WEIGHTS = {"mse": 0.05, "adv": 0.85, "sync": 0.1}
-"""Weights of the published config, for vectors that do not name theirs."""
+"""Weights of the published config, for vectors without recorded weights."""

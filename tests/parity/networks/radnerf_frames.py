@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.frame_rendering import FrameMarch, FrameRender
+from geneface_kernels.frame_rendering import FrameRender
 from geneface_kernels.ray_marching.geometry import Lattice, MarchConfig, near_far_from_aabb
 
 from geneface_jax.models.head import FieldSample, Head
@@ -23,22 +23,22 @@ from tests.parity.networks.vectors import Vectors
 
 RAY_ATOL, PICTURE_ATOL, PICTURE_MEDIAN = 2e-6, 1e-3, 1e-4
 DEPTH_ATOL = 5e-3
-"""They add steps up where our frames multiply: the last bits of a position move the density of the finest levels, and depth carries that
-times the distance."""
+"""The originals accumulate steps where we multiply: the last bits of a position change the density of the finest levels, and depth scales
+that with the distance."""
 SHARE_OFF = 0.01
-"""A ray that one rounding sends another way gets a sample more or less: this share of the samples of a frame."""
+"""Rounding gives some rays one sample more or less: at most this share of the samples of a frame."""
 
 NUDGE = 1e-5
-"""In steps: one rounding of t."""
+"""In steps: the rounding error of t."""
 END_THRESHOLD = 1e-4
 GRID_RESOLUTION = 128
 STEP = 2.0 * math.sqrt(3.0) / GRID_RESOLUTION
 MAX_ANGLE_DEGREES = 50.0
-"""What every released config marches with."""
+"""The marching parameters of every released config."""
 
 
 def check_rays(vectors: Vectors) -> Iterator[Comparison]:
-    """The camera in the scene, as a vector, its rays, where they enter the box, and the pixel coordinates of the torso."""
+    """The scene pose, its pose vector, the rays, their box intersections, and the torso's pixel coordinates."""
     if not vectors.has("in_c2w", "in_intrinsics", "rays_o"):
         return
     size = math.isqrt(vectors.arrays["rays_o"].shape[1])
@@ -61,10 +61,10 @@ def check_rays(vectors: Vectors) -> Iterator[Comparison]:
 def check_frames(
     vectors: Vectors, head: Head, variables: Any, weights: Mapping[str, np.ndarray], feature: str = "cond_feat", prefix: str = ""
 ) -> Iterator[Comparison]:
-    """Pictures `<prefix>render[_ms<samples>]_*`, by our renderer and, the longest one, by the original's schedule.
+    """Pictures `<prefix>render[_ms<samples>]_*` by our renderer, and the longest one also by the original's schedule.
 
-    That schedule gives every living ray as many samples per round as any other, so a frame of theirs is one of ours with as many samples a
-    ray as the recorded rounds add up to.
+    That schedule gives all live rays the same number of samples per round, so their frame equals one of ours whose samples per ray are the
+    sum over the recorded rounds.
     """
     if not vectors.has("rays_o", "rays_d", "in_bg_color", feature):
         return
@@ -78,10 +78,10 @@ def check_frames(
         stable = _stable(vectors, name)
         out = render_rays(field, *rays, occupied, march_settings(vectors, _samples_per_ray(vectors, match)), threshold)
         ours = per_ray_picture(out, vectors["in_bg_color"][0])
-        # Theirs takes one sample more than ours once the threshold is passed, which shows that much light at most.
+        # Theirs takes one more sample than ours after the threshold is passed, which adds at most `threshold` light.
         yield from check_typical(f"{name}_rgb", ours[None], vectors[f"{name}_rgb"], PICTURE_ATOL + threshold, PICTURE_MEDIAN, stable[None])
         if vectors.has(f"{name}_depth"):
-            # Theirs is at the end of each step.
+            # Their depth is at the end of each step.
             depth = np.asarray(jnp.maximum(out.depth + out.alpha * STEP - near, 0.0) / (far - near))
             hit = stable.astype(bool) & (np.asarray(near) < 1e30)
             yield from check_typical(f"{name}_depth", depth[None], vectors[f"{name}_depth"], DEPTH_ATOL, PICTURE_MEDIAN, hit[None])
@@ -96,20 +96,20 @@ def _max_steps(vectors: Vectors, match: re.Match[str]) -> int:
 
 
 def _samples_per_ray(vectors: Vectors, match: re.Match[str]) -> int:
-    """Most samples that a ray of a recorded picture got: the rounds add up to max_steps or a little more."""
+    """Maximum samples per ray of a recorded picture: the sum over the rounds, max_steps or slightly more."""
     name = match[1] if vectors.has(f"{match[1]}_trace") else "render"
     return int(vectors[f"{name}_trace"][:, 1].sum()) if vectors.has(f"{name}_trace") else _max_steps(vectors, match)
 
 
 def _stable(vectors: Vectors, name: str) -> np.ndarray:
-    """[N] rays that rounding does not send another way; those of one setting are those of the others."""
+    """[N] rays whose samples do not depend on rounding, the same for all settings."""
     return vectors[f"{name}_stable" if vectors.has(f"{name}_stable") else "render_stable"]
 
 
 def _by_schedule(
     vectors: Vectors, name: str, max_steps: int, field: Field, rays: tuple[jax.Array, jax.Array], occupied: jax.Array
 ) -> Iterator[Comparison]:
-    """The original's loop, whose rays share their samples out: rounds, samples a ray, picture."""
+    """The original's loop, which distributes samples over the live rays: rounds, samples per ray, picture."""
 
     def sigma_rgb(points: jax.Array, directions: jax.Array, frame: jax.Array) -> tuple[jax.Array, jax.Array]:
         sample = field(points, directions, frame)
@@ -134,7 +134,7 @@ def _by_schedule(
 
 
 def head_field(head: Head, variables: Any, feature: jax.Array) -> Field:
-    """The head under one condition [C] and appearance code 0, as the renderers ask it."""
+    """The head under one condition [C] and appearance code 0, as a `Field`."""
     code = variables["params"]["frame_codes"][:1]
 
     def field(points: jax.Array, directions: jax.Array, frame: jax.Array) -> FieldSample:
@@ -144,16 +144,18 @@ def head_field(head: Head, variables: Any, feature: jax.Array) -> Field:
     return field
 
 
-def march_settings(vectors: Vectors, most: int) -> MarchSettings:
-    """Settings of our renderer with at most `most` samples a ray."""
+def march_settings(vectors: Vectors, max_samples: int) -> MarchSettings:
+    """Settings of our renderer with at most `max_samples` samples per ray."""
     aabb = tuple(float(value) for value in _aabb(vectors))
     lattice = Lattice(STEP, Lattice.points_for(aabb, STEP, MAX_ANGLE_DEGREES), vectors.meta["bound"])
-    return MarchSettings(FrameMarch(aabb, vectors.meta["min_near"], lattice, most).aabb, vectors.meta["min_near"], lattice, most, most)
+    return MarchSettings(aabb, vectors.meta["min_near"], lattice, max_samples, max_samples)
 
 
 def entry_jitter(vectors: Vectors, rays: tuple[Any, Any], near: Any) -> np.ndarray:
-    """[N] starts in steps, 0 for nearly all rays: a ray enters the box on a face between two cells, and whether the product in
-    `origin + t * direction` is rounded before the sum says in which. Where that matters, the start is moved by `NUDGE` to their side.
+    """[N] offsets of the ray starts in steps, 0 for nearly all rays.
+
+    A ray enters the box on a face between two cells; which one depends on whether the product in `origin + t * direction` is rounded before
+    the sum. For such rays the start is moved by `NUDGE` into the recorded cell.
     """
     origin, direction, t = (np.asarray(a, np.float32) for a in (*rays, near))
     hit = t < 1e30

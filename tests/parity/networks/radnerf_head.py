@@ -25,7 +25,7 @@ from tests.parity.networks.vectors import Vectors
 
 
 def check(vectors: Vectors) -> Iterator[Comparison]:
-    """Condition, density and colour of points, the encodings they come from, pictures, and the training losses with their gradients."""
+    """Condition, density and color of points, encodings, pictures, and the training losses with their gradients."""
     weights = vectors.weights()
     if weights is None or not vectors.has("in_cond", "cond_feat"):
         return
@@ -51,7 +51,7 @@ def _with_grids(head: Head, **changes: str) -> Head:
 
 
 def _other_codes(vectors: Vectors, head: Head, variables: Any) -> Iterator[Comparison]:
-    """Colours under another frame's appearance code (the recorded name says sigma)."""
+    """Colors under another frame's appearance code (the recorded name says sigma)."""
     for found in vectors.find(r"query_sigma_ind(\d+)"):
         code = variables["params"]["frame_codes"][int(found[1])][None]
         out = head.apply(variables, vectors["in_pos"], vectors["in_dir"], vectors["cond_feat"][None], code)
@@ -59,7 +59,7 @@ def _other_codes(vectors: Vectors, head: Head, variables: Any) -> Iterator[Compa
 
 
 def _encodings(vectors: Vectors, head: Head, variables: Any) -> Iterator[Comparison]:
-    """Theirs were recorded for the first points alone, and the geometry feature for its first channels."""
+    """Recorded for the first points only, and the geometry feature for its first channels."""
     position = head.apply(variables, vectors["in_pos"], method=lambda module, x: module.position_encoder(x))
     density: Any = head.apply(variables, vectors["in_pos"], vectors["cond_feat"][None], method=Head.density)
     sigma, geometry, ambient = density

@@ -1,4 +1,4 @@
-"""Recorded results of GeneFace++'s heads: RADNeRFwithSR without its enlarger (condition with blink, points, pictures); plain RADNeRF."""
+"""Recorded results of GeneFace++'s heads: RADNeRFwithSR without super-resolution (condition, points, pictures), and plain RADNeRF."""
 
 from __future__ import annotations
 

@@ -23,17 +23,17 @@ from tests.parity.networks.radnerf_training import FIELD_SHARE
 from tests.parity.networks.vectors import GRADIENT_SHARE, Vectors
 
 ATOL = 3e-4
-"""The highest octave multiplies a rounding of the coordinates by 512."""
+"""The highest octave multiplies rounding errors of the coordinates by 512."""
 _THROUGH_GRID = "torso_deform_net.*"
-"""Parameters whose gradients pass through the grid by its coordinates: a point at the border of a fine cell may fall on either side."""
+"""Parameters with gradients through the grid's coordinates: a point at the border of a fine cell may round to either side."""
 TRAINED_CODE, UPDATED_CODE = 3, 1
-"""Codes that the training step and the update of the plane ran with."""
+"""Appearance codes of the recorded training step and of the recorded update of the plane."""
 TRAINED_MEAN = 0.02
-"""Mean of the plane in the `render_meandens_*` pictures; a loaded checkpoint has lost it, so that the others compare with 0."""
+"""Mean of the plane in the `render_meandens_*` pictures; a loaded checkpoint does not hold it, so the other pictures use 0."""
 
 
 def check(vectors: Vectors) -> Iterator[Comparison]:
-    """Everything recorded; ours has no occupancy plane, so pictures are compared where theirs looks at the torso."""
+    """Everything recorded; ours has no occupancy plane, so pictures are compared where theirs evaluates the torso."""
     weights = vectors.weights()
     if weights is None or not vectors.has("pose6"):
         return
@@ -50,15 +50,15 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
 
 
 def occupancy_plane(weights: Mapping[str, np.ndarray]) -> jax.Array:
-    """[R, R] `density_grid_torso` in our order."""
+    """[R, R] `density_grid_torso` in our axis order."""
     flat = jnp.asarray(weights["density_grid_torso"])
     return flat.reshape(math.isqrt(flat.size), -1).T
 
 
-def ask(torso: Torso, variables: Any, coords: Any, bent_by: Any, code: int, head: Any = None) -> TorsoSample:
+def evaluate(torso: Torso, variables: Any, coords: Any, condition: Any, code: int, head: Any = None) -> TorsoSample:
     """The field at [M, 2] under one condition [1, C] and the code of a frame."""
     row = torso.apply(variables, jnp.array([code]), method=Torso.code)
-    return torso.apply(variables, jnp.asarray(coords), jnp.asarray(bent_by), row, None, head)
+    return torso.apply(variables, jnp.asarray(coords), jnp.asarray(condition), row, None, head)
 
 
 def compare_sample(vectors: Vectors, prefix: str, sample: TorsoSample) -> Iterator[Comparison]:
@@ -71,7 +71,7 @@ def _points(vectors: Vectors, torso: Torso, variables: Any) -> Iterator[Comparis
     if not vectors.has("in_x", "in_pose"):
         return
     for found in vectors.find(r"(torso_code(\d+))_alpha"):
-        yield from compare_sample(vectors, found[1], ask(torso, variables, vectors["in_x"], vectors["in_pose"], int(found[2])))
+        yield from compare_sample(vectors, found[1], evaluate(torso, variables, vectors["in_x"], vectors["in_pose"], int(found[2])))
     yield from vectors.compare({"torso_pose_embed": frequency_encode(jnp.asarray(vectors["in_pose"]), 4)}, ATOL)
     for found in vectors.find(r"torso_x_embed_first(\d+)"):
         shrunk = jnp.asarray(vectors["in_x"][: int(found[1])]) * torso.shrink
@@ -79,50 +79,52 @@ def _points(vectors: Vectors, torso: Torso, variables: Any) -> Iterator[Comparis
 
 
 def _pictures(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Comparison]:
-    coords, behind = vectors["bg_coords"][0], vectors["in_bg_color"][0]
+    coords, background = vectors["bg_coords"][0], vectors["in_bg_color"][0]
     occupancy = np.asarray(plane_lookup(plane, jnp.asarray(coords)))
-    sample = ask(torso, variables, coords, vectors["pose6"], 0)
-    front = _head_picture(vectors)
+    sample = evaluate(torso, variables, coords, vectors["pose6"], 0)
+    head_picture = _head_picture(vectors)
     for name, mean in (("render", 0.0), ("render_meandens", TRAINED_MEAN)):
         if not vectors.has(f"{name}_torso_alpha", f"{name}_n_deform"):
             continue
-        looked = occupancy > min(vectors.meta["density_thresh_torso"], mean)
-        yield compare(f"{name}_n_deform", looked.sum(), vectors[f"{name}_n_deform"])
-        alpha = np.where(looked, sample.alpha, 0.0)[:, None]
-        rgb = np.asarray(sample.rgb) * alpha + behind * (1.0 - alpha)
+        evaluated = occupancy > min(vectors.meta["density_thresh_torso"], mean)
+        yield compare(f"{name}_n_deform", evaluated.sum(), vectors[f"{name}_n_deform"])
+        alpha = np.where(evaluated, sample.alpha, 0.0)[:, None]
+        rgb = np.asarray(sample.rgb) * alpha + background * (1.0 - alpha)
         yield from vectors.compare({f"{name}_torso_alpha": alpha, f"{name}_torso_rgb": rgb[None]}, ATOL)
-        if front is not None and vectors.has(f"{name}_rgb", "render_stable"):
-            whole = np.clip(front[0] + (1.0 - front[1])[:, None] * rgb, 0.0, 1.0)
+        if head_picture is not None and vectors.has(f"{name}_rgb", "render_stable"):
+            composited = np.clip(head_picture[0] + (1.0 - head_picture[1])[:, None] * rgb, 0.0, 1.0)
             stable = vectors["render_stable"][None]
             atol, median = radnerf_frames.PICTURE_ATOL, radnerf_frames.PICTURE_MEDIAN
-            yield from check_typical(f"{name}_rgb", whole[None], vectors[f"{name}_rgb"], atol, median, stable)
+            yield from check_typical(f"{name}_rgb", composited[None], vectors[f"{name}_rgb"], atol, median, stable)
 
 
 def _head_picture(vectors: Vectors) -> tuple[np.ndarray, np.ndarray] | None:
-    """(colour, opacity) of the head in the recorded rays; None without its weights beside the folder."""
-    beside = Vectors(vectors.folder.parent / "v1_radnerf_head") if (vectors.folder.parent / "v1_radnerf_head").is_dir() else None
-    if beside is None or not vectors.has("rays_o", "rays_d", "in_cond"):
+    """(color, opacity) of the head in the recorded rays; None without the head's folder."""
+    folder = vectors.folder.parent / "v1_radnerf_head"
+    if not folder.is_dir() or not vectors.has("rays_o", "rays_d", "in_cond"):
         return None
-    weights = beside.weights()
+    head_vectors = Vectors(folder)
+    weights = head_vectors.weights()
     head, variables, _ = load_head(weights)
     feature, _ = condition(head, variables, vectors["in_cond"])
     field = radnerf_frames.head_field(head, variables, feature)
     rays = jnp.asarray(vectors["rays_o"][0]), jnp.asarray(vectors["rays_d"][0])
-    most = int(beside["render_trace"][:, 1].sum()) if beside.has("render_trace") else int(vectors.meta["max_steps"])
-    settings = radnerf_frames.march_settings(vectors, most)
+    traced = head_vectors.has("render_trace")
+    max_samples = int(head_vectors["render_trace"][:, 1].sum()) if traced else int(vectors.meta["max_steps"])
+    settings = radnerf_frames.march_settings(vectors, max_samples)
     out = render_rays(field, *rays, occupied_cells(weights), settings, radnerf_frames.END_THRESHOLD)
     return np.asarray(out.rgb), np.asarray(out.alpha)
 
 
 def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Array) -> Iterator[Comparison]:
-    coords, behind = jnp.asarray(vectors["bg_coords"][0]), jnp.asarray(vectors["in_bg_color"][0])
+    coords, background = jnp.asarray(vectors["bg_coords"][0]), jnp.asarray(vectors["in_bg_color"][0])
     target = jnp.asarray(vectors["in_train_target"][0])
-    looked = plane_lookup(plane, coords) > 0.0
+    evaluated = plane_lookup(plane, coords) > 0.0
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
-        sample = ask(torso, {"params": params}, coords, vectors["pose6"], TRAINED_CODE)
-        alpha = jnp.where(looked, sample.alpha, 0.0)[:, None]
-        rgb = sample.rgb * alpha + behind * (1.0 - alpha)
+        sample = evaluate(torso, {"params": params}, coords, vectors["pose6"], TRAINED_CODE)
+        alpha = jnp.where(evaluated, sample.alpha, 0.0)[:, None]
+        rgb = sample.rgb * alpha + background * (1.0 - alpha)
         mse, entropy = jnp.mean((rgb - target) ** 2), jnp.mean(opacity_entropy(alpha))
         return mse + 1e-4 * entropy, (mse, entropy, alpha, rgb)
 
@@ -145,7 +147,7 @@ def _plane_update(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Arr
     side = len(plane)
     noise = jnp.asarray(vectors["in_update_noise_u8"].reshape(side, side, 2), jnp.float32) / 256.0
     points = plane_cell_points(noise).reshape(-1, 2)
-    sample = ask(torso, variables, points, vectors["pose6"], UPDATED_CODE)
+    sample = evaluate(torso, variables, points, vectors["pose6"], UPDATED_CODE)
     updated = plane_update(plane, sample.alpha.reshape(side, side))
     yield from vectors.compare({"update_density_grid_torso": updated.T.reshape(-1)}, ATOL)
     yield from vectors.compare({"update_mean_density_torso": jnp.mean(updated)}, 1e-4)

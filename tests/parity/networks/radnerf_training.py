@@ -22,11 +22,11 @@ from tests.parity.networks.radnerf_frames import GRID_RESOLUTION, PICTURE_ATOL, 
 from tests.parity.networks.vectors import Vectors
 
 CODE = 3
-"""Appearance code that the step ran with."""
+"""Appearance code of the recorded step."""
 LOSS_ATOL, LOSS_RTOL = 1e-6, 1e-3
 FIELD_SHARE = 1e-2
-"""Tolerance of gradients as a share of the largest entry. Moving all samples by 5e-7 of the scene changes these by 3 %, because they pass
-through the finest levels of the grids; the recorded ones are a third of that away."""
+"""Tolerance of gradients as a share of the largest entry. Moving all samples by 5e-7 of the scene changes them by 3 %, because they pass
+through the finest levels of the grids; the recorded ones differ by a third of that."""
 
 
 def check(vectors: Vectors, head: Head, variables: Any, weights: Mapping[str, np.ndarray]) -> Iterator[Comparison]:
@@ -38,7 +38,7 @@ def check(vectors: Vectors, head: Head, variables: Any, weights: Mapping[str, np
     target, outside = jnp.asarray(vectors["in_train_target"][0]), jnp.asarray(vectors["in_train_face_mask"])
 
     rays = vectors["rays_o"][0], vectors["rays_d"][0]
-    still = jnp.asarray(entry_jitter(vectors, rays, near))
+    entry_offsets = jnp.asarray(entry_jitter(vectors, rays, near))
 
     def render(params: Any, noise: jax.Array) -> tuple[Composite, jax.Array, jax.Array]:
         window = vectors["in_cond"].reshape(1, len(vectors["in_cond"]), -1)
@@ -47,7 +47,7 @@ def check(vectors: Vectors, head: Head, variables: Any, weights: Mapping[str, np
         return _march_and_composite(vectors, head, params, feature, code, noise, near, far, occupied)
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
-        out, rgb, samples = render(params, still)
+        out, rgb, samples = render(params, entry_offsets)
         losses = {
             "mse": jnp.mean((rgb - target) ** 2),
             "entropy": jnp.mean(opacity_entropy(out.alpha)),

@@ -18,12 +18,12 @@ from tests.parity.networks.vectors import Vectors
 
 ATOL, MEAN_ATOL = 2e-4, 1e-5
 MODES = {"none": "none", "const": "constant", "random": "constant"}
-"""What the noise of a recorded result is -> ours. Their random noise was recorded: it takes the place of the constant pictures."""
+"""Noise mode of a recorded result -> ours. The original's random noise was recorded: it replaces the constant pictures."""
 LAYERS = ("conv_0", "conv_1", "conv_2", "conv_3")
 
 
 def load(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[SuperResolution, dict[str, Any], Comparison]:
-    """(network, its variables, whether names and shapes fit) of a state_dict; the fixed filters in it are code here."""
+    """(network, its variables, whether names and shapes match) of a state_dict; its fixed filters are code here."""
     network = SuperResolution(**super_resolution_sizes(weights))
     trained = {key: value for key, value in weights.items() if not key.endswith("resample_filter")}
     picture = jnp.zeros((1, network.size, network.size, 3))
@@ -33,19 +33,19 @@ def load(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Supe
 
 
 def with_noise(variables: Mapping[str, Any], pictures: list[np.ndarray]) -> dict[str, Any]:
-    """Variables whose constant noise is the given pictures, one for each of `LAYERS`."""
+    """Variables with the given pictures as constant noise, one for each of `LAYERS`."""
     return {**variables, "constants": {layer: {"noise": jnp.asarray(p)} for layer, p in zip(LAYERS, pictures, strict=True)}}
 
 
 def recorded_noise(vectors: Vectors, prefix: str = "") -> list[np.ndarray] | None:
-    """The four pictures of noise of a folder (int8 times a scale); None where there are none."""
+    """The four noise pictures of a folder (int8 times a scale); None if not recorded."""
     if not vectors.has(*(f"in_{prefix}noise{i}_i8" for i in range(4))):
         return None
     return [vectors[f"in_{prefix}noise{i}_i8"].astype(np.float32) * vectors[f"{prefix}noise{i}_scale"] for i in range(4)]
 
 
 def check(vectors: Vectors) -> Iterator[Comparison]:
-    """Both inputs under every kind of noise, and what the first block hands on."""
+    """Both inputs under every noise mode, and the output of the first block."""
     weights = vectors.weights()
     if weights is None or not vectors.has("in_x64", "in_x256_u8"):
         return
@@ -55,12 +55,12 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
     enlarged = jax.image.resize(jnp.asarray(vectors["in_x64"]).transpose(0, 2, 3, 1), (1, network.size, network.size, 3), "bilinear")
     yield from vectors.compare({"x64_upsampled_256": enlarged.transpose(0, 3, 1, 2)[..., ::2, 1::2]}, ATOL)
     pictures = {"64": enlarged, "256": jnp.asarray(vectors["in_x256_u8"].transpose(0, 2, 3, 1), jnp.float32) / 256.0}
-    enlarge = jax.jit(lambda held, x, mode: network.apply(held, x, mode), static_argnums=2)
+    enlarge = jax.jit(lambda noisy_variables, x, mode: network.apply(noisy_variables, x, mode), static_argnums=2)
     for found in vectors.find(r"(out(64|256)_(none|const|random)(?:_trainmode)?)__chan_mean"):
         if found[3] == "random" and noise is None:
             continue
-        held = with_noise(variables, noise) if found[3] == "random" else variables
-        out = np.asarray(enlarge(held, pictures[found[2]], MODES[found[3]]))[0].transpose(2, 0, 1)
+        noisy_variables = with_noise(variables, noise) if found[3] == "random" else variables
+        out = np.asarray(enlarge(noisy_variables, pictures[found[2]], MODES[found[3]]))[0].transpose(2, 0, 1)
         yield from _compare_picture(vectors, found[1], out)
     if vectors.has("block0_none_rgb_stride4"):
         yield from _first_block(vectors, network, variables, pictures)
@@ -88,7 +88,7 @@ def _compare_picture(vectors: Vectors, name: str, out: np.ndarray) -> Iterator[C
 
 
 def _first_block(vectors: Vectors, network: SuperResolution, variables: Any, pictures: Mapping[str, Any]) -> Iterator[Comparison]:
-    """Features and picture between the two blocks; which of the inputs they are of, the recorded picture tells."""
+    """Features and picture between the two blocks, of the input whose picture is closest to the recorded one."""
     candidates = []
     for picture in pictures.values():
         _, inner = network.apply(variables, picture, "none", capture_intermediates=True, mutable=["intermediates"])

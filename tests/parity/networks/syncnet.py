@@ -90,13 +90,13 @@ def _sequences(vectors: Vectors, network: SyncNet, variables: Any) -> Iterator[C
 
 
 def expert(vectors: Vectors) -> Network | None:
-    """The SyncNet that judges in the losses of the other folders; None when it is not beside them."""
-    weights = vectors.weights(beside="v1_syncnet")
+    """The SyncNet of the other folders' sync losses; None if its folder is missing."""
+    weights = vectors.weights(sibling="v1_syncnet")
     return None if weights is None else Network.from_weights(SYNCNET, weights)
 
 
-def judge(model: Any, variables: Any, audio: jax.Array, motion: jax.Array, item: np.ndarray, start: np.ndarray) -> jax.Array:
-    """Sync loss, by the expert of a model config, of the clips that the vectors name: item and first video frame of each."""
+def clip_loss(model: Any, variables: Any, audio: jax.Array, motion: jax.Array, item: np.ndarray, start: np.ndarray) -> jax.Array:
+    """Sync loss of the recorded clips (item and first video frame of each) under the expert of a model config."""
     return sync_bce(cosine(*_embed(SyncNet(model.base), variables, audio, motion[..., MOUTH], item, start)), 1.0)
 
 

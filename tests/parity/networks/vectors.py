@@ -1,4 +1,4 @@
-"""A folder of recorded inputs and results of an original network, which remembers what was asked of it."""
+"""A folder of recorded inputs and results of an original network, which keeps track of the keys that were read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from geneface_jax.convert.rules import Converter, flat_leaves, match
 from geneface_jax.convert.speech import Family
 from geneface_jax.io import configs
 from tests.parity.kernels.comparison import Comparison, compare
+from tests.parity.packed import read_npz
 
 GRADIENT_RTOL, GRADIENT_SHARE = 2e-3, 1e-3
 """Gradients: relative tolerance, and absolute tolerance as a share of the largest entry."""
@@ -28,7 +29,7 @@ class Vectors:
     Attributes:
       folder: the folder.
       arrays: key -> array.
-      meta: settings the original ran with (`meta_json`).
+      meta: settings of the original's run (`meta_json`).
     """
 
     def __init__(self, folder: str | Path):
@@ -42,24 +43,24 @@ class Vectors:
         return self.arrays[key]
 
     def has(self, *keys: str) -> bool:
-        """Whether all these keys were recorded; does not count as reading them."""
+        """Whether all keys were recorded; does not count as reading them."""
         return all(key in self.arrays for key in keys)
 
     def find(self, pattern: str) -> list[re.Match[str]]:
-        """Matches of the keys that are wholly `pattern`, in the file's order; does not count as reading them."""
+        """Full matches of `pattern` among the keys, in the file's order; does not count as reading them."""
         return [found for key in self.arrays if (found := re.fullmatch(pattern, key))]
 
-    def weights(self, file: str = "weights", beside: str | None = None) -> dict[str, np.ndarray] | None:
-        """A state_dict of this folder, or of another one `beside` it; None when it is not there."""
-        path = (self.folder.parent / beside if beside else self.folder) / f"{file}.npz"
+    def weights(self, file: str = "weights", sibling: str | None = None) -> dict[str, np.ndarray] | None:
+        """A state_dict of this folder, or of a sibling folder; None if it does not exist."""
+        path = (self.folder.parent / sibling if sibling else self.folder) / f"{file}.npz"
         return read_arrays(path) if path.is_file() else None
 
     def unread(self) -> list[str]:
-        """Keys that nothing asked for."""
+        """Keys that were not read."""
         return [key for key in self.arrays if key not in self._read]
 
     def compare(self, found: Mapping[str, Any], atol: float, rtol: float = 0.0, where: Any = None) -> Iterator[Comparison]:
-        """Compares our results with the recorded ones of the same key; keys that were not recorded are left out."""
+        """Compares our results with the recorded ones of the same key; skips keys that were not recorded."""
         for key, value in found.items():
             if self.has(key):
                 yield compare(key, value, self[key], atol=atol, rtol=rtol, where=where)
@@ -67,13 +68,13 @@ class Vectors:
     def gradients(
         self, prefix: str, gradients: Mapping[str, Any], converter: Converter, *, skip: str = "", share: float = GRADIENT_SHARE
     ) -> Iterator[Comparison]:
-        """Compares the recorded gradients `<prefix><their parameter>` with ours, each brought to our layout by the importer.
+        """Compares the recorded gradients `<prefix><their parameter>`, converted to our layout by the importer, with ours.
 
         Args:
           prefix: of the keys.
-          gradients: ours, a tree like the module's params.
+          gradients: ours, with the structure of the module's params.
           converter: of the network.
-          skip: regular expression of their names that are no parameters as a whole.
+          skip: regular expression of their parameter names to skip.
           share: absolute tolerance, as a share of the largest entry.
         """
         ours = flat_leaves({"params": gradients})
@@ -86,13 +87,13 @@ class Vectors:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network of ours with an original's weights.
+    """One of our networks with an original's weights.
 
     Attributes:
-      family: what it is.
+      family: kind of network.
       model: its model config.
       variables: {"params", "batch_stats"}.
-      check: whether every name and shape of the weights fits.
+      check: whether every name and shape of the weights matches.
     """
 
     family: Family
@@ -102,7 +103,7 @@ class Network:
 
     @classmethod
     def from_weights(cls, family: Family, weights: Mapping[str, np.ndarray], name: str = "weights") -> Network:
-        """Takes a state_dict through the importer."""
+        """Converts a state_dict with the importer."""
         model = configs.load(f"{family.stage}:reference").model
         model.update(family.sizes(weights))
         variables, problems = match(weights, family.converter, jax.eval_shape(lambda: family.init(model)))
@@ -115,18 +116,17 @@ class Network:
 
 
 Reader = Callable[[Vectors], Iterator[Comparison]]
-"""Compares everything it knows in a folder."""
+"""Compares the results recorded in a folder."""
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays of an npz file, halves widened to float32.
+    """Arrays of an npz file, float16 converted to float32.
 
     Raises:
-      InputError: the file is absent or holds something else.
+      InputError: the file is missing or not an npz file of arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = read_npz(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is missing or no plain array file: give the folder of the recorded networks.") from error
+        raise InputError(f"{path} is missing or not an npz file of arrays: give the folder of the recorded networks.") from error
     return {key: value.astype(np.float32) if value.dtype == np.float16 else value for key, value in arrays.items()}

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.head import get_config
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.training import devices
@@ -34,7 +33,7 @@ def weights_file(tmp_path_factory):
 
 
 def config_for(dataset, **sections):
-    config = tiny_field_config(get_config("demo"), dataset)
+    config = tiny_field_config(configs.from_file("head:demo"), dataset)
     config.optimizer.lr = 1e-2
     config.optimizer.ema = 0.0
     for name, values in sections.items():
@@ -60,9 +59,9 @@ def test_the_average_does_not_change_how_the_iterate_moves(dataset):
     assert isinstance(state["opt_state"], AveragedState)
     for a, b in zip(history, averaged_history, strict=True):
         assert b["mse"] == pytest.approx(a["mse"], rel=1e-3)
-    behind = iterate(trainable(state), state["opt_state"])["params"]
+    iterated = iterate(trainable(state), state["opt_state"])["params"]
     kernel = lambda params: params["color_net"]["dense_0"]["kernel"]  # noqa: E731
-    np.testing.assert_allclose(kernel(behind), kernel(plain["params"]), atol=2e-3)
+    np.testing.assert_allclose(kernel(iterated), kernel(plain["params"]), atol=2e-3)
     assert np.abs(kernel(state["params"]) - kernel(plain["params"])).max() > 3e-3
 
 

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.head_sr import get_config
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.models.super_resolution import upsample_image
@@ -24,7 +23,7 @@ def dataset(tmp_path_factory):
 
 
 def config_for(dataset, variant="demo", **sections):
-    config = tiny_field_config(get_config(variant), dataset)
+    config = tiny_field_config(configs.from_file(f"head_sr:{variant}"), dataset)
     config.data.update({"groups": 2 * devices.count(), "eval_frames": 1})
     config.super_resolution.update({"size": 16, "features": (4, 4)})
     config.march.update({"max_samples": 12, "budget": 12.0})

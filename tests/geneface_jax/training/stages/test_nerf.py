@@ -1,4 +1,4 @@
-"""Vanilla NeRF stages on a synthetic person: they learn, they begin anew when dead, and a torso knows its head."""
+"""Vanilla NeRF stages on a synthetic person: they learn, they restart when dead, and a torso knows its head."""
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def test_the_loop_stops_a_run_that_never_learns(dataset, tmp_path, capsys):
     with pytest.raises(InputError, match="2 starts in a row"):
         train(nerf_config("nerf_head", dataset, *settings), tmp_path / "work")
     said = capsys.readouterr()
-    assert "begun anew" in said.out + said.err
+    assert "restarted with other initial parameters" in said.out + said.err
     assert checkpoints.steps(tmp_path / "work") == []
 
 

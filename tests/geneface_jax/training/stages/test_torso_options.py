@@ -1,4 +1,4 @@
-"""The torso's switches on a synthetic person with an untrained head: a grey cloud where its masks are."""
+"""The torso's switches on a synthetic person with an untrained head: a gray cloud where its masks are."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ def person(tmp_path_factory):
     folder = tmp_path_factory.mktemp("person")
     dataset = write_subject(folder / "dataset")
     config = tiny_field_config(configs.load("head:demo"), dataset)
-    state = head.HeadStage(config).init(jax.random.key(0))
+    stage = head.HeadStage(config)
+    config, state = stage.config, stage.init(jax.random.key(0))
     grid = state["occupancy"]["grid"]
     state = {"params": state["params"], "occupancy": {"grid": jnp.where(grid >= 0, 2.0 * config.march.density_threshold, grid)}}
     configs.save(config, folder / "head")
@@ -72,10 +73,10 @@ def test_head_encoder_is_trained(person):
 def test_the_head_is_seen_where_its_masks_are(person):
     stage = torso.TorsoStage(make(person, loss__composite=1.0))
     batch = stage.host_batch(0)
-    front = np.asarray(stage.head.look(stage.head.arrays(), jnp.asarray(batch["frame"]), jnp.asarray(batch["pixels"])))
-    assert front.shape == (*batch["pixels"].shape[:2], 4) and 0.0 <= front[..., 3].min() and front[..., 3].max() <= 1.0 + 1e-5
+    head_rgba = np.asarray(stage.head.render(stage.head.arrays(), jnp.asarray(batch["frame"]), jnp.asarray(batch["pixels"])))
+    assert head_rgba.shape == (*batch["pixels"].shape[:2], 4) and 0.0 <= head_rgba[..., 3].min() and head_rgba[..., 3].max() <= 1.0 + 1e-5
     on_head = batch["head_mask"] == 255
-    assert front[..., 3][on_head].min() > 0.1 and front[..., 3][~on_head].mean() < 0.7 * front[..., 3][on_head].mean()
+    assert head_rgba[..., 3][on_head].min() > 0.1 and head_rgba[..., 3][~on_head].mean() < 0.7 * head_rgba[..., 3][on_head].mean()
     assert batch["composite"].shape == batch["target"].shape
 
 

@@ -5,10 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.head_sr import get_config as head_config
-from configs.torso_sr import get_config
 from data_tools.errors import InputError
-from geneface_jax.io import checkpoints
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.training import devices
 from geneface_jax.training.stages.head import HeadSrStage
 from geneface_jax.training.stages.torso import TorsoSrStage
@@ -19,7 +17,7 @@ from tests.synthetic_subject import tiny_field_config, write_subject
 def person(tmp_path_factory):
     """SUBJECT with a dataset and a head_sr whose occupancy grid is not empty."""
     folder = tmp_path_factory.mktemp("subject")
-    config = tiny_field_config(head_config("demo"), write_subject(folder / "dataset"))
+    config = tiny_field_config(configs.from_file("head_sr:demo"), write_subject(folder / "dataset"))
     config.data.groups = devices.count()
     config.super_resolution.update({"size": 16, "features": (4, 4)})
     stage = HeadSrStage(config)
@@ -31,7 +29,7 @@ def person(tmp_path_factory):
 
 
 def config_for(person, variant="demo", **sections):
-    config = tiny_field_config(get_config(variant), person / "dataset")
+    config = tiny_field_config(configs.from_file(f"torso_sr:{variant}"), person / "dataset")
     config.data.update({"groups": 2 * devices.count(), "eval_frames": 1})
     config.optimizer.lr = 1e-2
     for name, values in sections.items():

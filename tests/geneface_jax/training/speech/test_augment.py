@@ -1,0 +1,43 @@
+"""Audio augmentation: frequency warp, strength, independence of the batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geneface_jax.data.speech_batches import SILENCE, model_audio
+from geneface_jax.io import configs
+from geneface_jax.training.speech.augment import augment, augment_batch, warp_frequency
+from tests.synthetic_corpus import speech_and_motion
+
+STRENGTH = configs.from_file("audio2motion:demo").data.augment
+
+
+@pytest.fixture(scope="module")
+def audio():
+    mel, f0, _ = speech_and_motion(np.random.default_rng(0), 40)
+    return jnp.asarray(model_audio(mel, f0))
+
+
+def test_warp_moves_a_formant_by_its_factor():
+    mel = jnp.zeros((1, 80)).at[0, 40].set(1.0)
+    np.testing.assert_allclose(warp_frequency(mel, jnp.float32(1.0)), mel, atol=1e-4)
+    peaks = [int(jnp.argmax(warp_frequency(mel, jnp.float32(factor))[0])) for factor in (0.85, 1.15)]
+    assert peaks[0] < 40 < peaks[1]
+
+
+def test_augmentation_keeps_the_shape_of_speech_and_is_off_at_zero(audio):
+    none = {name: 0 for name in STRENGTH} | {"noise": -99.0}
+    np.testing.assert_allclose(augment(jax.random.key(0), audio, none), audio, atol=2e-3)
+    changed = jnp.stack([augment(jax.random.key(seed), audio, STRENGTH) for seed in range(4)])
+    assert np.abs(changed - audio).mean() > 0.05 and np.abs(changed[0] - changed[1]).mean() > 0.05
+    assert float(changed[..., :80].min()) >= SILENCE - 1e-4 and np.isfinite(changed).all()
+    loudness = [np.corrcoef(x[:, :80].mean(-1), audio[:, :80].mean(-1))[0, 1] for x in np.asarray(changed)]
+    assert min(loudness) > 0.6
+    assert set(np.unique(changed[..., 81])) <= {0.0, 1.0}
+
+
+def test_augmentation_of_an_item_depends_on_its_number_alone(audio):
+    batch = jnp.stack([audio, audio, audio])
+    whole = augment_batch(jax.random.key(0), jnp.arange(3), batch, STRENGTH)
+    np.testing.assert_allclose(augment_batch(jax.random.key(0), jnp.array([2]), batch[:1], STRENGTH)[0], whole[2], atol=1e-5)

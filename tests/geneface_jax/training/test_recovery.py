@@ -1,0 +1,54 @@
+"""Prefetching in a thread, and signals that ask a run to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import pytest
+
+from geneface_jax.training.recovery import Interrupts, Prefetch
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+def test_prefetch_keeps_the_order_and_works_ahead_but_not_far():
+    made = []
+    batches = Prefetch(lambda step: made.append(step) or step, 3, 40)
+    assert next(batches) == 3
+    time.sleep(0.3)
+    assert 2 <= len(made) <= 4
+    assert list(batches) == list(range(4, 40))
+    assert not threads()
+
+
+def test_prefetch_raises_at_the_step_that_failed_and_leaves_no_thread():
+    def make(step):
+        if step == 2:
+            raise ValueError("broken frame")
+        return step
+
+    batches = Prefetch(make, 0, 10)
+    assert [next(batches), next(batches)] == [0, 1]
+    with pytest.raises(ValueError, match="broken frame"):
+        next(batches)
+    assert not threads()
+
+
+def test_closing_prefetch_stops_its_thread():
+    batches = Prefetch(lambda step: step, 0, 10**9)
+    next(batches)
+    batches.close()
+    assert not threads()
+
+
+def test_interrupts_note_the_first_signal_and_give_back_the_handlers():
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.received == signal.SIGINT and interrupts.exit_code() == 130
+        assert signal.getsignal(signal.SIGINT) is before, "a second Ctrl-C acts as always"
+    assert signal.getsignal(signal.SIGINT) is before
