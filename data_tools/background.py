@@ -1,7 +1,5 @@
 """The picture behind the person: `python -m data_tools.background VIDEO background.png`."""
 
-from __future__ import annotations
-
 import argparse
 
 from data_tools.command_line import run_step

@@ -32,8 +32,7 @@ def run_step(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Logging and progress bars, for terminals and log files.
+# -------- Logging and progress bars, for terminals and log files
 
 PACKAGES = ("data_tools", "geneface_jax", "geneface_kernels")
 
@@ -77,8 +76,7 @@ def frames_bar(show: bool = True) -> functools.partial:
     return functools.partial(bar, unit="frame", disable=not show)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Device choice (`--device`).
+# -------- Device choice (`--device`)
 
 
 @contextmanager
@@ -103,8 +101,7 @@ def jax_device(device: str | None) -> Iterator[None]:
         yield
 
 
-# ----------------------------------------------------------------------------------------------------
-# Option dataclasses: a frozen dataclass holds defaults, ranges and help; command line and studio are made from it.
+# -------- Option dataclasses: a frozen dataclass holds defaults, ranges and help; command line and studio are made from it
 
 
 def option(default: Any, help: str, *, low: float | None = None, high: float | None = None, step: float | None = None, choices=None) -> Any:
@@ -162,8 +159,7 @@ def given(args: argparse.Namespace, fields: Iterable[dataclasses.Field]) -> dict
     return {field.name: getattr(args, field.name) for field in fields if hasattr(args, field.name)}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Options of `geneface prepare`, `geneface fit` and `python -m data_tools.prepare`; no heavy imports, so that --help is fast.
+# -------- Options of `geneface prepare`, `geneface fit` and `python -m data_tools.prepare`; no heavy imports, so that --help is fast
 
 FACE_MODELS = ("mediapipe", "bfm")
 

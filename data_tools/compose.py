@@ -1,7 +1,5 @@
 """Pastes a face video made by `geneface infer` back into the uncropped video, at the position recorded by the crop."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import os
@@ -72,8 +70,7 @@ def _resized(face: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA if side < len(face) else cv2.INTER_CUBIC)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Extending the source video to the face video's length.
+# -------- Extending the source video to the face video's length
 
 FILLS = ("mirror", "hold")
 CHUNK_BYTES = 128 * 2**20
@@ -113,8 +110,7 @@ def looped_frames(
             yield from reversed(list(decoded(max(end - chunk, 1), end)))
 
 
-# ----------------------------------------------------------------------------------------------------
-# `compose`.
+# -------- `compose`
 
 FEATHER = 0.06
 """Width of the feathered edge over the crop's side; hair and shoulders begin further inside."""
@@ -195,8 +191,7 @@ def _check_match(face: Path, head: VideoInfo, into: Path, scene: VideoInfo, reco
         )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Command line.
+# -------- Command line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

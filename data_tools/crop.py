@@ -3,8 +3,6 @@
 `python -m data_tools.crop VIDEO OUT.mp4 [--follow] [--size 512] [--fps 25] [--trim A-B] [--alpha] [encoder options]`
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import sys

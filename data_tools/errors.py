@@ -1,7 +1,5 @@
 """The one exception that means "the input is wrong", shared by every command."""
 
-from __future__ import annotations
-
 
 class InputError(Exception):
     """Wrong input, described in one sentence: what is wrong, where, and the way out.

@@ -3,8 +3,6 @@
 ffmpeg is always run as a subprocess with a list of arguments, never through a shell.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os
@@ -84,8 +82,7 @@ def first_error_line(log: IO[bytes], otherwise: str = "it stopped without a mess
     return next((line.rstrip(".") for line in lines if line), otherwise)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Probing: facts from a video's headers, before anything is decoded.
+# -------- Probing: facts from a video's headers, before anything is decoded
 
 
 @dataclasses.dataclass(frozen=True)

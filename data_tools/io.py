@@ -1,7 +1,5 @@
 """Files and folders: atomic writes, JSON and npz, checksummed manifests, resumable work folders with locks, full-disk errors."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib
@@ -18,8 +16,7 @@ import numpy as np
 
 from data_tools.errors import InputError
 
-# ----------------------------------------------------------------------------------------------------
-# Atomic writes: everything is written under a temporary name next to the target and renamed when it is complete.
+# -------- Atomic writes: everything is written under a temporary name next to the target and renamed when it is complete
 
 
 @contextlib.contextmanager
@@ -137,8 +134,7 @@ def remove_folder(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Resumable work folders: steps with keys, a lock, and one rename that publishes the result.
+# -------- Resumable work folders: steps with keys, a lock, and one rename that publishes the result
 
 _STEPS, _LOCK = "steps.json", ".lock"
 
@@ -218,8 +214,7 @@ class Workspace:
         return self.out
 
 
-# ----------------------------------------------------------------------------------------------------
-# Disk errors: full or read-only disks, reported in one sentence before or after the fact.
+# -------- Disk errors: full or read-only disks, reported in one sentence before or after the fact
 
 SPARE = 64 << 20
 """Bytes that must stay free in addition to what is about to be written: logs, curves, the file system's own tables."""
@@ -290,8 +285,7 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB"
 
 
-# ----------------------------------------------------------------------------------------------------
-# Manifests: sizes and checksums of a complete folder's files, against which later damage is detected.
+# -------- Manifests: sizes and checksums of a complete folder's files, against which later damage is detected
 
 MANIFEST = "manifest.json"
 IGNORED = frozenset({MANIFEST, "commit_success.txt"})

@@ -4,8 +4,6 @@ Each job leaves its result in a file, so that running it twice does no harm. Pro
 survive a fork), and each builds its own models. The parent waits for messages and for deaths of workers at the same time.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import multiprocessing.connection
 import os

@@ -1,15 +1,12 @@
 """The 68-point landmark convention: MediaPipe's canonical face, point groups of both conventions, eye openness, face and lip boxes."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from pathlib import Path
 
 import numpy as np
 
-# ----------------------------------------------------------------------------------------------------
-# MediaPipe's canonical face: the coordinate frame, mean shape and point numbering shared by all persons.
+# -------- MediaPipe's canonical face: the coordinate frame, mean shape and point numbering shared by all persons
 
 # fmt: off
 LANDMARKS_68 = np.array([
@@ -55,8 +52,7 @@ def landmarks_from_motion(motion: np.ndarray) -> np.ndarray:
     return (motion.reshape(*motion.shape[: -1 if motion.shape[-1] == 204 else -2], 68, 3) / 10.0 + mean_face()).astype(np.float32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Point groups of MediaPipe's face mesh; eye openness and boxes measured from landmarks.
+# -------- Point groups of MediaPipe's face mesh; eye openness and boxes measured from landmarks
 
 FOREHEAD, CHIN = 10, 152
 """Topmost and lowest point of the face oval."""

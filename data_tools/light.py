@@ -1,7 +1,5 @@
 """Writes a light copy of a dataset: the files that inference needs, without frames and masks."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

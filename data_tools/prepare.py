@@ -3,8 +3,6 @@
 `python -m data_tools.prepare VIDEO DATASET_DIR [--size 512] [--trim A-B]`
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

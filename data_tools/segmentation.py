@@ -1,7 +1,5 @@
 """Masks of a video: `python -m data_tools.segmentation VIDEO FOLDER`."""
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np

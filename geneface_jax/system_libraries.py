@@ -3,8 +3,6 @@
 `python -m geneface_jax.system_libraries` prints the missing Debian packages on one line, nothing when all are there.
 """
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

@@ -1,7 +1,5 @@
 """Types that the packages share: array shapes (see `geneface_kernels.typing`), and the state and metrics of training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 

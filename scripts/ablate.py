@@ -7,8 +7,6 @@
 --jobs is the number of parallel runs. geneface_jax/training/sweep.py documents sweep files.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

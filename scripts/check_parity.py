@@ -7,8 +7,6 @@ Prints a table; the exit code is 1 if an error exceeds its tolerance or a kernel
 reader are printed, and make the exit code 1 only with --strict. Needs only requirements.txt.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -6,8 +6,6 @@
 The last line printed is the video's path. Standard library only: this runs before anything is installed, on Linux, macOS and Windows.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

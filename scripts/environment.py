@@ -5,8 +5,6 @@
 Standard library only: this runs before anything is installed.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import os

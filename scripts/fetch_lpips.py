@@ -5,8 +5,6 @@
 Without --sdist pip downloads the package's source archive; the package is not installed.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

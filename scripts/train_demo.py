@@ -5,8 +5,6 @@
 Every part is resumable and skipped when complete, so the same command resumes after an interruption.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import time

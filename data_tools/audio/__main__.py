@@ -3,8 +3,6 @@
 `python -m data_tools.audio speech.mp4 --out speech.wav --features speech.npz`
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

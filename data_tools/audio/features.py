@@ -1,7 +1,5 @@
 """Audio features `mel_f0`: log-mel spectrogram and fundamental frequency at 50 frames a second, cached on disk by content."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -16,8 +14,7 @@ import numpy as np
 
 from data_tools.audio.load import SAMPLE_RATE
 
-# ----------------------------------------------------------------------------------------------------
-# Log-mel spectrogram and f0.
+# -------- Log-mel spectrogram and f0
 #
 # Timing: audio frame a covers its hop, samples [320 a, 320 (a + 1)), and its windows are centered on the middle of that hop, at
 # a / 50 s + 10 ms. Video frame i covers [i / 25, (i + 1) / 25) s and therefore exactly the audio frames 2i and 2i + 1, without any shift.
@@ -145,8 +142,7 @@ def _loud_enough(windows: np.ndarray) -> np.ndarray:
     return level_db > max(np.percentile(level_db, 95) - ENERGY_BELOW_LOUD_DB, ENERGY_FLOOR_DB)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Content-addressed cache on disk, so that HuBERT processes a recording once.
+# -------- Content-addressed cache on disk, so that HuBERT processes a recording once
 #
 # The key is a hash of the samples, the number of frames and `AudioFeatures.recipe`, so another trim, network or an edited file is a cache
 # miss. The folder may be deleted at any time. `GENEFACE_FEATURE_CACHE=off` switches the cache off.

@@ -1,7 +1,5 @@
 """Reading speech from any audio or video file, and writing 16-bit wav files."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os
@@ -87,8 +85,7 @@ def save_wav(path: str | os.PathLike, samples: np.ndarray, sample_rate: int = SA
         raise
 
 
-# ----------------------------------------------------------------------------------------------------
-# Level measurement: loudness (ITU-R BS.1770-4), clipping, silence and background noise.
+# -------- Level measurement: loudness (ITU-R BS.1770-4), clipping, silence and background noise
 
 BLOCK_SECONDS, STEP_SECONDS = 0.4, 0.1
 """Length and hop of the loudness blocks (BS.1770-4: 400 ms with 75 % overlap)."""

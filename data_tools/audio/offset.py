@@ -7,8 +7,6 @@ overlapping pieces of four videos of real speakers yielded an offset within thre
 audio yielded none in 2,262 pieces. The avatar, whose mouth follows its audio, yielded a correct one in 94 % of 7 s pieces.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Protocol
 

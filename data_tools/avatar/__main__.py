@@ -1,7 +1,5 @@
 """Command line of the avatar: `python -m data_tools.avatar video|corpus`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Avatar clips and the avatar corpus on disk: the video with its exact truth, and motion with audio features of many speakers."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -22,8 +20,7 @@ from data_tools.ffmpeg import ffmpeg_executable, file_argument
 from data_tools.io import atomic_folder
 from data_tools.landmarks68 import LANDMARKS_68
 
-# ----------------------------------------------------------------------------------------------------
-# Clip folder: encoded video and ground truth.
+# -------- Clip folder: encoded video and ground truth
 
 CRF, AUDIO_BITRATE = 12, "160k"
 """Nearly lossless, so that errors measured later are the model's."""
@@ -153,8 +150,7 @@ def _encode(path: Path, images: Iterable[np.ndarray], wav: Path, size: int) -> N
             raise RuntimeError(f"ffmpeg could not write {path.name}: {messages.read().decode('utf-8', 'replace').strip()}")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Corpus folder: true motion and audio features of many speakers (format: docs/file-formats.md).
+# -------- Corpus folder: true motion and audio features of many speakers (format: docs/file-formats.md)
 
 
 def make_corpus(out: str | os.PathLike, seed: int = 0, sentences: int | None = None) -> dict:

@@ -1,7 +1,5 @@
 """Triangle meshes of the avatar: procedural grids, vertex normals, and named vertices and loops of MediaPipe's face mesh."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass
 
@@ -9,8 +7,7 @@ import numpy as np
 
 from data_tools.landmarks68 import canonical_face
 
-# ----------------------------------------------------------------------------------------------------
-# Procedural meshes.
+# -------- Procedural meshes
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,7 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> tuple[np.ndar
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9), faces
 
 
-# ----------------------------------------------------------------------------------------------------
-# Named vertices and loops of MediaPipe's 468-vertex face mesh.
+# -------- Named vertices and loops of MediaPipe's 468-vertex face mesh
 
 # Upper and lower halves run from the image's left to its right and share both corners; entry k of one lies opposite entry k of the other.
 OUTER_UPPER_LIP = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)

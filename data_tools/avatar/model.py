@@ -1,7 +1,5 @@
 """A speaker's complete figure as one triangle mesh: assembled once, posed for every frame."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,15 +1,12 @@
 """Geometry of all parts of the avatar except the face: skull, hair, ears, neck, torso, eyeballs, teeth and tongue."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from data_tools.avatar.mesh import FACE_OVAL, INNER_UPPER_LIP, LOWER_LIDS, UPPER_LIDS, Mesh, grid
 from data_tools.avatar.performance import jaw_rotation
 from data_tools.avatar.speakers import Speaker
 
-# ----------------------------------------------------------------------------------------------------
-# Neck and torso, in the body frame: the canonical head frame of an upright head (cm).
+# -------- Neck and torso, in the body frame: the canonical head frame of an upright head (cm)
 
 NECK_ROWS, NECK_COLUMNS = 9, 28
 TORSO_ROWS, TORSO_COLUMNS = 12, 40
@@ -77,8 +74,7 @@ def collar_vertices() -> np.ndarray:
     return np.stack(np.broadcast_arrays(x, y, z - 5.0), axis=-1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Skull, hair and ears, in the canonical head frame (cm).
+# -------- Skull, hair and ears, in the canonical head frame (cm)
 
 SKULL_CENTER = np.array([0.0, 3.9, -3.4])
 SKULL_RADII = np.array([7.55, 8.7, 9.4])
@@ -206,8 +202,7 @@ def ear_vertices(speaker: Speaker, side: float) -> np.ndarray:
     return center + flat + relief[..., None] * axis_out * np.ones((1, EAR_COLUMNS, 1))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Eyeballs, teeth and tongue: the parts inside the openings of the face, in the canonical head frame (cm).
+# -------- Eyeballs, teeth and tongue: the parts inside the openings of the face, in the canonical head frame (cm)
 
 BALL_RADIUS = 1.42
 BALL_ROWS, BALL_COLUMNS = 8, 28

@@ -1,7 +1,5 @@
 """A performance of the avatar: head motion and blinks, facial expression of the mesh, and the true landmark motion."""
 
-from __future__ import annotations
-
 import functools
 import zlib
 from dataclasses import dataclass
@@ -29,8 +27,7 @@ from data_tools.avatar.speakers import Speaker, make_speaker, rest_vertices
 from data_tools.avatar.speech import PARAMETERS, SpeechClip, mouth_parameters
 from data_tools.landmarks68 import LANDMARKS_68, motion_from_landmarks
 
-# ----------------------------------------------------------------------------------------------------
-# Head motion, body sway, blinks and brows, from a seed.
+# -------- Head motion, body sway, blinks and brows, from a seed
 
 HEAD_SD_DEGREES = {"yaw": 5.5, "pitch": 2.8, "roll": 1.8}
 """Standard deviations over `_SD_SECONDS`."""
@@ -97,8 +94,7 @@ def _blinks(generator: np.random.Generator, n_frames: int) -> np.ndarray:
     return closure
 
 
-# ----------------------------------------------------------------------------------------------------
-# Expression: mouth parameters, blink and brow -> the 468 vertices.
+# -------- Expression: mouth parameters, blink and brow -> the 468 vertices
 #
 # Only the handle vertices (lips, jaw line, lids, brows, and fixed anchors) are moved by rule. All others follow by bi-Laplacian
 # interpolation of the handles' displacements over the mesh: one matrix, solved once per process.
@@ -261,8 +257,7 @@ def _move_brows(target: np.ndarray, brow: np.ndarray) -> None:
             target[:, list(edge), 1] += BROW_RAISE * brow[:, None] * weights
 
 
-# ----------------------------------------------------------------------------------------------------
-# A clip's true motion, shared by the corpus and the renderer.
+# -------- A clip's true motion, shared by the corpus and the renderer
 
 
 @dataclass(frozen=True)

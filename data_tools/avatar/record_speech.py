@@ -7,8 +7,6 @@ and is in the repository, so nothing else needs the package. Room noise and a di
 learns digital silence.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import json

@@ -1,7 +1,5 @@
 """Software renderer of the avatar: camera and head pose, triangle rasterizer, lighting, background, head masks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import cv2
@@ -14,8 +12,7 @@ from data_tools.avatar.speakers import Speaker
 from data_tools.avatar.speech import PARAMETERS
 from data_tools.avatar.texture import make_atlas
 
-# ----------------------------------------------------------------------------------------------------
-# Head pose and camera.
+# -------- Head pose and camera
 #
 # The camera is fixed; its axes are OpenGL's (x right, y up, looking along -z), in cm. A point p of the canonical head frame has camera
 # coordinates R (p - PIVOT) + PIVOT + sway + OFFSET; the file format's camera-to-world matrix is the inverse of that, in meters.
@@ -74,8 +71,7 @@ def project(points: np.ndarray, size: int) -> np.ndarray:
     return np.stack([x, y], axis=-1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Triangle rasterizer: painter's algorithm with supersampling.
+# -------- Triangle rasterizer: painter's algorithm with supersampling
 #
 # OpenCV draws triangle indices into a buffer, far triangles first, at `SAMPLES` x `SAMPLES` sub-pixels. Every covered sub-pixel then gets
 # its triangle's corner attributes (texture coordinates, light), interpolated linearly in screen space: with this long focal length
@@ -166,8 +162,7 @@ def _planes(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.stack([slope_x, slope_y, offset]).transpose(2, 0, 1), np.float32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Background: an out-of-focus room.
+# -------- Background: an out-of-focus room
 
 _BLUR = 1.0 / 70.0
 """Standard deviation of the lens blur in picture widths."""
@@ -205,8 +200,7 @@ def make_background(speaker: Speaker, size: int) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Shading and compositing.
+# -------- Shading and compositing
 
 AMBIENT, KEY, FILL, RIM = 0.40, 0.60, 0.14, 0.16
 KEY_DIRECTION = np.array([-0.42, 0.52, 0.74])

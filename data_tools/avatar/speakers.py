@@ -1,7 +1,5 @@
 """The avatar's speakers: proportions, colors and expressiveness, and the rest-pose vertices of their faces."""
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import dataclass, replace
 
@@ -11,8 +9,7 @@ from data_tools.avatar.mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_LOWER
 from data_tools.avatar.speech import appearance_of
 from data_tools.landmarks68 import canonical_face
 
-# ----------------------------------------------------------------------------------------------------
-# Speaker parameters, drawn from a generator seeded by the name.
+# -------- Speaker parameters, drawn from a generator seeded by the name
 
 
 @dataclass(frozen=True)
@@ -97,8 +94,7 @@ def make_speaker(name: str) -> Speaker:
     return replace(speaker, **appearance_of(name))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Rest pose.
+# -------- Rest pose
 
 MOUTH_CENTER = np.array([0.0, -4.27, 5.4])
 """cm, middle between the canonical lips."""

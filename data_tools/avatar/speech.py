@@ -1,7 +1,5 @@
 """Speech of the avatar: recordings in the repository with phoneme times, and mouth parameters per frame with co-articulation."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Sequence
@@ -15,8 +13,7 @@ from data_tools.audio.features import FPS, n_frames_of
 from data_tools.audio.load import SAMPLE_RATE
 from data_tools.errors import InputError
 
-# ----------------------------------------------------------------------------------------------------
-# Recordings.
+# -------- Recordings
 
 SPEECH_FOLDER = Path(__file__).with_name("speech")
 SENTENCE_MARGIN = 0.28
@@ -107,8 +104,7 @@ def excerpt(clip: SpeechClip, start: float, end: float) -> SpeechClip:
     return SpeechClip(clip.name, clip.speaker, samples, phonemes, clip.text)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Visemes with co-articulation: phonemes with times -> mouth parameters per video frame.
+# -------- Visemes with co-articulation: phonemes with times -> mouth parameters per video frame
 #
 # Dominance functions (Cohen and Massaro, "Modeling coarticulation in synthetic visual speech", 1993): each phoneme pulls every parameter
 # towards its target, value(t) = sum_p D_p(t) target_p / sum_p D_p(t), with D_p(t) = strength_p exp(-|t - p| / FADE) and |t - p| the

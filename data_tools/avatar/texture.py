@@ -1,7 +1,5 @@
 """Procedural texture atlas of an avatar speaker: skin, face, hair, cloth, eyes and teeth."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2
@@ -22,8 +20,7 @@ from data_tools.avatar.parts import parting
 from data_tools.avatar.speakers import Speaker, smoothstep
 from data_tools.landmarks68 import canonical_face
 
-# ----------------------------------------------------------------------------------------------------
-# Drawing primitives (pixels, float32).
+# -------- Drawing primitives (pixels, float32)
 
 
 def noise(shape: tuple[int, int], sigma: float, generator: np.random.Generator) -> np.ndarray:
@@ -63,8 +60,7 @@ def stroke(shape: tuple[int, int], points: np.ndarray, thickness: int, blur: flo
     return cv2.GaussianBlur(canvas, (0, 0), blur)[..., None]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Skin tiles of skull, neck and ears, with baked shadows.
+# -------- Skin tiles of skull, neck and ears, with baked shadows
 
 
 def _uv(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +107,7 @@ def paint_ear(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Gen
     return skin * seamless(shape, lambda s: mottle(s, generator)) * factor[..., None] * tint
 
 
-# ----------------------------------------------------------------------------------------------------
-# Face tile: skin, baked shadows, brows, lids and lips, positioned by the mesh's vertices.
+# -------- Face tile: skin, baked shadows, brows, lids and lips, positioned by the mesh's vertices
 
 
 def paint_face(shape: tuple[int, int], points: np.ndarray, speaker: Speaker, generator: np.random.Generator) -> np.ndarray:
@@ -230,8 +225,7 @@ def _paint_lips(image: np.ndarray, points: np.ndarray, speaker: Speaker, generat
         image *= 1.0 - 0.50 * stroke(shape, points[list(loop)], 4, 2.0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Hair tiles: strands drawn along a direction field, sparser at the hairline.
+# -------- Hair tiles: strands drawn along a direction field, sparser at the hairline
 
 _N_LOCKS, _N_STRANDS, _N_EDGE = 420, 4200, 3000
 _STATIONS = 8
@@ -309,8 +303,7 @@ def paint_curtain(shape: tuple[int, int], hair: np.ndarray, generator: np.random
     return hair * np.clip(value, 0.4, 1.6)[..., None]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Texture atlas: one image with a tile per material.
+# -------- Texture atlas: one image with a tile per material
 
 FACE_SIZE = 1024
 TILES = {

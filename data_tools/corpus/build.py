@@ -1,7 +1,5 @@
 """Builds a corpus from a folder of videos: resumable, one clip in memory at a time, readable while it grows."""
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import dataclasses
@@ -30,8 +28,7 @@ from data_tools.io import disk_full_as_input_error, file_sha256, settings_finger
 from data_tools.jobs import exit_with_parent
 from data_tools.video.read import FPS
 
-# ----------------------------------------------------------------------------------------------------
-# Clip files: `clips/NAME.npz` (docs/file-formats.md).
+# -------- Clip files: `clips/NAME.npz` (docs/file-formats.md)
 
 FOLDER = "clips"
 
@@ -71,8 +68,7 @@ def read_clip(path: Path) -> dict[str, np.ndarray]:
         return {key: archive[key].astype(np.float32) for key in ("audio_features", "f0", "motion")}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Journal: one JSON line per clip.
+# -------- Journal: one JSON line per clip
 
 FILE = "journal.jsonl"
 
@@ -112,8 +108,7 @@ class Journal:
         self.records[record["name"]] = record
 
 
-# ----------------------------------------------------------------------------------------------------
-# Processing of one piece of a video, in the main process or in a worker.
+# -------- Processing of one piece of a video, in the main process or in a worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +173,7 @@ def process_piece(piece: Piece, corpus: Path, settings: MeasureSettings, audio: 
     return {**record, "measured": dataclasses.asdict(measured), "n_frames": len(arrays["motion"]), "file_sha256": file_sha256(path)}
 
 
-# ----------------------------------------------------------------------------------------------------
-# The build loop and its resume rules.
+# -------- The build loop and its resume rules
 #
 # State is written in this order: the clip's file (renamed when complete), its line in the journal, and periodically meta.json, which lists
 # only clips that have both. A run may therefore be killed at any time. The next run reuses a record if the sha256 of the video, the

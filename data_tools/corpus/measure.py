@@ -1,7 +1,5 @@
 """Measurements of one corpus clip: landmark motion, audio features, and the picture quality used by the filters."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
@@ -24,8 +22,7 @@ from data_tools.ffmpeg import VideoInfo
 from data_tools.landmarks68 import CHIN, FOREHEAD, RIGID, motion_from_landmarks
 from data_tools.video.read import FPS, Box, frames
 
-# ----------------------------------------------------------------------------------------------------
-# Picture quality: cuts, jumps of the head, blur.
+# -------- Picture quality: cuts, jumps of the head, blur
 
 THUMBNAIL = 32
 FACE_PIXELS = 96
@@ -65,8 +62,7 @@ def head_jump(landmarks: np.ndarray, height: float) -> float:
     return isolated_change(np.linalg.norm(np.diff(landmarks.mean(1), axis=0), axis=-1)) / max(height, 1e-6)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Arrays and measurements of one clip.
+# -------- Arrays and measurements of one clip
 
 MIN_FOUND = 10
 """Minimum number of frames with a face."""

@@ -1,7 +1,5 @@
 """meta.json and report.json of a corpus, and the filters that decide which clips are kept."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +13,7 @@ from data_tools.dataset.settings import tool_versions
 from data_tools.io import write_json
 from data_tools.video.read import FPS
 
-# ----------------------------------------------------------------------------------------------------
-# Filters: pure functions of measurements, so that a threshold can be changed without measuring again.
+# -------- Filters: pure functions of measurements, so that a threshold can be changed without measuring again
 
 REASONS = {
     "unreadable": "the video can't be decoded",
@@ -59,8 +56,7 @@ def first_failed_filter(measured: Mapping[str, Any], settings: CorpusSettings, s
     return next((reason for reason, failed in fails.items() if failed), None)
 
 
-# ----------------------------------------------------------------------------------------------------
-# meta.json and report.json.
+# -------- Meta.json and report.json
 
 FORMAT, FORMAT_VERSION = "geneface_jax.corpus", 2
 EXAMPLES = 20

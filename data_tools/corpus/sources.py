@@ -12,8 +12,7 @@ from typing import Any
 
 from data_tools.errors import InputError
 
-# ----------------------------------------------------------------------------------------------------
-# Settings; values and meaning are documented in configs/corpus.py.
+# -------- Settings; values and meaning are documented in configs/corpus.py
 
 SPEAKER_RULES = ("folder", "top", "file")
 
@@ -85,8 +84,7 @@ class CorpusSettings:
                 raise InputError(f"config.{what}: use {allowed}.")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Source videos and their speakers.
+# -------- Source videos and their speakers
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
 
@@ -173,8 +171,7 @@ def _spread(sources: list[SourceVideo]) -> list[SourceVideo]:
     return sorted(sources, key=lambda source: keys[source.name])
 
 
-# ----------------------------------------------------------------------------------------------------
-# Train/validation split: all clips of a speaker are in one split.
+# -------- Train/validation split: all clips of a speaker are in one split
 
 
 def held_out(speakers: Iterable[str], kept: Iterable[str], settings: SplitSettings) -> set[str]:

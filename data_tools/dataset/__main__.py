@@ -1,7 +1,5 @@
 """Renders a dataset's report again: `python -m data_tools.dataset DATASET`."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

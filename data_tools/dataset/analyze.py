@@ -24,8 +24,7 @@ from data_tools.masks.plates import BackgroundPlate
 from data_tools.masks.segmenters import NETWORK_SIZE, SegmenterChoice, open_segmenter
 from data_tools.video.read import FPS
 
-# ----------------------------------------------------------------------------------------------------
-# Chunk-wise inference of the face landmarker and the person segmenter.
+# -------- Chunk-wise inference of the face landmarker and the person segmenter
 
 ANALYSIS_SIZE = TEXTURE_SIZE
 """Side in pixels of the landmarker's input, independent of the dataset's size: a smaller one costs precision."""
@@ -151,8 +150,7 @@ class Analysis:
         return np.concatenate([before, layers, after])
 
 
-# ----------------------------------------------------------------------------------------------------
-# Analysis of a video without a dataset, shared by the command lines of the single steps.
+# -------- Analysis of a video without a dataset, shared by the command lines of the single steps
 
 
 @dataclasses.dataclass(frozen=True)

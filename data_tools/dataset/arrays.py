@@ -1,7 +1,5 @@
 """The arrays of a dataset (arrays.npz) from landmarks, poses and audio; decoding of the audio; detection of head jumps."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 
@@ -29,8 +27,7 @@ from data_tools.landmarks68 import (
     pick_68,
 )
 
-# ----------------------------------------------------------------------------------------------------
-# Contents of arrays.npz.
+# -------- Contents of arrays.npz
 
 
 def n_train_frames(n_frames: int) -> int:
@@ -105,8 +102,7 @@ def _statistics(motion: np.ndarray) -> dict[str, np.ndarray]:
     return {"motion_mean": train.mean(0).astype(np.float32), "motion_std": train.std(0).astype(np.float32)}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Audio of the clip, aligned with its frames.
+# -------- Audio of the clip, aligned with its frames
 
 
 def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
@@ -132,8 +128,7 @@ def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
     return samples
 
 
-# ----------------------------------------------------------------------------------------------------
-# Jump cuts within one scene, seen as jumps of the head. (Cuts to another scene are found by `data_tools.video.read`.)
+# -------- Jump cuts within one scene, seen as jumps of the head. (Cuts to another scene are found by `data_tools.video.read`.)
 
 JUMP = 0.1
 """A jump is a movement in one frame, above the local median, of this many face heights."""

@@ -1,7 +1,5 @@
 """Frames, head masks and torso images of a dataset, made from the analysis of the cropped clip."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 from collections.abc import Callable, Sequence

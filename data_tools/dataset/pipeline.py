@@ -1,7 +1,5 @@
 """The steps from video to dataset, in order; a step whose result exists is skipped."""
 
-from __future__ import annotations
-
 import functools
 import json
 import logging

@@ -1,7 +1,5 @@
 """The data report: quality checks with thresholds, contact sheets, report.json and report.html."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import json
@@ -27,8 +25,7 @@ from data_tools.landmarks68 import RIGID
 from data_tools.masks.regions import color_parts, label_parts
 from data_tools.video.read import FPS
 
-# ----------------------------------------------------------------------------------------------------
-# Quality checks: thresholds and advice.
+# -------- Quality checks: thresholds and advice
 
 ANY = math.inf
 
@@ -89,8 +86,7 @@ def light(name: str, value: float | None) -> str:
     return "good" if check.good[0] <= value <= check.good[1] else "usable" if check.usable[0] <= value <= check.usable[1] else "poor"
 
 
-# ----------------------------------------------------------------------------------------------------
-# Contact sheets.
+# -------- Contact sheets
 
 
 def contact_sheet(folder: Path, landmarks: np.ndarray, columns: int = 6, cell: int = 256) -> np.ndarray:
@@ -148,8 +144,7 @@ def _evenly_spaced(n_frames: int, count: int) -> list[int]:
     return [int(index) for index in np.linspace(0, n_frames - 1, count).round()]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Measurements, report.json and report.html.
+# -------- Measurements, report.json and report.html
 
 OFFSET_REACH = 15
 """Search range, in frames to each side, of the offset between mouth and sound."""

@@ -1,7 +1,5 @@
 """First pass over a video: validation, face and crop selection, and the division into chunks of frames."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -15,8 +13,7 @@ from data_tools.face.track import FaceTrack, check_rivals, detect
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.video.read import FPS, Box, check_cuts, frames, with_thumbnails
 
-# ----------------------------------------------------------------------------------------------------
-# Validation and face scan at a low frame rate.
+# -------- Validation and face scan at a low frame rate
 
 MIN_SECONDS = 3.0
 SCAN_FPS = 5.0
@@ -118,8 +115,7 @@ def format_changes(info: VideoInfo, trim: tuple[float, float] | None, box: Box, 
     return changes
 
 
-# ----------------------------------------------------------------------------------------------------
-# Chunks of frames: the unit of work, of resuming and of memory.
+# -------- Chunks of frames: the unit of work, of resuming and of memory
 #
 # Every chunk is decoded independently, from a second before its start. An interrupted and resumed run, a run with several workers and an
 # uninterrupted one therefore see the same frames and write the same bytes.

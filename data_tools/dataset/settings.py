@@ -1,7 +1,5 @@
 """Settings of a dataset, their fingerprints for the resume rules, and the validation of the options."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import math

@@ -1,7 +1,5 @@
 """Landmarks, head pose, eyes and blinks of a video: `python -m data_tools.face VIDEO face.npz`."""
 
-from __future__ import annotations
-
 import argparse
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Photometric pose refinement on the skin texture, and pose estimation of a second clip in the head frame of the first clip."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
@@ -13,8 +11,7 @@ from data_tools.face.motion import mean_mesh
 from data_tools.face.pose import HeadPose, PoseSettings, pose_jacobian, poses_of_known, refit
 from data_tools.landmarks68 import RIGID_SKIN, KnownFace, canonical_face
 
-# ----------------------------------------------------------------------------------------------------
-# Photometric refinement (Lucas-Kanade on the skin of forehead, nose and upper cheeks).
+# -------- Photometric refinement (Lucas-Kanade on the skin of forehead, nose and upper cheeks)
 #
 # Landmarks drift when light or expression changes. Each frame is therefore aligned with the clip's mean texture, jointly with the landmarks
 # and the prior on acceleration, by the smoother of `face.pose`. Each frame is read once: brightness and its derivative by pose are sampled
@@ -210,8 +207,7 @@ def _values_at(texture: Texture, state: np.ndarray) -> np.ndarray:
     return texture.value + np.einsum("tni,ti->tn", texture.slope.astype(np.float32), step)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Poses of a second clip in the head frame of a first clip of the same person.
+# -------- Poses of a second clip in the head frame of a first clip of the same person
 #
 # A short clip shows few head poses, which biases its rigid shape and turns its head frame by a degree or two. The rigid shape and the mean
 # skin texture of the first clip hold the second clip to the first one's frame.

@@ -1,7 +1,5 @@
 """Basel face model (3DMM): loading its files, and fitting identity, expression and pose to landmarks with JAX and optax."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ from data_tools.errors import InputError
 from data_tools.face.pose import intrinsics
 from data_tools.io import file_sha256, settings_fingerprint
 
-# ----------------------------------------------------------------------------------------------------
-# The model's files; by its license every user must fetch them.
+# -------- The model's files; by its license every user must fetch them
 
 MODEL_FILE, INDEX_FILE = "BFM_model_front.mat", "index_mp468_from_mesh35709.npy"
 """Files of GeneFace++: mean shape, 80 identity and 64 expression directions of 35709 vertices; and the vertex of each MediaPipe point,
@@ -75,8 +72,7 @@ def load_face_model(folder: Path) -> FaceModel:
     return FaceModel((mean - mean.mean(0))[vertex], identity, expression, index >= 0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Fit to a clip's landmarks by gradient descent (the method of GeneFace++).
+# -------- Fit to a clip's landmarks by gradient descent (the method of GeneFace++)
 #
 # Points in the camera are R p + t with R = Rz Ry Rx; the camera is at 10 dm and looks along -z, with GeneFace's intrinsics. First the poses
 # are fitted, then identity (one per clip), expression and poses jointly, under priors on their size and their acceleration. GeneFace++ adds

@@ -1,7 +1,5 @@
 """The square crop around head and shoulders: its position, a crop that follows the head, and the record of a crop (.crop.json)."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -16,8 +14,7 @@ from data_tools.io import write_bytes
 from data_tools.landmarks68 import CHIN, FOREHEAD
 from data_tools.video.read import Box
 
-# ----------------------------------------------------------------------------------------------------
-# Fixed crop.
+# -------- Fixed crop
 
 HAIR = 0.32
 """Hair and skull above the face oval's top, in face heights (forehead point to chin point)."""
@@ -65,8 +62,7 @@ def choose_crop(faces: np.ndarray, width: int, height: int) -> tuple[Box, float]
     return Box(x, y, side), head / side
 
 
-# ----------------------------------------------------------------------------------------------------
-# Crop that follows the head: a square of constant size with a smoothed center.
+# -------- Crop that follows the head: a square of constant size with a smoothed center
 
 SMOOTH_SECONDS = 0.8
 """Standard deviation of the Gaussian that smooths the center: too slow for nods and speech, quick enough for a step to the side."""
@@ -93,8 +89,7 @@ def follow_crop(faces: np.ndarray, width: int, height: int, fps: float) -> tuple
     return np.clip(smooth - side / 2.0, 0.0, [width - side, height - side]), side
 
 
-# ----------------------------------------------------------------------------------------------------
-# Crop record: position of the crop in the source video, written next to the cropped video as JSON.
+# -------- Crop record: position of the crop in the source video, written next to the cropped video as JSON
 
 FORMAT, FORMAT_VERSION = "geneface_jax.crop", 1
 SUFFIX = ".crop.json"

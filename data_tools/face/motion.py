@@ -9,8 +9,7 @@ from scipy.signal import find_peaks
 from data_tools.face.pose import HeadPose, intrinsics
 from data_tools.landmarks68 import LANDMARKS_68, RIGID
 
-# ----------------------------------------------------------------------------------------------------
-# Back-projection of landmarks into the canonical head frame.
+# -------- Back-projection of landmarks into the canonical head frame
 
 
 def canonical_landmarks(landmarks: np.ndarray, pose: HeadPose, size: int) -> np.ndarray:
@@ -78,8 +77,7 @@ class _Depths:
         return self.factor * (z * self.scale[block, None] - self.center[block, None]) + self.distance[block, None]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Blinks.
+# -------- Blinks
 
 OPEN_SECONDS = 4.0
 """Window of the eyes' normal openness: longer than a blink, shorter than a change of expression."""

@@ -1,7 +1,5 @@
 """Estimates the head pose of every frame and the person's rigid shape from 2D landmarks: a small bundle adjustment."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -10,8 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from data_tools.landmarks68 import RIGID, canonical_face
 
-# ----------------------------------------------------------------------------------------------------
-# Similarity transform between two point sets.
+# -------- Similarity transform between two point sets
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -31,8 +28,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     return scale, rotation, shift
 
 
-# ----------------------------------------------------------------------------------------------------
-# Bundle adjustment.
+# -------- Bundle adjustment
 #
 # Conventions: the world is the canonical head frame in decimeters (x to the image's right, y up, z to the camera); a pose (rotation R,
 # translation t) maps a world point p to the OpenGL camera frame, R p + t, which looks along -z. Pixels: u = cx - f X / Z, v = cy + f Y / Z.

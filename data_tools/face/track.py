@@ -1,7 +1,5 @@
 """Face detection and tracking with MediaPipe: model files, landmarks of every frame, gaps, other people's faces."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib
@@ -16,8 +14,7 @@ import numpy as np
 
 from data_tools.errors import InputError
 
-# ----------------------------------------------------------------------------------------------------
-# MediaPipe's models (committed in this repository) and their start.
+# -------- MediaPipe's models (committed in this repository) and their start
 
 FOLDER = Path(__file__).parent.parent
 FACE_LANDMARKER = FOLDER / "face" / "models" / "face_landmarker.task"
@@ -80,8 +77,7 @@ def mediapipe_image(frame: np.ndarray) -> Any:
     return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Detection and tracking.
+# -------- Detection and tracking
 
 MAX_FACES = 2
 MAX_GAP_SECONDS = 0.4

@@ -1,7 +1,5 @@
 """Background plate (each pixel from the frame in which the person is farthest away) and torso images with a painted neck."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 
@@ -57,8 +55,7 @@ class BackgroundPlate:
         return np.where(unseen[..., None], (1 - weight) * filled + weight * blurred, filled).round().astype(np.uint8)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Torso images: the head is removed and the neck extended upwards, so that no hole opens when the head moves.
+# -------- Torso images: the head is removed and the neck extended upwards, so that no hole opens when the head moves
 
 NECK_LENGTH = 53.0 / 512.0
 """Length of the painted neck above the jaw's border, over the picture's side (GeneFace)."""

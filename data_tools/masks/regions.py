@@ -1,14 +1,11 @@
 """Regions of a person mask: head and torso division, connected components, and the parts shown in the report."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 
 from data_tools.landmarks68 import CHIN, FACE_OVAL, FOREHEAD, JAW_LINE
 
-# ----------------------------------------------------------------------------------------------------
-# Connected components.
+# -------- Connected components
 
 
 def connected_component(mask: np.ndarray, seed: tuple[float, float]) -> np.ndarray:
@@ -28,8 +25,7 @@ def disconnected(soft: np.ndarray, seed: tuple[float, float], margin: int = 4) -
     return cv2.dilate(others, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8)) > 0
 
 
-# ----------------------------------------------------------------------------------------------------
-# Head and torso: divided along the jaw line, or by the classes of the multiclass segmenter.
+# -------- Head and torso: divided along the jaw line, or by the classes of the multiclass segmenter
 
 WORK_SIZE = 256
 """Side in pixels at which the masks are made; they are scaled up for larger pictures."""
@@ -99,8 +95,7 @@ def head_share(layers: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(np.clip(share, 0.0, 1.0).astype(np.float32), (0, 0), layers.shape[-1] / 256.0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Part labels for reports and measurements; the dataset itself needs head and torso only.
+# -------- Part labels for reports and measurements; the dataset itself needs head and torso only
 #
 # Without the multiclass segmenter, face is the inside of the face oval, hair the rest of the head, and neck the skin below the jaw.
 

@@ -11,8 +11,7 @@ import numpy as np
 from data_tools.errors import InputError
 from data_tools.face.track import SELFIE_SEGMENTER, mediapipe_image, open_task, verified_path
 
-# ----------------------------------------------------------------------------------------------------
-# The two segmenters: pictures in, mask layers out.
+# -------- The two segmenters: pictures in, mask layers out
 
 NETWORK_SIZE = 256
 """Input size of the networks; larger pictures gain nothing and cost time."""
@@ -130,8 +129,7 @@ def open_segmenter(choice: SegmenterChoice) -> Segmenter:
     return MulticlassSegmenter(choice.model) if choice.model else SelfieSegmenter()
 
 
-# ----------------------------------------------------------------------------------------------------
-# From the segmenter's 256x256 confidence to a soft person mask at the picture's size.
+# -------- From the segmenter's 256x256 confidence to a soft person mask at the picture's size
 
 
 def smooth_in_time(layers: np.ndarray, index: int) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Streaming video decoder on ffmpeg (resampled, trimmed, cropped and scaled, or unchanged), and scene cut detection."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os
@@ -122,8 +120,7 @@ def _read_ppm(stream) -> np.ndarray | None:
     return np.frombuffer(data, np.uint8).reshape(height, width, 3) if len(data) == 3 * width * height else None
 
 
-# ----------------------------------------------------------------------------------------------------
-# Scene cut detection: in thumbnails taken a few times a second, then refined to the frame.
+# -------- Scene cut detection: in thumbnails taken a few times a second, then refined to the frame
 
 THUMBNAIL = 32
 """Pixels per side of the compared thumbnails."""

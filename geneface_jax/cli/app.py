@@ -1,7 +1,5 @@
 """Starts the studio: a local web page to make talking videos, train people and inspect their PostNets."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import ipaddress

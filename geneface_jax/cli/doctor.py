@@ -1,7 +1,5 @@
 """Shows installed packages, devices, models and weights, and what is missing with the command that fixes it."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import hashlib
@@ -182,8 +180,7 @@ def _available_memory() -> float | None:
     return float(found.group(1)) * 1024 if found else None
 
 
-# ----------------------------------------------------------------------------------------------------
-# The verb.
+# -------- The verb
 
 PIPE_WIDTH = 160
 """Columns of the table if stdout is not a terminal."""

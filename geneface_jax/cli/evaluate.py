@@ -1,7 +1,5 @@
 """Measures a trained person on held-out frames, or a video against ground truth or against its own audio."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Exports a trained person for other programs: weights (safetensors), config, model card, and the render step (jax.export)."""
 
-from __future__ import annotations
-
 import argparse
 
 

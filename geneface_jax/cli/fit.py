@@ -1,7 +1,5 @@
 """Trains a person from a talking video: prepare, postnet, head, torso, model card. Run the same command again to resume."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

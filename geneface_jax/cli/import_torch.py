@@ -1,7 +1,5 @@
 """Converts checkpoints, folders of checkpoints and datasets of GeneFace and GeneFace++."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Draws a sequence of 68 landmarks as a video with audio, next to the ground truth if available."""
 
-from __future__ import annotations
-
 import argparse
 import zipfile
 from pathlib import Path

@@ -4,8 +4,6 @@ A training step allocates and frees a few hundred megabytes; with 4 kB pages a q
 (59,000 a step measured on two cores, 410 with huge pages).
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import errno
@@ -40,8 +38,7 @@ def _glibc_is_recent() -> bool:
     return name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) >= MIN_GLIBC
 
 
-# ----------------------------------------------------------------------------------------------------
-# `geneface VERB ...`: finds the verb's file, and turns exceptions into sentences and exit codes.
+# -------- `geneface VERB ...`: finds the verb's file, and turns exceptions into sentences and exit codes
 #
 # Nothing heavy is imported before a verb is known, so `geneface --help` answers at once.
 #

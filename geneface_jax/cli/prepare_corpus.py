@@ -1,7 +1,5 @@
 """Turns many videos of many speakers (an LRS3 tree or any folder) into a corpus for SyncNet and the audio2motion VAE."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

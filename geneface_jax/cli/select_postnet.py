@@ -3,8 +3,6 @@
 Prints a ranked table with reasons, reports a collapsed or under-trained run, and writes WORKDIR/selected.json and selected.png.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

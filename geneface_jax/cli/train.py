@@ -1,7 +1,5 @@
 """Trains one stage from a config file. The same command resumes an interrupted run and does nothing after a finished one."""
 
-from __future__ import annotations
-
 import argparse
 
 EPILOG = "Any key of the config can be set with --config.key=value: --config.train.steps=1000 --config.data.subject=out/me/dataset."

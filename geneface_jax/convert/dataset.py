@@ -1,7 +1,5 @@
 """Import of a person's processed data (trainval_dataset.npy and its pictures) as a subject dataset."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os
@@ -25,8 +23,7 @@ from geneface_jax.data.motion import STD_FLOOR
 from geneface_jax.data.subject import FORMAT, FORMAT_VERSION
 from geneface_jax.rendering.cameras import project
 
-# ----------------------------------------------------------------------------------------------------
-# Mean face and expression basis, estimated from the data without the Basel face model.
+# -------- Mean face and expression basis, estimated from the data without the Basel face model
 #
 # The face model is linear: landmarks = mean + identity + basis * expression. A video has enough frames to solve for the mean (from the
 # landmarks in the pictures) and for the basis (from the coefficients that the originals store with the landmarks).
@@ -95,8 +92,7 @@ def fit_mean_face(
     return (10.0 * solved).astype(np.float32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Processed folder: the pictures of a `trainval_dataset.npy`, and copying them to our layout.
+# -------- Processed folder: the pictures of a `trainval_dataset.npy`, and copying them to our layout
 
 JPEG = {"quality": 98, "subsampling": 0}
 SOUND = "aud.wav"
@@ -250,8 +246,7 @@ def _mask_of_alpha(picture: np.ndarray) -> np.ndarray:
     return picture[..., 3] / 255.0
 
 
-# ----------------------------------------------------------------------------------------------------
-# Conversion to our subject dataset (docs/file-formats.md).
+# -------- Conversion to our subject dataset (docs/file-formats.md)
 
 MAX_RESIDUAL = 0.05
 """Residual of the expression basis above which the import warns."""

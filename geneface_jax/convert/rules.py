@@ -1,7 +1,5 @@
 """Conversion rules: PyTorch layers to Flax layout, key matching, sizes and hyperparameters of the originals, writing work folders."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +15,7 @@ from data_tools.io import write_folder
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.io import checkpoints, configs
 
-# ----------------------------------------------------------------------------------------------------
-# Rules from PyTorch modules to Flax modules, and the layout of each kind of layer.
+# -------- Rules from PyTorch modules to Flax modules, and the layout of each kind of layer
 
 _BATCH_NORM = {
     "weight": ("params", "scale"),
@@ -149,8 +146,7 @@ def flat_leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-# ----------------------------------------------------------------------------------------------------
-# Matching of a state_dict against one of our networks, key by key, so that all problems are reported at once.
+# -------- Matching of a state_dict against one of our networks, key by key, so that all problems are reported at once
 
 Converter = Callable[[Mapping[str, np.ndarray]], dict[str, Any]]
 """state_dict -> {"params", "batch_stats"}, as the functions of `convert.speech`; accepts any subset of a state_dict."""
@@ -203,8 +199,7 @@ def _dimensions(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "a scalar"
 
 
-# ----------------------------------------------------------------------------------------------------
-# Model sizes inferred from the shapes of the weights.
+# -------- Model sizes inferred from the shapes of the weights
 #
 # A size whose weight is missing is left out: the reference config's size stays, and the comparison with the model reports the weight.
 
@@ -264,8 +259,7 @@ def count_layers(weights: Weights, pattern: str) -> int:
     return sum(re.fullmatch(pattern, name) is not None for name in weights)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Hyperparameters of the original's config.yaml that our configs have too.
+# -------- Hyperparameters of the original's config.yaml that our configs have too
 
 # Their name -> ours, for all stages; names that a stage's config lacks are skipped.
 _SETTINGS = {
@@ -311,8 +305,7 @@ def hparams_notes(checkpoint: TorchCheckpoint) -> Iterator[str]:
         yield f"The config.yaml names step {int(chosen)} for inference: use --step {int(chosen)} if that file exists."
 
 
-# ----------------------------------------------------------------------------------------------------
-# Imported checkpoints and their work folders.
+# -------- Imported checkpoints and their work folders
 
 
 @dataclasses.dataclass(frozen=True)

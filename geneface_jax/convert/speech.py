@@ -1,7 +1,5 @@
 """Speech checkpoints of GeneFace and GeneFace++ (SyncNet, audio2motion VAE, PostNet) to our variables and work folders."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
@@ -35,8 +33,7 @@ from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet
 from geneface_jax.training.stages.audio2motion import build_network
 
-# ----------------------------------------------------------------------------------------------------
-# State dicts of the speech networks -> our variables.
+# -------- State dicts of the speech networks -> our variables
 
 
 def convert_syncnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -101,8 +98,7 @@ def _wavenet(theirs: str, ours: str) -> list[Rule]:
     ]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Checkpoints of the speech stages -> imported checkpoints.
+# -------- Checkpoints of the speech stages -> imported checkpoints
 
 ORIGINAL_FEATURES = FeatureTypes("bfm", "hubert")
 """Feature types that every published checkpoint was trained on."""

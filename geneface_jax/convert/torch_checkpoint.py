@@ -6,8 +6,6 @@ are opened only with PyTorch's restricted reader (`weights_only`), which builds 
 originals' learning-rate schedules leave in the optimizer state, and refuses everything else.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import types

@@ -5,8 +5,6 @@ World, camera axes and scale are the same as ours. GeneFace++ states intrinsics 
 normalizes its condition with the unbiased standard deviation.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path

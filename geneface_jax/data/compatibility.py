@@ -4,8 +4,6 @@ Datasets and corpora store their feature types in meta.json; a stage copies them
 and inference read them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -53,8 +51,7 @@ def require_same_features(name: str, kind: FeatureTypes, other_name: str, other:
         raise InputError(f"{name} has {kind}, but {other_name} has {other}: use two that were made with the same face model and features.")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Camera and frames of a field: with other intrinsics its pictures would be blurred or shifted without any error.
+# -------- Camera and frames of a field: with other intrinsics its pictures would be blurred or shifted without any error
 
 TOLERANCE = 1e-3
 """Relative difference of intrinsics that is invisible in the pixels."""

@@ -51,8 +51,7 @@ class LRUCache:
         return value
 
 
-# ----------------------------------------------------------------------------------------------------
-# Corpus folders and their clips.
+# -------- Corpus folders and their clips
 
 FORMAT = "geneface_jax.corpus"
 FORMAT_VERSIONS = (1, 2)
@@ -260,8 +259,7 @@ def _array(archive: Any, key: str, shape: tuple[int | None, ...], path: Path) ->
     return value
 
 
-# ----------------------------------------------------------------------------------------------------
-# A subject dataset for the speech-to-motion stages: two clips of one person, training and held-out.
+# -------- A subject dataset for the speech-to-motion stages: two clips of one person, training and held-out
 
 MIN_TRAIN_FRAMES = 64
 

@@ -1,13 +1,10 @@
 """Landmark motion: normalization and windows, motion metrics, blink and amplitude conditions, eye boxes and closed-eye frames."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
 
-# ----------------------------------------------------------------------------------------------------
-# Head conditions: normalized motion in windows, the same in training, evaluation and inference.
+# -------- Head conditions: normalized motion in windows, the same in training, evaluation and inference
 
 STD_FLOOR = 0.02
 """Smallest standard deviation that motion is divided by (0.2 mm on a face), so that points that hardly move are not amplified."""
@@ -38,8 +35,7 @@ def windows(x: np.ndarray, size: int, inner: int = 1) -> np.ndarray:
     return x[np.clip(index, 0, len(x) - 1)]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Motion metrics of training and evaluation. Points follow the 68-point convention; a motion may be [T, 68, 3] or flattened to [T, 204].
+# -------- Motion metrics of training and evaluation. Points follow the 68-point convention; a motion may be [T, 68, 3] or flattened to [T, 204].
 
 MOUTH = slice(48, 68)
 
@@ -88,8 +84,7 @@ def pearson(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None = None) -> fl
     return float((a * b).sum() / norm) if norm > 1e-12 else float("nan")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Blink and amplitude conditions of the pitch-aware audio2motion VAE (GeneFace++).
+# -------- Blink and amplitude conditions of the pitch-aware audio2motion VAE (GeneFace++)
 #
 # Distances are decimeters between landmarks, as in the original, so its default mouth amplitude of 0.4 applies here too. Landmarks are
 # motion / 10 + mean face; only the needed distances of the mean face are stored here (those of BFM's mean face differ by millimeters).
@@ -157,8 +152,7 @@ def _middles(shut: np.ndarray) -> np.ndarray:
     return blink
 
 
-# ----------------------------------------------------------------------------------------------------
-# Eye boxes and closed-eye frames, which training samples more densely.
+# -------- Eye boxes and closed-eye frames, which training samples more densely
 #
 # A blink is a few dozen pixels in one frame of fifteen: with rays drawn uniformly over faces and frames, one in a thousand hits a closed
 # lid, and the trained field would keep its eyes open whatever the condition says.

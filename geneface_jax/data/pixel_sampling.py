@@ -3,8 +3,6 @@
 All draws take a generator that the stages make from (seed, step), so that a resumed run draws the same batches.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -108,8 +106,7 @@ def patch_pixels(boxes: np.ndarray, side: int, size: tuple[int, int]) -> np.ndar
     return (corner[:, None] + np.stack([rows.reshape(-1), columns.reshape(-1)], axis=-1)).astype(np.int32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# AD-NeRF's sampling: pixels of one frame without replacement, most of them in a box.
+# -------- AD-NeRF's sampling: pixels of one frame without replacement, most of them in a box
 
 
 def draw_box_pixels(rng: np.random.Generator, box: np.ndarray, share: float, rays: int, size: tuple[int, int]) -> np.ndarray:
@@ -140,8 +137,7 @@ def draw_box_pixels(rng: np.random.Generator, box: np.ndarray, share: float, ray
     return np.stack(np.divmod(rng.permutation(np.concatenate(chosen)), width), axis=-1).astype(np.int32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Neck boxes: the region where head and torso meet, which training samples more densely.
+# -------- Neck boxes: the region where head and torso meet, which training samples more densely
 
 STRIDE = 4
 """Masks are sampled at every STRIDE-th pixel: boxes need not be exact, and a video has thousands of frames."""

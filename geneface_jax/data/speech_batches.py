@@ -1,7 +1,5 @@
 """Batches of the speech-to-motion stages: audio normalization, normalized clips, random windows, positive and negative SyncNet pairs."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import TypeAlias, overload
@@ -15,8 +13,7 @@ from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus, LazyClip, Subject
 from geneface_jax.data.motion import BlinkAndAmplitude, blink_and_amplitude
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES
 
-# ----------------------------------------------------------------------------------------------------
-# Audio normalization of the speech networks, the same in training and inference.
+# -------- Audio normalization of the speech networks, the same in training and inference
 
 N_MELS = 80
 """Mel bands of `mel_f0` features. Features of any other width are of a speech network (HuBERT's 1024) and are used unchanged."""
@@ -95,8 +92,7 @@ def silence(frames: int, channels: int) -> np.ndarray:
     return padding
 
 
-# ----------------------------------------------------------------------------------------------------
-# Network space, in which the speech networks work: motion = network * std + center.
+# -------- Network space, in which the speech networks work: motion = network * std + center
 #
 # With `center` "speaker" the speaker's mean motion is subtracted and the rest scaled to a mouth deviation of 1: what remains is expression,
 # the only part that speech can predict. With "none" (the original) network space is motion itself, and a network must also predict the
@@ -269,8 +265,7 @@ def typical_amplitudes(clips: Sequence[AnyNormalizedClip]) -> dict[str, np.ndarr
     return {name: np.asarray(np.mean([getattr(behavior, name) for behavior in behaviors]), np.float32) for name in ("mouth_amp", "eye_amp")}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Random windows: the batches of the speech-to-motion stages.
+# -------- Random windows: the batches of the speech-to-motion stages
 
 
 def sample_windows(rng: np.random.Generator, clips: Sequence[AnyNormalizedClip], batch: int, window: int) -> dict[str, np.ndarray]:
@@ -313,8 +308,7 @@ def _zero_padded(values: np.ndarray, length: int) -> np.ndarray:
     return np.pad(values, (0, length - len(values)))
 
 
-# ----------------------------------------------------------------------------------------------------
-# SyncNet pairs: five frames of mouth landmarks with the ten audio frames they belong to (positive), or with other ones (negative).
+# -------- SyncNet pairs: five frames of mouth landmarks with the ten audio frames they belong to (positive), or with other ones (negative).
 
 # Probabilities of a negative's audio (GeneFace): from another clip of the corpus, from elsewhere in the same clip, else NEAR frames away.
 OTHER_CLIP, SAME_CLIP = 0.25, 0.375

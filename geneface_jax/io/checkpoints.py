@@ -5,8 +5,6 @@ and `meta` (step, metrics, config, run), and a `manifest.json` of their files. A
 all of it is on the disk, so a killed save is never listed; later damage is detected by the manifest. No other module uses orbax.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import fnmatch
 import logging
@@ -352,8 +350,7 @@ def without_folders(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value
 
 
-# ----------------------------------------------------------------------------------------------------
-# Asynchronous checkpoint writer: copies the state to host memory, a thread writes it while training continues.
+# -------- Asynchronous checkpoint writer: copies the state to host memory, a thread writes it while training continues
 
 
 class CheckpointWriter:
@@ -419,8 +416,7 @@ class CheckpointWriter:
             self._error = error
 
 
-# ----------------------------------------------------------------------------------------------------
-# Selected step: `selected.json` names the checkpoint that inference uses instead of the newest.
+# -------- Selected step: `selected.json` names the checkpoint that inference uses instead of the newest
 
 SELECTED_FILE = "selected.json"
 FORMAT = "geneface_jax.selected"

@@ -1,7 +1,5 @@
 """ml_collections configs: loading by name, command-line overrides, saving with a run, and which changes a resumed run accepts."""
 
-from __future__ import annotations
-
 import ast
 import builtins
 import dataclasses
@@ -18,8 +16,7 @@ from ml_collections import ConfigDict
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
 
-# ----------------------------------------------------------------------------------------------------
-# Config files: loading, overriding, saving.
+# -------- Config files: loading, overriding, saving
 #
 # A config file is Python with one `get_config(variant)` that returns an `ml_collections.ConfigDict`. It is named `FILE[:variant]`:
 # `configs/head.py:demo`, or `head:demo` for a file of the repository's own `configs/`.
@@ -268,8 +265,7 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-# ----------------------------------------------------------------------------------------------------
-# Resume rules: which config changes a resumed run refuses.
+# -------- Resume rules: which config changes a resumed run refuses
 
 REFUSE, WARN = "refuse", "warn"
 

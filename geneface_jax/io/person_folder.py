@@ -1,7 +1,5 @@
 """A person's folder: which trained networks it holds, and its model card."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import importlib.metadata
@@ -82,8 +80,7 @@ def _untrained(folder: Path, stage: str) -> InputError:
     return InputError(f"{folder} has no trained {stage}/: make it with `{train}`, or continue `geneface fit VIDEO --out {folder}`.")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Model card: source video, consent, networks, and held-out measurements of a person.
+# -------- Model card: source video, consent, networks, and held-out measurements of a person
 
 STAGES = ("postnet", "head", "torso")
 PACKAGES = ("jax", "flax", "optax", "mediapipe", "numpy")

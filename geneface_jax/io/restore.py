@@ -12,8 +12,6 @@
 6. Frozen parameters (`config.train.freeze`) are handled by the optimizer (`training.optimizers`), not here.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import os

@@ -1,7 +1,5 @@
 """Weights outside of checkpoints: fingerprints of parameter trees, LPIPS weight files, safetensors files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -16,8 +14,7 @@ import numpy as np
 from data_tools.errors import InputError
 from data_tools.io import atomic_path
 
-# ----------------------------------------------------------------------------------------------------
-# Fingerprints of parameter trees, by which a network is recognized.
+# -------- Fingerprints of parameter trees, by which a network is recognized
 
 
 def params_fingerprint(tree: Mapping[str, Any]) -> str:
@@ -53,8 +50,7 @@ def _add(digest: Any, name: str, value: Any) -> None:
     digest.update(array.tobytes())
 
 
-# ----------------------------------------------------------------------------------------------------
-# LPIPS weights: npz files in the user's cache folder, or a given file.
+# -------- LPIPS weights: npz files in the user's cache folder, or a given file
 
 LPIPS_NETS = ("alex", "vgg")
 _FETCH = "get the weights with `python scripts/fetch_lpips.py`"
@@ -119,8 +115,7 @@ def save_lpips(path: str | os.PathLike, flat: Mapping[str, np.ndarray]) -> Path:
     return Path(path)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Safetensors files: eight bytes of header length, a JSON header with names, types and offsets, then the bytes of the arrays.
+# -------- Safetensors files: eight bytes of header length, a JSON header with names, types and offsets, then the bytes of the arrays
 
 LARGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""

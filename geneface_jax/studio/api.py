@@ -1,7 +1,5 @@
 """HTTP routes besides the page: health check, list of persons, and streams of video."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Shared state of a running studio: render tasks (videos, previews, comparisons), settings, portraits of the persons."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging
@@ -30,8 +28,7 @@ from geneface_jax.studio.uploads import SessionFolder
 
 logger = logging.getLogger(__name__)
 
-# ----------------------------------------------------------------------------------------------------
-# Render tasks: generators that wait in the queue, report progress, can be cancelled, and return their result.
+# -------- Render tasks: generators that wait in the queue, report progress, can be cancelled, and return their result
 
 LANDMARK_SIZE = 384
 PROGRESS_INTERVAL = 0.5
@@ -161,8 +158,7 @@ class Renders:
         yield RenderProgress(0, total, total, 0.0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# State shared by all tabs and routes of one studio.
+# -------- State shared by all tabs and routes of one studio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,8 +234,7 @@ class Context:
         return str(error).replace(f"{self.workspace.folder}/", "").replace(f"{self.people.folder}/", "")
 
 
-# ----------------------------------------------------------------------------------------------------
-# Portraits: the first frame of every person speaking silence, rendered once.
+# -------- Portraits: the first frame of every person speaking silence, rendered once
 
 SILENCE_SECONDS = 0.4
 

@@ -1,7 +1,5 @@
 """Texts of the page in English and Chinese, and which component shows which."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 
@@ -13,8 +11,7 @@ from geneface_jax.inference.controls import Controls
 # ruff: noqa: RUF001 (Chinese punctuation is intended)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Texts: key -> (English, Chinese), and the Chinese labels and help of the controls.
+# -------- Texts: key -> (English, Chinese), and the Chinese labels and help of the controls
 
 TEXTS: dict[str, tuple[str, str]] = {
     "title": ("geneface studio", "geneface 工作室"),
@@ -146,8 +143,7 @@ CONTROLS_ZH: dict[str, tuple[str, str]] = {
     "badge": ("标识", "在画面角落显示“AI 生成”字样"),
 }
 
-# ----------------------------------------------------------------------------------------------------
-# Lookup and switching of languages.
+# -------- Lookup and switching of languages
 
 LANGUAGES = {"English": "en", "中文": "zh"}
 """Name on the language switch -> code."""

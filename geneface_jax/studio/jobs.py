@@ -1,7 +1,5 @@
 """Training jobs started from the page: one at a time in a process of its own, with curves and sample pictures."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import fcntl
@@ -24,8 +22,7 @@ from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import STAGES
 from geneface_jax.training.reporting import LOG_FOLDER, METRICS_FILE, Chart, draw_curves, read_metrics
 
-# ----------------------------------------------------------------------------------------------------
-# Job runner: one subprocess at a time, resumable after a stop or a restart of the studio.
+# -------- Job runner: one subprocess at a time, resumable after a stop or a restart of the studio
 #
 # A job is `geneface prepare` or `geneface fit` on `PEOPLE/NAME`, with the video in `source.*` and the job itself in `studio.json`, so
 # that a studio started later can resume it.
@@ -213,8 +210,7 @@ def _flatten(report: Mapping | Sequence, prefix: str = "") -> list[tuple[str, st
     return rows
 
 
-# ----------------------------------------------------------------------------------------------------
-# Monitoring of a training: curves and sample pictures of the active stage.
+# -------- Monitoring of a training: curves and sample pictures of the active stage
 
 MAX_CHARTS, MAX_PICTURES = 6, 4
 

@@ -1,7 +1,5 @@
 """The page: a header with the language switch, and the tabs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gradio as gr

@@ -1,7 +1,5 @@
 """The PostNet tab: which PostNet checkpoint of a person to use, and the landmarks of each candidate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Bounded render queue, the list of served persons, and an LRU cache of loaded persons."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import os
@@ -17,8 +15,7 @@ from data_tools.io import read_json
 from geneface_jax.inference.person import OpenPerson, open_person
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 
-# ----------------------------------------------------------------------------------------------------
-# Served persons: subject folders by name. A request names a person, never a path.
+# -------- Served persons: subject folders by name. A request names a person, never a path
 
 THUMBNAIL_SIZE = 192
 
@@ -94,8 +91,7 @@ def thumbnail(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(picture).resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Render queue: one job runs, a bounded number waits, further ones are refused.
+# -------- Render queue: one job runs, a bounded number waits, further ones are refused
 
 
 class QueueFull(InputError):

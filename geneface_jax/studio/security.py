@@ -1,7 +1,5 @@
 """ASGI middleware of the studio: host and origin checks, route allow-list, size and rate limits."""
 
-from __future__ import annotations
-
 import dataclasses
 import ipaddress
 import json
@@ -11,8 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# ----------------------------------------------------------------------------------------------------
-# Limits per request and for the studio as a whole.
+# -------- Limits per request and for the studio as a whole
 
 MIB = 1 << 20
 
@@ -50,8 +47,7 @@ class Limits:
     stream_seconds: float = 600.0
 
 
-# ----------------------------------------------------------------------------------------------------
-# Request filter: checks of Host and Origin, allow-list of routes, limits of the body.
+# -------- Request filter: checks of Host and Origin, allow-list of routes, limits of the body
 #
 # Gradio's server offers far more than this page uses (a proxy, downloads by URL, redirects, an editor), hence the allow-list. A page of
 # another site can make a browser send requests here (cross-site request forgery, DNS rebinding), but can't choose their Host and Origin.

@@ -1,7 +1,5 @@
 """The server of `geneface app`: the request filter around the page and the HTTP routes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """The Speak tab: person, recording or typed text, controls, previews, the video, a comparison, the history."""
 
-from __future__ import annotations
-
 import dataclasses
 import html
 import shlex
@@ -24,8 +22,7 @@ from geneface_jax.studio.render_queue import Cancelled, ListedPerson, RenderJob
 from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture
 from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, plain_line, progress_line
 
-# ----------------------------------------------------------------------------------------------------
-# The equivalent command line of a render.
+# -------- The equivalent command line of a render
 
 
 def infer_command(subject: str, audio: str, controls: Controls, out: str = "video.mp4") -> str:
@@ -45,8 +42,7 @@ def infer_command(subject: str, audio: str, controls: Controls, out: str = "vide
     return shlex.join(command)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Text to speech with the program espeak-ng, if it is installed; run as a subprocess, never linked (its license is the GPL).
+# -------- Text to speech with the program espeak-ng, if it is installed; run as a subprocess, never linked (its license is the GPL)
 
 PROGRAM = "espeak-ng"
 MAX_CHARACTERS = 2000
@@ -74,8 +70,7 @@ def synthesize(typed: str, language: str, workspace: SessionFolder) -> Path:
     return wav
 
 
-# ----------------------------------------------------------------------------------------------------
-# The tab's components and events.
+# -------- The tab's components and events
 
 HISTORY = 20
 """Number of videos in the page's history."""

@@ -1,7 +1,5 @@
 """The Train tab: upload of a video, data report, consent, training in another process with curves and sample pictures."""
 
-from __future__ import annotations
-
 import dataclasses
 import html
 from pathlib import Path

@@ -21,8 +21,7 @@ from data_tools.ffmpeg import ffmpeg_executable, input_arguments, probe
 from geneface_jax.inference.person import MIN_SECONDS
 from geneface_jax.studio.security import MIB, Limits
 
-# ----------------------------------------------------------------------------------------------------
-# Private folder of a studio process: uploads, results and Gradio's files, readable by this user only, deleted at exit.
+# -------- Private folder of a studio process: uploads, results and Gradio's files, readable by this user only, deleted at exit
 #
 # A studio that was killed can't delete its folder, so the next one does: a running studio holds a lock in its folder, and an unlocked
 # folder is removed.
@@ -109,8 +108,7 @@ def remove_abandoned_folders(parent: Path) -> None:
             continue  # being created, or in use
 
 
-# ----------------------------------------------------------------------------------------------------
-# Uploads: identified by content, limited in size and length, and re-encoded (videos: copied after a probe).
+# -------- Uploads: identified by content, limited in size and length, and re-encoded (videos: copied after a probe)
 
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")
 

@@ -16,8 +16,7 @@ from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.studio.context import RenderProgress
 from geneface_jax.studio.i18n import Labels, text
 
-# ----------------------------------------------------------------------------------------------------
-# Status line, progress bar and error box as HTML.
+# -------- Status line, progress bar and error box as HTML
 
 
 def idle_line(language: str) -> str:
@@ -68,8 +67,7 @@ def _line(words: str, kind: str = "") -> str:
     return f'<div class="studio-status {kind}" role="status">{html.escape(words)}</div>'
 
 
-# ----------------------------------------------------------------------------------------------------
-# Components generated from the fields of the dataclass `Controls`, with its help, ranges, steps and choices.
+# -------- Components generated from the fields of the dataclass `Controls`, with its help, ranges, steps and choices
 
 MAIN = ("mouth_amp", "temperature", "blink_mode", "lle", "close_mouth", "seed")
 """Always visible, in this order; the others are in accordions."""

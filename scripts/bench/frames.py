@@ -12,8 +12,6 @@ Without a GPU, frames and super-resolution network are reduced by --scale (defau
 tests the code, not its speed. On a GPU the default --scale is 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -8,8 +8,6 @@ scripts/bench/torch_head.py: idiomatic PyTorch (vectorized, autograd, no custom 
 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 to run both with the huge pages that `geneface train` switches on.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

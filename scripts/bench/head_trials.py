@@ -8,8 +8,6 @@
 All held-out frames are scored by the head protocol (docs/metrics.md). No image is written.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json
@@ -38,8 +36,7 @@ from geneface_jax.training.field.super_resolution import halved
 from geneface_jax.training.loop import train
 from geneface_jax.training.stages.head import HeadSrStage, doubled
 
-# ----------------------------------------------------------------------------------------------------
-# Quality against training time.
+# -------- Quality against training time
 
 REGIONS = ("face hull", "head", "mouth", "frame")
 
@@ -88,8 +85,7 @@ def scores(subject: Path, step: int, target: Target) -> dict[str, Any]:
     return found | {f"{name} LPIPS": round(pixels[name]["lpips"], 4) for name in REGIONS if "lpips" in pixels[name]}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Effect of each training option.
+# -------- Effect of each training option
 
 AVERAGE = ["optimizer.ema=0.99"]
 REFINED = [*AVERAGE, "pose_refinement.start=150"]
@@ -145,8 +141,7 @@ def figures_of(subject: Path, target: Target) -> dict[str, float]:
     return {**scores, "lpips": round(float(np.mean(distances)), 5)}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Super-resolution against plain upsampling.
+# -------- Super-resolution against plain upsampling
 
 PLAIN = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -209,8 +204,7 @@ def images(
         yield np.round(np.clip(upsample(image), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Command line.
+# -------- Command line
 
 
 def main() -> None:

@@ -8,8 +8,6 @@ reading all of them; the run must resume from exactly that one. At the end the p
 those of an uninterrupted run bit for bit. A restart takes a few seconds, 50 kills a few minutes.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import random

@@ -10,8 +10,6 @@ Devices: the same config and global batch on 1, 2, 4 and 8 host devices of one p
 devices this measures the cost of sharding, not a speed-up. With GPUs, --devices gives the device counts.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

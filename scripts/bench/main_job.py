@@ -5,8 +5,6 @@
 Run it after ./scripts/demo.sh has created .venv, on an otherwise idle machine: all figures are wall-clock times.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

@@ -6,8 +6,6 @@
         --collapsed runs/select_postnet/collapsed
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import os
@@ -42,8 +40,7 @@ from geneface_jax.training.speech.sync import SyncExpert
 from geneface_jax.training.speech.validation import MotionDistribution
 from geneface_jax.training.stages.audio2motion import expert_cosines
 
-# ----------------------------------------------------------------------------------------------------
-# Distribution of the predicted motion.
+# -------- Distribution of the predicted motion
 
 
 def add_distribution_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,8 +117,7 @@ def sync(expert: SyncExpert, voices: Sequence[NormalizedClip], motions: Sequence
     return float(sync_bce(jnp.concatenate(cosines), 1.0))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Checkpoint selection.
+# -------- Checkpoint selection
 
 SOUND = ["train.keep=20"]
 # With the person's motion in random order the audio has no information, so the squared error makes the generator predict the mean face.
@@ -220,8 +216,7 @@ def _ratio(value: float | None, reference: float | None) -> float | None:
     return None if value is None or reference is None else round(value / reference, 4)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Curves of a run.
+# -------- Curves of a run
 
 INK, OURS, OTHER, MARK = "#26323f", "#266298", "#d68222", "#c45c5c"
 
@@ -279,8 +274,7 @@ def line(panel: Axes, rows: list[dict], tag: str, name: str, color: str) -> None
     panel.plot(*zip(*points, strict=True), marker="o", ms=3, lw=1.6, color=color, label=name)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Command line.
+# -------- Command line
 
 TRIALS = {
     "distribution": (add_distribution_arguments, distribution),

@@ -7,8 +7,6 @@ Parts: `square` (the avatar at 512x512, with accuracy), `portrait` (the same sca
 the wall-clock figures; frames per CPU second hardly depend on the load.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform
@@ -29,8 +27,7 @@ from data_tools.ffmpeg import ffmpeg_executable, probe
 from data_tools.io import read_json, read_npz, write_json
 from data_tools.landmarks68 import JAW, LANDMARKS_68
 
-# ----------------------------------------------------------------------------------------------------
-# Accuracy on the avatar.
+# -------- Accuracy on the avatar
 
 REFERENCE_SIZE = 512
 """Image size that pixel figures refer to."""
@@ -130,8 +127,7 @@ def _read(path: Path, mode: int = cv2.IMREAD_COLOR) -> np.ndarray:
     return image
 
 
-# ----------------------------------------------------------------------------------------------------
-# Speed and memory.
+# -------- Speed and memory
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("square", "portrait", "long", "clips")

@@ -8,8 +8,6 @@ others omit audio augmentation, fine-tuning, or both; the number of adversarial 
 reused, so the run is resumable; the JSON file is updated after every clip.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import platform

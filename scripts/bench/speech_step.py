@@ -8,8 +8,6 @@ their random numbers differ, so `first_losses` agree exactly only without random
 scripts/bench/torch_speech.py and needs torch (pip install torch==2.13.0). A few minutes on two CPU cores.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -7,8 +7,6 @@ recording of each length in a new studio process and reads its peak memory (Linu
 of audio take ten minutes. Results of parts that are not run are kept in the JSON file. Only `first` needs an otherwise idle machine.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

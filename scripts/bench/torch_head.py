@@ -1,7 +1,5 @@
 """The head's training step in plain PyTorch for scripts/bench/head_step.py: same math and initial weights, autograd, no custom kernel."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

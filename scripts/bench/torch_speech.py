@@ -1,7 +1,5 @@
 """The speech networks in plain PyTorch for scripts/bench/speech_step.py: same math, with the original repositories' key names."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
