@@ -20,7 +20,7 @@ from data_tools.face.crop import CropRecord, follow_crop, record_path, save_reco
 from data_tools.face.track import check_rivals, fill
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.io import file_sha256
-from data_tools.masks.segmenters import NETWORK_SIZE, SelfieSegmenter, refine
+from data_tools.masks import NETWORK_SIZE, SelfieSegmenter, refine
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
 from data_tools.video.read import FPS, Box, frames
 from data_tools.video.write import write_video

@@ -14,7 +14,7 @@ from data_tools.dataset.pipeline import Pipeline
 from data_tools.dataset.scan import check_video, parse_trim
 from data_tools.dataset.settings import Settings, check_options
 from data_tools.io import disk_full_as_input_error, file_sha256, write_json
-from data_tools.masks.segmenters import SegmenterChoice
+from data_tools.masks import SegmenterChoice
 
 
 def prepare(

@@ -8,8 +8,7 @@ from data_tools.command_line import run_step
 from data_tools.dataset.analyze import add_video_arguments, analyzed_video
 from data_tools.dataset.pictures import make_pictures, write_picture
 from data_tools.dataset.scan import chunk_frames
-from data_tools.masks.regions import PARTS, color_parts, label_parts
-from data_tools.masks.segmenters import smooth_in_time
+from data_tools.masks import PARTS, color_parts, label_parts, smooth_in_time
 
 PREVIEW_EVERY = 125
 """Frames between the preview's pictures: five seconds."""

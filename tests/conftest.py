@@ -56,7 +56,7 @@ def unoptimized_programs():
 def mediapipe() -> None:
     """Skips the test where MediaPipe can't start."""
     from data_tools.errors import InputError
-    from data_tools.masks.segmenters import SelfieSegmenter
+    from data_tools.masks import SelfieSegmenter
 
     try:
         with SelfieSegmenter():

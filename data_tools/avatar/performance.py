@@ -7,22 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_tools.audio.features import FPS
-from data_tools.avatar.mesh import (
-    ANCHORS,
-    BROWS,
-    CHIN,
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
-    JAW_LINE,
-    LOWER_CREASES,
-    LOWER_LIDS,
-    OUTER_LOWER_LIP,
-    OUTER_UPPER_LIP,
-    SOCKETS,
-    UPPER_CREASES,
-    UPPER_LIDS,
-    neighbors_matrix,
-)
+from data_tools.avatar import geometry
 from data_tools.avatar.speakers import Speaker, make_speaker, rest_vertices
 from data_tools.avatar.speech import PARAMETERS, SpeechClip, mouth_parameters
 from data_tools.landmarks68 import LANDMARKS_68, motion_from_landmarks
@@ -119,15 +104,15 @@ _JAW_WEIGHTS = (0.02, 0.12, 0.4, 0.7, 0.9, 1.0, 1.0, 1.0, 1.0, 1.0, 0.9, 0.7, 0.
 @functools.cache
 def _handles() -> tuple[np.ndarray, np.ndarray]:
     """Sorted handle vertices [H] and the matrix [468, H] that interpolates their displacements over the mesh."""
-    named: list[int] = [*ANCHORS, *JAW_LINE, *CHIN]
-    groups = (UPPER_LIDS, LOWER_LIDS, UPPER_CREASES, LOWER_CREASES, SOCKETS)
+    named: list[int] = [*geometry.ANCHORS, *geometry.JAW_LINE, *geometry.CHIN]
+    groups = (geometry.UPPER_LIDS, geometry.LOWER_LIDS, geometry.UPPER_CREASES, geometry.LOWER_CREASES, geometry.SOCKETS)
     named += [i for group in groups for loop in group for i in loop]
-    named += [i for brow in BROWS for edge in brow for i in edge]
-    for loop in (OUTER_UPPER_LIP, OUTER_LOWER_LIP, INNER_UPPER_LIP, INNER_LOWER_LIP):
+    named += [i for brow in geometry.BROWS for edge in brow for i in edge]
+    for loop in (geometry.OUTER_UPPER_LIP, geometry.OUTER_LOWER_LIP, geometry.INNER_UPPER_LIP, geometry.INNER_LOWER_LIP):
         named += loop
     handles = np.unique(named)
     free = np.setdiff1d(np.arange(468), handles)
-    laplacian = neighbors_matrix()
+    laplacian = geometry.neighbors_matrix()
     energy = laplacian @ laplacian + 0.3 * laplacian  # thin plate; the membrane term limits its overshoot
     spread = np.zeros((468, len(handles)))
     spread[handles, np.arange(len(handles))] = 1.0
@@ -171,9 +156,9 @@ def jaw_rotation(points: np.ndarray, opening: np.ndarray) -> np.ndarray:
 
 def _move_jaw(target: np.ndarray, rest: np.ndarray, jaw: np.ndarray) -> None:
     """Jaw line, chin and lips; the corners of the mouth follow a third of the rotation."""
-    for loop, weights in ((JAW_LINE, np.array(_JAW_WEIGHTS)), (CHIN, np.ones(len(CHIN)))):
+    for loop, weights in ((geometry.JAW_LINE, np.array(_JAW_WEIGHTS)), (geometry.CHIN, np.ones(len(geometry.CHIN)))):
         target[:, list(loop)] = jaw_rotation(rest[list(loop)], jaw[:, None] * weights)
-    for upper, lower in ((OUTER_UPPER_LIP, OUTER_LOWER_LIP), (INNER_UPPER_LIP, INNER_LOWER_LIP)):
+    for upper, lower in ((geometry.OUTER_UPPER_LIP, geometry.OUTER_LOWER_LIP), (geometry.INNER_UPPER_LIP, geometry.INNER_LOWER_LIP)):
         along = np.linspace(-1.0, 1.0, 11)
         low = 0.32 + 0.68 * (1.0 - along**4)
         high = 0.32 * along**4
@@ -186,10 +171,10 @@ def _move_lips(target: np.ndarray, rest: np.ndarray, p: dict[str, np.ndarray]) -
     middle = 1.0 - np.abs(np.linspace(-1.0, 1.0, 11)) ** 2.5  # 1 in the middle of the lips, 0 at the corners
     width = 1.0 + np.where(p["wide"] < 0, NARROW, SPREAD) * p["wide"]
     loops = {
-        "outer_upper": list(OUTER_UPPER_LIP),
-        "inner_upper": list(INNER_UPPER_LIP),
-        "outer_lower": list(OUTER_LOWER_LIP),
-        "inner_lower": list(INNER_LOWER_LIP),
+        "outer_upper": list(geometry.OUTER_UPPER_LIP),
+        "inner_upper": list(geometry.INNER_UPPER_LIP),
+        "outer_lower": list(geometry.OUTER_LOWER_LIP),
+        "inner_lower": list(geometry.INNER_LOWER_LIP),
     }
     moved = {}
     for name, loop in loops.items():
@@ -213,7 +198,7 @@ def _move_lips(target: np.ndarray, rest: np.ndarray, p: dict[str, np.ndarray]) -
 
 def _tuck(moved: dict[str, np.ndarray], rest: np.ndarray, tuck: np.ndarray, middle: np.ndarray) -> None:
     """Moves the lower lip up and back to the upper teeth; a slit below the upper lip remains."""
-    goal = rest[list(INNER_UPPER_LIP)] + np.stack([0 * middle, -0.16 * middle, -TUCK_BACK * middle], axis=-1)
+    goal = rest[list(geometry.INNER_UPPER_LIP)] + np.stack([0 * middle, -0.16 * middle, -TUCK_BACK * middle], axis=-1)
     lift = tuck[..., None] * (goal - moved["inner_lower"]) * np.array([0.0, 1.0, 1.0]) * np.where(middle > 0, 1.0, 0.0)[:, None]
     moved["inner_lower"] += lift
     moved["outer_lower"] += 0.75 * lift
@@ -236,7 +221,7 @@ def _close(moved: dict[str, np.ndarray], close: np.ndarray) -> None:
 
 def _move_lids(target: np.ndarray, rest: np.ndarray, blink: np.ndarray) -> None:
     """The upper lid slides down over the eyeball to the lower one, which rises slightly."""
-    rows = zip(UPPER_LIDS, LOWER_LIDS, UPPER_CREASES, LOWER_CREASES, strict=True)
+    rows = zip(geometry.UPPER_LIDS, geometry.LOWER_LIDS, geometry.UPPER_CREASES, geometry.LOWER_CREASES, strict=True)
     for upper, lower, upper_crease, lower_crease in rows:
         upper, lower = list(upper), list(lower)
         gap = (rest[upper] - rest[lower]) * (1.0 - LID_GAP_CLOSED)
@@ -252,7 +237,7 @@ def _move_lids(target: np.ndarray, rest: np.ndarray, blink: np.ndarray) -> None:
 
 def _move_brows(target: np.ndarray, brow: np.ndarray) -> None:
     weights = np.array([0.5, 0.8, 1.0, 0.9, 0.7])  # from the outer end to the inner one
-    for edges in BROWS:
+    for edges in geometry.BROWS:
         for edge in edges:
             target[:, list(edge), 1] += BROW_RAISE * brow[:, None] * weights
 

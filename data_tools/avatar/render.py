@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from data_tools.avatar.mesh import vertex_normals
+from data_tools.avatar.geometry import vertex_normals
 from data_tools.avatar.model import Avatar
 from data_tools.avatar.performance import HeadMotion, Performance
 from data_tools.avatar.speakers import Speaker

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_tools.avatar.mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_LOWER_LIP, OUTER_UPPER_LIP, UPPER_LIDS
+from data_tools.avatar.geometry import INNER_LOWER_LIP, INNER_UPPER_LIP, OUTER_LOWER_LIP, OUTER_UPPER_LIP, UPPER_LIDS
 from data_tools.avatar.speech import appearance_of
 from data_tools.landmarks68 import canonical_face
 

@@ -5,18 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from data_tools.avatar.mesh import (
-    BROWS,
-    FACE_OVAL,
-    INNER_LOWER_LIP,
-    INNER_UPPER_LIP,
-    LOWER_LIDS,
-    OUTER_LOWER_LIP,
-    OUTER_UPPER_LIP,
-    UPPER_CREASES,
-    UPPER_LIDS,
-)
-from data_tools.avatar.parts import parting
+from data_tools.avatar import geometry
 from data_tools.avatar.speakers import Speaker, smoothstep
 from data_tools.landmarks68 import canonical_face
 
@@ -144,7 +133,7 @@ def _paint_shadows(image: np.ndarray, points: np.ndarray) -> None:
     """Shadows under the hair, at the nose and along the jaw, and highlights on nose, forehead, chin and cheeks."""
     shape = image.shape[:2]
     warm = np.array([0.85, 1.0, 1.05])
-    oval = points[list(FACE_OVAL)]
+    oval = points[list(geometry.FACE_OVAL)]
     hair = np.concatenate([oval[-9:], oval[:10]])
     image *= 1.0 - 0.34 * np.minimum(1.6 * stroke(shape, hair, 46, 20.0), 1.0) * warm
     image *= 1.0 - 0.16 * np.minimum(1.4 * stroke(shape, oval[9:28], 40, 24.0), 1.0) * warm
@@ -174,17 +163,17 @@ def _freckles(image: np.ndarray, points: np.ndarray, speaker: Speaker, generator
 
 def _paint_eye_surround(image: np.ndarray, points: np.ndarray, eye: int) -> None:
     shape = image.shape[:2]
-    upper, lower = points[list(UPPER_LIDS[eye])], points[list(LOWER_LIDS[eye])]
+    upper, lower = points[list(geometry.UPPER_LIDS[eye])], points[list(geometry.LOWER_LIDS[eye])]
     image *= 1.0 - 0.24 * blob(shape, upper.mean(axis=0) + (0, 16), (62, 32)) * np.array([0.85, 1.0, 1.0])
     image *= 1.0 - 0.08 * blob(shape, lower.mean(axis=0) - (0, 22), (55, 20))
-    image *= 1.0 - 0.30 * stroke(shape, points[list(UPPER_CREASES[eye])], 3, 2.0)
+    image *= 1.0 - 0.30 * stroke(shape, points[list(geometry.UPPER_CREASES[eye])], 3, 2.0)
     image *= 1.0 - 0.80 * np.minimum(1.5 * stroke(shape, upper - (0, 2), 6, 1.2), 1.0)  # lashes
     image *= 1.0 - 0.35 * stroke(shape, lower + (0, 1), 3, 1.2)
 
 
 def _paint_brow(image: np.ndarray, points: np.ndarray, eye: int, speaker: Speaker, generator: np.random.Generator) -> None:
     """Single hairs that lean outwards, between the brow's upper and lower edge."""
-    top, bottom = (points[list(edge)] for edge in BROWS[eye])
+    top, bottom = (points[list(edge)] for edge in geometry.BROWS[eye])
     canvas = np.zeros(image.shape[:2], np.float32)
     along = 4.0 * generator.beta(1.15, 1.15, 560)
     across = np.clip(generator.normal(0.5, 0.19 * speaker.brow_weight, 560), 0.0, 1.0)
@@ -204,7 +193,7 @@ def _paint_brow(image: np.ndarray, points: np.ndarray, eye: int, speaker: Speake
 
 def _paint_lips(image: np.ndarray, points: np.ndarray, speaker: Speaker, generator: np.random.Generator) -> None:
     shape = image.shape[:2]
-    outer = points[[*OUTER_UPPER_LIP, *OUTER_LOWER_LIP[::-1][1:-1]]]
+    outer = points[[*geometry.OUTER_UPPER_LIP, *geometry.OUTER_LOWER_LIP[::-1][1:-1]]]
     mask = np.zeros(shape, np.float32)
     cv2.fillPoly(mask, [np.round(outer * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
     mask = 0.92 * cv2.GaussianBlur(mask, (0, 0), 3.6)[..., None]
@@ -212,7 +201,7 @@ def _paint_lips(image: np.ndarray, points: np.ndarray, speaker: Speaker, generat
     lips = np.array(speaker.lips, np.float32) * (1.0 + 0.035 * folds / folds.std())[..., None]
     # The edges blend into the skin.
     lips *= 1.0 - 0.10 * stroke(shape, outer, 10, 6.0, closed=True)
-    upper = points[[*OUTER_UPPER_LIP, *INNER_UPPER_LIP[::-1]]]
+    upper = points[[*geometry.OUTER_UPPER_LIP, *geometry.INNER_UPPER_LIP[::-1]]]
     shade = np.zeros(shape, np.float32)
     cv2.fillPoly(shade, [np.round(upper).astype(np.int32)], 1.0)
     lips *= 1.0 - 0.12 * cv2.GaussianBlur(shade, (0, 0), 3.0)[..., None]
@@ -221,7 +210,7 @@ def _paint_lips(image: np.ndarray, points: np.ndarray, speaker: Speaker, generat
     lips += (34.0 * blob(shape, middle - (8, 2), (30, 7)) + 16.0 * blob(shape, middle - (10, 3), (12, 4))) * np.array([1.0, 0.9, 0.88])
     lips += 12.0 * blob(shape, 0.55 * points[0] + 0.45 * points[13], (24, 5))
     image[:] = image * (1 - mask) + lips * mask
-    for loop in (INNER_UPPER_LIP, INNER_LOWER_LIP):
+    for loop in (geometry.INNER_UPPER_LIP, geometry.INNER_LOWER_LIP):
         image *= 1.0 - 0.50 * stroke(shape, points[list(loop)], 4, 2.0)
 
 
@@ -276,8 +265,8 @@ def paint_hair(
     ragged = 0.035 * np.interp(x[0] % 1.0 * 180.0, np.arange(180), generator.normal(0.0, 1.0, 180))
     shine = np.exp(-(((y - 0.27 - ragged) / 0.09) ** 2))
     side = (x - part + 0.5) % 1.0 - 0.5
-    parting = np.exp(-((side / 0.0035) ** 2)) * smoothstep(y, 0.45, 0.30)
-    value = tone * (1.0 + 0.20 * shine) * (1.0 - 0.35 * parting) * (0.80 + 0.20 * smoothstep(y, 0.02, 0.22))
+    geometry.parting = np.exp(-((side / 0.0035) ** 2)) * smoothstep(y, 0.45, 0.30)
+    value = tone * (1.0 + 0.20 * shine) * (1.0 - 0.35 * geometry.parting) * (0.80 + 0.20 * smoothstep(y, 0.02, 0.22))
     color = hair * value[..., None] + 16.0 * (shine * (tone - 0.5))[..., None]
     alpha = cover[..., None]
     return skin * np.array([0.74, 0.68, 0.66]) * (1.0 - alpha) + color * alpha
@@ -349,7 +338,7 @@ def make_atlas(speaker: Speaker) -> np.ndarray:
     skin, hair = np.array(speaker.skin, np.float32), np.array(speaker.hair, np.float32)
     painters = {
         "face": lambda shape: paint_face(shape, tile_uv("face", face_uv()), speaker, generator),
-        "hair": lambda shape: paint_hair(shape, hair, skin, parting(speaker), _MARGIN, generator),
+        "hair": lambda shape: paint_hair(shape, hair, skin, geometry.parting(speaker), _MARGIN, generator),
         "cloth": lambda shape: _cloth(shape, np.array(speaker.cloth), generator),
         "eye": lambda shape: _eye(shape, np.array(speaker.iris), generator),
         "upper_teeth": lambda shape: _teeth(shape, edge_at_bottom=True),

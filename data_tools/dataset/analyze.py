@@ -20,8 +20,7 @@ from data_tools.face.track import MAX_FACES, FaceTrack, check_gaps, fill, find_f
 from data_tools.ffmpeg import probe
 from data_tools.io import read_npz, write_npz
 from data_tools.jobs import run_jobs
-from data_tools.masks.plates import BackgroundPlate
-from data_tools.masks.segmenters import NETWORK_SIZE, SegmenterChoice, open_segmenter
+from data_tools.masks import NETWORK_SIZE, BackgroundPlate, SegmenterChoice, open_segmenter
 from data_tools.video.read import FPS
 
 # -------- Chunk-wise inference of the face landmarker and the person segmenter

@@ -13,9 +13,7 @@ from data_tools.dataset.analyze import ANALYSIS_SIZE, Analysis
 from data_tools.dataset.scan import Chunk, FrameSource, chunk_frames
 from data_tools.face.align import Skin, Texture, sample_texture
 from data_tools.io import read_npz, write_bytes, write_npz
-from data_tools.masks.plates import torso_image
-from data_tools.masks.regions import WORK_SIZE, disconnected, head_region, head_share
-from data_tools.masks.segmenters import refine, smooth_in_time
+from data_tools.masks import WORK_SIZE, disconnected, head_region, head_share, refine, smooth_in_time, torso_image
 
 KINDS = {"frames": "jpg", "head": "png", "torso": "png"}
 
@@ -38,7 +36,7 @@ def make_pictures(frame: np.ndarray, landmarks: np.ndarray, layers: np.ndarray, 
     Args:
       frame: uint8 [H, W, 3], H = W.
       landmarks: [478, 2+] pixels.
-      layers: [L, 256, 256] float32 mask layers of a segmenter (`masks.segmenters`).
+      layers: [L, 256, 256] float32 mask layers of a segmenter (`data_tools.masks`).
       background: uint8 [H, W, 3].
 
     Returns:

@@ -10,7 +10,7 @@ from data_tools.command_line import FACE_MODELS
 from data_tools.errors import InputError
 from data_tools.face.bfm import model_key
 from data_tools.io import file_sha256, settings_fingerprint
-from data_tools.masks.segmenters import SegmenterChoice
+from data_tools.masks import SegmenterChoice
 
 RECIPE_VERSION = 4
 """Incremented when a step changes so that existing datasets are outdated."""

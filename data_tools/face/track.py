@@ -18,7 +18,7 @@ from data_tools.errors import InputError
 
 FOLDER = Path(__file__).parent.parent
 FACE_LANDMARKER = FOLDER / "face" / "models" / "face_landmarker.task"
-SELFIE_SEGMENTER = FOLDER / "masks" / "models" / "selfie_segmenter.tflite"
+SELFIE_SEGMENTER = FOLDER / "face" / "models" / "selfie_segmenter.tflite"
 SHA256 = {
     FACE_LANDMARKER.name: "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
     SELFIE_SEGMENTER.name: "191ac9529ae506ee0beefa6b2c945a172dab9d07d1e802a290a4e4038226658b",

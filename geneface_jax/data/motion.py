@@ -35,7 +35,7 @@ def windows(x: np.ndarray, size: int, inner: int = 1) -> np.ndarray:
     return x[np.clip(index, 0, len(x) - 1)]
 
 
-# -------- Motion metrics of training and evaluation. Points follow the 68-point convention; a motion may be [T, 68, 3] or flattened to [T, 204].
+# -------- Motion metrics of training and evaluation; a motion is [T, 68, 3] in the 68-point convention, or flattened to [T, 204]
 
 MOUTH = slice(48, 68)
 

@@ -7,7 +7,8 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from geneface_kernels.typing import Array, Float, Integer, Num
+from geneface_kernels.typing import Array
+from jaxtyping import Float, Integer, Num
 
 from geneface_jax.models.layers import BatchNorm1d, Conv1d, Upsample1d, WeightNormConv1d, uniform_fan_in
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.typing import Array, Float, Num
+from geneface_kernels.typing import Array
+from jaxtyping import Float, Num
 
 # ----------------------------------------------------------------------------------------------------
 # Scene coordinates of the radiance field.

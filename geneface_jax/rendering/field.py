@@ -19,7 +19,8 @@ from scipy import interpolate, ndimage
 
 from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import pixel_rays
-from geneface_jax.typing import Array, Bool, Float, Integer, UInt8
+from geneface_kernels.typing import Array
+from jaxtyping import Bool, Float, Integer, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # Settings of ray marching, shared by training and inference.

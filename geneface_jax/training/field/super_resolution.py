@@ -15,7 +15,7 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.training.field.losses import guarded_lpips, ramp
-from geneface_jax.typing import Array
+from geneface_kernels.typing import Array
 
 
 def build_super_resolution(config: ConfigDict, subject: Subject) -> SuperResolution:

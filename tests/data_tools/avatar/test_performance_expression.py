@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_tools.avatar.mesh import INNER_LOWER_LIP, INNER_UPPER_LIP, skin_triangles
+from data_tools.avatar.geometry import INNER_LOWER_LIP, INNER_UPPER_LIP, skin_triangles
 from data_tools.avatar.performance import eye_openness, face_vertices, mouth_opening
 from data_tools.avatar.speakers import make_speaker, rest_vertices
 from data_tools.avatar.speech import PARAMETERS

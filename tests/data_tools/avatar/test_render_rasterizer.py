@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_tools.avatar.mesh import fan, grid, vertex_normals
+from data_tools.avatar.geometry import fan, grid, vertex_normals
 from data_tools.avatar.render import SAMPLES, interpolate, triangle_buffer, visible_order
 
 # Counter-clockwise seen from the camera, in pixels with y down.

@@ -1,6 +1,6 @@
 import numpy as np
 
-from data_tools.masks.plates import BackgroundPlate
+from data_tools.masks import BackgroundPlate
 
 
 def test_a_person_who_walks_through_leaves_a_clean_background():

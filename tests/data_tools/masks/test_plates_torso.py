@@ -1,6 +1,6 @@
 import numpy as np
 
-from data_tools.masks.plates import CLOTH_LENGTH, NECK_LENGTH, torso_image
+from data_tools.masks import CLOTH_LENGTH, NECK_LENGTH, torso_image
 
 SIZE, JAW = 256, 150
 NECK = (98.0, 158.0)

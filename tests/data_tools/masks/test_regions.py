@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data_tools.landmarks68 import CHIN, FOREHEAD, JAW_LINE
-from data_tools.masks.regions import connected_component, disconnected, head_region
+from data_tools.masks import connected_component, disconnected, head_region
 
 
 def frontal_face(x=128.0, y=110.0, half_width=40.0, height=110.0):

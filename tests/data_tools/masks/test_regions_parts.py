@@ -1,7 +1,7 @@
 import numpy as np
 
 from data_tools.landmarks68 import CHIN, FACE_OVAL, FOREHEAD
-from data_tools.masks.regions import PARTS, color_parts, head_share, label_parts
+from data_tools.masks import PARTS, color_parts, head_share, label_parts
 
 SIZE = 128
 

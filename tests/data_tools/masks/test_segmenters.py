@@ -5,7 +5,7 @@ import pytest
 
 from data_tools.errors import InputError
 from data_tools.face.track import SELFIE_SEGMENTER
-from data_tools.masks.segmenters import SegmenterChoice, layers_of, open_segmenter, refine, smooth_in_time
+from data_tools.masks import SegmenterChoice, layers_of, open_segmenter, refine, smooth_in_time
 
 
 def test_six_classes_become_four_layers():

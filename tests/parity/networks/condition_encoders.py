@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from geneface_jax.convert import radnerf
+from geneface_jax.convert.rules import frame_encoder, window_attention
 from geneface_jax.convert.rules import convert
 from geneface_jax.data.motion import windows
 from geneface_jax.models.head import ConditionEncoder, FrameEncoder, WindowAttention
@@ -25,11 +26,11 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
     for found in vectors.find(r"in_((?:nerf_|adnerf_)?audionet_(?:\w+_)?win(\d+))"):
         tag, frames = found[1], int(found[2])
         network = FrameEncoder(len(weights[f"{tag}.encoder_fc1.2.weight"]), frames)
-        variables = _variables(weights, tag, radnerf.frame_encoder("net", "net", frames))
+        variables = _variables(weights, tag, frame_encoder("net", "net", frames))
         x = vectors[f"in_{tag}"]
         yield from _compare(vectors, tag, network.apply(variables, x if frames > 1 else x[:, 0]))
     for found in vectors.find(r"in_(audioattnet_seq\d+)"):
-        variables = _variables(weights, found[1], radnerf.window_attention("net", "net"))
+        variables = _variables(weights, found[1], window_attention("net", "net"))
         yield from _compare(vectors, found[1], WindowAttention().apply(variables, vectors[found[0]]))
     for found in vectors.find(r"in_(calcond_blink(\d+)_smo\d+)_0"):
         tag = found[1]
