@@ -12,8 +12,6 @@ from data_tools.errors import InputError
 from data_tools.face.track import SELFIE_SEGMENTER, mediapipe_image, open_task, verified_path
 from data_tools.landmarks68 import CHIN, FACE_OVAL, FOREHEAD, JAW_LINE
 
-# -------- Person segmentation with MediaPipe (selfie or multiclass segmenter), temporal smoothing, and refinement to full resolution
-
 # -------- The two segmenters: pictures in, mask layers out
 
 NETWORK_SIZE = 256
@@ -153,8 +151,6 @@ def refine(confidence: np.ndarray, frame: np.ndarray) -> np.ndarray:
     # The network's confidences rarely reach 0 or 1: the range 0.15 to 0.75 is stretched to the soft edge.
     return np.clip((mask - 0.15) / 0.6, 0.0, 1.0)
 
-
-# -------- Regions of a person mask: head and torso division, connected components, and the parts shown in the report
 
 # -------- Connected components
 

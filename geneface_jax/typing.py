@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float, Float32, Int, Int32, Integer, Num, Shaped, UInt8
+from geneface_kernels.typing import Array, Bool, Float, Float32, Int, Int32, Integer, Num, Shaped, UInt8
 
 State: TypeAlias = dict[str, Any]
 """A training state, a plain dict pytree of arrays: `params`, `opt_state`, and collections such as `batch_stats` or `occupancy`."""

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_tools.avatar.performance import jaw_rotation
 from data_tools.avatar.speakers import Speaker
 from data_tools.landmarks68 import canonical_face
-
-# -------- Triangle meshes of the avatar: procedural grids, vertex normals, and named vertices and loops of MediaPipe's face mesh
 
 # -------- Procedural meshes
 
@@ -121,7 +118,63 @@ def neighbors_matrix() -> np.ndarray:
     return laplacian
 
 
-# -------- Geometry of all parts of the avatar except the face: skull, hair, ears, neck, torso, eyeballs, teeth and tongue
+# -------- Rest pose of a speaker's face
+
+MOUTH_CENTER = np.array([0.0, -4.27, 5.4])
+"""cm, middle between the canonical lips."""
+
+NOSE_TIP = np.array([0.0, -0.46, 7.6])
+
+
+def smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Cubic step from 0 at `low` to 1 at `high`; decreasing if `low` > `high`."""
+    t = np.clip((value - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def _bump(vertices: np.ndarray, center: np.ndarray, radius: float) -> np.ndarray:
+    """[468] Gaussian of the distance in x and y."""
+    return np.exp(-np.sum((vertices[:, :2] - np.asarray(center)[:2]) ** 2, axis=1) / (2.0 * radius**2))
+
+
+def rest_vertices(speaker: Speaker) -> np.ndarray:
+    """[468, 3] float64 cm in the canonical head frame: the face of `speaker` with closed mouth and open eyes."""
+    vertices = canonical_face()["vertices"].astype(np.float64).copy()
+    _close_lips(vertices)
+    x, y = vertices[:, 0].copy(), vertices[:, 1].copy()
+    # Each feature is a smooth displacement field, so neighboring vertices never cross.
+    vertices[:, 0] *= speaker.face_width * (1.0 + (speaker.jaw_width - 1.0) * smoothstep(-y, 0.0, 6.0))
+    vertices[:, 1] -= speaker.chin_length * smoothstep(-y, 5.0, 9.0)
+    for side in (-1.0, 1.0):
+        cheek = _bump(vertices, np.array([side * 4.6, -2.0]), 2.0)
+        vertices[:, 0] += side * speaker.cheek * cheek
+        vertices[:, 2] += 0.6 * speaker.cheek * cheek
+    nose = _bump(vertices, NOSE_TIP, 1.5)
+    vertices[:, 0] += (speaker.nose_width - 1.0) * x * nose
+    vertices[:, 1] -= speaker.nose_length * _bump(vertices, NOSE_TIP, 1.2)
+    for lids, side in zip(UPPER_LIDS, (-1.0, 1.0), strict=True):
+        center = canonical_face()["vertices"][list(lids)].mean(axis=0)
+        eye = _bump(vertices, center, 1.5)[:, None]
+        vertices[:, :2] += (speaker.eye_size - 1.0) * eye * (vertices[:, :2] - center[:2])
+        vertices[:, 0] += side * speaker.eye_spacing * eye[:, 0]
+    vertices[:, 1] += speaker.brow_height * _bump(vertices, np.array([-3.5, 5.0]), 1.2)
+    vertices[:, 1] += speaker.brow_height * _bump(vertices, np.array([3.5, 5.0]), 1.2)
+    mouth = np.exp(-((x / 3.4) ** 2) - ((y - MOUTH_CENTER[1]) / 1.5) ** 2)
+    vertices[:, 0] += (speaker.mouth_width - 1.0) * x * mouth
+    vertices[:, 1] += (speaker.lip_thickness - 1.0) * (vertices[:, 1] - MOUTH_CENTER[1]) * mouth
+    vertices[:, 2] += 0.5 * (speaker.lip_thickness - 1.0) * mouth
+    vertices[:, 1] *= speaker.face_height
+    return vertices
+
+
+def _close_lips(vertices: np.ndarray) -> None:
+    """The canonical lips are a few millimeters apart; moves the inner contours together and the outer ones half as far."""
+    shift = 0.5 * (vertices[list(INNER_UPPER_LIP)] - vertices[list(INNER_LOWER_LIP)])
+    lips = ((INNER_UPPER_LIP, -1.0), (INNER_LOWER_LIP, 1.0), (OUTER_UPPER_LIP, -0.5), (OUTER_LOWER_LIP, 0.5))
+    for loop, share in lips:
+        # Both loops contain the corners, whose shift is zero.
+        vertices[list(loop)] += share * shift
+
 
 # -------- Neck and torso, in the body frame: the canonical head frame of an upright head (cm)
 
@@ -317,6 +370,23 @@ def ear_vertices(speaker: Speaker, side: float) -> np.ndarray:
     center = np.array([side * 7.75 * speaker.face_width, 0.1, -4.3])
     flat = radius[..., None] * (backwards[:, None] * axis_back + upwards[:, None] * axis_up)
     return center + flat + relief[..., None] * axis_out * np.ones((1, EAR_COLUMNS, 1))
+
+
+JAW_HINGE = np.array([0.0, 0.0, -2.0])
+"""cm; the axis runs along x through this point, slightly in front of the ears."""
+
+JAW_FULL_ANGLE = np.deg2rad(15.0)
+
+
+def jaw_rotation(points: np.ndarray, opening: np.ndarray) -> np.ndarray:
+    """Rotates points [P, 3] about the jaw's hinge by `opening` ([T] or [T, P], 1 = fully open): [T, P, 3]."""
+    angle = np.asarray(opening, np.float64) * JAW_FULL_ANGLE
+    angle = angle[:, None] if angle.ndim == 1 else angle
+    y, z = points[:, 1] - JAW_HINGE[1], points[:, 2] - JAW_HINGE[2]
+    turned_y = np.cos(angle) * y - np.sin(angle) * z
+    turned_z = np.sin(angle) * y + np.cos(angle) * z
+    x = np.broadcast_to(points[:, 0], turned_y.shape)
+    return np.stack([x, turned_y + JAW_HINGE[1], turned_z + JAW_HINGE[2]], axis=-1)
 
 
 # -------- Eyeballs, teeth and tongue: the parts inside the openings of the face, in the canonical head frame (cm)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data_tools.avatar import geometry
-from data_tools.avatar.speakers import Speaker, rest_vertices
+from data_tools.avatar.speakers import Speaker
 from data_tools.avatar.texture import face_uv, tile_uv
 
 BEHIND, BODY, COLLAR, OPENING_BACK, OPENING, OPENING_FRONT, HAIR_BACK, HEAD, HAIR = range(9)
@@ -67,7 +67,7 @@ class Avatar:
 
     def __init__(self, speaker: Speaker):
         self.speaker = speaker
-        self.rest = rest_vertices(speaker)
+        self.rest = geometry.rest_vertices(speaker)
         self._neck, self._neck_head_weight = geometry.neck_vertices(speaker)
         self._torso = np.concatenate([geometry.torso_vertices().reshape(-1, 3), geometry.collar_vertices().reshape(-1, 3)])
         # Parts that move rigidly with the head are attached to the face at rest.

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_tools.audio.features import FPS
 from data_tools.avatar import geometry
-from data_tools.avatar.speakers import Speaker, make_speaker, rest_vertices
+from data_tools.avatar.speakers import Speaker, make_speaker
 from data_tools.avatar.speech import PARAMETERS, SpeechClip, mouth_parameters
 from data_tools.landmarks68 import LANDMARKS_68, motion_from_landmarks
 
@@ -84,10 +84,6 @@ def _blinks(generator: np.random.Generator, n_frames: int) -> np.ndarray:
 # Only the handle vertices (lips, jaw line, lids, brows, and fixed anchors) are moved by rule. All others follow by bi-Laplacian
 # interpolation of the handles' displacements over the mesh: one matrix, solved once per process.
 
-JAW_HINGE = np.array([0.0, 0.0, -2.0])
-"""cm; the axis runs along x through this point, slightly in front of the ears."""
-
-JAW_FULL_ANGLE = np.deg2rad(15.0)
 NARROW, SPREAD = 0.34, 0.16
 """Relative change of the lips' width at wide = -1 and +1."""
 
@@ -143,27 +139,16 @@ def face_vertices(rest: np.ndarray, mouth: np.ndarray, blink: np.ndarray, brow: 
     return (rest + np.einsum("vh,thc->tvc", spread, displacement)).astype(np.float32)
 
 
-def jaw_rotation(points: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """Rotates points [P, 3] about the jaw's hinge by `opening` ([T] or [T, P], 1 = fully open): [T, P, 3]."""
-    angle = np.asarray(opening, np.float64) * JAW_FULL_ANGLE
-    angle = angle[:, None] if angle.ndim == 1 else angle
-    y, z = points[:, 1] - JAW_HINGE[1], points[:, 2] - JAW_HINGE[2]
-    turned_y = np.cos(angle) * y - np.sin(angle) * z
-    turned_z = np.sin(angle) * y + np.cos(angle) * z
-    x = np.broadcast_to(points[:, 0], turned_y.shape)
-    return np.stack([x, turned_y + JAW_HINGE[1], turned_z + JAW_HINGE[2]], axis=-1)
-
-
 def _move_jaw(target: np.ndarray, rest: np.ndarray, jaw: np.ndarray) -> None:
     """Jaw line, chin and lips; the corners of the mouth follow a third of the rotation."""
     for loop, weights in ((geometry.JAW_LINE, np.array(_JAW_WEIGHTS)), (geometry.CHIN, np.ones(len(geometry.CHIN)))):
-        target[:, list(loop)] = jaw_rotation(rest[list(loop)], jaw[:, None] * weights)
+        target[:, list(loop)] = geometry.jaw_rotation(rest[list(loop)], jaw[:, None] * weights)
     for upper, lower in ((geometry.OUTER_UPPER_LIP, geometry.OUTER_LOWER_LIP), (geometry.INNER_UPPER_LIP, geometry.INNER_LOWER_LIP)):
         along = np.linspace(-1.0, 1.0, 11)
         low = 0.32 + 0.68 * (1.0 - along**4)
         high = 0.32 * along**4
-        target[:, list(upper)] = jaw_rotation(rest[list(upper)], jaw[:, None] * high)
-        target[:, list(lower)] = jaw_rotation(rest[list(lower)], jaw[:, None] * low)
+        target[:, list(upper)] = geometry.jaw_rotation(rest[list(upper)], jaw[:, None] * high)
+        target[:, list(lower)] = geometry.jaw_rotation(rest[list(lower)], jaw[:, None] * low)
 
 
 def _move_lips(target: np.ndarray, rest: np.ndarray, p: dict[str, np.ndarray]) -> None:
@@ -267,7 +252,7 @@ def perform(clip: SpeechClip, seed: int = 0) -> Performance:
     n_frames = clip.n_frames
     mouth = mouth_parameters(clip.phonemes, clip.samples, n_frames, speaker.expressiveness)
     head_motion = make_head_motion(n_frames, seed + zlib.crc32(clip.name.encode()))
-    vertices = face_vertices(rest_vertices(speaker), mouth, head_motion.blink, head_motion.brow)
+    vertices = face_vertices(geometry.rest_vertices(speaker), mouth, head_motion.blink, head_motion.brow)
     return Performance(clip, speaker, mouth, head_motion, vertices)
 
 

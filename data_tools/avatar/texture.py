@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from data_tools.avatar import geometry
-from data_tools.avatar.speakers import Speaker, smoothstep
+from data_tools.avatar.speakers import Speaker
 from data_tools.landmarks68 import canonical_face
 
 # -------- Drawing primitives (pixels, float32)
@@ -61,7 +61,7 @@ def paint_skull(shape: tuple[int, int], skin: np.ndarray, generator: np.random.G
     """[H, W, 3] sRGB: skin behind the face's boundary, darker in the shadow of hair, ears and jaw."""
     u, _ = _uv(shape)
     # Continues the border of the face's tile (`paint_face`): in the hair's shadow above, in the jaw's below.
-    shade = 0.16 + 0.18 * smoothstep(np.abs((u + 0.5) % 1.0 - 0.5), 0.32, 0.24)
+    shade = 0.16 + 0.18 * geometry.smoothstep(np.abs((u + 0.5) % 1.0 - 0.5), 0.32, 0.24)
     return skin * seamless(shape, lambda s: mottle(s, generator)) * (1.0 - shade[..., None] * np.array([0.85, 1.0, 1.05]))
 
 
@@ -71,10 +71,10 @@ def paint_neck(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Ge
     side = (u - 0.5) * 2.0 * np.pi  # 0 at the front, > 0 on the image's right
     # The shadow's lower edge is lowest under the chin, on the side away from the key light.
     edge = 0.70 + 0.10 * np.exp(-(((side - 0.25) / 0.75) ** 2))
-    shadow = 0.42 * smoothstep(v, edge + 0.16, edge - 0.12)
-    tendons = sum(np.exp(-(((side - s * (0.95 - 0.75 * v)) / 0.16) ** 2)) for s in (-1.0, 1.0)) * smoothstep(v, 0.5, 0.9)
+    shadow = 0.42 * geometry.smoothstep(v, edge + 0.16, edge - 0.12)
+    tendons = sum(np.exp(-(((side - s * (0.95 - 0.75 * v)) / 0.16) ** 2)) for s in (-1.0, 1.0)) * geometry.smoothstep(v, 0.5, 0.9)
     notch = np.exp(-((side / 0.16) ** 2) - ((v - 1.0) / 0.09) ** 2)
-    factor = (1.0 - shadow) * (1.0 + 0.045 * tendons) * (1.0 - 0.10 * notch) * (1.0 - 0.30 * smoothstep(v, 0.90, 1.0))
+    factor = (1.0 - shadow) * (1.0 + 0.045 * tendons) * (1.0 - 0.10 * notch) * (1.0 - 0.30 * geometry.smoothstep(v, 0.90, 1.0))
     warm = np.stack([np.ones(shape), 1.0 - 0.10 * shadow, 1.0 - 0.14 * shadow], axis=-1)
     return skin * seamless(shape, lambda s: mottle(s, generator)) * factor[..., None] * warm
 
@@ -85,9 +85,9 @@ def paint_ear(shape: tuple[int, int], skin: np.ndarray, generator: np.random.Gen
     angle = (2.0 * np.pi * u + np.pi) % (2.0 * np.pi)
     lobe = np.exp(-(((angle - 1.5 * np.pi) / 0.55) ** 2))
     front = np.exp(-(((angle - np.pi) / 0.6) ** 2))
-    hollow = 0.60 * smoothstep(v, 0.36, 0.12) * (1.0 - 0.5 * lobe)
+    hollow = 0.60 * geometry.smoothstep(v, 0.36, 0.12) * (1.0 - 0.5 * lobe)
     groove = 0.36 * np.exp(-(((v - 0.56) / 0.07) ** 2)) * (1.0 - lobe) * (1.0 - front)
-    behind = 0.28 * smoothstep(v, 0.84, 1.0)
+    behind = 0.28 * geometry.smoothstep(v, 0.84, 1.0)
     ridge = 0.07 * np.exp(-(((v - 0.40) / 0.06) ** 2)) + 0.08 * np.exp(-(((v - 0.72) / 0.07) ** 2))
     factor = (1.0 - hollow) * (1.0 - groove) * (1.0 - behind) * (1.0 + ridge)
     # Subsurface scattering in thin skin: darker areas are redder.
@@ -260,13 +260,13 @@ def paint_hair(
                     cv2.polylines(cover, [points], False, 1.0, thickness, cv2.LINE_AA, 4)
     x, y = np.meshgrid((np.arange(shape[1]) - margin) / (shape[1] - 1 - 2 * margin), np.arange(shape[0]) / shape[0])
     tone = cv2.GaussianBlur(tone, (0, 0), sigmaX=0.9, sigmaY=2.0)
-    cover = np.maximum(cv2.GaussianBlur(cover, (0, 0), 0.7), smoothstep(y, 0.4 * _HAIRLINE, 1.2 * _HAIRLINE))
+    cover = np.maximum(cv2.GaussianBlur(cover, (0, 0), 0.7), geometry.smoothstep(y, 0.4 * _HAIRLINE, 1.2 * _HAIRLINE))
     # An irregular band of specular reflection where the cap curves over.
     ragged = 0.035 * np.interp(x[0] % 1.0 * 180.0, np.arange(180), generator.normal(0.0, 1.0, 180))
     shine = np.exp(-(((y - 0.27 - ragged) / 0.09) ** 2))
     side = (x - part + 0.5) % 1.0 - 0.5
-    geometry.parting = np.exp(-((side / 0.0035) ** 2)) * smoothstep(y, 0.45, 0.30)
-    value = tone * (1.0 + 0.20 * shine) * (1.0 - 0.35 * geometry.parting) * (0.80 + 0.20 * smoothstep(y, 0.02, 0.22))
+    geometry.parting = np.exp(-((side / 0.0035) ** 2)) * geometry.smoothstep(y, 0.45, 0.30)
+    value = tone * (1.0 + 0.20 * shine) * (1.0 - 0.35 * geometry.parting) * (0.80 + 0.20 * geometry.smoothstep(y, 0.02, 0.22))
     color = hair * value[..., None] + 16.0 * (shine * (tone - 0.5))[..., None]
     alpha = cover[..., None]
     return skin * np.array([0.74, 0.68, 0.66]) * (1.0 - alpha) + color * alpha
@@ -400,7 +400,7 @@ def _eye(shape: tuple[int, int], iris: np.ndarray, generator: np.random.Generato
 
     image = sclera * (1 - inside(iris_radius)) + (1.15 * iris * value[..., None]) * inside(iris_radius)
     image = image * (1 - inside(pupil_radius)) + 14.0 * inside(pupil_radius)
-    image *= 1.0 - 0.38 * smoothstep(y, -14.0, -58.0)[..., None]  # the upper lid's shadow
+    image *= 1.0 - 0.38 * geometry.smoothstep(y, -14.0, -58.0)[..., None]  # the upper lid's shadow
     shine = np.exp(-(((x + 17) / 11.0) ** 4) - ((y + 19) / 11.0) ** 4) + 0.30 * np.exp(-(((x - 20) / 9.0) ** 2) - ((y - 22) / 9.0) ** 2)
     shine = np.minimum(shine, 1.0)[..., None]
     return image * (1 - 0.95 * shine) + 254.0 * 0.95 * shine

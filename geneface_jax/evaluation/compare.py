@@ -19,7 +19,7 @@ from geneface_jax.evaluation import metrics
 from geneface_jax.evaluation.metrics import envelope_correlation, face_hull_mask, from_mediapipe
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
 from geneface_jax.inference.pictures import resize
-from jaxtyping import Float, UInt8
+from geneface_jax.typing import Float, UInt8
 
 MIN_FRAMES = 5
 

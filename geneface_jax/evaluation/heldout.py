@@ -21,7 +21,7 @@ from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, hard_hea
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
 from geneface_jax.inference.pictures import resize
 from geneface_jax.io.person_folder import SubjectParts, find_parts
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from geneface_jax.typing import Bool, Float, Float32, Int, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # Baselines: nearest training frame by landmarks, and mean training image.

@@ -20,7 +20,7 @@ from geneface_jax.data.motion import MOUTH, pearson
 from geneface_jax.inference.motion_filters import SAMPLES_PER_FRAME
 from geneface_jax.io.weights import find_lpips, load_lpips
 from geneface_jax.models.lpips import SMALLEST, lpips
-from jaxtyping import Bool, Float, Num, UInt8
+from geneface_jax.typing import Bool, Float, Num, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # PSNR and SSIM of 8-bit RGB pictures, whole or masked.

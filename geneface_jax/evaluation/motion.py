@@ -16,7 +16,7 @@ from geneface_jax.evaluation.metrics import best_lag, jitter
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.speech.sync import SyncExpert, windows_auc
-from jaxtyping import Float, Integer
+from geneface_jax.typing import Float, Integer
 
 CONTROL_STRETCHES = 20
 """Stretches of the person's own speech from elsewhere in the recording that drive the mouth in the control."""

@@ -17,7 +17,7 @@ from data_tools.landmarks68 import eye_openness
 from geneface_jax.data.motion import count_blinks, mouth_opening, pearson
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.metrics import Perceptual, best_lag, from_mediapipe, jitter, lmd, pose_jitter, psnr, ssim_map
-from jaxtyping import Bool, Float, Float32, UInt8
+from geneface_jax.typing import Bool, Float, Float32, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # MediaPipe landmarks of finished frames, and the scores that compare two videos' landmarks.
@@ -73,8 +73,7 @@ def landmark_tracks(count: int, *, filtered: bool = False) -> Iterator[list[Land
     """
 
     def create() -> Any:
-        from mediapipe.tasks.python import BaseOptions
-        from mediapipe.tasks.python import vision
+        from mediapipe.tasks.python import BaseOptions, vision
 
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=verified_path(FACE_LANDMARKER)),

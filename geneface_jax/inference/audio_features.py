@@ -16,8 +16,7 @@ from data_tools.audio.features import MEL_F0, AudioFeatures, features_for_frames
 from data_tools.errors import InputError
 from geneface_jax.inference.motion_filters import SAMPLES_PER_FRAME
 from geneface_jax.models.hubert import Hubert, hop, receptive_field
-from geneface_kernels.typing import Array
-from jaxtyping import Float32, Num
+from geneface_jax.typing import Array, Float32, Num
 
 # ----------------------------------------------------------------------------------------------------
 # HuBERT features of whole recordings, computed in chunks as in GeneFace.

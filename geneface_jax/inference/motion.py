@@ -24,7 +24,7 @@ from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import TYPICAL_AMPLITUDE, Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet
 from geneface_jax.models.speech_to_motion import generate, typical_voice
-from jaxtyping import Float, Float32
+from geneface_jax.typing import Float, Float32
 
 # ----------------------------------------------------------------------------------------------------
 # Speech to motion with the trained networks.

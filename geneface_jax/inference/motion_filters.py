@@ -11,7 +11,7 @@ from data_tools.audio.features import FPS
 from data_tools.audio.load import SAMPLE_RATE
 from data_tools.errors import InputError
 from data_tools.landmarks68 import BROWS, EYES, JAW, MOUTH
-from jaxtyping import Bool, Float, Float32, Num
+from geneface_jax.typing import Bool, Float, Float32, Num
 
 # ----------------------------------------------------------------------------------------------------
 # Clamp, smoothing, mouth amplitude, LLE projection, blinks.

@@ -23,7 +23,7 @@ from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import params_fingerprint
 from geneface_jax.models.nerf import NerfHead, NerfTorso
 from geneface_jax.rendering.nerf import Drive, NerfPerson, RaySettings, attends
-from jaxtyping import Float, Float32, UInt8
+from geneface_jax.typing import Float, Float32, UInt8
 
 logger = logging.getLogger(__name__)
 

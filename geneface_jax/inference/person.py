@@ -28,7 +28,7 @@ from geneface_jax.inference.provenance import provenance_of, stamp
 from geneface_jax.inference.renderer import Renderer, open_renderer
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering.landmark_video import landmark_frames
-from jaxtyping import Float
+from geneface_jax.typing import Float
 
 # ----------------------------------------------------------------------------------------------------
 # Audio to video: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time.

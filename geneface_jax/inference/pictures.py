@@ -10,7 +10,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps
 from scipy import ndimage
 
 from data_tools.errors import InputError
-from jaxtyping import Float, Float32, UInt8
+from geneface_jax.typing import Float, Float32, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # Resizing: exact area mean for downscaling, Lanczos for upscaling.

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import frame_range
-from jaxtyping import Float, Int
+from geneface_jax.typing import Float, Int
 
 
 def mirrored_indices(length: int, n: int) -> Int[np.ndarray, " n"]:

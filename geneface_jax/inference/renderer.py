@@ -31,8 +31,7 @@ from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import scene_pose
 from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads
 from geneface_jax.rendering.torso import render_torso, torso_conditions
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float, Float32, UInt8
+from geneface_jax.typing import Array, Bool, Float, Float32, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # Super-resolution of a composite rendered at half size.

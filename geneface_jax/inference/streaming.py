@@ -26,7 +26,7 @@ from geneface_jax.inference.motion_filters import RAMP, SAMPLES_PER_FRAME, UNCHA
 from geneface_jax.inference.person import MotionPlan, OpenPerson, output_cameras, plan_motion, render_frames
 from geneface_jax.inference.provenance import Provenance, provenance_of, uuid_box
 from geneface_jax.models.audio2motion import STRIDE
-from jaxtyping import Float, UInt8
+from geneface_jax.typing import Float, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # Encoding while rendering: fragmented mp4, which needs no index at the end, so that playback starts with the first chunk.

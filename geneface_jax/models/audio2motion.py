@@ -7,8 +7,8 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Integer, Num
+import numpy as np
+from geneface_kernels.typing import Array, Float, Integer, Num
 
 from geneface_jax.models.layers import BatchNorm1d, Conv1d, Upsample1d, WeightNormConv1d, uniform_fan_in
 
@@ -21,6 +21,9 @@ N_PITCH = 300
 F0_LOW, F0_HIGH, TOP_BIN = 50.0, 1100.0, 255
 TYPICAL_AMPLITUDE = 0.4
 """Default amplitude (GeneFace++): distance between the outer lips of a speaking person in decimeters, see `data.motion`."""
+
+Amplitude = float | np.floating | Array
+"""One for all items, or [B]."""
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +43,7 @@ class Voice:
     eye_amp: Float[Array, " B"]
 
     @classmethod
-    def of(cls, f0: Float[Array, "B A"], mouth_amp: float | Array = TYPICAL_AMPLITUDE, eye_amp: float | Array = TYPICAL_AMPLITUDE) -> Voice:
+    def of(cls, f0: Float[Array, "B A"], mouth_amp: Amplitude = TYPICAL_AMPLITUDE, eye_amp: Amplitude = TYPICAL_AMPLITUDE) -> Voice:
         """The voice without blinks, and with the same amplitudes for all items: for speech without a recorded face."""
         batch, frames = f0.shape
         amplitudes = (jnp.broadcast_to(jnp.asarray(value, jnp.float32), (batch,)) for value in (mouth_amp, eye_amp))

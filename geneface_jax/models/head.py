@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from geneface_kernels.encodings import spherical_harmonics
 from geneface_kernels.grid_encoding import GridSpec
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Integer
+from geneface_kernels.typing import Array, Float, Integer
 
 from geneface_jax.models.layers import GridEncoder, Mlp, grid_spec, trunc_exp
 

@@ -9,8 +9,7 @@ from typing import TypeVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float, Integer
+from geneface_kernels.typing import Array, Bool, Float, Integer
 from jax import lax
 
 from geneface_jax.models.layers import uniform_fan_in

@@ -10,8 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from geneface_kernels.grid_encoding import GridSpec, grid_encode
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Integer
+from geneface_kernels.typing import Array, Float, Integer
 from jax import lax
 
 if TYPE_CHECKING:

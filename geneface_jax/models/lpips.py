@@ -13,8 +13,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from geneface_kernels.typing import Array
-from jaxtyping import Float
+from geneface_kernels.typing import Array, Float
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Channel means and standard deviations, for pictures in [-1, 1], that the networks were trained with."""

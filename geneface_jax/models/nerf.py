@@ -8,8 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from geneface_kernels.encodings import frequency_encode
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float
+from geneface_kernels.typing import Array, Bool, Float
 
 from geneface_jax.models.head import SLOPE, FrameEncoder, WindowAttention
 from geneface_jax.models.layers import JointDense

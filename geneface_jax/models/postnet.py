@@ -5,8 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from geneface_kernels.typing import Array
-from jaxtyping import Float
+from geneface_kernels.typing import Array, Float
 
 from geneface_jax.models.layers import Conv1d, ConvBlock, uniform_fan_in
 

@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.typing import Array
-from jaxtyping import Float
+from geneface_kernels.typing import Array, Float
 
 from geneface_jax.models.audio2motion import STRIDE, TYPICAL_AMPLITUDE, Audio2Motion, Voice, position_noise
 from geneface_jax.models.postnet import CNNPostNet

@@ -12,8 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels.typing import Array
-from jaxtyping import Float
+from geneface_kernels.typing import Array, Float
 
 STYLE = 16
 """Length of the constant style vector of ones."""

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Num
+from geneface_jax.typing import Array, Float, Num
 
 # ----------------------------------------------------------------------------------------------------
 # Scene coordinates of the radiance field.

@@ -19,8 +19,7 @@ from scipy import interpolate, ndimage
 
 from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import pixel_rays
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float, Integer, UInt8
+from geneface_jax.typing import Array, Bool, Float, Integer, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # Settings of ray marching, shared by training and inference.
@@ -161,8 +160,8 @@ def render_head(
     pose: Float[Array, "4 4"],
     intrinsics: Float[Array, " 4"],
     window: Float[Array, "S ... C"],
-    eye_openness: Float[Array, ""] | float,
-    end_threshold: Float[Array, ""] | float,
+    eye_openness: Float[Array, ""] | float | np.floating,
+    end_threshold: Float[Array, ""] | float | np.floating,
     *,
     settings: MarchSettings,
     size: tuple[int, int],

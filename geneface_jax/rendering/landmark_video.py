@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from geneface_kernels.typing import Array
-from jaxtyping import Float, UInt8
+from geneface_jax.typing import Array, Float, UInt8
 
 # (first point, last point, closed) of each line of the 68-point convention; the lips are drawn separately, filled.
 _LINES = ((0, 16, False), (17, 21, False), (22, 26, False), (27, 30, False), (31, 35, False), (36, 41, True), (42, 47, True))

@@ -14,8 +14,7 @@ from ml_collections import ConfigDict
 
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.cameras import camera_angles, camera_rays
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float, Integer
+from geneface_jax.typing import Array, Bool, Float, Integer
 
 # ----------------------------------------------------------------------------------------------------
 # Hierarchical sampling and compositing over a background pixel (Mildenhall et al. 2020, section 5; AD-NeRF's variant).

@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from geneface_jax.models.torso import CONDITIONS, Torso
 from geneface_jax.rendering.cameras import image_coords, pose_vector, project, scene_pose
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Num
+from geneface_jax.typing import Array, Float, Num
 
 JAW = slice(5, 12)
 """The seven points of the jaw (of 68) that condition GeneFace++'s torso: the chin and the jaw line next to it."""

@@ -40,9 +40,7 @@ def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, host
 
     from geneface_jax.studio.api import add_routes
     from geneface_jax.studio.context import Context
-    from geneface_jax.studio.page import CSS
-    from geneface_jax.studio.page import build_page
-    from geneface_jax.studio.page import theme
+    from geneface_jax.studio.page import CSS, build_page, theme
     from geneface_jax.studio.security import RequestFilter
 
     context = Context(people, workspace, limits)

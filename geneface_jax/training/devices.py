@@ -17,7 +17,7 @@ from flax import jax_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_tools.errors import InputError
-from geneface_kernels.typing import Array
+from geneface_jax.typing import Array
 
 # ----------------------------------------------------------------------------------------------------
 # Data parallelism with pmap: replication, sharding, means over devices.

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Float32
+from geneface_kernels.typing import Array, Float, Float32
 
 # ----------------------------------------------------------------------------------------------------
 # Spherical harmonics

@@ -13,8 +13,7 @@ import numpy as np
 
 from geneface_kernels.ray_marching import Lattice
 from geneface_kernels.ray_marching.geometry import cell_index, near_far_from_aabb
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float, Float32, Int32, Integer, Num
+from geneface_kernels.typing import Array, Bool, Float, Float32, Int32, Integer, Num
 
 # ----------------------------------------------------------------------------------------------------
 # Arguments and results of both renderers

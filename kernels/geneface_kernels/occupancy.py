@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float, Float32, Int32, Integer, Shaped, UInt8
+from geneface_kernels.typing import Array, Bool, Float, Float32, Int32, Integer, Shaped, UInt8
 
 # ----------------------------------------------------------------------------------------------------
 # Cell positions

@@ -17,26 +17,10 @@ Array: TypeAlias = jax.Array | np.ndarray
 """What public functions take; they return jax.Array."""
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool
-    from jaxtyping import Float
-    from jaxtyping import Float32
-    from jaxtyping import Int
-    from jaxtyping import Int32
-    from jaxtyping import Integer
-    from jaxtyping import Num
-    from jaxtyping import Shaped
-    from jaxtyping import UInt8
+    from jaxtyping import Bool, Float, Float32, Int, Int32, Integer, Num, Shaped, UInt8
 else:
     try:
-        from jaxtyping import Bool
-        from jaxtyping import Float
-        from jaxtyping import Float32
-        from jaxtyping import Int
-        from jaxtyping import Int32
-        from jaxtyping import Integer
-        from jaxtyping import Num
-        from jaxtyping import Shaped
-        from jaxtyping import UInt8
+        from jaxtyping import Bool, Float, Float32, Int, Int32, Integer, Num, Shaped, UInt8
     except ImportError:
 
         class _Unchecked:

@@ -15,7 +15,7 @@ from geneface_jax.data.pixel_sampling import patch_pixels
 from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
-from geneface_kernels.typing import Array
+from geneface_jax.typing import Array
 
 # ----------------------------------------------------------------------------------------------------
 # Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs).

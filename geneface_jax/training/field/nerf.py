@@ -24,8 +24,7 @@ from geneface_jax.training.field.base import difference, heldout_frames, to_uint
 from geneface_jax.training.field.losses import psnr
 from geneface_jax.training.optimizers import nerf_optimizer
 from geneface_jax.training.stage import Evaluation, Stage
-from geneface_kernels.typing import Array
-from geneface_jax.typing import Metrics, State
+from geneface_jax.typing import Array, Metrics, State
 
 # ----------------------------------------------------------------------------------------------------
 # Detection and restart of a dead initialization.

@@ -15,7 +15,7 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.training.field.losses import guarded_lpips, ramp
-from geneface_kernels.typing import Array
+from geneface_jax.typing import Array
 
 
 def build_super_resolution(config: ConfigDict, subject: Subject) -> SuperResolution:
@@ -78,7 +78,11 @@ class PerceptualLoss:
             weight = self.config.loss[f"perceptual_{name}"]
             if weight == 0:
                 continue
-            term = guarded_lpips(self.started(step), lambda pair=pair: pair, weights)
+
+            def pictures(pair: tuple[Array, Array] = pair) -> tuple[Array, Array]:
+                return pair
+
+            term = guarded_lpips(self.started(step), pictures, weights)
             total += strength * weight * term.loss
             skipped = jnp.maximum(skipped, term.skipped)
             metrics[f"lpips_{name}"] = term.value

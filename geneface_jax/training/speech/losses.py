@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from geneface_jax.training.devices import mask_count, masked_mean
-from geneface_kernels.typing import Array
+from geneface_jax.typing import Array
 
 
 def masked_mse(prediction: Array, truth: Array, mask: Array, weights: Array | float = 1.0) -> jax.Array:

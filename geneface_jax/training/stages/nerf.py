@@ -20,8 +20,7 @@ from geneface_jax.models.nerf import NerfHead, NerfTorso
 from geneface_jax.rendering.nerf import Composite, Drive, NerfPerson, RaySettings, attends, depth_range, render_pixels, torso_condition
 from geneface_jax.training.field.nerf import PASSES, NerfStage, evaluate_frames, shrink, two_passes
 from geneface_jax.training.stage import Evaluation
-from geneface_kernels.typing import Array
-from geneface_jax.typing import Metrics, State
+from geneface_jax.typing import Array, Metrics, State
 
 
 class NerfHeadStage(NerfStage):

@@ -28,8 +28,7 @@ from geneface_jax.training.field.losses import opacity_entropy, psnr
 from geneface_jax.training.field.super_resolution import PerceptualLoss, build_super_resolution, halved
 from geneface_jax.training.optimizers import field_optimizer, iterate
 from geneface_jax.training.stage import Evaluation, Stage
-from geneface_kernels.typing import Array
-from geneface_jax.typing import Metrics, State
+from geneface_jax.typing import Array, Metrics, State
 
 NECK_REACH = 8 / 256
 """Distance from the border between head and torso that counts as neck, in fractions of the picture."""

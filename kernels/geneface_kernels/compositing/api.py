@@ -11,8 +11,7 @@ from geneface_kernels import backend
 from geneface_kernels.backend import Implementation
 from geneface_kernels.compositing import pallas, xla
 from geneface_kernels.compositing.lanes import Composite, TrainOptions
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Integer
+from geneface_kernels.typing import Array, Float, Integer
 
 OP = "compositing"
 

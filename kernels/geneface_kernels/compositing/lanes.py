@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxtyping import Float32, Int32
+from geneface_kernels.typing import Float32, Int32
 
 # ----------------------------------------------------------------------------------------------------
 # Results and settings

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from geneface_kernels.compositing import lanes
 from geneface_kernels.compositing.lanes import Composite, TrainOptions
-from jaxtyping import Float32
+from geneface_kernels.typing import Float32
 
 
 def forward(sigma, rgb, ambient, deltas, uncertainty, offsets, counts, options: TrainOptions) -> Composite:

@@ -11,8 +11,7 @@ from geneface_kernels import backend
 from geneface_kernels.backend import Implementation
 from geneface_kernels.grid_encoding import pallas, xla
 from geneface_kernels.grid_encoding.spec import GridSpec
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Float32
+from geneface_kernels.typing import Array, Float, Float32
 
 OP = "grid_encoding"
 

@@ -18,7 +18,7 @@ from jax.experimental import pallas as pl
 from geneface_kernels import backend
 from geneface_kernels.grid_encoding import lattice
 from geneface_kernels.grid_encoding.spec import GridSpec, Level
-from jaxtyping import Float, Float32
+from geneface_kernels.typing import Float, Float32
 
 BLOCK = 128
 """Points per program (a power of two)."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from geneface_kernels.grid_encoding import lattice
 from geneface_kernels.grid_encoding.spec import GridSpec, Level
-from jaxtyping import Float, Float32
+from geneface_kernels.typing import Float, Float32
 
 
 def encode(x: Float32[jax.Array, "N D"], table: Float[jax.Array, "rows C"], spec: GridSpec) -> Float32[jax.Array, "N features"]:

@@ -12,8 +12,7 @@ from geneface_kernels import backend
 from geneface_kernels.backend import Implementation
 from geneface_kernels.ray_marching import pallas, xla
 from geneface_kernels.ray_marching.geometry import MarchConfig, clamp, step_length
-from geneface_kernels.typing import Array
-from jaxtyping import Bool, Float, Float32, Int32
+from geneface_kernels.typing import Array, Bool, Float, Float32, Int32
 
 OP = "ray_marching"
 

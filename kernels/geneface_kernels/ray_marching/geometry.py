@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_kernels.typing import Array
-from jaxtyping import Float, Float32, Int32
+from geneface_kernels.typing import Array, Float, Float32, Int32
 
 # ----------------------------------------------------------------------------------------------------
 # Ray-box intersection: the slab test (Kay and Kajiya 1986)

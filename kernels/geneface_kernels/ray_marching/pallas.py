@@ -10,7 +10,7 @@ from jax.experimental import pallas as pl
 
 from geneface_kernels import backend
 from geneface_kernels.ray_marching.geometry import MarchConfig, Rays, cell_at, step_length
-from jaxtyping import Bool, Float32, Int32
+from geneface_kernels.typing import Bool, Float32, Int32
 
 BLOCK = 128
 """Rays per program: small, because all of them wait for the longest."""

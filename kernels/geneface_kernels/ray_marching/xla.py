@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from geneface_kernels.ray_marching.geometry import MarchConfig, Rays, cell_at, step_length
-from jaxtyping import Bool, Float32, Int32
+from geneface_kernels.typing import Bool, Float32, Int32
 
 
 def sample_parameters(

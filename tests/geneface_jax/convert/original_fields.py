@@ -73,8 +73,7 @@ def _grid(rng, name, dims):
 
 def _buffers():
     """A ball, as densities along the Morton curve and as bits."""
-    from tests.parity.kernels.morton import pack_bits
-    from tests.parity.kernels.morton import to_morton_order
+    from tests.parity.kernels.morton import pack_bits, to_morton_order
 
     axis = (np.arange(RESOLUTION) + 0.5) / RESOLUTION * 2 - 1
     distance = np.linalg.norm(np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1), axis=-1)

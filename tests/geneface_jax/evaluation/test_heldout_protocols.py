@@ -216,10 +216,8 @@ def canonical_mean():
 @needs_mediapipe
 def test_the_anchor_clip_gives_the_published_baselines(shared):
     """If these differ, the metric differs: 25.5 dB for the nearest training frame and 24.3 dB for the mean image, face hull, 256x256."""
-    from geneface_jax.evaluation.heldout import MeanImage
-    from geneface_jax.evaluation.heldout import nearest_training_frames
-    from geneface_jax.evaluation.metrics import face_hull_mask
-    from geneface_jax.evaluation.metrics import psnr
+    from geneface_jax.evaluation.heldout import MeanImage, nearest_training_frames
+    from geneface_jax.evaluation.metrics import face_hull_mask, psnr
     from geneface_jax.inference.pictures import resize
 
     frames, points = [], []

@@ -108,8 +108,7 @@ def test_the_commands_are_the_ones_of_the_command_line(tmp_path):
     runner = JobRunner(tmp_path, ("--head-steps", "2"))
     words = runner._command(Job("anna", "fit", "../../etc/passwd", 256, consent="--size 9"), tmp_path / "anna")
     assert words[1:5] == ["-m", "geneface_jax", "fit", str(tmp_path / "anna" / "passwd")]
-    from geneface_jax.cli import fit
-    from geneface_jax.cli import prepare
+    from geneface_jax.cli import fit, prepare
 
     for verb, module in (("fit", fit), ("prepare", prepare)):
         parser = argparse.ArgumentParser()

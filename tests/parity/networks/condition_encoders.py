@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from geneface_jax.convert import radnerf
-from geneface_jax.convert.rules import frame_encoder, window_attention
-from geneface_jax.convert.rules import convert
+from geneface_jax.convert.rules import convert, frame_encoder, window_attention
 from geneface_jax.data.motion import windows
 from geneface_jax.models.head import ConditionEncoder, FrameEncoder, WindowAttention
 from tests.parity.kernels.comparison import Comparison
