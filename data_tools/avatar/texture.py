@@ -231,7 +231,7 @@ def paint_hair(
       shape: of the tile.
       hair: [3] sRGB.
       skin: [3] sRGB, visible between the strands at the hairline.
-      part: u of the parting, from `parts.parting`.
+      part: u of the parting, from `geometry.parting`.
       margin: pixels outside u = 0 and u = 1, which wrap around.
       generator: of the strands.
     """
@@ -265,8 +265,8 @@ def paint_hair(
     ragged = 0.035 * np.interp(x[0] % 1.0 * 180.0, np.arange(180), generator.normal(0.0, 1.0, 180))
     shine = np.exp(-(((y - 0.27 - ragged) / 0.09) ** 2))
     side = (x - part + 0.5) % 1.0 - 0.5
-    geometry.parting = np.exp(-((side / 0.0035) ** 2)) * geometry.smoothstep(y, 0.45, 0.30)
-    value = tone * (1.0 + 0.20 * shine) * (1.0 - 0.35 * geometry.parting) * (0.80 + 0.20 * geometry.smoothstep(y, 0.02, 0.22))
+    parting = np.exp(-((side / 0.0035) ** 2)) * geometry.smoothstep(y, 0.45, 0.30)
+    value = tone * (1.0 + 0.20 * shine) * (1.0 - 0.35 * parting) * (0.80 + 0.20 * geometry.smoothstep(y, 0.02, 0.22))
     color = hair * value[..., None] + 16.0 * (shine * (tone - 0.5))[..., None]
     alpha = cover[..., None]
     return skin * np.array([0.74, 0.68, 0.66]) * (1.0 - alpha) + color * alpha
