@@ -1,7 +1,5 @@
 """Export of a person for other programs: safetensors weights, the render step as a jax.export artifact, README and model card."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -26,8 +24,7 @@ from geneface_jax.rendering.cameras import pose_vector, scene_pose
 from geneface_jax.rendering.field import render_heads
 from geneface_jax.rendering.torso import render_torso
 
-# ----------------------------------------------------------------------------------------------------
-# README.md of an export: how to call the render step.
+# -------- README.md of an export: how to call the render step
 
 _TEMPLATE = '''# {name}: exported render step
 
@@ -105,8 +102,7 @@ def readme(record: Mapping[str, Any]) -> str:
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# The render step: weights, camera and condition -> one frame. Exported with `jax.export`, it needs jax but not this package.
+# -------- The render step: weights, camera and condition -> one frame. Exported with `jax.export`, it needs jax but not this package
 
 KNOWN_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """Platforms that jax can lower for on any machine."""
@@ -234,8 +230,7 @@ def _shape(*sizes: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(sizes, np.float32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The export folder: weights, config, card and render step, in formats whose loading executes no code.
+# -------- The export folder: weights, config, card and render step, in formats whose loading executes no code
 
 FORMAT, FORMAT_VERSION = "geneface_jax.export", 1
 WEIGHTS, STEP, STAGES = "render.safetensors", "render.jaxexport", "stages.safetensors"

@@ -4,8 +4,6 @@ With `start_from` every stage is initialized with another person's parameters an
 other person's mean code, the occupancy grid is carved from the new person's masks, and optimizer states start at zero (see `io.restore`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

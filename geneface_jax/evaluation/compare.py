@@ -1,7 +1,5 @@
 """Comparison of a finished video with the true video, or with its own audio."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from itertools import zip_longest

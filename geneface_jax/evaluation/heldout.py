@@ -1,7 +1,5 @@
 """Held-out evaluation of a trained person: head and audio protocols, baselines, alignment of two datasets of the same person."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,8 +21,7 @@ from geneface_jax.inference.pictures import resize
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.typing import Bool, Float, Float32, Int, UInt8
 
-# ----------------------------------------------------------------------------------------------------
-# Baselines: nearest training frame by landmarks, and mean training image.
+# -------- Baselines: nearest training frame by landmarks, and mean training image
 
 
 def nearest_training_frames(landmarks: Float[np.ndarray, "T 478 3"], train: range, queries: range) -> Int[np.ndarray, " Q"]:
@@ -57,8 +54,7 @@ class MeanImage:
         return np.clip(np.rint(self._sum / self._count), 0, 255).astype(np.uint8)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Alignment of two datasets of one person to the same canonical head frame.
+# -------- Alignment of two datasets of one person to the same canonical head frame
 
 NON_MOUTH = slice(0, 48)
 """Of the 68 points, those whose clip average depends more on the head frame than on the expression, jaw and brows included."""
@@ -102,8 +98,7 @@ def _apply_similarity(subject: Subject, reference: Subject) -> Subject:
     return dataclasses.replace(subject, motion=(10.0 * (moved - subject.mean_face)).astype(np.float32), cameras=cameras.astype(np.float32))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Protocols: which frames are scored, how they are rendered, and their scores next to the baselines'.
+# -------- Protocols: which frames are scored, how they are rendered, and their scores next to the baselines'
 
 PROTOCOLS = {
     "head": "driven by the frames' own landmarks, pose and eye openness",

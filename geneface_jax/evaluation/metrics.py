@@ -22,8 +22,7 @@ from geneface_jax.io.weights import find_lpips, load_lpips
 from geneface_jax.models.lpips import SMALLEST, lpips
 from geneface_jax.typing import Bool, Float, Num, UInt8
 
-# ----------------------------------------------------------------------------------------------------
-# PSNR and SSIM of 8-bit RGB pictures, whole or masked.
+# -------- PSNR and SSIM of 8-bit RGB pictures, whole or masked
 
 
 def psnr(image: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"] | None = None) -> float:
@@ -56,8 +55,7 @@ def ssim_map(image: UInt8[np.ndarray, "H W 3"], truth: UInt8[np.ndarray, "H W 3"
     return similarity.mean(-1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Masks of the evaluated regions: face hull, head, mouth, neck band.
+# -------- Masks of the evaluated regions: face hull, head, mouth, neck band
 
 HULL_DILATION = 15
 """Side in pixels, at 256x256, of the square that widens the face hull; scaled with the size."""
@@ -122,8 +120,7 @@ def mouth_mask(lip_box: Num[np.ndarray, " 4"], size: int, source_size: int | Non
     return out
 
 
-# ----------------------------------------------------------------------------------------------------
-# Landmark metrics (68-point convention): landmark distance and jitter.
+# -------- Landmark metrics (68-point convention): landmark distance and jitter
 
 NOSE = slice(27, 36)
 
@@ -166,8 +163,7 @@ def pose_jitter(cameras: Float[np.ndarray, "T 4 4"]) -> tuple[float, float]:
     return float(angle.mean()), 1000.0 * jitter(cameras[:, None, :3, 3].astype(np.float64))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Audio-visual sync: correlation of the mouth's opening with another mouth's, or with the loudness of speech.
+# -------- Audio-visual sync: correlation of the mouth's opening with another mouth's, or with the loudness of speech
 #
 # The true mouths of real speakers reach only 0.05 to 0.31 against loudness (four clips of 8 to 20 s): that figure detects audio that does
 # not belong to the video and does not rank quality. The correlation with the true mouth does.
@@ -259,8 +255,7 @@ def envelope_correlation(
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# LPIPS, whole or masked.
+# -------- LPIPS, whole or masked
 
 LPIPS_NETWORK = "alex"
 """The backbone that papers report."""

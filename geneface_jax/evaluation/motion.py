@@ -1,7 +1,5 @@
 """Evaluation of speech to landmarks without rendering: predicted motion of a person's held-out speech against the true motion."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

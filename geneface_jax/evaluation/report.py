@@ -1,7 +1,5 @@
 """Evaluation report: the same numbers as rich tables and as JSON."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Scores of a clip: pixel and landmark scores averaged over frames, rendering speed, head pose jitter."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,8 +17,7 @@ from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.metrics import Perceptual, best_lag, from_mediapipe, jitter, lmd, pose_jitter, psnr, ssim_map
 from geneface_jax.typing import Bool, Float, Float32, UInt8
 
-# ----------------------------------------------------------------------------------------------------
-# MediaPipe landmarks of finished frames, and the scores that compare two videos' landmarks.
+# -------- MediaPipe landmarks of finished frames, and the scores that compare two videos' landmarks
 
 N_POINTS = 478
 
@@ -86,8 +83,7 @@ def landmark_tracks(count: int, *, filtered: bool = False) -> Iterator[list[Land
         yield [LandmarkTrack(stack.enter_context(open_task(create))) for _ in range(count)]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Pixel scores: PSNR, SSIM and LPIPS per region.
+# -------- Pixel scores: PSNR, SSIM and LPIPS per region
 
 
 class PixelScores:
@@ -151,8 +147,7 @@ def landmark_summary(track: LandmarkTrack, truth: LandmarkTrack) -> dict[str, An
     }
 
 
-# ----------------------------------------------------------------------------------------------------
-# Rendering speed.
+# -------- Rendering speed
 
 WARM_UP = 3
 """Frames before timing starts: the first one compiles, and two batches are in flight at any time."""
@@ -189,8 +184,7 @@ def frames_per_second(images: Iterable[Any], warm_up: int = WARM_UP, measured: i
     }
 
 
-# ----------------------------------------------------------------------------------------------------
-# Head pose jitter of a dataset before and after smoothing.
+# -------- Head pose jitter of a dataset before and after smoothing
 
 
 def smoothing_report(subject: Subject) -> dict[str, dict[str, float]]:

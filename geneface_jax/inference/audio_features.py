@@ -1,7 +1,5 @@
 """Audio features by name: `mel_f0`, or `hubert` computed in chunks with the user's weights."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os
@@ -18,8 +16,7 @@ from geneface_jax.inference.motion_filters import SAMPLES_PER_FRAME
 from geneface_jax.models.hubert import Hubert, hop, receptive_field
 from geneface_jax.typing import Array, Float32, Num
 
-# ----------------------------------------------------------------------------------------------------
-# HuBERT features of whole recordings, computed in chunks as in GeneFace.
+# -------- HuBERT features of whole recordings, computed in chunks as in GeneFace
 
 CHUNK = 1000
 """Frames (20 s) per forward pass; chunks share no context."""
@@ -99,8 +96,7 @@ def _apply(
     return module.apply(variables, samples, length)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Audio features by name, and lookup of HuBERT's weights.
+# -------- Audio features by name, and lookup of HuBERT's weights
 
 AUDIO_MODELS = ("mel_f0", "hubert")
 HUBERT_VARIABLE = "GENEFACE_HUBERT"

@@ -16,8 +16,7 @@ from data_tools.video.encoder import FIELDS as ENCODER_FIELDS
 from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, encoder_values
 from geneface_jax.io.person_folder import SubjectParts
 
-# ----------------------------------------------------------------------------------------------------
-# Numeric precision of a renderer's weights (`--precision`).
+# -------- Numeric precision of a renderer's weights (`--precision`)
 
 PRECISIONS = ("fp32", "bf16")
 """Choices of `--precision`. Networks are trained in fp32."""
@@ -33,8 +32,7 @@ def in_precision(parameters: Any, precision: str) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None), parameters)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The controls: the command line and the web page are both generated from this dataclass.
+# -------- The controls: the command line and the web page are both generated from this dataclass
 
 BLINK_MODES = ("none", "period", "video")
 BADGES = ("none", "corner")
@@ -127,8 +125,7 @@ def from_args(args: argparse.Namespace) -> Controls:
 
 _OWN_FIELDS = dataclasses.fields(Controls)[len(ENCODER_FIELDS) :]
 
-# ----------------------------------------------------------------------------------------------------
-# Sampling controls, which depend on the kind of renderer.
+# -------- Sampling controls, which depend on the kind of renderer
 
 VANILLA = {"n_samples_per_ray": "samples", "n_samples_per_ray_fine": "fine_samples"}
 """Control of the vanilla NeRF -> its option of `NerfRenderer.render`."""

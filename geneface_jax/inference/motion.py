@@ -26,8 +26,7 @@ from geneface_jax.models.postnet import CNNPostNet
 from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.typing import Float, Float32
 
-# ----------------------------------------------------------------------------------------------------
-# Speech to motion with the trained networks.
+# -------- Speech to motion with the trained networks
 
 STAGES = ("postnet", "vae")
 
@@ -166,8 +165,7 @@ def _constants(state: dict[str, Any]) -> dict[str, Any]:
     return {**{name: np.asarray(constants[name]) for name in ("motion_mean", "motion_std")}, "amplitudes": amplitudes}
 
 
-# ----------------------------------------------------------------------------------------------------
-# The motion controls, in order of application.
+# -------- The motion controls, in order of application
 #
 # GeneFace++: prediction (temperature, mouth amplitude), LLE, blink, clamp. GeneFace's vanilla NeRF: clamp, LLE, blink, mouth closing in
 # silence, smoothing; its RAD-NeRF: clamp, smoothing. Here the blink comes last, so that neither clamp nor smoothing weakens it: GeneFace++

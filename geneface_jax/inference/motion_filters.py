@@ -1,7 +1,5 @@
 """Motion filters: clamp, smoothing, mouth amplitude, LLE projection, blink injection, closing the mouth in silence."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +11,7 @@ from data_tools.errors import InputError
 from data_tools.landmarks68 import BROWS, EYES, JAW, MOUTH
 from geneface_jax.typing import Bool, Float, Float32, Num
 
-# ----------------------------------------------------------------------------------------------------
-# Clamp, smoothing, mouth amplitude, LLE projection, blinks.
+# -------- Clamp, smoothing, mouth amplitude, LLE projection, blinks
 #
 # Motion is 68 points xyz, point-major (see docs/file-formats.md); one unit is 10 mm. Statistics are [204] or [68, 3].
 
@@ -187,8 +184,7 @@ def _flat(statistic: Any) -> Float32[np.ndarray, " 204"]:
     return np.asarray(statistic, np.float32).reshape(-1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Closing the mouth in silence.
+# -------- Closing the mouth in silence
 #
 # GeneFace's vanilla NeRF inference sets the mouth to a frame chosen by the user if the RMS is below 1e-5, which real recordings never
 # reach; GeneFace++ has no such control. Here silence is relative to the recording's loud frames, the closed mouth is the person's own, and

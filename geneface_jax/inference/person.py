@@ -30,8 +30,7 @@ from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.typing import Float
 
-# ----------------------------------------------------------------------------------------------------
-# Audio to video: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time.
+# -------- Audio to video: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time
 
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""
@@ -247,8 +246,7 @@ def _report_progress(frames: Iterable[np.ndarray], n_frames: int, progress: Prog
             progress(i + 1, n_frames)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Intermediate results as files (`geneface infer --debug DIR`).
+# -------- Intermediate results as files (`geneface infer --debug DIR`)
 
 ARRAYS, LANDMARKS, SOUND, SETTINGS = "script.npz", "landmarks.mp4", "audio.wav", "settings.json"
 
@@ -294,8 +292,7 @@ def write_intermediates(
     return write_folder(folder, fill)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Folders of recordings.
+# -------- Folders of recordings
 
 SOUNDS = (".wav", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".webm", ".mp4", ".mov", ".mkv")
 

@@ -1,7 +1,5 @@
 """Picture operations of inference: resizing, alpha channels, backgrounds, the visible badge."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 
@@ -12,8 +10,7 @@ from scipy import ndimage
 from data_tools.errors import InputError
 from geneface_jax.typing import Float, Float32, UInt8
 
-# ----------------------------------------------------------------------------------------------------
-# Resizing: exact area mean for downscaling, Lanczos for upscaling.
+# -------- Resizing: exact area mean for downscaling, Lanczos for upscaling
 
 
 def resize(image: UInt8[np.ndarray, "H W *C"], height: int, width: int) -> UInt8[np.ndarray, "H2 W2 *C"]:
@@ -40,8 +37,7 @@ def _area_weights(source: int, target: int) -> Float32[np.ndarray, "target sourc
     return (np.clip(overlap, 0, None) * (target / source)).astype(np.float32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Alpha channel: premultiplied colors to straight RGBA.
+# -------- Alpha channel: premultiplied colors to straight RGBA
 
 BLEED = 9
 """Side in pixels of the neighborhood that colors a transparent pixel: VP9 stores color at half size, and black behind the edge would
@@ -73,8 +69,7 @@ def without_background(
     return np.clip(picture - (1.0 - alpha[..., None]) * background, 0.0, alpha[..., None])
 
 
-# ----------------------------------------------------------------------------------------------------
-# Backgrounds.
+# -------- Backgrounds
 
 
 def load_background(bg: str, size: int) -> UInt8[np.ndarray, "S S 3"] | None:
@@ -109,8 +104,7 @@ def load_background(bg: str, size: int) -> UInt8[np.ndarray, "S S 3"] | None:
     return np.full((size, size, 3), color, np.uint8)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Visible label in the corner of every frame.
+# -------- Visible label in the corner of every frame
 
 BADGE_TEXT = "AI-generated"
 HEIGHT_SHARE, MARGIN_SHARE = 0.045, 0.02

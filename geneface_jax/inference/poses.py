@@ -1,7 +1,5 @@
 """Head pose path of the output: the training video's poses played back and forth, smoothing, camera orbit."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from data_tools.errors import InputError

@@ -4,8 +4,6 @@ It is an XMP packet with IPTC's DigitalSourceType `trainedAlgorithmicMedia`, in 
 specification (part 3), where ExifTool and asset managers read it. Players skip it, and no offset in the file changes.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import importlib.metadata

@@ -33,8 +33,7 @@ from geneface_jax.rendering.field import MarchSettings, head_samples, render_hea
 from geneface_jax.rendering.torso import render_torso, torso_conditions
 from geneface_jax.typing import Array, Bool, Float, Float32, UInt8
 
-# ----------------------------------------------------------------------------------------------------
-# Super-resolution of a composite rendered at half size.
+# -------- Super-resolution of a composite rendered at half size
 
 
 class SuperResolver:
@@ -62,8 +61,7 @@ def _super_resolve(network: SuperResolution, variables: Any, rgb: jax.Array) -> 
     return network.apply(variables, rgb.reshape(1, network.size, network.size, 3))[0]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Layer behind the head: the torso over the background.
+# -------- Layer behind the head: the torso over the background
 
 
 class TorsoLayer:
@@ -105,8 +103,7 @@ def flat_picture(picture: UInt8[np.ndarray, "H W 3"], size: int) -> Float32[jax.
     return jnp.asarray(resize(picture, size, size).reshape(-1, 3).astype(np.float32) / 255.0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Renderer of head and torso, or of their super-resolution variants.
+# -------- Renderer of head and torso, or of their super-resolution variants
 
 CPU_BATCH, ACCELERATOR_BATCH = 1, 8
 """Frames per call. On a CPU one frame uses all cores, and larger batches only exceed its caches."""
@@ -374,8 +371,7 @@ def _to_uint8(picture: Float[Array, "*pixels 3"]) -> UInt8[Array, "*pixels 3"]:
     return jnp.round(jnp.clip(picture, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The renderer of a subject folder with any kind of networks: `open_renderer(find_parts(folder))`.
+# -------- The renderer of a subject folder with any kind of networks: `open_renderer(find_parts(folder))`
 
 
 @runtime_checkable

@@ -1,7 +1,5 @@
 """Streaming: fragmented mp4 while frames are rendered, and live speech in blocks with bounded look-ahead."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os
@@ -28,8 +26,7 @@ from geneface_jax.inference.provenance import Provenance, provenance_of, uuid_bo
 from geneface_jax.models.audio2motion import STRIDE
 from geneface_jax.typing import Float, UInt8
 
-# ----------------------------------------------------------------------------------------------------
-# Encoding while rendering: fragmented mp4, which needs no index at the end, so that playback starts with the first chunk.
+# -------- Encoding while rendering: fragmented mp4, which needs no index at the end, so that playback starts with the first chunk
 #
 #     for chunk in stream(person, samples, controls):
 #         response.write(chunk)
@@ -205,8 +202,7 @@ def _pcm(samples: Float[np.ndarray, " N"]) -> bytes:
     return np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
 
 
-# ----------------------------------------------------------------------------------------------------
-# Live speech: rendering while the recording arrives.
+# -------- Live speech: rendering while the recording arrives
 #
 # Inference on a whole recording normalizes by its loudness, the median of its pitch and its loud frames, which are unknown before its end.
 # Live, motion is made in blocks of `BLOCK` frames, each a pure function of the audio in a window around it: `HISTORY` frames before it and

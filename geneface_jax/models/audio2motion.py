@@ -12,8 +12,7 @@ from geneface_kernels.typing import Array, Float, Integer, Num
 
 from geneface_jax.models.layers import BatchNorm1d, Conv1d, Upsample1d, WeightNormConv1d, uniform_fan_in
 
-# ----------------------------------------------------------------------------------------------------
-# Condition of the VAE: audio alone (GeneFace), or audio, pitch, blinks and amplitudes (GeneFace's pitch variant, GeneFace++).
+# -------- Condition of the VAE: audio alone (GeneFace), or audio, pitch, blinks and amplitudes (GeneFace's pitch variant, GeneFace++)
 
 N_PITCH = 300
 """Rows of the pitch embedding; bins 1 to 255 are used."""
@@ -138,8 +137,7 @@ class VoiceEncoder(nn.Module):
         return nn.Dense(self.features, kernel_init=init, bias_init=init, name="join")(joined)
 
 
-# ----------------------------------------------------------------------------------------------------
-# WaveNet stack: conditioned gated convolutions with residual and skip paths (Glow-TTS / VITS).
+# -------- WaveNet stack: conditioned gated convolutions with residual and skip paths (Glow-TTS / VITS)
 
 
 class WaveNet(nn.Module):
@@ -168,8 +166,7 @@ class WaveNet(nn.Module):
         return output * mask
 
 
-# ----------------------------------------------------------------------------------------------------
-# Prior flow: volume-preserving couplings between the posterior and a standard normal (Glow-TTS / VITS).
+# -------- Prior flow: volume-preserving couplings between the posterior and a standard normal (Glow-TTS / VITS)
 
 
 class MeanCoupling(nn.Module):
@@ -218,8 +215,7 @@ class PriorFlow(nn.Module):
         return z
 
 
-# ----------------------------------------------------------------------------------------------------
-# The VAE.
+# -------- The VAE
 
 STRIDE = 4
 """Video frames per latent frame; sequence lengths are multiples of it."""

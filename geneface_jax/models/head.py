@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 else:
     ConfigDict = Any
 
-# ----------------------------------------------------------------------------------------------------
-# Landmark condition: per-frame encoder, blink, attention over the window (GeneFace's AudioNet and AudioAttNet).
+# -------- Landmark condition: per-frame encoder, blink, attention over the window (GeneFace's AudioNet and AudioAttNet)
 #
 # There are two windows: the attention weighs S frames (`smo_win_size`), and each of these may itself be a window of W frames
 # (`cond_win_size`), which convolutions of stride 2 reduce to one. All landmark configs have W = 1.
@@ -114,8 +113,7 @@ class ConditionEncoder(nn.Module):
         return encoded[..., encoded.shape[-2] // 2, :]
 
 
-# ----------------------------------------------------------------------------------------------------
-# The radiance field (RAD-NeRF's field with GeneFace's landmark condition).
+# -------- The radiance field (RAD-NeRF's field with GeneFace's landmark condition)
 #
 # Ye et al. 2023, "GeneFace", section 3.3; Tang et al. 2022, "Real-time Neural Radiance Talking Portrait Synthesis", section 3.
 

@@ -1,7 +1,5 @@
 """HuBERT speech encoder in Flax, equal to transformers' `HubertModel` in evaluation mode."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,8 +12,7 @@ from jax import lax
 
 from geneface_jax.models.layers import uniform_fan_in
 
-# ----------------------------------------------------------------------------------------------------
-# Feature extractor: seven strided convolutions, 16 kHz sound -> 50 vectors per second.
+# -------- Feature extractor: seven strided convolutions, 16 kHz sound -> 50 vectors per second
 
 NORM_EPSILON = 1e-5
 """Epsilon of the convolutions' norms: PyTorch's default, not the config's `layer_norm_eps`."""
@@ -110,8 +107,7 @@ class SoundEncoder(nn.Module):
         return x
 
 
-# ----------------------------------------------------------------------------------------------------
-# Transformer encoder: position embedding by a grouped convolution, then attention layers.
+# -------- Transformer encoder: position embedding by a grouped convolution, then attention layers
 
 
 class PositionConv(nn.Module):

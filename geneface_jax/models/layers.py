@@ -20,8 +20,7 @@ else:
 
 Initializer = Callable[..., jax.Array]
 
-# ----------------------------------------------------------------------------------------------------
-# Activations with custom gradients.
+# -------- Activations with custom gradients
 
 
 @jax.custom_jvp
@@ -36,8 +35,7 @@ def _trunc_exp_jvp(primals, tangents):
     return jnp.exp(x), dx * jnp.exp(jnp.clip(x, -15.0, 15.0))
 
 
-# ----------------------------------------------------------------------------------------------------
-# One-dimensional layers with PyTorch's semantics, in the layout [B, T, C].
+# -------- One-dimensional layers with PyTorch's semantics, in the layout [B, T, C]
 #
 # The speech-to-motion networks import PyTorch weights, so padding, initialization, normalization and weight norm follow PyTorch exactly.
 
@@ -197,8 +195,7 @@ class ConvBlocks(nn.Module):
         return jnp.asarray(x)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Multilayer perceptrons of the radiance fields.
+# -------- Multilayer perceptrons of the radiance fields
 
 UNIFORM_FAN_IN = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 """`uniform_fan_in` of the kernel's own fan-in, a third of the variance of Flax's default: a torso that is initialized with large random
@@ -286,8 +283,7 @@ class JointDense(nn.Module):
         return out
 
 
-# ----------------------------------------------------------------------------------------------------
-# Grid encoding with its trainable table.
+# -------- Grid encoding with its trainable table
 
 
 def table_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

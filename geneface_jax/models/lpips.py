@@ -4,8 +4,6 @@ Features of an ImageNet network are normalized to unit length at every position;
 factors, averaged over the picture and summed over five layers. The original's dropout only acts in training.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from typing import Any, Literal

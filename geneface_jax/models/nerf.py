@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 else:
     ConfigDict = Any
 
-# ----------------------------------------------------------------------------------------------------
-# The field: a deep network on frequency-encoded positions (Mildenhall et al. 2020, conditioned as AD-NeRF).
+# -------- The field: a deep network on frequency-encoded positions (Mildenhall et al. 2020, conditioned as AD-NeRF)
 
 
 class NerfField(nn.Module):
@@ -74,8 +73,7 @@ class NerfField(nn.Module):
         return jnp.concatenate([JointDense(3, name="color_out")([h]), density], axis=-1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Head and torso: a coarse and a fine field each, and their condition (GeneFace's `Lm3dNeRF` and `ADNeRFTorso`).
+# -------- Head and torso: a coarse and a fine field each, and their condition (GeneFace's `Lm3dNeRF` and `ADNeRFTorso`)
 
 POSE_OCTAVES = 6
 """Frequencies of the head's angles and translation in the torso's condition."""

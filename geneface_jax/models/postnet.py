@@ -1,7 +1,5 @@
 """PostNet: a GAN that adapts predicted landmarks to one person's domain (GeneFace's CNNPostNet and MLPDiscriminator)."""
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Running the trained speech-to-motion networks on a recording of any length."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping

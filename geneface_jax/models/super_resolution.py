@@ -4,8 +4,6 @@ GeneFace++'s style is constant, so the modulation is a learned rescaling of the 
 imported checkpoints. Images are [B, H, W, C].
 """
 
-from __future__ import annotations
-
 import math
 
 import flax.linen as nn

@@ -1,7 +1,5 @@
 """SyncNet: audio and mouth encoders into one embedding space, for lip synchronization (GeneFace's LandmarkHubertSyncNet)."""
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

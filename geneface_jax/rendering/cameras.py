@@ -1,15 +1,12 @@
 """Cameras and pixel rays: RAD-NeRF's scene coordinates, and the pinhole camera of the vanilla NeRF."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from geneface_jax.typing import Array, Float, Num
 
-# ----------------------------------------------------------------------------------------------------
-# Scene coordinates of the radiance field.
+# -------- Scene coordinates of the radiance field
 #
 # Scene axes (RAD-NeRF's `nerf_matrix_to_ngp`): x = up, y = towards the camera, z = to the right. A head is about one unit high.
 
@@ -80,8 +77,7 @@ def project(
     return np.stack([cx + fx * local[..., 0] / depth, cy - fy * local[..., 1] / depth], axis=-1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Pinhole camera of the vanilla NeRF, in the dataset's world coordinates (OpenGL axes, meters).
+# -------- Pinhole camera of the vanilla NeRF, in the dataset's world coordinates (OpenGL axes, meters)
 
 
 def camera_rays(

@@ -21,8 +21,7 @@ from geneface_jax.models.head import FieldSample, Head
 from geneface_jax.rendering.cameras import pixel_rays
 from geneface_jax.typing import Array, Bool, Float, Integer, UInt8
 
-# ----------------------------------------------------------------------------------------------------
-# Settings of ray marching, shared by training and inference.
+# -------- Settings of ray marching, shared by training and inference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +61,7 @@ class MarchSettings:
         return MarchSettings(aabb, march.min_near, Lattice(march.step, points, march.bound), march.max_samples, march.budget)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Inference frames.
+# -------- Inference frames
 
 Field = Callable[[jax.Array, jax.Array, jax.Array], FieldSample]
 """(points [M, 3], directions [M, 3], frame [M] int32 of each point) -> FieldSample."""
@@ -180,8 +178,7 @@ def _frame_rays(
     return pixel_rays(poses, intrinsics, rows.reshape(-1), columns.reshape(-1))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Training rays: march, evaluate the packed samples, composite.
+# -------- Training rays: march, evaluate the packed samples, composite
 
 
 class TrainRender(NamedTuple):
@@ -243,8 +240,7 @@ def render_groups(
     return TrainRender(out, complete, jnp.sum(packed.ray < rays))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Carving the occupancy grid.
+# -------- Carving the occupancy grid
 #
 # The original only excludes cells outside every camera's view (`mark_untrained_grid`). The dataset's head masks exclude many more, which
 # saves time on CPUs.

@@ -1,7 +1,5 @@
 """Drawing 68-point landmark sequences, to inspect speech-to-motion results before any face is rendered."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -16,8 +16,7 @@ from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
 from geneface_jax.rendering.cameras import camera_angles, camera_rays
 from geneface_jax.typing import Array, Bool, Float, Integer
 
-# ----------------------------------------------------------------------------------------------------
-# Hierarchical sampling and compositing over a background pixel (Mildenhall et al. 2020, section 5; AD-NeRF's variant).
+# -------- Hierarchical sampling and compositing over a background pixel (Mildenhall et al. 2020, section 5; AD-NeRF's variant)
 
 LAST_STEP = 1e10
 """Step length of the last sample, which absorbs all remaining light."""
@@ -181,8 +180,7 @@ def render_rays(
     return Rendered(coarse_pass, fine_pass, jnp.std(proposed, axis=-1))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Pixels and frames: the head, and the torso in front of it.
+# -------- Pixels and frames: the head, and the torso in front of it
 
 POINTS_PER_CHUNK = 2**17
 """Samples that are evaluated at once when a frame is rendered: 128 MiB per layer of 256 features, for any frame size."""

@@ -1,7 +1,5 @@
 """Conditions of the torso's deformation, and rendering the torso over a background."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

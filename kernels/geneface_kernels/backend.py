@@ -11,8 +11,6 @@ Pallas has two GPU backends. Mosaic GPU has no arbitrary gathers, which these ke
 jax 0.12 (a DeprecationWarning at lowering). When jax removes it, this is the file to change.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import functools

@@ -1,7 +1,5 @@
 """Positional encodings: real spherical harmonics of a direction, and frequency encoding (sines and cosines)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 
@@ -10,8 +8,7 @@ import jax.numpy as jnp
 
 from geneface_kernels.typing import Array, Float, Float32
 
-# ----------------------------------------------------------------------------------------------------
-# Spherical harmonics
+# -------- Spherical harmonics
 #
 # Y_lm is the m-th derivative of the Legendre polynomial P_l(z) times the real or imaginary part of (x + iy)^m. Both follow from short
 # recurrences, which lose fewer digits in float32 near the poles than written-out powers of z do.
@@ -70,8 +67,7 @@ def _legendre_derivatives(z: jax.Array, m: int, degree: int) -> Iterator[jax.Arr
         previous, current = current, ((2 * band + 1) * z * current - (band + m) * previous) / (band - m + 1)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Frequency encoding
+# -------- Frequency encoding
 
 
 def frequency_encode(x: Float[Array, "*batch D"], octaves: int) -> Float32[jax.Array, "*batch features"]:

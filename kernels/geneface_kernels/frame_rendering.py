@@ -1,7 +1,5 @@
 """Inference rendering of whole frames: ray marching, a radiance field given as a function, and compositing in one jitted call."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -15,8 +13,7 @@ from geneface_kernels.ray_marching import Lattice
 from geneface_kernels.ray_marching.geometry import cell_index, near_far_from_aabb
 from geneface_kernels.typing import Array, Bool, Float, Float32, Int32, Integer, Num
 
-# ----------------------------------------------------------------------------------------------------
-# Arguments and results of both renderers
+# -------- Arguments and results of both renderers
 
 Field = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """A radiance field: (points [M, 3], unit directions [M, 3], frame [M] int32 of each point) -> (sigma [M] >= 0, rgb [M, 3]).
@@ -92,8 +89,7 @@ def as_batch(
     return jnp.asarray(rays_o, jnp.float32).reshape(shape), jnp.asarray(rays_d, jnp.float32).reshape(shape)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Sample bitmasks: one bit per lattice point of a ray
+# -------- Sample bitmasks: one bit per lattice point of a ray
 #
 # A frame has many more lattice points than samples. As bits, a ray's samples are two words for up to 64 lattice points, they are computed
 # by one reduction, and the next sample is the lowest set bit: no sort, no scatter, no array of size rays x lattice points.
@@ -189,8 +185,7 @@ def _composite(
     return color, jnp.sum(weight * t, axis=1, keepdims=True), after
 
 
-# ----------------------------------------------------------------------------------------------------
-# Rendering in rounds over a list of live rays: work follows the number of samples; best on a CPU
+# -------- Rendering in rounds over a list of live rays: work follows the number of samples; best on a CPU
 #
 # A ray's color does not depend on other rays (in the original it does). In each round the list of live rays is processed in blocks, a few
 # samples per ray, and each block writes its survivors back to the front of the list. All frames of a batch share the list. Shapes are
@@ -328,8 +323,7 @@ def _append(listed: jax.Array, live: jax.Array, ray: jax.Array, alive: jax.Array
     return listed, live + jnp.sum(alive, dtype=jnp.int32)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Rendering in a single pass: march, pack the samples of all frames, one field evaluation, composite; best on a GPU
+# -------- Rendering in a single pass: march, pack the samples of all frames, one field evaluation, composite; best on a GPU
 #
 # No loop depends on data, so the device stays fully occupied. The price: samples behind an opaque surface are evaluated too, and the size
 # of the sample buffer has to be chosen beforehand (`sufficient_budget`).
@@ -403,8 +397,7 @@ def _ray_of_row(starts: jax.Array, counts: jax.Array, budget: int) -> jax.Array:
     return jax.lax.cummax(first_rows)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Sample buffer size of `render_single_pass`
+# -------- Sample buffer size of `render_single_pass`
 
 HEADROOM = 1.15
 """Margin over the counted frame, for a head that comes nearer or turns its wide side."""

@@ -1,14 +1,11 @@
 """Occupancy grids: cell positions, the running maximum of density, thresholds, and the original's Morton order and bit fields."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
 from geneface_kernels.typing import Array, Bool, Float, Float32, Int32, Integer, Shaped, UInt8
 
-# ----------------------------------------------------------------------------------------------------
-# Cell positions
+# -------- Cell positions
 
 
 def cascade_extent(cascade: int, bound: float) -> float:
@@ -43,8 +40,7 @@ def cell_points(noise: Float[Array, "C R R R 3"], bound: float) -> Float[jax.Arr
     return jnp.stack(points)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Running maximum of density, and the threshold above which a cell is occupied
+# -------- Running maximum of density, and the threshold above which a cell is occupied
 
 
 def dilate(grid: Float[Array, "*C R R R"]) -> Float[jax.Array, "*C R R R"]:
@@ -104,8 +100,7 @@ def occupied(grid: Float[Array, "*C R R R"], limit: float) -> Bool[jax.Array, "*
     return jnp.asarray(grid) > occupancy_threshold(grid, limit)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The original's storage: Morton order (z-order curve) and bit fields
+# -------- The original's storage: Morton order (z-order curve) and bit fields
 
 MAX_COORDINATE = 1023
 """Ten bits per coordinate fit an int32."""

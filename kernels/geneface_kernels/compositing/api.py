@@ -1,7 +1,5 @@
 """Volume-rendering compositing of packed training samples (`composite_train`), with its exact gradient."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

@@ -1,7 +1,5 @@
 """Compositing loops over a block of rays, independent of how samples are loaded and stored; shared by the XLA and Pallas kernels."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,8 +9,7 @@ import jax.numpy as jnp
 
 from geneface_kernels.typing import Float32, Int32
 
-# ----------------------------------------------------------------------------------------------------
-# Results and settings
+# -------- Results and settings
 
 
 class Composite(NamedTuple):
@@ -49,8 +46,7 @@ class TrainOptions:
         return {"max_samples": self.max_samples, "end_threshold": self.end_threshold, "weighted_ambient": self.weighted_ambient}
 
 
-# ----------------------------------------------------------------------------------------------------
-# The loops: vectors of one element per ray ("lane"), samples loaded by a callback (`xla.py` indexes arrays, `pallas.py` references)
+# -------- The loops: vectors of one element per ray ("lane"), samples loaded by a callback (`xla.py` indexes arrays, `pallas.py` references)
 
 Channels = tuple[jax.Array, ...]
 """Red, green and blue of every lane, [n] each."""

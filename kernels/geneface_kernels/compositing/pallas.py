@@ -5,8 +5,6 @@ ray apart, so loads are not coalesced, but the cache lines they fetch serve the 
 repeat the last ray and store the same values twice, which needs no mask.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl

@@ -4,8 +4,6 @@ On a CPU about twice as fast as gathering the rays into [N, S] slots first: no a
 longest ray.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,7 +1,5 @@
 """Multi-resolution grid encoding (instant-ngp; hash and tiled): `grid_encode` with its gradients."""
 
-from __future__ import annotations
-
 import functools
 
 import jax

@@ -3,8 +3,6 @@
 Points are D vectors of one shape (`columns`) instead of one array with D columns, so that the functions also run inside a Pallas kernel.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Sequence

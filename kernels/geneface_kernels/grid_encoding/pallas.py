@@ -5,8 +5,6 @@ which stay in the cache. The table stays in global memory; the parameters of a l
 level-major, [L * C, N], so that stores of neighboring lanes are coalesced.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

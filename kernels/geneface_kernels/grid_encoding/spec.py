@@ -5,8 +5,6 @@ of the RAD-NeRF kernels): table rows in double, scales and lattice sides in floa
 and with it every row of that level.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import numbers

@@ -5,8 +5,6 @@ Gradients: a sequential loop over levels with one scatter or gather per corner; 
 docs/kernels.md lists the other variants tried.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Ray marching through an occupancy grid: `march_rays` finds the samples of each ray, `march_train` packs them into flat buffers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,8 +14,7 @@ from geneface_kernels.typing import Array, Bool, Float, Float32, Int32
 
 OP = "ray_marching"
 
-# ----------------------------------------------------------------------------------------------------
-# Packing the samples of all rays into flat buffers of fixed size
+# -------- Packing the samples of all rays into flat buffers of fixed size
 
 
 class MarchedSamples(NamedTuple):
@@ -98,8 +95,7 @@ def pack(
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Marching
+# -------- Marching
 
 
 def march_rays(

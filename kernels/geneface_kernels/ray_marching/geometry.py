@@ -1,7 +1,5 @@
 """Geometry of ray marching: ray-box intersection, `MarchConfig`, the lattice of sample positions, occupancy lookups."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -13,8 +11,7 @@ import numpy as np
 
 from geneface_kernels.typing import Array, Float, Float32, Int32
 
-# ----------------------------------------------------------------------------------------------------
-# Ray-box intersection: the slab test (Kay and Kajiya 1986)
+# -------- Ray-box intersection: the slab test (Kay and Kajiya 1986)
 
 FAR_AWAY = jnp.finfo(jnp.float32).max
 """Both ends of a ray that misses the box."""
@@ -57,8 +54,7 @@ def check_rays(rays_o: Array, rays_d: Array) -> None:
         raise ValueError(f"rays_o and rays_d must both be [N, 3], got shapes {shapes[0]} and {shapes[1]}")
 
 
-# ----------------------------------------------------------------------------------------------------
-# The march: configuration, step lengths and occupancy cells, shared by all implementations
+# -------- The march: configuration, step lengths and occupancy cells, shared by all implementations
 #
 # The march visits the lattice points t_0, t_1 = t_0 + step(t_0), ...; empty space is skipped by whole steps, so the occupancy grid decides
 # which lattice points are samples but not where they lie. A march is therefore one loop over lattice points with two values per ray: the
@@ -198,8 +194,7 @@ def cascade_at(point: Components, t: Float[jax.Array, " N"], config: MarchConfig
     return half, level
 
 
-# ----------------------------------------------------------------------------------------------------
-# The lattice of sample positions for a constant step and one cascade (RAD-NeRF's default configuration)
+# -------- The lattice of sample positions for a constant step and one cascade (RAD-NeRF's default configuration)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Ray marching as a Pallas kernel for NVIDIA GPUs: one lane per ray; a block of rays runs until its last ray is done."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,7 +1,5 @@
 """Ray marching in plain jax.numpy: all rays step together until the last one is done."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -1,7 +1,5 @@
 """Benchmark cases of every kernel with the bytes and operations of each, for scripts/bench/kernels/run.py."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools
@@ -62,8 +60,7 @@ class Case:
     pattern: str = "gather"
 
 
-# ----------------------------------------------------------------------------------------------------
-# Training compositing: forward, and forward with all gradients, on rays of up to 16 samples
+# -------- Training compositing: forward, and forward with all gradients, on rays of up to 16 samples
 
 RAYS = (4096, 65_536)
 MAX_SAMPLES = 16
@@ -185,8 +182,7 @@ def _arrays(rays: int) -> tuple[np.ndarray, ...]:
     return sigma, rng.random((rows, 3), np.float32), rng.random(rows, np.float32), deltas, offsets, counts
 
 
-# ----------------------------------------------------------------------------------------------------
-# Grid encoding: 65,536 points of one training batch in the released models' grid
+# -------- Grid encoding: 65,536 points of one training batch in the released models' grid
 
 POINTS = 65_536
 SPECS = {
@@ -329,8 +325,7 @@ def _forward_flops(spec: GridSpec) -> int:
     return POINTS * spec.levels * per_level
 
 
-# ----------------------------------------------------------------------------------------------------
-# Ray marching: a batch of training rays and one inference round, through a hollow ellipsoid of occupied cells
+# -------- Ray marching: a batch of training rays and one inference round, through a hollow ellipsoid of occupied cells
 
 NEAR, FAR = 1.9, 2.9
 """The same for every ray, so that the number of lattice points of a call is known."""
@@ -449,8 +444,7 @@ def _scene(n: int, config: MarchConfig) -> tuple[np.ndarray, ...]:
     return *(np.ascontiguousarray(a, dtype=np.float32) for a in rays), np.stack(grids)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Frame rendering: a head-like ellipsoid hit by 40 % of the rays, 6 samples per ray on average over all of them
+# -------- Frame rendering: a head-like ellipsoid hit by 40 % of the rays, 6 samples per ray on average over all of them
 #
 # The field is a small network with fixed random weights: marching, packing, matrix products and compositing are timed. Frames per second of
 # a real head with grids and torso are measured by scripts/bench/main_job.py.

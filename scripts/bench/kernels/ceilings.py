@@ -3,8 +3,6 @@
 A kernel's share of the ceiling it is bound by shows how much is left to gain; a time alone does not.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

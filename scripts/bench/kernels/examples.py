@@ -1,7 +1,5 @@
 """Typical calls of every Pallas kernel as shapes: the tests lower them for CUDA, registers.py compiles them for an H100."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable

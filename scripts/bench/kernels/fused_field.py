@@ -1,7 +1,5 @@
 """Experiment: grid encoding, a small network and compositing fused in one Pallas kernel, with no per-sample arrays in memory."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any, NamedTuple
 
@@ -30,8 +28,7 @@ class FieldWeights(NamedTuple):
     output: jax.Array
 
 
-# ----------------------------------------------------------------------------------------------------
-# The same field as three separate ops
+# -------- The same field as three separate ops
 
 
 def render_xla(
@@ -57,8 +54,7 @@ def render_xla(
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# The fused kernel: a block of rays, sample after sample, in registers from the position to the sums
+# -------- The fused kernel: a block of rays, sample after sample, in registers from the position to the sums
 #
 # The first layer is accumulated feature by feature while the grid is read. The second is a matrix product with its four columns padded to
 # the minimum of sixteen. The loop over samples is that of `compositing.lanes`, with a `read` that evaluates the field.
@@ -154,8 +150,7 @@ def _first_layer(unit: list[jax.Array], live: jax.Array, table: Any, hidden: Any
     return layer
 
 
-# ----------------------------------------------------------------------------------------------------
-# The op
+# -------- The op
 
 
 def render_field(

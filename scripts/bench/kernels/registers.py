@@ -9,8 +9,6 @@ Needs jax's CUDA plugin and NVIDIA's assembler, from pip; no GPU (the two plugin
 It measures neither speed nor correctness on a GPU.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import json

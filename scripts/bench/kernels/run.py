@@ -7,8 +7,6 @@ the share of this device's measured ceiling (random gathers, copies or matrix pr
 PyTorch if torch is installed (pip install torch==2.13.0). Without a GPU the Pallas kernels are not measured. Run it on an idle machine.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import json
