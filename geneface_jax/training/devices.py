@@ -1,7 +1,5 @@
 """Devices and hosts: pmap, replication, sharding of batches, gradient means, jax.distributed processes and the loss of one."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -19,8 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from data_tools.errors import InputError
 from geneface_jax.typing import Array
 
-# ----------------------------------------------------------------------------------------------------
-# Data parallelism with pmap: replication, sharding, means over devices.
+# -------- Data parallelism with pmap: replication, sharding, means over devices
 #
 # `pmap` is jit + shard_map underneath since JAX 0.9.2; no other module uses it, so that replacing it later is cheap. In a multi-host
 # run every process maps over its own devices, and the axis spans all of them: means and item numbers are global, inputs and outputs are
@@ -159,8 +156,7 @@ def _sharding() -> NamedSharding:
     return NamedSharding(_mesh(), PartitionSpec(AXIS))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Multi-host runs: every process runs the same loop on its share of each batch, only process 0 writes. See docs/scaling.md.
+# -------- Multi-host runs: every process runs the same loop on its share of each batch, only process 0 writes. See docs/scaling.md
 
 HEARTBEAT_SECONDS = 30
 """A process without a heartbeat for this long counts as lost, and the others exit."""

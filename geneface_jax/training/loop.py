@@ -4,8 +4,6 @@ A run is a work folder: the same call starts it, resumes it, or finds it finishe
 (config, step, state), so a run that was stopped, killed or rolled back and resumed ends in the same bits as an uninterrupted one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import time

@@ -1,7 +1,5 @@
 """Optimizers of all stages, the moving average of parameters (EMA), frozen parameters, norms in the metrics."""
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,8 +12,7 @@ from ml_collections import ConfigDict
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
 
-# ----------------------------------------------------------------------------------------------------
-# Exponential moving average (EMA) of parameters.
+# -------- Exponential moving average (EMA) of parameters
 #
 # The state's `params` are the average, so every reader of a checkpoint gets it. The optimizer's state holds the difference of the trained
 # iterate from it; a release drops the optimizer's state, and a warm start from it begins with a difference of zero.
@@ -63,8 +60,7 @@ def iterate(params: Any, opt_state: Any) -> Any:
     return jax.tree.map(jnp.add, params, opt_state.ahead)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Radiance fields: Adam with a rate per kind of parameter and exponential decay (RAD-NeRF's recipe).
+# -------- Radiance fields: Adam with a rate per kind of parameter and exponential decay (RAD-NeRF's recipe)
 
 
 def _scale_by_path(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
@@ -103,8 +99,7 @@ def field_optimizer(optimizer: ConfigDict, steps: int, rates: Mapping[str, float
     return averaged(adam, optimizer.get("ema", 0.0))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Vanilla NeRF: Adam with exponential decay and a larger rate for the attention network.
+# -------- Vanilla NeRF: Adam with exponential decay and a larger rate for the attention network
 
 
 def nerf_optimizer(optimizer: ConfigDict, attention_from: int = 0) -> optax.GradientTransformation:
@@ -132,8 +127,7 @@ def nerf_optimizer(optimizer: ConfigDict, attention_from: int = 0) -> optax.Grad
     return optax.chain(optax.partition({"attention": attention, "rest": adam()}, kinds), optax.scale_by_learning_rate(rate))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Speech-to-motion stages: Adam and RMSprop with PyTorch's update rules and schedules.
+# -------- Speech-to-motion stages: Adam and RMSprop with PyTorch's update rules and schedules
 
 DECAY_STEPS = 250_000
 """Updates in which GeneFace's exponential schedule divides the rate by ten."""
@@ -175,8 +169,7 @@ def rmsprop(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip), rule)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Frozen parameters.
+# -------- Frozen parameters
 
 
 def freeze_params(train_step: Callable[..., Any], patterns: Sequence[str]) -> Callable[..., Any]:
@@ -211,8 +204,7 @@ def _frozen_names(state: Any, patterns: Sequence[str]) -> set[str]:
     return frozen | {name for name in checkpoints.named(state) if name.startswith("opt_state/") and name.endswith(endings)}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Norms of parameters and updates: their ratio is the first sign of a learning rate that is too high.
+# -------- Norms of parameters and updates: their ratio is the first sign of a learning rate that is too high
 
 
 def log_norms(train_step: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,8 +21,7 @@ from data_tools.io import read_json, write_json
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.devices import any_of_all
 
-# ----------------------------------------------------------------------------------------------------
-# NaN recovery: after a non-finite loss, resume from the last good checkpoint at lower learning rates, a limited number of times.
+# -------- NaN recovery: after a non-finite loss, resume from the last good checkpoint at lower learning rates, a limited number of times
 
 RECOVERY_FILE = "returns.json"
 RATE_KEY = "lr"
@@ -116,8 +115,7 @@ def with_rates(config: ConfigDict, rates: ConfigDict, factor: float) -> ConfigDi
     return config
 
 
-# ----------------------------------------------------------------------------------------------------
-# SIGTERM and Ctrl-C: the run finishes the current update, saves a checkpoint, and exits.
+# -------- SIGTERM and Ctrl-C: the run finishes the current update, saves a checkpoint, and exits
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 AGREE_EVERY = 10
@@ -161,8 +159,7 @@ class Interrupts:
         self._previous = {}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Prefetching: batches are made in a thread while the devices compute.
+# -------- Prefetching: batches are made in a thread while the devices compute
 
 DEPTH = 2
 """Batches made ahead of time."""

@@ -1,7 +1,5 @@
 """Reporting of a run: progress on the terminal, TensorBoard and metrics.jsonl, profiler traces, charts as PNG."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io
@@ -24,8 +22,7 @@ from geneface_jax.io import configs
 from geneface_jax.training import devices
 from geneface_jax.training.stage import Evaluation, Stage
 
-# ----------------------------------------------------------------------------------------------------
-# Progress on the terminal.
+# -------- Progress on the terminal
 
 SHOWN = 4
 """Metrics on the progress line; the rest are in TensorBoard and metrics.jsonl."""
@@ -135,8 +132,7 @@ def quantity(value: float) -> str:
     return f"{value:.3g}"
 
 
-# ----------------------------------------------------------------------------------------------------
-# TensorBoard and metrics.jsonl.
+# -------- TensorBoard and metrics.jsonl
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FOLDER = "tensorboard"
@@ -221,8 +217,7 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
     return rows
 
 
-# ----------------------------------------------------------------------------------------------------
-# All reports of a run: progress line, TensorBoard, metrics.jsonl. Only process 0 of a multi-host run reports.
+# -------- All reports of a run: progress line, TensorBoard, metrics.jsonl. Only process 0 of a multi-host run reports
 
 STARVED = 0.9
 """Share of the time spent waiting for batches above which the user is warned that the devices are idle."""
@@ -301,8 +296,7 @@ def _host_memory() -> dict[str, float]:
     return {"memory/host_peak_gb": peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Profiler traces of a few updates, for TensorBoard's profile tab and Perfetto.
+# -------- Profiler traces of a few updates, for TensorBoard's profile tab and Perfetto
 
 PROFILE_FOLDER = "profile"
 SKIPPED = 3
@@ -338,8 +332,7 @@ class Profile:
         self._recording = False
 
 
-# ----------------------------------------------------------------------------------------------------
-# Charts as PNG, drawn with Pillow: small line charts on a grid, with one step marked in all of them.
+# -------- Charts as PNG, drawn with Pillow: small line charts on a grid, with one step marked in all of them
 
 _PAPER, _INK, _GRID, _MARK = (250, 249, 246), (38, 50, 66), (216, 214, 208), (196, 92, 92)
 _SERIES = ((38, 98, 152), (214, 130, 34), (92, 140, 74))

@@ -6,8 +6,6 @@ breaks ties, and mode collapse, under-fitting and over-training are detected sep
 metrics are of the end of the person's own video and of the corpus' held-out speakers.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

@@ -4,8 +4,6 @@ A stage knows one network (or a GAN's two) and its losses, but nothing of device
 (`training.loop`) knows nothing of losses.
 """
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence

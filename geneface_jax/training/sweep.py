@@ -9,8 +9,6 @@ A sweep file (`configs/ablations/*.py`) has a `get_config()` with
   metrics    tags in metrics.jsonl, the columns of the table.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

@@ -1,7 +1,5 @@
 """Base of the stages that train a head: cameras and pose refinement, occupancy grid updates, training rays, validation frames."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,8 +25,7 @@ from geneface_jax.training.optimizers import field_optimizer
 from geneface_jax.training.stage import Stage
 from geneface_jax.typing import Metrics, State
 
-# ----------------------------------------------------------------------------------------------------
-# Training frames and validation frames of a dataset.
+# -------- Training frames and validation frames of a dataset
 
 
 def training_frames(subject: Subject) -> np.ndarray:
@@ -72,8 +69,7 @@ def psnr_in_box(ours: np.ndarray, truth: np.ndarray, box: np.ndarray) -> float:
     return float(psnr(float(np.mean((ours[y0:y1, x0:x1] - truth[y0:y1, x0:x1]) ** 2))))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Pose refinement: small corrections of the training cameras, learned together with the field (BARF, Lin et al. 2021).
+# -------- Pose refinement: small corrections of the training cameras, learned together with the field (BARF, Lin et al. 2021)
 #
 # The tracker's noise moves the head against its pixels by a fraction of a pixel, which blurs hair and teeth. Held-out frames keep their
 # tracked cameras, so the corrections must not move the scene as a whole (the gauge freedom): their part that is an affine function of the
@@ -132,8 +128,7 @@ def rotation(vector: jax.Array) -> jax.Array:
     return jnp.eye(3) + sine * cross + cosine * (cross @ cross)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Occupancy grid during training: carved by the head masks at the start, then updated from the field's densities.
+# -------- Occupancy grid during training: carved by the head masks at the start, then updated from the field's densities
 
 CARVE_FRAMES = 60
 """Number of training frames whose masks carve the occupancy grid, evenly spread."""
@@ -186,8 +181,7 @@ def refresh_occupancy(
     return update_density(grid, densities.reshape(grid.shape), decay)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Base class of the head stages.
+# -------- Base class of the head stages
 
 TRAINABLE = ("params", "poses")
 """Collections of the state that the optimizer updates."""

@@ -1,7 +1,5 @@
 """Frozen head: a trained head that a torso stage renders and never updates."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Losses of the radiance fields: opacity entropy, ambient motion, guarded LPIPS of lip patches; PSNR."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple, overload
 
@@ -17,8 +15,7 @@ from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
 from geneface_jax.typing import Array
 
-# ----------------------------------------------------------------------------------------------------
-# Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs).
+# -------- Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs)
 
 
 @overload
@@ -51,8 +48,7 @@ def adapted_weight(weight: jax.Array, loss: jax.Array, target: float, rate: floa
     return jnp.clip(weight + rate * jnp.where(jnp.isfinite(decades), decades, 0.0), 0.0, most)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Guarded perceptual loss: skipped in a step in which its value or gradient is not finite.
+# -------- Guarded perceptual loss: skipped in a step in which its value or gradient is not finite
 #
 # LPIPS divides by the length of feature vectors: in half precision or on black pictures the originals' gradient becomes NaN at the step
 # it is switched on, and then the network.
@@ -97,8 +93,7 @@ def ramp(step: jax.Array, start: int, length: int) -> jax.Array:
     return jnp.clip((step - start + 1) / max(length, 1), 0.0, 1.0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Lip fine-tuning: late in training, LPIPS of whole patches around the lips (GeneFace's lip finetuning).
+# -------- Lip fine-tuning: late in training, LPIPS of whole patches around the lips (GeneFace's lip finetuning)
 
 
 class LipPatchLoss:

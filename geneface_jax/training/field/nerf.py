@@ -1,7 +1,5 @@
 """Base of the vanilla NeRF stages: one frame per step, restart of a dead initialization, validation."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -26,8 +24,7 @@ from geneface_jax.training.optimizers import nerf_optimizer
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Array, Metrics, State
 
-# ----------------------------------------------------------------------------------------------------
-# Detection and restart of a dead initialization.
+# -------- Detection and restart of a dead initialization
 #
 # A vanilla NeRF whose initial densities are all below zero shows only the background, and its ReLU passes no gradient that could change
 # that: the loss never falls. Decisions are a pure function of the state, so that a resumed run makes the same ones.
@@ -117,8 +114,7 @@ def give_up_message(rule: RestartRule) -> str:
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# Validation on held-out frames, at a reduced size to be fast.
+# -------- Validation on held-out frames, at a reduced size to be fast
 
 SHOWN = 4
 """Frames in the validation image."""
@@ -168,8 +164,7 @@ def evaluate_frames(
     return Evaluation({tag: float(np.mean(psnr(np.asarray(errors))))}, images={"val/truth_ours_difference": picture})
 
 
-# ----------------------------------------------------------------------------------------------------
-# Base class of the vanilla NeRF stages.
+# -------- Base class of the vanilla NeRF stages
 
 Loss = Callable[[Any], tuple[jax.Array, dict[str, jax.Array]]]
 """params -> (loss, metrics with `PASSES`)."""

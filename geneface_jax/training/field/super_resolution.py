@@ -1,7 +1,5 @@
 """Shared parts of the super-resolution stages: the network and its initial parameters, half-size pictures, LPIPS of whole pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Works on `model_audio` windows [A, 82] (80 normalized mel bands, f0, voiced); un
 normalization's scale. Pure functions of an rng; vmapped over a batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import jax

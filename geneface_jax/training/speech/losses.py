@@ -3,8 +3,6 @@
 Inside a mapped step the mean over devices of a masked loss is the loss of the whole batch (see `devices.mask_count`).
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -18,8 +18,7 @@ from geneface_jax.io import checkpoints
 from geneface_jax.models.syncnet import MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training.speech.losses import sync_bce
 
-# ----------------------------------------------------------------------------------------------------
-# Frozen expert: loss and scores.
+# -------- Frozen expert: loss and scores
 
 WINDOW = 25
 """Video frames of a scored window: one second."""
@@ -101,8 +100,7 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return float(below.mean() / (2.0 * len(negative)))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Sync AUC: how well a SyncNet separates a mouth's own audio from other audio; used by its validation and `evaluate --motion`.
+# -------- Sync AUC: how well a SyncNet separates a mouth's own audio from other audio; used by its validation and `evaluate --motion`
 
 EVAL_SHIFTS = (-25, -15, -8, -5, 5, 8, 15, 25)
 """Audio shifts in frames of the negative windows."""
@@ -149,8 +147,7 @@ def _select(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return scores[:n][mask[:n]]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Sync score of a whole clip, by which `prepare-corpus --syncnet` filters.
+# -------- Sync score of a whole clip, by which `prepare-corpus --syncnet` filters
 
 WRONG_SHIFTS = (-20, -15, -10, -7, 7, 10, 15, 20)
 """Audio shifts in frames that the score compares with."""

@@ -16,8 +16,7 @@ from geneface_jax.data.speech_batches import MOUTH
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.training.reporting import VIDEO_FPS
 
-# ----------------------------------------------------------------------------------------------------
-# Metrics of predicted motion, in network space or at any other scale.
+# -------- Metrics of predicted motion, in network space or at any other scale
 
 
 def motion_metrics(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], prefix: str = "val/") -> dict[str, float]:
@@ -42,8 +41,7 @@ def motion_metrics(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarra
     }
 
 
-# ----------------------------------------------------------------------------------------------------
-# Distance to a person's motion distribution and diversity over inputs: what a GAN can lose without a larger error.
+# -------- Distance to a person's motion distribution and diversity over inputs: what a GAN can lose without a larger error
 
 COMPONENTS = 32
 """Largest number of principal components."""
@@ -109,8 +107,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
 
 
-# ----------------------------------------------------------------------------------------------------
-# Landmark video and audio of a validation for TensorBoard.
+# -------- Landmark video and audio of a validation for TensorBoard
 
 AUDIO_FILE = "audio.wav"
 

@@ -1,7 +1,5 @@
 """The training stages by name: which module and class each one is."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 

@@ -1,7 +1,5 @@
 """Audio2motion stage: the VAE from speech to landmarks; its gradients are shared with PostNet's fine-tuning on one person."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

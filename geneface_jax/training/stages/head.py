@@ -1,7 +1,5 @@
 """Head stages: a person's landmark-conditioned radiance field, alone and with super-resolution (`lm3d_radnerf`, `lm3d_radnerf_sr`)."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

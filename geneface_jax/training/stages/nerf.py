@@ -1,7 +1,5 @@
 """Vanilla NeRF stages: head (GeneFace's `lm3d_nerf`) and torso (`lm3d_nerf_torso`)."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any, cast
 

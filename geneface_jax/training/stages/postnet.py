@@ -5,8 +5,6 @@ it does not forget other voices; all later steps train the generator and the dis
 are 0.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """SyncNet stage: the expert that scores whether mouth motion and speech are in sync."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,7 +1,5 @@
 """Torso stages: neck and shoulders as a 2D field deformed by the head's pose, alone and under super-resolution."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Any, NamedTuple, cast
