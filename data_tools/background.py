@@ -3,8 +3,7 @@
 import argparse
 
 from data_tools.command_line import run_step
-from data_tools.dataset.analyze import add_video_arguments, analyzed_video
-from data_tools.dataset.pictures import write_picture
+from data_tools.dataset.analyze import add_video_arguments, analyzed_video, write_picture
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from data_tools.audio.features import MEL_F0, AudioFeatures
+from data_tools.audio.sound import MEL_F0, AudioFeatures
 from data_tools.command_line import add_prepare_options, jax_device, run_step
 from data_tools.dataset.pipeline import Pipeline
 from data_tools.dataset.scan import check_video, parse_trim

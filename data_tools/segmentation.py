@@ -5,8 +5,7 @@ import argparse
 import numpy as np
 
 from data_tools.command_line import run_step
-from data_tools.dataset.analyze import add_video_arguments, analyzed_video
-from data_tools.dataset.pictures import make_pictures, write_picture
+from data_tools.dataset.analyze import add_video_arguments, analyzed_video, make_pictures, write_picture
 from data_tools.dataset.scan import chunk_frames
 from data_tools.masks import PARTS, color_parts, label_parts, smooth_in_time
 

@@ -21,8 +21,7 @@ from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import find_parts
 from geneface_jax.io.weights import write_safetensors
 from geneface_jax.rendering.cameras import pose_vector, scene_pose
-from geneface_jax.rendering.field import render_heads
-from geneface_jax.rendering.torso import render_torso
+from geneface_jax.rendering.field import render_heads, render_torso
 
 # -------- README.md of an export: how to call the render step
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_tools.audio.features import MEL_F0, AudioFeatures
+from data_tools.audio.sound import MEL_F0, AudioFeatures
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
-from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, require_same_features
+from geneface_jax.data.subject import FeatureTypes, feature_types_of, require_same_features
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.io.person_folder import STAGES, write_card
 

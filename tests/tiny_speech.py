@@ -7,8 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from geneface_jax.data.compatibility import FeatureTypes
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import FeatureTypes, Subject
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.person import OpenPerson
 from geneface_jax.inference.renderer import Renderer

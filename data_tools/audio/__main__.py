@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.audio.features import MEL_F0, cached, n_frames_of
-from data_tools.audio.load import SAMPLE_RATE, load_audio, measure_level, save_wav
+from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, cached, load_audio, measure_level, n_frames_of, save_wav
 from data_tools.command_line import run_step
 from data_tools.io import write_npz
 

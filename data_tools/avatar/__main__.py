@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_tools.avatar.clip import PARTS, make_corpus, render_clip
-from data_tools.avatar.speech import voices
+from data_tools.avatar.speakers import voices
 from data_tools.errors import InputError
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.audio.features import FPS, features_for_frames
-from data_tools.audio.load import save_wav
+from data_tools.audio.sound import FPS, features_for_frames, save_wav
 from data_tools.avatar.performance import Performance, eye_openness, mouth_opening, perform
 from data_tools.avatar.render import Renderer, camera_matrices, head_to_camera, intrinsics, project
-from data_tools.avatar.speech import SpeechClip, excerpt, recording, sentence_clips, voices
+from data_tools.avatar.speakers import SpeechClip, excerpt, recording, sentence_clips, voices
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, file_argument
 from data_tools.io import atomic_folder

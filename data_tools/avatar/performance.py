@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_tools.audio.features import FPS
+from data_tools.audio.sound import FPS
 from data_tools.avatar import geometry
-from data_tools.avatar.speakers import Speaker, make_speaker
-from data_tools.avatar.speech import PARAMETERS, SpeechClip, mouth_parameters
+from data_tools.avatar.speakers import PARAMETERS, Speaker, SpeechClip, make_speaker, mouth_parameters
 from data_tools.landmarks68 import LANDMARKS_68, motion_from_landmarks
 
 # -------- Head motion, body sway, blinks and brows, from a seed

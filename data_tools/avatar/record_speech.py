@@ -17,8 +17,8 @@ import librosa
 import numpy as np
 import soundfile
 
-from data_tools.audio.load import SAMPLE_RATE, save_wav
-from data_tools.avatar.speech import SPEECH_FOLDER
+from data_tools.audio.sound import SAMPLE_RATE, save_wav
+from data_tools.avatar.speakers import SPEECH_FOLDER
 from data_tools.errors import InputError
 
 PAUSE_SECONDS = 0.4

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_tools.audio.features import MEL_F0, AudioFeatures, mel_f0
-from data_tools.audio.load import SAMPLE_RATE
+from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, mel_f0
 from data_tools.command_line import bar as progress_bar
 from data_tools.corpus.measure import Span, UnusableError, measure_clip
 from data_tools.corpus.publish import FORMAT, FORMAT_VERSION, histogram, publish

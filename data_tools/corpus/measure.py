@@ -6,17 +6,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.audio.features import MEL_F0, AudioFeatures, features_for_frames
-from data_tools.audio.load import SAMPLE_RATE
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
+from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, features_for_frames
 from data_tools.corpus.sources import MeasureSettings
 from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.dataset.arrays import clip_sound, excess_change
 from data_tools.dataset.scan import SCAN_FPS, scan_size
 from data_tools.errors import InputError
 from data_tools.face.crop import choose_crop
-from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import INTERPOLATED_TRUST, solve_poses
+from data_tools.face.pose import INTERPOLATED_TRUST, canonical_landmarks, solve_poses
 from data_tools.face.track import RIVAL_SIZE, FaceTrack, detect, fill, gaps_of
 from data_tools.ffmpeg import VideoInfo
 from data_tools.landmarks68 import CHIN, FOREHEAD, RIGID, motion_from_landmarks

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.audio.features import AudioFeatures
+from data_tools.audio.sound import AudioFeatures
 from data_tools.corpus.sources import CorpusSettings, SourceVideo, held_out
 from data_tools.dataset.settings import tool_versions
 from data_tools.io import write_json

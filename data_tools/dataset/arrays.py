@@ -6,13 +6,11 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from data_tools.audio.features import AudioFeatures
-from data_tools.audio.load import SAMPLE_RATE, SILENCE_PEAK
+from data_tools.audio.sound import SAMPLE_RATE, SILENCE_PEAK, AudioFeatures
 from data_tools.dataset.settings import Settings
 from data_tools.errors import InputError
 from data_tools.face.bfm import CAMERA_DISTANCE, fit_face_model, load_face_model
-from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import HeadPose, camera_matrices
+from data_tools.face.pose import HeadPose, camera_matrices, canonical_landmarks
 from data_tools.ffmpeg import ffmpeg_executable, input_arguments
 from data_tools.landmarks68 import (
     CHIN,

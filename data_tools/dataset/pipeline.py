@@ -12,13 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.audio.features import cached
-from data_tools.audio.load import SAMPLE_RATE, save_wav
+from data_tools.audio.sound import SAMPLE_RATE, cached, save_wav
 from data_tools.command_line import frames_bar
 from data_tools.dataset import report
-from data_tools.dataset.analyze import ANALYSIS_SIZE, Analysis, AnalysisJob, analyze_chunk
+from data_tools.dataset.analyze import (
+    ANALYSIS_SIZE,
+    KINDS,
+    TEXTURE,
+    TRACK,
+    Analysis,
+    AnalysisJob,
+    PicturesJob,
+    analyze_chunk,
+    decode_size,
+    make_chunk,
+    read_texture,
+    write_picture,
+)
 from data_tools.dataset.arrays import clip_sound, describe_jumps, make_arrays, n_train_frames, with_face_model
-from data_tools.dataset.pictures import KINDS, TEXTURE, TRACK, PicturesJob, decode_size, make_chunk, read_texture, write_picture
 from data_tools.dataset.scan import MIN_SECONDS, SCAN_FPS, Chunk, FrameSource, format_changes, plan, scan
 from data_tools.dataset.settings import Settings, tool_versions
 from data_tools.errors import InputError

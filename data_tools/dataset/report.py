@@ -12,12 +12,11 @@ import cv2
 import jinja2
 import numpy as np
 
-from data_tools.audio.load import SAMPLE_RATE, measure_level
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
+from data_tools.audio.sound import SAMPLE_RATE, measure_level
 from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.errors import InputError
-from data_tools.face.motion import find_blinks
-from data_tools.face.pose import HeadPose, jitter
+from data_tools.face.pose import HeadPose, find_blinks, jitter
 from data_tools.face.track import FaceTrack
 from data_tools.ffmpeg import VideoInfo
 from data_tools.io import write_bytes, write_json

@@ -5,7 +5,7 @@ import importlib.metadata
 import math
 from pathlib import Path
 
-from data_tools.audio.features import MEL_F0, AudioFeatures
+from data_tools.audio.sound import MEL_F0, AudioFeatures
 from data_tools.command_line import FACE_MODELS
 from data_tools.errors import InputError
 from data_tools.face.bfm import model_key

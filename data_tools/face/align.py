@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from data_tools.face.motion import mean_mesh
-from data_tools.face.pose import HeadPose, PoseSettings, pose_jacobian, poses_of_known, refit
+from data_tools.face.pose import HeadPose, PoseSettings, mean_mesh, pose_jacobian, poses_of_known, refit
 from data_tools.landmarks68 import RIGID_SKIN, KnownFace, canonical_face
 
 # -------- Photometric refinement (Lucas-Kanade on the skin of forehead, nose and upper cheeks)

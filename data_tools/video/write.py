@@ -19,7 +19,7 @@ from typing import IO
 import cv2
 import numpy as np
 
-from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.audio.sound import SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, file_argument, first_error_line, input_arguments
 from data_tools.video.encoder import EncoderOptions, check_output, codec_arguments

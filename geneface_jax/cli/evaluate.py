@@ -175,19 +175,20 @@ def _write_comparison(out: Path, target: Any, images: Any, faces: bool, perceptu
 
 
 def _video(args: argparse.Namespace) -> dict[str, Any]:
-    from geneface_jax.evaluation import compare, report
+    from geneface_jax.evaluation import report
+    from geneface_jax.evaluation.scores import compare_videos, load_head_masks, video_against_audio
 
     result: dict[str, Any] = {"video": args.video}
     if args.truth:
-        masks = compare.load_head_masks(Path(args.truth_masks)) if args.truth_masks else None
-        found = compare.compare_videos(Path(args.video), Path(args.truth), size=args.size, head_masks=masks)
+        masks = load_head_masks(Path(args.truth_masks)) if args.truth_masks else None
+        found = compare_videos(Path(args.video), Path(args.truth), size=args.size, head_masks=masks)
         result |= {"truth": args.truth, **found}
         caption = f"Mean over {found['frames']} frames, {found['size']}x{found['size']}, decoded video (after H.264)"
         caption += f"; {found['frames_left_out']} frames of the longer video left out." if found["frames_left_out"] else "."
         report.show(report.pixel_table(f"{args.video} against {args.truth}", {"video": found["pixels"]}, caption))
         report.show(report.value_table("Landmarks", report.landmark_rows(found["landmarks"])))
     if args.audio or not args.truth:
-        result["envelope"] = compare.video_against_audio(Path(args.video), Path(args.audio) if args.audio else None)
+        result["envelope"] = video_against_audio(Path(args.video), Path(args.audio) if args.audio else None)
         report.show(report.value_table(f"Mouth of {args.video} and {args.audio or 'its sound'}", report.envelope_rows(result["envelope"])))
     return result
 

@@ -74,8 +74,7 @@ def read_motion(path: Path) -> np.ndarray:
 
 def predict(args: argparse.Namespace) -> np.ndarray:
     """[T, 68, 3] motion of the audio in `args`, from the VAE alone or followed by the PostNet. Raises InputError as `load_audio`."""
-    from data_tools.audio.features import FPS
-    from data_tools.audio.load import SAMPLE_RATE, load_audio
+    from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
     from geneface_jax.inference.audio_features import audio_features
     from geneface_jax.inference.motion import AudioToMotion
 

@@ -10,7 +10,7 @@ from data_tools.command_line import OPTION_NAMES, add_prepare_options
 from data_tools.errors import InputError
 
 if TYPE_CHECKING:
-    from data_tools.audio.features import AudioFeatures
+    from data_tools.audio.sound import AudioFeatures
 
 
 def add_audio_arguments(parser: argparse.ArgumentParser) -> None:

@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     settings = CorpusSettings.from_mapping(configs.load(args.config, args.overrides))
     audio, scorer = chosen_audio(args), None
     if args.syncnet:
-        from geneface_jax.data.compatibility import FeatureTypes
-        from geneface_jax.training.speech.sync import sync_scorer
+        from geneface_jax.data.subject import FeatureTypes
+        from geneface_jax.training.speech.losses import sync_scorer
 
         scorer = Scorer(*sync_scorer(args.syncnet, FeatureTypes(audio_model=audio.name)))
     report = build_corpus(args.videos, args.out, settings, audio=audio, scorer=scorer, workers=args.workers, limit=args.limit)

@@ -8,12 +8,11 @@ from data_tools.errors import InputError
 from data_tools.io import write_folder
 from geneface_jax.convert import torch_checkpoint
 from geneface_jax.convert.dataset import ImportedDataset, fill_dataset
-from geneface_jax.convert.nerf import import_nerf, is_nerf
-from geneface_jax.convert.radnerf import has_torso, import_head, import_torso, is_field
+from geneface_jax.convert.fields import has_torso, import_head, import_nerf, import_torso, is_field, is_nerf
 from geneface_jax.convert.rules import Imported, fill_work_folder, require_new
 from geneface_jax.convert.speech import POSTNET, POSTNET_ALONE, family_of, import_speech
 from geneface_jax.convert.torch_checkpoint import BEST_FILE, STEP_FILE, TorchCheckpoint
-from geneface_jax.data.compatibility import record_camera
+from geneface_jax.data.subject import record_camera
 from geneface_jax.io import checkpoints
 from geneface_jax.io.checkpoints import Checkpoint
 from geneface_jax.io.weights import head_fingerprint

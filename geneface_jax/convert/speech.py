@@ -26,7 +26,7 @@ from geneface_jax.convert.rules import (
     syncnet_sizes,
 )
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
-from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, record_feature_types, require_same_features
+from geneface_jax.data.subject import FeatureTypes, feature_types_of, record_feature_types, require_same_features
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.audio2motion import STRIDE, Voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import FeatureTypes, feature_types_of
-from geneface_jax.data.subject import Subject, open_npz, read_meta_json
+from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of, open_npz, read_meta_json
 
 
 class LRUCache:

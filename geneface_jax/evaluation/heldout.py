@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.audio.features import FPS
-from data_tools.audio.load import SAMPLE_RATE, load_audio
+from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
 from data_tools.face.align import pose_known
-from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, similarity
+from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, canonical_landmarks, similarity
 from data_tools.landmarks68 import motion_from_landmarks
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, hard_head_mask, mouth_mask, neck_band_mask

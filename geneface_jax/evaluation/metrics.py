@@ -13,8 +13,7 @@ from scipy import ndimage, signal
 from scipy.spatial import ConvexHull, QhullError
 from skimage.metrics import structural_similarity
 
-from data_tools.audio.features import FPS
-from data_tools.audio.load import SAMPLE_RATE
+from data_tools.audio.sound import FPS, SAMPLE_RATE
 from data_tools.landmarks68 import LANDMARKS_68
 from geneface_jax.data.motion import MOUTH, pearson
 from geneface_jax.inference.motion_filters import SAMPLES_PER_FRAME

@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.io import read_json
-from geneface_jax.data.compatibility import feature_types_of, require_same_features
 from geneface_jax.data.corpus import MOTION_DIM, Clip
 from geneface_jax.data.motion import motion_lmd, mouth_opening, pearson
 from geneface_jax.data.speech_batches import NormalizedClip, model_audio, normalize_clip
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, feature_types_of, require_same_features
 from geneface_jax.evaluation.metrics import best_lag, jitter
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.speech.sync import SyncExpert, windows_auc
+from geneface_jax.training.speech.losses import SyncExpert, windows_auc
 from geneface_jax.typing import Float, Integer
 
 CONTROL_STRETCHES = 20

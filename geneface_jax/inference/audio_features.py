@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_tools.audio.features import MEL_F0, AudioFeatures, features_for_frames
+from data_tools.audio.sound import MEL_F0, AudioFeatures, features_for_frames
 from data_tools.errors import InputError
 from geneface_jax.inference.motion_filters import SAMPLES_PER_FRAME
 from geneface_jax.models.hubert import Hubert, hop, receptive_field

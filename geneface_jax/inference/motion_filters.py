@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.audio.features import FPS
-from data_tools.audio.load import SAMPLE_RATE
+from data_tools.audio.sound import FPS, SAMPLE_RATE
 from data_tools.errors import InputError
 from data_tools.landmarks68 import BROWS, EYES, JAW, MOUTH
 from geneface_jax.typing import Bool, Float, Float32, Num

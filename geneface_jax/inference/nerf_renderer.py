@@ -14,9 +14,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import require_same_camera
 from geneface_jax.data.motion import normalize_motion, windows
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, require_same_camera
 from geneface_jax.inference.controls import in_precision
 from geneface_jax.inference.pictures import resize, straight_rgba
 from geneface_jax.io import checkpoints

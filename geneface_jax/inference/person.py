@@ -9,21 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.audio.features import FPS
-from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.io import write_folder, write_json
 from data_tools.video.encoder import check_output
 from data_tools.video.write import write_video
-from geneface_jax.data.compatibility import feature_types_of, require_same_features
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, feature_types_of, require_same_features
 from geneface_jax.inference import provenance
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls, sampling_options
-from geneface_jax.inference.motion import AudioToMotion, shape_motion
+from geneface_jax.inference.motion import AudioToMotion, orbit, pose_track, shape_motion
 from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH, loudness, silence_weight
 from geneface_jax.inference.pictures import load_background, resize, with_badge
-from geneface_jax.inference.poses import orbit, pose_track
 from geneface_jax.inference.provenance import provenance_of, stamp
 from geneface_jax.inference.renderer import Renderer, open_renderer
 from geneface_jax.io.person_folder import SubjectParts, find_parts

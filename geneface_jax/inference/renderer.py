@@ -17,9 +17,8 @@ from geneface_kernels.frame_rendering import FrameRender, sufficient_budget
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import require_same_camera, require_same_frames
 from geneface_jax.data.motion import normalize_motion, windows
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, require_same_camera, require_same_frames
 from geneface_jax.inference.controls import in_precision
 from geneface_jax.inference.pictures import resize, straight_rgba, without_background
 from geneface_jax.io import checkpoints
@@ -29,8 +28,7 @@ from geneface_jax.models.head import Head
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import scene_pose
-from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads
-from geneface_jax.rendering.torso import render_torso, torso_conditions
+from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads, render_torso, torso_conditions
 from geneface_jax.typing import Array, Bool, Float, Float32, UInt8
 
 # -------- Super-resolution of a composite rendered at half size

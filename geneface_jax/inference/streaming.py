@@ -12,8 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from data_tools.audio.features import FPS
-from data_tools.audio.load import SAMPLE_RATE
+from data_tools.audio.sound import FPS, SAMPLE_RATE
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, first_error_line
 from data_tools.video.encoder import EncoderOptions, codec_arguments

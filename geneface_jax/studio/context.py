@@ -12,8 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from data_tools.audio.features import FPS
-from data_tools.audio.load import SAMPLE_RATE, load_audio
+from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
 from data_tools.video.write import open_writer
 from geneface_jax.inference import provenance

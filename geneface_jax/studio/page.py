@@ -7,9 +7,8 @@ import gradio as gr
 from geneface_jax.studio.context import Context
 from geneface_jax.studio.i18n import LANGUAGES, Labels, language_of, text
 from geneface_jax.studio.jobs import JobRunner
-from geneface_jax.studio.postnet_tab import PostnetTab
 from geneface_jax.studio.speak_tab import SpeakTab
-from geneface_jax.studio.train_tab import TrainTab
+from geneface_jax.studio.train_tab import PostnetTab, TrainTab
 
 CSS = """
 .studio-status { padding: 8px 2px; font-variant-numeric: tabular-nums; }

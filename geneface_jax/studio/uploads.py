@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
-from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.audio.sound import SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, input_arguments, probe
 from geneface_jax.inference.person import MIN_SECONDS

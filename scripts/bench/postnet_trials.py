@@ -31,12 +31,11 @@ from geneface_jax.evaluation.heldout import in_head_frame_of
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.models.speech_to_motion import generate, typical_voice
+from geneface_jax.models.audio2motion import generate, typical_voice
 from geneface_jax.training.loop import train
 from geneface_jax.training.reporting import read_metrics, save_png
 from geneface_jax.training.select_postnet import adversarial_start, select
-from geneface_jax.training.speech.losses import sync_bce
-from geneface_jax.training.speech.sync import SyncExpert
+from geneface_jax.training.speech.losses import SyncExpert, sync_bce
 from geneface_jax.training.speech.validation import MotionDistribution
 from geneface_jax.training.stages.audio2motion import expert_cosines
 

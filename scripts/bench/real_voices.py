@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data_tools.audio.load import load_audio
+from data_tools.audio.sound import load_audio
 from data_tools.io import read_json, write_json
 from data_tools.prepare import prepare
 from geneface_jax.data.subject import Subject

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.audio.sound import SAMPLE_RATE, load_audio, save_wav
 from data_tools.io import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from synthetic_video import ffmpeg
 
-from data_tools.audio.load import load_audio
+from data_tools.audio.sound import load_audio
 from data_tools.compose import compose, looped_frames
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, load_record, record_path, save_record

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.audio.load import load_audio, save_wav
+from data_tools.audio.sound import load_audio, save_wav
 from data_tools.video.read import read_video
 from geneface_jax.inference import provenance
 

@@ -18,7 +18,7 @@ from geneface_jax.export import export_subject, flat, make_render_step, nested
 from geneface_jax.inference.renderer import SubjectRenderer
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import read_safetensors
-from geneface_jax.rendering.torso import torso_conditions
+from geneface_jax.rendering.field import torso_conditions
 from tests.tiny_person import write_person
 
 

@@ -16,7 +16,7 @@ from toy_stage import ToyStage, toy_config
 from data_tools.errors import InputError
 from geneface_jax import fit as fit_module
 from geneface_jax.cli.main import main
-from geneface_jax.data.compatibility import FeatureTypes
+from geneface_jax.data.subject import FeatureTypes
 from geneface_jax.fit import fit, plan
 from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import STAGES, _row

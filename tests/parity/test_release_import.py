@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_tools.audio.load import save_wav
+from data_tools.audio.sound import save_wav
 from data_tools.video.read import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.inference.audio_features import HUBERT_VARIABLE

@@ -12,10 +12,9 @@ from ml_collections import ConfigDict
 from scipy import ndimage
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import record_camera
 from geneface_jax.data.motion import normalize_motion, windows
 from geneface_jax.data.pixel_sampling import over
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, record_camera
 from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, pose_vector, scene_pose, to_scene
 from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_front_of_face, render_groups, render_head

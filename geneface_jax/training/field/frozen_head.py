@@ -11,9 +11,8 @@ from geneface_kernels import occupancy as occupancy_grid
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import require_same_camera, require_same_frames
 from geneface_jax.data.motion import normalize_motion, windows
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, require_same_camera, require_same_frames
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.head import Head

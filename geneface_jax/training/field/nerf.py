@@ -12,9 +12,8 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import record_camera
 from geneface_jax.data.pixel_sampling import draw_box_pixels
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, record_camera
 from geneface_jax.models.nerf import TwoFields
 from geneface_jax.rendering.nerf import Noise, RaySettings
 from geneface_jax.training import devices

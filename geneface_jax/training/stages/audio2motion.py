@@ -11,16 +11,14 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, record_feature_types, require_same_features
 from geneface_jax.data.corpus import MOTION_DIM, Corpus
 from geneface_jax.data.speech_batches import corpus_clips, sample_windows, silence, typical_amplitudes
-from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice
-from geneface_jax.models.speech_to_motion import generate, typical_voice
+from geneface_jax.data.subject import FeatureTypes, feature_types_of, record_feature_types, require_same_features
+from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice, generate, typical_voice
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate
 from geneface_jax.training.speech.augment import augment_windows
-from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse, sync_bce
-from geneface_jax.training.speech.sync import SyncExpert
+from geneface_jax.training.speech.losses import SyncExpert, continuity, kl_single_sample, masked_mse, sync_bce
 from geneface_jax.training.speech.validation import landmark_video_summary, motion_metrics
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Metrics, State

@@ -16,8 +16,18 @@ from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, i
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices
 from geneface_jax.training.field.base import HeadField, comparison, heldout_frames, noise_per_group, psnr_in_box, trainable
-from geneface_jax.training.field.losses import LipPatchLoss, adapted_weight, ambient_outside_face, opacity_entropy, psnr
-from geneface_jax.training.field.super_resolution import PerceptualLoss, build_super_resolution, crops, halved, zero_rgb_layers
+from geneface_jax.training.field.losses import (
+    LipPatchLoss,
+    PerceptualLoss,
+    adapted_weight,
+    ambient_outside_face,
+    build_super_resolution,
+    crops,
+    halved,
+    opacity_entropy,
+    psnr,
+    zero_rgb_layers,
+)
 from geneface_jax.training.optimizers import iterate
 from geneface_jax.training.stage import Evaluation
 from geneface_jax.typing import Metrics, State

@@ -9,9 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import require_same_camera
 from geneface_jax.data.motion import normalize_motion, windows
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, require_same_camera
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import params_fingerprint
 from geneface_jax.models.nerf import NerfHead, NerfTorso

@@ -16,18 +16,16 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import feature_types_of, record_feature_types, require_same_features
 from geneface_jax.data.corpus import Corpus, SubjectMotion
 from geneface_jax.data.speech_batches import corpus_clips, sample_windows, silence, subject_clips, typical_amplitudes
+from geneface_jax.data.subject import feature_types_of, record_feature_types, require_same_features
 from geneface_jax.io import checkpoints
-from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
+from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, generate, typical_voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
-from geneface_jax.models.speech_to_motion import generate, typical_voice
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
 from geneface_jax.training.speech.augment import augment_windows
-from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mse, sync_bce
-from geneface_jax.training.speech.sync import SyncExpert
+from geneface_jax.training.speech.losses import SyncExpert, lsgan_discriminator, lsgan_generator, masked_mse, sync_bce
 from geneface_jax.training.speech.validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients

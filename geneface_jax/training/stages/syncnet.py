@@ -8,15 +8,14 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from geneface_jax.data.compatibility import feature_types_of, record_feature_types
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.speech_batches import corpus_clips, draw_sync_pairs
+from geneface_jax.data.subject import feature_types_of, record_feature_types
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate
 from geneface_jax.training.speech.augment import augment_batch
-from geneface_jax.training.speech.losses import sync_bce
-from geneface_jax.training.speech.sync import SyncExpert, auc, windows_auc
+from geneface_jax.training.speech.losses import SyncExpert, auc, sync_bce, windows_auc
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Metrics, State
 

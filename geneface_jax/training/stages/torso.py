@@ -11,19 +11,17 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import record_camera
 from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, neck_boxes, over
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, record_camera
 from geneface_jax.io import checkpoints
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.cameras import image_coords
-from geneface_jax.rendering.torso import render_torso, torso_conditions
+from geneface_jax.rendering.field import render_torso, torso_conditions
 from geneface_jax.training import devices
 from geneface_jax.training.field.base import difference, heldout_frames, psnr_in_box, to_uint8, training_frames
 from geneface_jax.training.field.frozen_head import FrozenHead
-from geneface_jax.training.field.losses import opacity_entropy, psnr
-from geneface_jax.training.field.super_resolution import PerceptualLoss, build_super_resolution, halved
+from geneface_jax.training.field.losses import PerceptualLoss, build_super_resolution, halved, opacity_entropy, psnr
 from geneface_jax.training.optimizers import field_optimizer, iterate
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Array, Metrics, State

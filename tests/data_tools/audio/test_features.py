@@ -6,8 +6,7 @@ import librosa
 import numpy as np
 import pytest
 
-from data_tools.audio.features import HOP, features_for_frames, mel_f0, n_frames_of
-from data_tools.audio.load import SAMPLE_RATE
+from data_tools.audio.sound import HOP, SAMPLE_RATE, features_for_frames, mel_f0, n_frames_of
 
 
 def voice(hertz: float, seconds: float = 1.0, level: float = 0.2) -> np.ndarray:

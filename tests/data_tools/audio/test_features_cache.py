@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from data_tools.audio import features
-from data_tools.audio.features import AudioFeatures
+from data_tools.audio import sound
+from data_tools.audio.sound import AudioFeatures
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def counted(tmp_path, monkeypatch):
         calls.append(n_frames)
         return np.full((2 * n_frames, 3), samples.sum(), np.float32), np.zeros(2 * n_frames, np.float32)
 
-    return calls, lambda weights="": features.cached(AudioFeatures("counted", compute, weights))
+    return calls, lambda weights="": sound.cached(AudioFeatures("counted", compute, weights))
 
 
 def test_the_same_sound_is_listened_to_once(counted):
@@ -42,7 +42,7 @@ def test_a_damaged_file_is_made_again_and_an_unwritable_home_is_no_error(counted
     calls, audio = counted
     samples = np.zeros(640, np.float32)
     audio().compute(samples, 1)
-    (file,) = features.cache_folder().glob("*.npz")
+    (file,) = sound.cache_folder().glob("*.npz")
     file.write_bytes(b"half a fi")
     audio().compute(samples, 1)
     assert calls == [1, 1]
@@ -53,10 +53,10 @@ def test_a_damaged_file_is_made_again_and_an_unwritable_home_is_no_error(counted
 
 def test_it_can_be_switched_off_and_does_not_grow_for_ever(counted, monkeypatch):
     calls, audio = counted
-    monkeypatch.setattr(features, "MAX_BYTES", 1500)
+    monkeypatch.setattr(sound, "MAX_BYTES", 1500)
     for value in range(5):
         audio().compute(np.full(640, value, np.float32), 1)
-    assert 1 <= len(list(features.cache_folder().glob("*.npz"))) < 5
+    assert 1 <= len(list(sound.cache_folder().glob("*.npz"))) < 5
     monkeypatch.setenv("GENEFACE_FEATURE_CACHE", "off")
     audio().compute(np.full(640, 4, np.float32), 1)
     assert len(calls) == 6

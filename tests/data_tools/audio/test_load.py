@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_tools.audio.load import SAMPLE_RATE, load_audio, save_wav
+from data_tools.audio.sound import SAMPLE_RATE, load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, file_argument
 

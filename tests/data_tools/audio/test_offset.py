@@ -5,7 +5,7 @@ import pytest
 
 from data_tools.audio.offset import SPEECH_BANDS, Offset, estimate_offset, loudness, opening
 from data_tools.avatar.performance import perform
-from data_tools.avatar.speech import excerpt, recording
+from data_tools.avatar.speakers import excerpt, recording
 from data_tools.corpus.sources import CorpusSettings
 from data_tools.landmarks68 import landmarks_from_motion
 from geneface_jax.io import configs
@@ -19,7 +19,7 @@ def settings():
 
 
 def tracks(speaker: str, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    from data_tools.audio.features import features_for_frames
+    from data_tools.audio.sound import features_for_frames
 
     clip = excerpt(recording(speaker), 0.0, seconds)
     return opening(landmarks_from_motion(perform(clip).motion)), loudness(features_for_frames(clip.samples, clip.n_frames)[0])

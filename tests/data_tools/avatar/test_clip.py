@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.audio.features import features_for_frames
-from data_tools.audio.load import load_audio
+from data_tools.audio.sound import features_for_frames, load_audio
 from data_tools.avatar.__main__ import main
 from data_tools.avatar.clip import make_corpus, render_clip, truth_arrays
 from data_tools.avatar.performance import Performance, perform
 from data_tools.avatar.render import Renderer
-from data_tools.avatar.speech import PARAMETERS, recording, sentence_clips, voices
+from data_tools.avatar.speakers import PARAMETERS, recording, sentence_clips, voices
 from data_tools.errors import InputError
 from data_tools.face.track import FACE_LANDMARKER
 from data_tools.ffmpeg import ffmpeg_executable

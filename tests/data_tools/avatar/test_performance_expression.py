@@ -7,8 +7,7 @@ import pytest
 
 from data_tools.avatar.geometry import INNER_LOWER_LIP, INNER_UPPER_LIP, rest_vertices, skin_triangles
 from data_tools.avatar.performance import eye_openness, face_vertices, mouth_opening
-from data_tools.avatar.speakers import make_speaker
-from data_tools.avatar.speech import PARAMETERS
+from data_tools.avatar.speakers import PARAMETERS, make_speaker
 from data_tools.landmarks68 import LANDMARKS_68, canonical_face
 
 NAMES = ("demo", "bruno", "hao")

@@ -7,7 +7,7 @@ import numpy as np
 from data_tools.avatar.clip import truth_arrays
 from data_tools.avatar.performance import make_head_motion, perform
 from data_tools.avatar.render import camera_matrices, intrinsics
-from data_tools.avatar.speech import excerpt, recording
+from data_tools.avatar.speakers import excerpt, recording
 from data_tools.landmarks68 import landmarks_from_motion
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_tools.avatar.speech import VISEMES, excerpt, recording, sentence_clips, voices
+from data_tools.avatar.speakers import VISEMES, excerpt, recording, sentence_clips, voices
 from data_tools.errors import InputError
 
 ALL = [*voices(), "demo_heldout", "demo_unseen"]

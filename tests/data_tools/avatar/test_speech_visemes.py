@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_tools.avatar.speech import PARAMETERS, VISEMES, Phoneme, frame_times, mouth_parameters, recording
+from data_tools.avatar.speakers import PARAMETERS, VISEMES, Phoneme, frame_times, mouth_parameters, recording
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_tools.face.motion import find_blinks
+from data_tools.face.pose import find_blinks
 
 
 def eyes(blinks, n_frames=500, depth=0.9, seed=0):

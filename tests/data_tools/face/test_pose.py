@@ -3,8 +3,17 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from data_tools.face.motion import canonical_landmarks
-from data_tools.face.pose import PoseSettings, camera_matrices, intrinsics, jitter, poses_of_known, project, similarity, solve_poses
+from data_tools.face.pose import (
+    PoseSettings,
+    camera_matrices,
+    canonical_landmarks,
+    intrinsics,
+    jitter,
+    poses_of_known,
+    project,
+    similarity,
+    solve_poses,
+)
 from data_tools.landmarks68 import RIGID, canonical_face
 
 SIZE = 512

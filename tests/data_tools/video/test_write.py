@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.audio.load import save_wav
+from data_tools.audio.sound import save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable
 from data_tools.video.encoder import EncoderOptions

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data_tools.audio.load import save_wav
+from data_tools.audio.sound import save_wav
 from data_tools.video.read import read_video
 from geneface_jax.cli import main as cli
-from geneface_jax.data.compatibility import FeatureTypes
+from geneface_jax.data.subject import FeatureTypes
 from geneface_jax.inference import motion, person
 from geneface_jax.inference.controls import Controls
 from tests.synthetic_subject import write_subject

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.convert import nerf
+from geneface_jax.convert import fields
 from geneface_jax.convert.rules import match
 from geneface_jax.io import configs
 from geneface_jax.models.nerf import NerfHead, NerfTorso
@@ -46,7 +46,7 @@ def state_dict(kind):
 
 def network_of(kind, weights):
     config = configs.from_file(f"nerf_{kind}:reference").model
-    config.update(nerf.nerf_sizes(weights))
+    config.update(fields.nerf_sizes(weights))
     network = (NerfHead.from_config if kind == "head" else NerfTorso.from_config)(config)
     window = jnp.zeros((5, 204) if kind == "head" else (8, 16, 29))
     return network, jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialize"))
@@ -55,9 +55,9 @@ def network_of(kind, weights):
 @pytest.mark.parametrize("kind", ["head", "torso"])
 def test_sizes_are_read_off_and_every_tensor_has_its_place(kind):
     weights = state_dict(kind)
-    assert nerf.nerf_sizes(weights)["hidden"] == HIDDEN and nerf.nerf_sizes(weights)["layers"] == LAYERS
+    assert fields.nerf_sizes(weights)["hidden"] == HIDDEN and fields.nerf_sizes(weights)["layers"] == LAYERS
     network, expected = network_of(kind, weights)
-    variables, problems = match(weights, getattr(nerf, f"convert_nerf_{kind}"), expected)
+    variables, problems = match(weights, getattr(fields, f"convert_nerf_{kind}"), expected)
     assert problems == []
     found = network.apply(
         variables, jnp.ones((2, 3, 3)), jnp.ones((2, 3)), jnp.ones((1, 64 if kind == "head" else 158)), method="query_fine"
@@ -67,11 +67,11 @@ def test_sizes_are_read_off_and_every_tensor_has_its_place(kind):
 
 def test_one_layer_by_hand():
     weights = state_dict("head")
-    params = nerf.convert_nerf_head(weights)["params"]
+    params = fields.convert_nerf_head(weights)["params"]
     np.testing.assert_array_equal(params["fine"]["density_5"]["kernel"], weights["model_fine.density_linears.5.weight"].T)
     np.testing.assert_array_equal(params["frame_encoder"]["conv_0"]["kernel"], weights["lm_encoder.encoder_conv.0.weight"][:, :, 1].T)
     torso = state_dict("torso")
-    conv = nerf.convert_nerf_torso(torso)["params"]["frame_encoder"]["conv_0"]["kernel"]
+    conv = fields.convert_nerf_torso(torso)["params"]["frame_encoder"]["conv_0"]["kernel"]
     np.testing.assert_array_equal(conv, torso["aud_net.encoder_conv.0.weight"].transpose(2, 1, 0))
 
 
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_named():
     del weights["model_fine.color_out_linear.bias"]
     weights["model_coarse.density_linears.1.weight"] = np.zeros((HIDDEN, HIDDEN + 1), np.float32)
     weights["something.else"] = np.zeros(3, np.float32)
-    _, problems = match(weights, nerf.convert_nerf_head, expected)
+    _, problems = match(weights, fields.convert_nerf_head, expected)
     text = "; ".join(problems)
     assert "something.else is unknown" in text and "params/fine/color_out/bias is missing" in text
     assert "model_coarse.density_linears.1.weight" in text and len(problems) == 3

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.convert.nerf import is_nerf
-from geneface_jax.convert.radnerf import import_head
+from geneface_jax.convert.fields import import_head, is_nerf
 from geneface_jax.convert.release import import_checkpoint
 from geneface_jax.convert.rules import write_work_folder
 from geneface_jax.io import checkpoints

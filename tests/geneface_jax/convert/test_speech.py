@@ -10,7 +10,7 @@ from data_tools.errors import InputError
 from geneface_jax.convert import speech
 from geneface_jax.convert.rules import write_work_folder
 from geneface_jax.convert.torch_checkpoint import number, read_hparams
-from geneface_jax.data.compatibility import FeatureTypes, feature_types_of
+from geneface_jax.data.subject import FeatureTypes, feature_types_of
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints
 from tests.geneface_jax.convert.originals import SMALL_VAE, checkpoint, state_dict

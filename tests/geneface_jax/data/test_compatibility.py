@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import FeatureTypes, feature_types_of, record_feature_types, require_same_features
+from geneface_jax.data.subject import FeatureTypes, feature_types_of, record_feature_types, require_same_features
 
 
 def test_a_kind_is_read_from_metadata_and_survives_a_config():

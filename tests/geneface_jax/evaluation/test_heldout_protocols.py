@@ -12,10 +12,10 @@ from data_tools.video.read import read_video
 from data_tools.video.write import write_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation import compare, heldout
+from geneface_jax.evaluation import heldout
 from geneface_jax.evaluation.motion import motion_report
 from geneface_jax.evaluation.report import to_json
-from geneface_jax.evaluation.scores import landmark_tracks
+from geneface_jax.evaluation.scores import compare_videos, landmark_tracks, load_head_masks, video_against_audio
 from geneface_jax.inference import renderer as renderer_module
 from geneface_jax.io import weights
 from tests.synthetic_subject import write_subject
@@ -176,11 +176,11 @@ def test_head_masks_are_read_plain_and_packed(tmp_path):
     np.savez(tmp_path / "plain.npz", head_mask=mask.astype(np.uint8) * 255)
     np.savez(tmp_path / "packed.npz", head_mask=np.packbits(mask, axis=-1))
     for name in ("plain", "packed"):
-        np.testing.assert_array_equal(compare.load_head_masks(tmp_path / f"{name}.npz") >= 128, mask)
+        np.testing.assert_array_equal(load_head_masks(tmp_path / f"{name}.npz") >= 128, mask)
     np.savez(tmp_path / "none.npz", other=mask)
     for name in ("none", "absent"):
         with pytest.raises(InputError, match="head_mask"):
-            compare.load_head_masks(tmp_path / f"{name}.npz")
+            load_head_masks(tmp_path / f"{name}.npz")
 
 
 @needs_mediapipe
@@ -188,14 +188,14 @@ def test_videos_without_a_face_are_scored_whole_or_refused(person, tmp_path):
     frames = Subject.load(person).frames(range(12))
     write_video(tmp_path / "a.mp4", frames, np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32))
     write_video(tmp_path / "b.mp4", frames[:10], None)
-    result = compare.compare_videos(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    result = compare_videos(tmp_path / "a.mp4", tmp_path / "b.mp4")
     assert result["frames"] == 10 and result["frames_left_out"] == 2 and result["pixels"]["frame"]["psnr"] > 35
     assert result["landmarks"]["frames"] == 0 and to_json(result)["landmarks"]["lmd"] is None
     with pytest.raises(InputError, match="No face is found"):
-        compare.video_against_audio(tmp_path / "a.mp4")
+        video_against_audio(tmp_path / "a.mp4")
     write_video(tmp_path / "short.mp4", frames[:3], None)
     with pytest.raises(InputError, match="only 3 frames in common"):
-        compare.compare_videos(tmp_path / "short.mp4", tmp_path / "b.mp4")
+        compare_videos(tmp_path / "short.mp4", tmp_path / "b.mp4")
 
 
 def test_motion_report_of_the_truth_is_perfect():

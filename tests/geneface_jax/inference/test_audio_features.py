@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hubert_folder import write_hubert
 
-from data_tools.audio.features import MEL_F0, features_for_frames
+from data_tools.audio.sound import MEL_F0, features_for_frames
 from data_tools.dataset.arrays import make_arrays
 from data_tools.errors import InputError
 from data_tools.face.pose import HeadPose

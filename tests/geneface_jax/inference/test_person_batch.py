@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data_tools.audio.load import save_wav
+from data_tools.audio.sound import save_wav
 from data_tools.errors import InputError
 from data_tools.video.read import read_video
 from geneface_jax.cli import infer as infer_verb

@@ -5,11 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from data_tools.audio.load import load_audio, save_wav
+from data_tools.audio.sound import load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.video.read import read_video
-from geneface_jax.data.compatibility import FeatureTypes
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import FeatureTypes, Subject
 from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from data_tools.errors import InputError
-from geneface_jax.inference.poses import mirrored_indices, orbit, pose_track, smooth_cameras, track_indices
+from geneface_jax.inference.motion import mirrored_indices, orbit, pose_track, smooth_cameras, track_indices
 
 
 def cameras(n, seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geneface_jax.inference.poses import orbit, track_indices
+from geneface_jax.inference.motion import orbit, track_indices
 from geneface_jax.inference.renderer import open_renderer
 from geneface_jax.io import configs
 from geneface_jax.io.person_folder import find_parts

@@ -11,8 +11,7 @@ import pytest
 from data_tools.errors import InputError
 from geneface_jax.convert.release import import_checkpoint
 from geneface_jax.convert.rules import write_work_folder
-from geneface_jax.data.compatibility import record_camera
-from geneface_jax.data.subject import Subject
+from geneface_jax.data.subject import Subject, record_camera
 from geneface_jax.inference.renderer import SubjectRenderer, open_renderer
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import find_parts

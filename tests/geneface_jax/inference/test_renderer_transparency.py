@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.audio.load import load_audio, save_wav
+from data_tools.audio.sound import load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable
-from geneface_jax.data.compatibility import FeatureTypes
+from geneface_jax.data.subject import FeatureTypes
 from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion

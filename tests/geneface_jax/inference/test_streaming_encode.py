@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from data_tools.audio.load import load_audio
+from data_tools.audio.sound import load_audio
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable
 from data_tools.video.read import read_video

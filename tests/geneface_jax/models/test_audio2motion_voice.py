@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from geneface_jax.models.audio2motion import Audio2Motion, Voice, pitch_bins
-from geneface_jax.models.speech_to_motion import BUCKET, generate, typical_voice
+from geneface_jax.models.audio2motion import BUCKET, Audio2Motion, Voice, generate, pitch_bins, typical_voice
 
 SMALL = {"condition": 8, "hidden": 8, "encoder_layers": 1, "decoder_layers": 1, "flow_blocks": 1, "flow_hidden": 8, "flow_layers": 1}
 EVERYTHING = {"pitch": 4, "blink": True, "mouth_amp": True, "eye_amp": True}

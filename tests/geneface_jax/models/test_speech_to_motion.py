@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from geneface_jax.models.speech_to_motion import BUCKET, generate
+from geneface_jax.models.audio2motion import BUCKET, generate
 from tests.small_vae import small_vae
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from data_tools.landmarks68 import mean_face
 from geneface_jax.rendering.cameras import pose_vector, project, scene_pose
-from geneface_jax.rendering.torso import JAW, JAW_WINDOW, jaw_points, torso_conditions
+from geneface_jax.rendering.field import JAW, JAW_WINDOW, jaw_points, torso_conditions
 
 FRAMES, SIZE = 20, 64
 INTRINSICS = np.array([290.0, 290.0, 32.0, 32.0])

@@ -13,9 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from data_tools.audio.load import save_wav
-from geneface_jax.data.compatibility import FeatureTypes
-from geneface_jax.data.subject import Subject
+from data_tools.audio.sound import save_wav
+from geneface_jax.data.subject import FeatureTypes, Subject
 from tests.synthetic_subject import write_subject
 
 

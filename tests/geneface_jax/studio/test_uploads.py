@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.audio.load import save_wav
+from data_tools.audio.sound import save_wav
 from data_tools.errors import InputError
 from data_tools.video.write import write_video
 from geneface_jax.studio.security import Limits

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.convert import radnerf
+from geneface_jax.convert.fields import condition_rules
 from geneface_jax.convert.rules import convert, frame_encoder, window_attention
 from geneface_jax.data.motion import windows
 from geneface_jax.models.head import ConditionEncoder, FrameEncoder, WindowAttention
@@ -33,7 +33,7 @@ def check(vectors: Vectors) -> Iterator[Comparison]:
         yield from _compare(vectors, found[1], WindowAttention().apply(variables, vectors[found[0]]))
     for found in vectors.find(r"in_(calcond_blink(\d+)_smo\d+)_0"):
         tag = found[1]
-        rules, values = radnerf.condition_rules()
+        rules, values = condition_rules()
         variables = convert(_part(weights, tag), rules, values)
         eyes = jnp.asarray(vectors[f"in_{tag}_1"]).reshape(-1)
         network = ConditionEncoder(len(weights[f"{tag}.cond_prenet.encoder_fc1.2.weight"]), int(found[2]))

@@ -12,7 +12,7 @@ from geneface_kernels.grid_encoding.spec import GridSpec
 from geneface_kernels.occupancy import from_morton_order, unpack_bits
 from ml_collections import ConfigDict
 
-from geneface_jax.convert import radnerf
+from geneface_jax.convert.fields import convert_head, convert_torso, head_sizes, torso_sizes
 from geneface_jax.convert.rules import flat_leaves
 from geneface_jax.convert.speech import Family
 from geneface_jax.models.head import Head
@@ -35,8 +35,8 @@ def _init_torso(model: ConfigDict) -> Any:
     return Torso.from_config(model).init(jax.random.key(0), jnp.zeros((8, 2)), method=Torso.initialize)
 
 
-HEAD = Family("RAD-NeRF head", r"sigma_net\.", "head", radnerf.head_sizes, radnerf.convert_head, _init_head)
-TORSO = Family("RAD-NeRF torso", r"torso_deform_net\.", "torso", radnerf.torso_sizes, radnerf.convert_torso, _init_torso)
+HEAD = Family("RAD-NeRF head", r"sigma_net\.", "head", head_sizes, convert_head, _init_head)
+TORSO = Family("RAD-NeRF torso", r"torso_deform_net\.", "torso", torso_sizes, convert_torso, _init_torso)
 
 
 def load_head(weights: Mapping[str, np.ndarray], name: str = "weights") -> tuple[Head, Any, Comparison]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from geneface_jax.data.motion import windows
 from geneface_jax.inference import motion_filters as filters
-from geneface_jax.inference.poses import smooth_cameras
+from geneface_jax.inference.motion import smooth_cameras
 from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.vectors import Vectors
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.encodings import frequency_encode
 
-from geneface_jax.convert import nerf
+from geneface_jax.convert.fields import convert_nerf_head, convert_nerf_torso, nerf_sizes
 from geneface_jax.convert.rules import Converter, match
 from geneface_jax.io import configs
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
@@ -26,7 +26,7 @@ CONDITION = 1e-5, 1e-4
 
 def check_head(vectors: Vectors) -> Iterator[Comparison]:
     """Everything of Lm3dNeRF."""
-    loaded = _load(vectors, "nerf_head", nerf.convert_nerf_head)
+    loaded = _load(vectors, "nerf_head", convert_nerf_head)
     if loaded is None:
         return
     head, variables, fits = loaded
@@ -41,7 +41,7 @@ def check_head(vectors: Vectors) -> Iterator[Comparison]:
 
 def check_torso(vectors: Vectors) -> Iterator[Comparison]:
     """Everything of ADNeRFTorso. Its camera is the head's, recorded in the sibling folder."""
-    loaded = _load(vectors, "nerf_torso", nerf.convert_nerf_torso)
+    loaded = _load(vectors, "nerf_torso", convert_nerf_torso)
     if loaded is None:
         return
     torso, variables, fits = loaded
@@ -59,7 +59,7 @@ def _load(vectors: Vectors, stage: str, converter: Converter) -> tuple[TwoFields
     if weights is None:
         return None
     model = configs.load(f"{stage}:reference").model
-    model.update(nerf.nerf_sizes(weights))
+    model.update(nerf_sizes(weights))
     network: Any = NerfHead.from_config(model) if stage == "nerf_head" else NerfTorso.from_config(model)
     first = "lm_encoder" if stage == "nerf_head" else "aud_net"
     inputs = weights[f"{first}.encoder_conv.0.weight"].shape[1]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.encodings import frequency_encode
 
-from geneface_jax.convert import radnerf
+from geneface_jax.convert.fields import convert_torso, torso_part
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.field import render_rays
 from geneface_jax.training.field.losses import opacity_entropy
@@ -131,15 +131,15 @@ def _training_step(vectors: Vectors, torso: Torso, variables: Any, plane: jax.Ar
     grads, (mse, entropy, alpha, rgb) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     yield from vectors.compare({"train_torso_alpha": alpha, "train_torso_rgb": rgb[None]}, ATOL)
     yield from vectors.compare({"train_loss_mse": mse, "train_loss_entropy": entropy}, 1e-6, 1e-3)
-    yield from vectors.gradients("train_grad__", grads, radnerf.convert_torso, skip=rf"torso_individual_codes_row\d+|{_THROUGH_GRID}")
-    yield from vectors.gradients("train_grad__", grads, radnerf.convert_torso, skip=rf"(?!{_THROUGH_GRID}).*", share=FIELD_SHARE)
+    yield from vectors.gradients("train_grad__", grads, convert_torso, skip=rf"torso_individual_codes_row\d+|{_THROUGH_GRID}")
+    yield from vectors.gradients("train_grad__", grads, convert_torso, skip=rf"(?!{_THROUGH_GRID}).*", share=FIELD_SHARE)
     for found in vectors.find(r"train_grad__torso_individual_codes_row(\d+)"):
         theirs = vectors[found[0]]
         yield compare(found[0], grads["frame_codes"][int(found[1])], theirs, atol=GRADIENT_SHARE * np.abs(theirs).max(), rtol=2e-3)
     yield from check_table_gradients(vectors, "torso_embedder", torso.grid, leaf(grads, "encoder/table"), GRADIENT_SHARE)
     if vectors.has("train_params_with_grad"):
         theirs = {str(name) for name in vectors["train_params_with_grad"]}
-        ours = set(radnerf.torso_part(vectors.weights() or {}))
+        ours = set(torso_part(vectors.weights() or {}))
         yield Comparison("train_params_with_grad", 0.0 if ours == theirs else float("inf"))
 
 

@@ -13,8 +13,7 @@ from geneface_kernels.encodings import frequency_encode
 
 from geneface_jax.models.torso import Torso
 from geneface_jax.rendering.cameras import image_coords, pixel_rays, pose_vector, scene_pose
-from geneface_jax.rendering.field import render_rays
-from geneface_jax.rendering.torso import JAW
+from geneface_jax.rendering.field import JAW, render_rays
 from tests.parity.kernels.comparison import Comparison
 from tests.parity.kernels.torso_plane import plane_lookup
 from tests.parity.networks import radnerf_frames, super_resolution

@@ -13,7 +13,7 @@ from geneface_kernels.compositing.lanes import Composite
 from geneface_kernels.ray_marching.api import march_train
 from geneface_kernels.ray_marching.geometry import MarchConfig
 
-from geneface_jax.convert import radnerf
+from geneface_jax.convert.fields import convert_head
 from geneface_jax.models.head import Head
 from geneface_jax.training.field.losses import ambient_outside_face, opacity_entropy
 from tests.parity.kernels.comparison import Comparison, compare
@@ -119,7 +119,7 @@ def _pictures(vectors: Vectors, prefix: str, out: Composite, rgb: Any, near: jax
 
 
 def _gradients(vectors: Vectors, head: Head, grads: Any) -> Iterator[Comparison]:
-    yield from vectors.gradients("train_grad__", grads, radnerf.convert_head, skip=r"individual_embeddings_row\d+", share=FIELD_SHARE)
+    yield from vectors.gradients("train_grad__", grads, convert_head, skip=r"individual_embeddings_row\d+", share=FIELD_SHARE)
     for found in vectors.find(r"train_grad__individual_embeddings_row(\d+)"):
         theirs = vectors[found[0]]
         yield compare(found[0], grads["frame_codes"][int(found[1])], theirs, atol=1e-3 * np.abs(theirs).max(), rtol=2e-3)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.convert.radnerf import convert_super_resolution, super_resolution_sizes
+from geneface_jax.convert.fields import convert_super_resolution, super_resolution_sizes
 from geneface_jax.convert.rules import match
 from geneface_jax.models.super_resolution import SuperResolution
 from tests.parity.kernels.comparison import Comparison

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import FeatureTypes
 from geneface_jax.data.corpus import Corpus
+from geneface_jax.data.subject import FeatureTypes
 from geneface_jax.io.configs import repository
-from geneface_jax.training.speech.sync import sync_scorer
+from geneface_jax.training.speech.losses import sync_scorer
 
 SHIPPED = repository() / "checkpoints" / "avatar"
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from geneface_jax.data.compatibility import FeatureTypes, feature_types_of
 from geneface_jax.data.speech_batches import model_audio, silence
+from geneface_jax.data.subject import FeatureTypes, feature_types_of
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training import devices
