@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 
 from data_tools.command_line import frames_bar, run_step
-from data_tools.dataset.scan import parse_trim, scan, scan_faces
-from data_tools.dataset.settings import check_size
+from data_tools.dataset.settings import check_size, parse_trim, scan, scan_faces
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, follow_crop, record_path, save_record
 from data_tools.face.track import check_rivals, fill

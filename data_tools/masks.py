@@ -1,7 +1,5 @@
 """Masks: person segmentation with MediaPipe, matting, head and torso regions, the clean background plate, inpainted torso images."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
@@ -40,7 +38,7 @@ class Segmenter:
 
         self._segmenter = open_task(create)
 
-    def __enter__(self) -> Segmenter:
+    def __enter__(self) -> "Segmenter":
         return self
 
     def __exit__(self, *_) -> None:
@@ -113,7 +111,7 @@ class SegmenterChoice:
         return len(BACKENDS[self.backend])
 
     @classmethod
-    def from_file(cls, model: str | Path | None) -> SegmenterChoice:
+    def from_file(cls, model: str | Path | None) -> "SegmenterChoice":
         """`multiclass` with a user's file, `selfie` without one; raises InputError if the file does not exist."""
         if model is None:
             return cls()

@@ -11,8 +11,7 @@ from pathlib import Path
 from data_tools.audio.sound import MEL_F0, AudioFeatures
 from data_tools.command_line import add_prepare_options, jax_device, run_step
 from data_tools.dataset.pipeline import Pipeline
-from data_tools.dataset.scan import check_video, parse_trim
-from data_tools.dataset.settings import Settings, check_options
+from data_tools.dataset.settings import Settings, check_options, check_video, parse_trim
 from data_tools.io import disk_full_as_input_error, file_sha256, write_json
 from data_tools.masks import SegmenterChoice
 

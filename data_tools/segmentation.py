@@ -6,7 +6,7 @@ import numpy as np
 
 from data_tools.command_line import run_step
 from data_tools.dataset.analyze import add_video_arguments, analyzed_video, make_pictures, write_picture
-from data_tools.dataset.scan import chunk_frames
+from data_tools.dataset.settings import chunk_frames
 from data_tools.masks import PARTS, color_parts, label_parts, smooth_in_time
 
 PREVIEW_EVERY = 125

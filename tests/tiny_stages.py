@@ -10,8 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.stage import Stage
-from geneface_jax.training.stages import get_stage
+from geneface_jax.training.stage import Stage, get_stage
 from tests.synthetic_corpus import write_corpus, write_speaker
 
 VAE = ["model.condition=8", "model.hidden=8", "model.encoder_layers=1", "model.decoder_layers=1", "model.flow_blocks=1"]

@@ -18,8 +18,16 @@ from tqdm import tqdm
 from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, mel_f0
 from data_tools.command_line import bar as progress_bar
 from data_tools.corpus.measure import Span, UnusableError, measure_clip
-from data_tools.corpus.publish import FORMAT, FORMAT_VERSION, histogram, publish
-from data_tools.corpus.sources import CorpusSettings, MeasureSettings, SourceVideo, find_sources
+from data_tools.corpus.selection import (
+    FORMAT,
+    FORMAT_VERSION,
+    CorpusSettings,
+    MeasureSettings,
+    SourceVideo,
+    find_sources,
+    histogram,
+    publish,
+)
 from data_tools.errors import InputError
 from data_tools.face.track import detect
 from data_tools.ffmpeg import VideoInfo, probe

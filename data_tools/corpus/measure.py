@@ -8,10 +8,10 @@ import numpy as np
 
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
 from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, features_for_frames
-from data_tools.corpus.sources import MeasureSettings
+from data_tools.corpus.selection import MeasureSettings
 from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.dataset.arrays import clip_sound, excess_change
-from data_tools.dataset.scan import SCAN_FPS, scan_size
+from data_tools.dataset.settings import SCAN_FPS, scan_size
 from data_tools.errors import InputError
 from data_tools.face.crop import choose_crop
 from data_tools.face.pose import INTERPOLATED_TRUST, canonical_landmarks, solve_poses

@@ -1,7 +1,5 @@
 """The passes over the cropped clip, chunk by chunk: landmarks, mask layers and background; then frames, head masks, torso images."""
 
-from __future__ import annotations
-
 import argparse
 import collections
 import dataclasses
@@ -15,7 +13,7 @@ import cv2
 import numpy as np
 
 from data_tools.command_line import frames_bar
-from data_tools.dataset.scan import Chunk, FrameSource, chunk_frames, parse_trim, plan, scan
+from data_tools.dataset.settings import Chunk, FrameSource, chunk_frames, parse_trim, plan, scan
 from data_tools.face.align import TEXTURE_SIZE, Skin, Texture, sample_texture
 from data_tools.face.track import MAX_FACES, FaceTrack, check_gaps, fill, find_faces, follow
 from data_tools.ffmpeg import probe
@@ -120,7 +118,7 @@ class Analysis:
     chunks: list[Chunk]
 
     @classmethod
-    def of(cls, jobs: Sequence[AnalysisJob]) -> Analysis:
+    def of(cls, jobs: Sequence[AnalysisJob]) -> "Analysis":
         """Opens the results of finished jobs and counts the frames that were really decoded."""
         paths, chunks = [], []
         for job in jobs:

@@ -6,24 +6,13 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from data_tools import landmarks68
 from data_tools.audio.sound import SAMPLE_RATE, SILENCE_PEAK, AudioFeatures
 from data_tools.dataset.settings import Settings
 from data_tools.errors import InputError
 from data_tools.face.bfm import CAMERA_DISTANCE, fit_face_model, load_face_model
 from data_tools.face.pose import HeadPose, camera_matrices, canonical_landmarks
 from data_tools.ffmpeg import ffmpeg_executable, input_arguments
-from data_tools.landmarks68 import (
-    CHIN,
-    FOREHEAD,
-    LANDMARKS_68,
-    RIGID,
-    eye_openness,
-    face_box,
-    lip_box,
-    mean_face,
-    motion_from_landmarks,
-    pick_68,
-)
 
 # -------- Contents of arrays.npz
 
@@ -49,20 +38,20 @@ def make_arrays(
     n_frames = len(landmarks)
     features, f0 = audio.compute(samples, n_frames)
     points = canonical_landmarks(landmarks, pose, size)
-    motion = motion_from_landmarks(points)
-    landmarks_2d = pick_68(landmarks)[..., :2].astype(np.float32)
+    motion = landmarks68.motion_from_landmarks(points)
+    landmarks_2d = landmarks68.pick_68(landmarks)[..., :2].astype(np.float32)
     return {
         "audio_features": features.astype(np.float32),
         "f0": f0.astype(np.float32),
         "motion": motion,
         **_statistics(motion),
-        "mean_face": mean_face(),
+        "mean_face": landmarks68.mean_face(),
         "landmarks_2d": landmarks_2d,
         "landmarks_mediapipe": landmarks.astype(np.float32),
         "cameras": camera_matrices(pose.rotation, pose.translation),
-        "eye_openness": eye_openness(points),
-        "face_box": face_box(landmarks_2d, size),
-        "lip_box": lip_box(landmarks_2d, size),
+        "eye_openness": landmarks68.eye_openness(points),
+        "face_box": landmarks68.face_box(landmarks_2d, size),
+        "lip_box": landmarks68.lip_box(landmarks_2d, size),
         "interpolated": ~found,
     }
 
@@ -78,9 +67,9 @@ def with_face_model(arrays: dict[str, np.ndarray], settings: Settings) -> dict[s
     """
     model = load_face_model(settings.bfm_folder)
     fit = fit_face_model(arrays["landmarks_mediapipe"], settings.size, model)
-    basis, offset = 10.0 * model.expression[LANDMARKS_68], 10.0 * model.identity[LANDMARKS_68] @ fit.identity
+    basis, offset = 10.0 * model.expression[landmarks68.LANDMARKS_68], 10.0 * model.identity[landmarks68.LANDMARKS_68] @ fit.identity
     motion = (np.einsum("pce,te->tpc", basis, fit.expression) + offset).astype(np.float32)
-    mean = model.mean[LANDMARKS_68].astype(np.float32)
+    mean = model.mean[landmarks68.LANDMARKS_68].astype(np.float32)
     rotation = Rotation.from_euler("xyz", fit.euler).as_matrix()
     translation = fit.translation.astype(np.float64) - [0.0, 0.0, CAMERA_DISTANCE]
     return arrays | {
@@ -88,7 +77,7 @@ def with_face_model(arrays: dict[str, np.ndarray], settings: Settings) -> dict[s
         **_statistics(motion),
         "mean_face": mean,
         "cameras": camera_matrices(rotation, translation),
-        "eye_openness": eye_openness(motion / 10.0 + mean),
+        "eye_openness": landmarks68.eye_openness(motion / 10.0 + mean),
         "expression_basis": np.moveaxis(basis, -1, 0).astype(np.float32),
         "expression_offset": offset.astype(np.float32),
     }
@@ -148,8 +137,8 @@ def excess_change(change: np.ndarray) -> np.ndarray:
 
 def describe_jumps(landmarks: np.ndarray, fps: float, start: float = 0.0) -> list[str]:
     """A note if the head jumps, as at a jump cut; `landmarks` [T, 478, 2+] pixels, `start` seconds of the source at frame 0."""
-    height = float(np.median(np.linalg.norm(landmarks[:, FOREHEAD, :2] - landmarks[:, CHIN, :2], axis=-1)))
-    center = landmarks[:, RIGID, :2].mean(1)
+    height = float(np.median(np.linalg.norm(landmarks[:, landmarks68.FOREHEAD, :2] - landmarks[:, landmarks68.CHIN, :2], axis=-1)))
+    center = landmarks[:, landmarks68.RIGID, :2].mean(1)
     jumps = np.flatnonzero(excess_change(np.linalg.norm(np.diff(center, axis=0), axis=-1) / max(height, 1e-6)) > JUMP) + 1
     if not len(jumps):
         return []

@@ -30,8 +30,7 @@ from data_tools.dataset.analyze import (
     write_picture,
 )
 from data_tools.dataset.arrays import clip_sound, describe_jumps, make_arrays, n_train_frames, with_face_model
-from data_tools.dataset.scan import MIN_SECONDS, SCAN_FPS, Chunk, FrameSource, format_changes, plan, scan
-from data_tools.dataset.settings import Settings, tool_versions
+from data_tools.dataset.settings import MIN_SECONDS, SCAN_FPS, Chunk, FrameSource, Settings, format_changes, plan, scan, tool_versions
 from data_tools.errors import InputError
 from data_tools.face.align import align_texture, known_face, mean_texture, pose_state, skin_brightness, skin_of
 from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses

@@ -1,16 +1,25 @@
-"""Settings of a dataset, their fingerprints for the resume rules, and the validation of the options."""
+"""Settings of a dataset, and the first pass over a video: is it usable, who is in it, where to crop, its chunks of frames."""
 
 import dataclasses
 import importlib.metadata
 import math
+from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from data_tools.audio.sound import MEL_F0, AudioFeatures
 from data_tools.command_line import FACE_MODELS
 from data_tools.errors import InputError
 from data_tools.face.bfm import model_key
+from data_tools.face.crop import choose_crop
+from data_tools.face.track import FaceTrack, check_rivals, detect
+from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.io import file_sha256, settings_fingerprint
 from data_tools.masks import SegmenterChoice
+from data_tools.video.read import FPS, Box, check_cuts, frames, with_thumbnails
+
+# -------- Settings of a dataset, their fingerprints for the resume rules, and the validation of the options
 
 RECIPE_VERSION = 4
 """Incremented when a step changes so that existing datasets are outdated."""
@@ -89,3 +98,180 @@ def check_options(size: int, face_model: str, bfm_folder: Path | None, audio_off
         )
     if workers < 1:
         raise InputError(f"--workers {workers} is not possible: give 1 or more.")
+
+
+# -------- First pass over a video: validation, face and crop selection, and the division into chunks of frames
+
+# -------- Validation and face scan at a low frame rate
+
+MIN_SECONDS = 3.0
+SCAN_FPS = 5.0
+"""Frame rate at which the crop is chosen and other people are detected."""
+SCAN_SIDE = 640
+"""Longer side of those frames, pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """`box` the crop; `head_fraction` head height over its side; `rival_fraction` share of frames with another face; `changes` notes."""
+
+    box: Box
+    head_fraction: float
+    rival_fraction: float
+    changes: list[str]
+
+
+def parse_trim(trim: str | tuple[float, float] | None) -> tuple[float, float] | None:
+    """`"2.5-14"` or (2.5, 14.0) -> seconds (start, end), None -> None; raises InputError unless they increase."""
+    if trim is None:
+        return None
+    try:
+        start, end = (float(part) for part in (trim.split("-") if isinstance(trim, str) else trim))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--trim {trim} is not of the form A-B in seconds: write for example --trim 2.5-14.") from error
+    if not (0.0 <= start < end < math.inf):
+        raise InputError(f"--trim {trim} has no length: write the start before the end, for example --trim 2.5-14.")
+    return start, end
+
+
+def check_video(path: Path, trim: tuple[float, float] | None) -> tuple[VideoInfo, tuple[float, float] | None]:
+    """Checks that need no decoding; returns the file's metadata and the trim clipped to its length.
+
+    Raises:
+      InputError: not a video, no sound, or too short.
+    """
+    info = probe(path)
+    if info.audio is None:
+        raise InputError(
+            f"{path} has no sound: use the video with its audio track, since the model learns from speech and picture together."
+        )
+    if trim is not None:
+        trim = (trim[0], min(trim[1], info.seconds))
+    length = info.seconds if trim is None else trim[1] - trim[0]
+    if length < MIN_SECONDS:
+        part = "after --trim " if trim else ""
+        raise InputError(f"{path} lasts {part}{max(length, 0.0):.1f} s, at least {MIN_SECONDS:g} s are needed: use a longer stretch.")
+    return info, trim
+
+
+def scan_size(info: VideoInfo) -> tuple[int, int]:
+    """Even (width, height) of the whole frame, scaled down to `SCAN_SIDE`."""
+    scale = min(SCAN_SIDE / max(info.width, info.height), 1.0)
+    return max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2)
+
+
+def scan_faces(path: Path, info: VideoInfo, trim: tuple[float, float] | None, rate: float, progress=iter) -> FaceTrack:
+    """Tracks the face in small pictures of the whole frame, `rate` a second; arguments as in `scan`, InputError at a scene cut."""
+    thumbnails: list[np.ndarray] = []
+    track = detect(progress(with_thumbnails(frames(path, scan_size(info), trim=trim, fps=rate), thumbnails)), rate)
+    check_cuts(path, thumbnails, rate, trim[0] if trim else 0.0)
+    return track
+
+
+def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress=iter) -> Scan:
+    """Chooses the crop from a few pictures a second of the whole frame.
+
+    Args:
+      path: the video.
+      info: its metadata.
+      trim: seconds to scan.
+      progress: wraps the iterator of frames.
+
+    Raises:
+      InputError: a cut to another scene, no face, or two people of similar size.
+    """
+    track = scan_faces(path, info, trim, SCAN_FPS, progress)
+    changes = check_rivals(track)
+    faces = track.landmarks[track.found] * [info.width, info.height, info.width]
+    box, fraction = choose_crop(faces, info.width, info.height)
+    return Scan(box, fraction, float((track.rival > 0)[track.found].mean()), changes)
+
+
+def format_changes(info: VideoInfo, trim: tuple[float, float] | None, box: Box, size: int) -> list[str]:
+    """Notes about the differences between dataset and source file: trim, frame rate, crop, scale, audio format."""
+    changes = []
+    if trim is not None:
+        changes.append(f"only the seconds {trim[0]:g} to {trim[1]:g} are used")
+    if abs(info.fps - FPS) > 0.01:
+        changes.append(f"the picture was resampled from {info.fps:g} to {FPS} fps")
+    if (box.x, box.y, box.size) != (0, 0, info.width) or info.width != info.height:
+        changes.append(f"cropped from {info.width}x{info.height} to the square of {box.size} at ({box.x}, {box.y})")
+    if box.size != size:
+        changes.append(f"scaled from {box.size}x{box.size} to {size}x{size}")
+    sound = info.audio or ""
+    if not ("16000 Hz" in sound and "mono" in sound):
+        changes.append(f"the sound was converted to 16 kHz mono (from {', '.join(part.strip() for part in sound.split(',')[:3])})")
+    return changes
+
+
+# -------- Chunks of frames: the unit of work, of resuming and of memory
+#
+# Every chunk is decoded independently, from a second before its start. An interrupted and resumed run, a run with several workers and an
+# uninterrupted one therefore see the same frames and write the same bytes.
+
+CHUNK_FRAMES = 250
+"""Ten seconds: the most work a killed run loses. A whole number of seconds, so that a seek falls on a frame of the 25 fps grid."""
+
+PREROLL_FRAMES = 25
+"""Frames decoded before a chunk, after which the frame rate converter has settled; the last of them warm up the face tracker."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Frames [first, end) of the clip."""
+
+    index: int
+    first: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameSource:
+    """What to decode: a file, its crop, the seconds used, and the side of the square output pictures."""
+
+    video: Path
+    box: Box
+    trim: tuple[float, float] | None
+    size: int
+
+
+def plan(n_frames: int) -> list[Chunk]:
+    """The chunks of a clip of n_frames; the last one may be short."""
+    return [Chunk(i, first, min(first + CHUNK_FRAMES, n_frames)) for i, first in enumerate(range(0, n_frames, CHUNK_FRAMES))]
+
+
+def chunk_frames(source: FrameSource, chunk: Chunk, preroll: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """Decodes one chunk.
+
+    Args:
+      source: the clip.
+      chunk: the frames to decode.
+      preroll: number of frames before the chunk that are yielded first, at most `PREROLL_FRAMES`.
+
+    Yields:
+      (index of the frame in the clip, uint8 [size, size, 3]). A file that ends early yields fewer frames, perhaps none.
+
+    Raises:
+      InputError: the first chunk holds no frame, or ffmpeg failed in the middle of a chunk.
+    """
+    start, stop = source.trim or (0.0, float("inf"))
+    decoded_from = max(chunk.first - PREROLL_FRAMES, 0)
+    # Reads half a second more than needed, so that the frame rate converter's behavior at the end of its input never affects the chunk.
+    span = (start + decoded_from / FPS, min(start + chunk.end / FPS + 0.5, stop))
+    number = decoded_from
+    stream = frames(source.video, (source.size, source.size), crop=source.box, trim=span)
+    try:
+        for frame in stream:
+            if number >= chunk.end:
+                return
+            if number >= chunk.first - preroll:
+                yield number, frame
+            number += 1
+    except InputError:
+        if chunk.first == 0 or number > decoded_from:
+            raise
+    finally:
+        stream.close()

@@ -1,7 +1,5 @@
 """Head pose of every frame and the person's rigid shape from 2D landmarks (bundle adjustment); landmark motion; blinks."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -381,7 +379,7 @@ def _blocks(n_frames: int) -> list[slice]:
     return [slice(first, min(first + BLOCK, n_frames)) for first in range(0, n_frames, BLOCK)]
 
 
-def _back_project(landmarks: np.ndarray, index: np.ndarray, pose: HeadPose, depths: _Depths, block: slice, size: int) -> np.ndarray:
+def _back_project(landmarks: np.ndarray, index: np.ndarray, pose: HeadPose, depths: "_Depths", block: slice, size: int) -> np.ndarray:
     """[B, 478, 3] pixels of the clip's frames `block` -> points `index` [B, P, 3] float64 dm."""
     camera = intrinsics(size)
     points = np.asarray(landmarks[:, index], np.float64)

@@ -4,8 +4,6 @@ Opaque videos are H.264 + AAC in mp4 with the index in front (faststart), which 
 webm, or a folder of PNGs. Colors are converted to BT.709 and tagged, so that players do not have to guess.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -67,7 +65,7 @@ class VideoWriter:
         self._process: subprocess.Popen | None = None
         self._shape: tuple[int, ...] = ()
 
-    def __enter__(self) -> VideoWriter:
+    def __enter__(self) -> "VideoWriter":
         check_output(self.path, self._options, self._alpha)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._log = tempfile.TemporaryFile()
@@ -166,7 +164,7 @@ class ImageFolderWriter:
         self._audio, self._fps, self._sound_start = audio, fps, sound_start
         self._partial = self.path.absolute().with_name(f".{self.path.name}.{os.getpid()}.partial")
 
-    def __enter__(self) -> ImageFolderWriter:
+    def __enter__(self) -> "ImageFolderWriter":
         check_output(self.path, EncoderOptions(), alpha=True)
         self._partial.mkdir(parents=True)
         return self

@@ -91,7 +91,7 @@ def _person(args: argparse.Namespace) -> dict[str, Any]:
 
 def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool, perceptual: Any, rows: dict[str, Any]) -> dict[str, Any]:
     """Renders and scores the head over the true torso and, if there is a torso network, the complete person; adds scores to `rows`."""
-    from geneface_jax.evaluation import heldout, motion
+    from geneface_jax.evaluation import heldout, report
     from geneface_jax.evaluation.scores import frames_per_second
 
     parts = heldout.trained_parts(folder)
@@ -110,8 +110,8 @@ def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool
         found["videos"][name] = str(path)
         found["speed"][name] = frames_per_second(heldout.render_target(folder, target, args.protocol, composite=composite))
     if args.protocol == "audio":
-        expert = motion.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
-        found["motion"] = motion.evaluate_motion(folder, target.subject, target.frames, expert=expert)
+        expert = report.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
+        found["motion"] = report.evaluate_motion(folder, target.subject, target.frames, expert=expert)
     return found
 
 
@@ -142,15 +142,15 @@ def _show_person(args: argparse.Namespace, result: dict[str, Any]) -> None:
 
 def _motion(args: argparse.Namespace, folder: Path, training_subject: Any) -> dict[str, Any]:
     from geneface_jax.data.subject import Subject
-    from geneface_jax.evaluation import motion, report
+    from geneface_jax.evaluation import report
     from geneface_jax.evaluation.heldout import in_head_frame_of
 
     subject = in_head_frame_of(Subject.load(args.against), training_subject) if args.against else training_subject
     frames = range(subject.n_frames) if args.against else subject.heldout
-    expert = motion.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
+    expert = report.find_expert(folder, Path(args.syncnet) if args.syncnet else None)
     if expert is None:
         logger.warning("The sync AUC is omitted because the person's SyncNet is missing: give one with --syncnet DIR.")
-    figures = motion.evaluate_motion(folder, subject, frames, expert=expert)
+    figures = report.evaluate_motion(folder, subject, frames, expert=expert)
     caption = f"{len(frames)} frames ({frames.start} to {frames.stop - 1}) of {subject.folder}"
     report.show(report.value_table("Landmarks from audio", report.motion_rows(figures), caption))
     return {"dataset": str(subject.folder), "frames": [frames.start, frames.stop], "motion": figures}

@@ -27,8 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints dropped clips by reason, and the corpus folder last."""
     from data_tools.corpus.build import Scorer, build_corpus
-    from data_tools.corpus.publish import histogram
-    from data_tools.corpus.sources import CorpusSettings
+    from data_tools.corpus.selection import CorpusSettings, histogram
     from data_tools.errors import InputError
     from geneface_jax.io import configs
 

@@ -10,22 +10,7 @@ from geneface_kernels.occupancy import from_morton_order, occupied, unpack_bits
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.convert.rules import (
-    Imported,
-    Rule,
-    Weights,
-    apply_hparams,
-    axis_size,
-    convert,
-    count_layers,
-    frame_encoder,
-    hparams_notes,
-    match,
-    positive,
-    put,
-    require_match,
-    window_attention,
-)
+from geneface_jax.convert import rules
 from geneface_jax.convert.speech import ORIGINAL_FEATURES
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.data.subject import record_feature_types
@@ -49,45 +34,45 @@ _TORSO_PARTS = ("torso_individual_codes", "torso_embedder.", "torso_deform_net."
 """Prefixes of the torso's own names; a torso's state_dict also contains its head ("canonicial" is the original's spelling)."""
 
 
-def condition_rules(target: str = "", frames: int = 1) -> tuple[list[Rule], dict[str, str]]:
+def condition_rules(target: str = "", frames: int = 1) -> tuple[list[rules.Rule], dict[str, str]]:
     """(rules, values) for `rules.convert` of the condition encoder under the path `target` (ending in "/")."""
-    rules = [
-        *frame_encoder("cond_prenet", f"{target}frame_encoder", frames),
-        Rule(r"blink_encoder\.(\d)", "dense", rf"{target}blink_\1"),
-        *window_attention("cond_att_net", f"{target}attention"),
+    layer_rules = [
+        *rules.frame_encoder("cond_prenet", f"{target}frame_encoder", frames),
+        rules.Rule(r"blink_encoder\.(\d)", "dense", rf"{target}blink_\1"),
+        *rules.window_attention("cond_att_net", f"{target}attention"),
     ]
-    return rules, {"blink_embedding.weight": f"{target}blink_embedding"}
+    return layer_rules, {"blink_embedding.weight": f"{target}blink_embedding"}
 
 
-def convert_head(weights: Weights, frames: int = 1) -> dict[str, Any]:
+def convert_head(weights: rules.Weights, frames: int = 1) -> dict[str, Any]:
     """RADNeRF -> {"params"} of `models.head.Head`.
 
     Args:
       weights: the original's names -> arrays; buffers and the weights of torso and super-resolution are ignored.
       frames: `cond_win_size`.
     """
-    rules, values = condition_rules("condition_encoder/", frames)
-    rules += [Rule(r"(ambient|sigma|color)_net\.net\.(\d)", "dense", r"\1_net/dense_\2")]
+    layer_rules, values = condition_rules("condition_encoder/", frames)
+    layer_rules += [rules.Rule(r"(ambient|sigma|color)_net\.net\.(\d)", "dense", r"\1_net/dense_\2")]
     values |= {
         "individual_embeddings": "frame_codes",
         "position_embedder.embeddings": "position_encoder/table",
         "ambient_embedder.embeddings": "ambient_encoder/table",
     }
-    return {"params": convert(head_part(weights), rules, values)["params"]}
+    return {"params": rules.convert(head_part(weights), layer_rules, values)["params"]}
 
 
-def convert_torso(weights: Weights) -> dict[str, Any]:
+def convert_torso(weights: rules.Weights) -> dict[str, Any]:
     """RADNeRFTorso or RADNeRFTorsowithSR -> {"params"} of `models.torso.Torso`; the head's tensors are ignored."""
-    rules = [
-        Rule(r"torso_deform_net\.net\.(\d)", "dense", r"deform_net/dense_\1"),
-        Rule(r"torso_canonicial_net\.net\.(\d)", "dense", r"canonical_net/dense_\1"),
-        *(Rule(rf"head_color_weights_encoder\.{2 * i}", "dense", f"head_encoder/dense_{i}") for i in range(3)),
+    layer_rules = [
+        rules.Rule(r"torso_deform_net\.net\.(\d)", "dense", r"deform_net/dense_\1"),
+        rules.Rule(r"torso_canonicial_net\.net\.(\d)", "dense", r"canonical_net/dense_\1"),
+        *(rules.Rule(rf"head_color_weights_encoder\.{2 * i}", "dense", f"head_encoder/dense_{i}") for i in range(3)),
     ]
     values = {"torso_individual_codes": "frame_codes", "torso_embedder.embeddings": "encoder/table"}
-    return {"params": convert(torso_part(weights), rules, values)["params"]}
+    return {"params": rules.convert(torso_part(weights), layer_rules, values)["params"]}
 
 
-def head_part(weights: Weights) -> dict[str, np.ndarray]:
+def head_part(weights: rules.Weights) -> dict[str, np.ndarray]:
     """The head's parameters in a state_dict of a head or a torso (which contains its head)."""
     return {
         key: value
@@ -96,12 +81,12 @@ def head_part(weights: Weights) -> dict[str, np.ndarray]:
     }
 
 
-def torso_part(weights: Weights) -> dict[str, np.ndarray]:
+def torso_part(weights: rules.Weights) -> dict[str, np.ndarray]:
     """The torso's own parameters in a state_dict."""
     return {key: value for key, value in weights.items() if key.startswith(_TORSO_PARTS) and not key.endswith(".offsets")}
 
 
-def head_sizes(weights: Weights) -> dict[str, Any]:
+def head_sizes(weights: rules.Weights) -> dict[str, Any]:
     """Sizes of a head from its weights, as changes of `config.model` of configs/head.py:reference.
 
     The grids' finest resolution can't be inferred from the table; the reference's is that of every published config.
@@ -123,7 +108,7 @@ def head_sizes(weights: Weights) -> dict[str, Any]:
     }
 
 
-def torso_sizes(weights: Weights) -> dict[str, Any]:
+def torso_sizes(weights: rules.Weights) -> dict[str, Any]:
     """Sizes of a torso, as `head_sizes`. The input width tells the condition: jaw (GeneFace++ with super-resolution) or head pose."""
     codes, code_features = weights["torso_individual_codes"].shape
     inputs = weights["torso_deform_net.net.0.weight"].shape[1]
@@ -154,7 +139,7 @@ _LAYERS = {
 }
 
 
-def convert_super_resolution(weights: Weights, prefix: str = "sr_net.") -> dict[str, Any]:
+def convert_super_resolution(weights: rules.Weights, prefix: str = "sr_net.") -> dict[str, Any]:
     """Superresolution -> {"params", "constants"} of `models.super_resolution.SuperResolution`; fixed filters are ignored."""
     variables: dict[str, Any] = {"params": {}, "constants": {}}
     for key, value in weights.items():
@@ -164,19 +149,19 @@ def convert_super_resolution(weights: Weights, prefix: str = "sr_net.") -> dict[
         layer, leaf = ".".join(name.split(".")[:2]), ".".join(name.split(".")[2:])
         value, target = np.asarray(value, np.float32), _LAYERS[layer]
         if leaf == "noise_const":
-            put(variables["constants"], f"{target}/noise", value)
+            rules.put(variables["constants"], f"{target}/noise", value)
         elif leaf == "weight":
-            put(variables["params"], f"{target}/kernel", value.transpose(2, 3, 1, 0))
+            rules.put(variables["params"], f"{target}/kernel", value.transpose(2, 3, 1, 0))
         elif leaf == "affine.weight":
-            put(variables["params"], f"{target}/style/kernel", value.T)
+            rules.put(variables["params"], f"{target}/style/kernel", value.T)
         elif leaf == "affine.bias":
-            put(variables["params"], f"{target}/style/bias", value)
+            rules.put(variables["params"], f"{target}/style/bias", value)
         else:
-            put(variables["params"], f"{target}/{leaf}", value)
+            rules.put(variables["params"], f"{target}/{leaf}", value)
     return variables
 
 
-def super_resolution_sizes(weights: Weights, prefix: str = "sr_net.") -> dict[str, Any]:
+def super_resolution_sizes(weights: rules.Weights, prefix: str = "sr_net.") -> dict[str, Any]:
     """Attributes of `models.super_resolution.SuperResolution` from the weights; the published sizes for missing weights."""
 
     def length(name: str, published: int) -> int:
@@ -212,7 +197,7 @@ _HEAD_REQUIRED = (
 _TORSO_REQUIRED = ("torso_individual_codes", "torso_deform_net.net.0.weight", "torso_canonicial_net.net.0.weight")
 
 
-def is_field(network: Weights) -> bool:
+def is_field(network: rules.Weights) -> bool:
     """Whether a state_dict is that of a RAD-NeRF head or torso."""
     return _HEAD_KEY in network or _TORSO_KEY in network
 
@@ -222,7 +207,7 @@ def has_torso(checkpoint: TorchCheckpoint) -> bool:
     return _TORSO_KEY in checkpoint.networks.get("model", {})
 
 
-def import_head(checkpoint: TorchCheckpoint) -> Imported:
+def import_head(checkpoint: TorchCheckpoint) -> rules.Imported:
     """Converts the head of a head's or torso's checkpoint: networks, occupancy grid and, if present, super-resolution.
 
     Raises:
@@ -239,23 +224,23 @@ def import_head(checkpoint: TorchCheckpoint) -> Imported:
         config.model.update({**head_sizes(weights), "condition_frames": frames})
         _apply_grids(config.model, checkpoint)
         _apply_march(config.march, checkpoint, weights)
-        apply_hparams(config, checkpoint)
+        rules.apply_hparams(config, checkpoint)
     model = Head.from_config(config.model)
     window = jnp.zeros((1, config.model.condition_window, *((frames,) if frames > 1 else ()), MOTION_CHANNELS))
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), window, jnp.zeros(1), jnp.zeros((1, 3)), method=Head.initialize))
-    variables, problems = match(head_part(weights), lambda part: convert_head(part, frames), expected)
+    variables, problems = rules.match(head_part(weights), lambda part: convert_head(part, frames), expected)
     params: dict[str, Any] = variables.get("params", {})
     state: dict[str, Any] = {"params": params, "occupancy": _occupancy(weights, config.march.density_threshold)}
     if with_sr:
         variables, sr_problems = _super_resolution(config, weights)
         problems += sr_problems
         state |= {"params": {"head": params, "super_resolution": variables.get("params", {})}, "constants": variables.get("constants", {})}
-    require_match(checkpoint, problems, "head")
+    rules.require_match(checkpoint, problems, "head")
     title = "RAD-NeRF head with super-resolution" if with_sr else "RAD-NeRF head"
-    return Imported(title, stage, checkpoint.step, config, state, (*hparams_notes(checkpoint), *_head_notes(weights)))
+    return rules.Imported(title, stage, checkpoint.step, config, state, (*rules.hparams_notes(checkpoint), *_head_notes(weights)))
 
 
-def import_torso(checkpoint: TorchCheckpoint) -> Imported:
+def import_torso(checkpoint: TorchCheckpoint) -> rules.Imported:
     """Converts the torso of a torso's checkpoint. Raises as `import_head`."""
     weights = checkpoint.networks["model"]
     _require(checkpoint, weights, _TORSO_REQUIRED, "torso")
@@ -266,26 +251,26 @@ def import_torso(checkpoint: TorchCheckpoint) -> Imported:
         config.model.update(torso_sizes(weights))
         shrink = number(checkpoint.hparams, "torso_shrink")
         config.model.shrink = config.model.shrink if shrink is None else shrink
-        apply_hparams(config, checkpoint)
+        rules.apply_hparams(config, checkpoint)
     model = Torso.from_config(config.model)
     expected = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 2)), method=Torso.initialize))
-    variables, problems = match(torso_part(weights), convert_torso, expected)
-    require_match(checkpoint, problems, "torso")
+    variables, problems = rules.match(torso_part(weights), convert_torso, expected)
+    rules.require_match(checkpoint, problems, "torso")
     head = import_head(checkpoint)
     with config.unlocked():
         config.head = ConfigDict({"step": head.step, "fingerprint": head_fingerprint(head.state["params"])})
     title = "RAD-NeRF torso for super-resolution" if stage == "torso_sr" else "RAD-NeRF torso"
-    return Imported(title, stage, checkpoint.step, config, {"params": variables["params"]}, tuple(hparams_notes(checkpoint)))
+    return rules.Imported(title, stage, checkpoint.step, config, {"params": variables["params"]}, tuple(rules.hparams_notes(checkpoint)))
 
 
-def _super_resolution(config: ConfigDict, weights: Weights) -> tuple[dict[str, Any], list[str]]:
+def _super_resolution(config: ConfigDict, weights: rules.Weights) -> tuple[dict[str, Any], list[str]]:
     """Converts the super-resolution network and sets its sizes in `config`; returns as `match`."""
     network = {key: value for key, value in weights.items() if key.startswith(_SR_PREFIX) and not key.endswith("resample_filter")}
     with config.unlocked():
         config.super_resolution = ConfigDict(super_resolution_sizes(network))
     module = SuperResolution(**config.super_resolution)
     picture = jnp.zeros((1, module.size, module.size, 3))
-    return match(network, convert_super_resolution, jax.eval_shape(lambda: module.init(jax.random.key(0), picture)))
+    return rules.match(network, convert_super_resolution, jax.eval_shape(lambda: module.init(jax.random.key(0), picture)))
 
 
 def _apply_grids(model: ConfigDict, checkpoint: TorchCheckpoint) -> None:
@@ -306,7 +291,7 @@ def _apply_grids(model: ConfigDict, checkpoint: TorchCheckpoint) -> None:
         model[name].finest_resolution = int((model[name].finest_resolution if finest is None else finest) * extent)
 
 
-def _apply_march(march: ConfigDict, checkpoint: TorchCheckpoint, weights: Weights) -> None:
+def _apply_march(march: ConfigDict, checkpoint: TorchCheckpoint, weights: rules.Weights) -> None:
     """Sets the box and the ray marching parameters. The original's step is constant as long as `max_steps` <= grid resolution."""
     cells = weights["density_grid"].shape[-1]
     resolution = round(cells ** (1 / 3))
@@ -334,7 +319,7 @@ def _apply_march(march: ConfigDict, checkpoint: TorchCheckpoint, weights: Weight
             march[ours] = value
 
 
-def _occupancy(weights: Weights, limit: float) -> dict[str, np.ndarray]:
+def _occupancy(weights: rules.Weights, limit: float) -> dict[str, np.ndarray]:
     """Density grid [R, R, R] in row-major order, and `occupied` if the original's bit field differs from the thresholded grid."""
     morton = jnp.asarray(weights["density_grid"], jnp.float32).reshape(1, -1)
     bits = unpack_bits(jnp.asarray(weights["density_bitfield"], jnp.uint8).reshape(-1)).reshape(1, -1)
@@ -347,62 +332,62 @@ def _occupancy(weights: Weights, limit: float) -> dict[str, np.ndarray]:
     return occupancy
 
 
-def _head_notes(weights: Weights) -> list[str]:
+def _head_notes(weights: rules.Weights) -> list[str]:
     if np.any(weights["density_bitfield"]):
         return []
     return ["The occupancy grid is empty and so are the pictures, because the training collapsed: use another step or train again."]
 
 
-def _require(checkpoint: TorchCheckpoint, weights: Weights, names: tuple[str, ...], what: str) -> None:
+def _require(checkpoint: TorchCheckpoint, weights: rules.Weights, names: tuple[str, ...], what: str) -> None:
     missing = [name for name in names if name not in weights or not np.size(weights[name])]
-    require_match(checkpoint, [f"{name} is missing" for name in missing], what)
+    rules.require_match(checkpoint, [f"{name} is missing" for name in missing], what)
 
 
 # -------- State dicts of Lm3dNeRF and ADNeRFTorso -> our variables
 
 _FIELDS = [
-    Rule(r"model_(coarse|fine)\.(density|color)_linears\.(\d+)", "dense", r"\1/\2_\3"),
-    Rule(r"model_(coarse|fine)\.(density|color)_out_linear", "dense", r"\1/\2_out"),
+    rules.Rule(r"model_(coarse|fine)\.(density|color)_linears\.(\d+)", "dense", r"\1/\2_\3"),
+    rules.Rule(r"model_(coarse|fine)\.(density|color)_out_linear", "dense", r"\1/\2_out"),
 ]
 
 
 AUDIO_FRAMES = 16
 """Frames of DeepSpeech features per input of the torso's frame encoder; can't be inferred from its weights."""
 
-_HEAD = [*_FIELDS, *frame_encoder("lm_encoder", "frame_encoder"), *window_attention("lmatt_encoder", "attention")]
+_HEAD = [*_FIELDS, *rules.frame_encoder("lm_encoder", "frame_encoder"), *rules.window_attention("lmatt_encoder", "attention")]
 _TORSO = [
     *_FIELDS,
-    *frame_encoder("aud_net", "frame_encoder", AUDIO_FRAMES),
-    *window_attention("audatt_net", "attention"),
-    *(Rule(rf"color_encoder\.{2 * i}", "dense", f"color_encoder_{i}") for i in range(3)),
+    *rules.frame_encoder("aud_net", "frame_encoder", AUDIO_FRAMES),
+    *rules.window_attention("audatt_net", "attention"),
+    *(rules.Rule(rf"color_encoder\.{2 * i}", "dense", f"color_encoder_{i}") for i in range(3)),
 ]
 
 
-def convert_nerf_head(weights: Weights) -> dict[str, Any]:
+def convert_nerf_head(weights: rules.Weights) -> dict[str, Any]:
     """Lm3dNeRF -> {"params"} of `models.nerf.NerfHead` for a condition window of single frames (`cond_win_size` 1)."""
-    return {"params": convert(weights, _HEAD)["params"]}
+    return {"params": rules.convert(weights, _HEAD)["params"]}
 
 
-def convert_nerf_torso(weights: Weights) -> dict[str, Any]:
+def convert_nerf_torso(weights: rules.Weights) -> dict[str, Any]:
     """ADNeRFTorso -> {"params"} of `models.nerf.NerfTorso` for windows of `AUDIO_FRAMES` frames of DeepSpeech features."""
-    return {"params": convert(weights, _TORSO)["params"]}
+    return {"params": rules.convert(weights, _TORSO)["params"]}
 
 
-def nerf_sizes(weights: Weights) -> dict[str, Any]:
+def nerf_sizes(weights: rules.Weights) -> dict[str, Any]:
     """Sizes of either network as changes of `model` in our reference configs; sizes of missing weights are left out."""
     found = {
-        "hidden": axis_size(weights, "model_coarse.density_linears.0.weight", 0),
-        "layers": count_layers(weights, r"model_coarse\.density_linears\.\d+\.weight"),
-        "color_hidden": axis_size(weights, "model_coarse.color_linears.0.weight", 0),
-        "color_layers": count_layers(weights, r"model_coarse\.color_linears\.\d+\.weight"),
+        "hidden": rules.axis_size(weights, "model_coarse.density_linears.0.weight", 0),
+        "layers": rules.count_layers(weights, r"model_coarse\.density_linears\.\d+\.weight"),
+        "color_hidden": rules.axis_size(weights, "model_coarse.color_linears.0.weight", 0),
+        "color_layers": rules.count_layers(weights, r"model_coarse\.color_linears\.\d+\.weight"),
     }
     for encoder, attention in (("lm_encoder", "lmatt_encoder"), ("aud_net", "audatt_net")):
         if f"{encoder}.encoder_fc1.2.weight" in weights:
-            found["condition_features"] = axis_size(weights, f"{encoder}.encoder_fc1.2.weight", 0)
-            found["condition_window"] = axis_size(weights, f"{attention}.attentionNet.0.weight", 0)
+            found["condition_features"] = rules.axis_size(weights, f"{encoder}.encoder_fc1.2.weight", 0)
+            found["condition_window"] = rules.axis_size(weights, f"{attention}.attentionNet.0.weight", 0)
     if "aud_net.encoder_conv.0.weight" in weights:
         found["condition_frames"] = AUDIO_FRAMES
-    return positive(**found)
+    return rules.positive(**found)
 
 
 # -------- Checkpoints of vanilla NeRF heads and torsos -> imported checkpoints
@@ -413,12 +398,12 @@ DEEPSPEECH_CHANNELS = 29
 _KEY = "model_coarse.density_linears.0.weight"
 
 
-def is_nerf(network: Weights) -> bool:
+def is_nerf(network: rules.Weights) -> bool:
     """Whether a state_dict is that of a vanilla NeRF."""
     return _KEY in network
 
 
-def import_nerf(checkpoint: TorchCheckpoint) -> Imported:
+def import_nerf(checkpoint: TorchCheckpoint) -> rules.Imported:
     """Converts a vanilla head or torso.
 
     Raises:
@@ -441,7 +426,7 @@ def import_nerf(checkpoint: TorchCheckpoint) -> Imported:
         without_attention = number(checkpoint.hparams, "no_smo_iterations")
         if not torso and without_attention is not None:
             config.model.attention_from = int(without_attention)
-        apply_hparams(config, checkpoint)
+        rules.apply_hparams(config, checkpoint)
     build, converter = (NerfTorso.from_config, convert_nerf_torso) if torso else (NerfHead.from_config, convert_nerf_head)
     model = config.model
     inner = (DEEPSPEECH_CHANNELS,) if torso else (204,)
@@ -449,10 +434,10 @@ def import_nerf(checkpoint: TorchCheckpoint) -> Imported:
     window = jnp.zeros((model.condition_window, *frames, *inner))
     network = build(model)
     expected = jax.eval_shape(lambda: network.init(jax.random.key(0), window, method="initialize"))
-    variables, problems = match(weights, converter, expected)
+    variables, problems = rules.match(weights, converter, expected)
     title = "vanilla NeRF torso" if torso else "vanilla NeRF head"
-    require_match(checkpoint, problems, title)
-    notes = list(hparams_notes(checkpoint))
+    rules.require_match(checkpoint, problems, title)
+    notes = list(rules.hparams_notes(checkpoint))
     if torso:
         notes.append("It is conditioned on DeepSpeech features, which can't be computed here: it can be loaded, but not driven by audio.")
-    return Imported(title, stage, checkpoint.step, config, {"params": variables["params"]}, tuple(notes))
+    return rules.Imported(title, stage, checkpoint.step, config, {"params": variables["params"]}, tuple(notes))

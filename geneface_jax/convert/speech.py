@@ -11,20 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.convert.rules import (
-    Converter,
-    Imported,
-    Rule,
-    Weights,
-    apply_hparams,
-    audio2motion_sizes,
-    convert,
-    hparams_notes,
-    match,
-    postnet_sizes,
-    require_match,
-    syncnet_sizes,
-)
+from geneface_jax.convert import rules
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint
 from geneface_jax.data.subject import FeatureTypes, feature_types_of, record_feature_types, require_same_features
 from geneface_jax.io import checkpoints, configs
@@ -38,63 +25,63 @@ from geneface_jax.training.stages.audio2motion import build_network
 
 def convert_syncnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """LandmarkHubertSyncNet -> `models.syncnet.SyncNet`."""
-    rules = []
+    layer_rules = []
     for theirs, ours in (("hubert_encoder", "audio_encoder"), ("mouth_encoder", "mouth_encoder")):
-        rules += [
-            Rule(rf"{theirs}\.(\d+)\.conv_block\.0", "conv", rf"{ours}/block_\1/conv"),
-            Rule(rf"{theirs}\.(\d+)\.conv_block\.1", "norm", rf"{ours}/block_\1/norm"),
+        layer_rules += [
+            rules.Rule(rf"{theirs}\.(\d+)\.conv_block\.0", "conv", rf"{ours}/block_\1/conv"),
+            rules.Rule(rf"{theirs}\.(\d+)\.conv_block\.1", "norm", rf"{ours}/block_\1/norm"),
         ]
-    return convert(weights, rules)
+    return rules.convert(weights, layer_rules)
 
 
 def convert_audio2motion(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """VAEModel, or PitchContourVAEModel of GeneFace or GeneFace++ -> `models.audio2motion.Audio2Motion`."""
-    rules = [
-        Rule(r"(pitch|blink)_embed", "embedding", r"voice_encoder/\1_embedding"),
-        Rule(r"pitch_encoder\.0", "conv", "voice_encoder/pitch_encoder/conv_in"),
-        Rule(r"pitch_encoder\.1", "norm", "voice_encoder/pitch_encoder/norm"),
-        Rule(r"pitch_encoder\.3", "conv", "voice_encoder/pitch_encoder/conv_out"),
-        Rule(r"cond_proj", "dense", "voice_encoder/join"),
-        Rule(r"mel_encoder\.0", "conv", "condition_encoder/conv_in"),
-        Rule(r"mel_encoder\.1", "norm", "condition_encoder/norm"),
-        Rule(r"mel_encoder\.3", "conv", "condition_encoder/conv_out"),
-        Rule(r"vae\.g_pre_net\.0", "conv", "condition_down"),
-        Rule(r"vae\.encoder\.pre_net\.0", "conv", "encoder_down"),
-        Rule(r"vae\.encoder\.out_proj", "conv", "encoder_out"),
-        Rule(r"vae\.decoder\.pre_net\.0", "transposed", "decoder_up"),
-        Rule(r"vae\.decoder\.out_proj", "conv", "decoder_out"),
+    layer_rules = [
+        rules.Rule(r"(pitch|blink)_embed", "embedding", r"voice_encoder/\1_embedding"),
+        rules.Rule(r"pitch_encoder\.0", "conv", "voice_encoder/pitch_encoder/conv_in"),
+        rules.Rule(r"pitch_encoder\.1", "norm", "voice_encoder/pitch_encoder/norm"),
+        rules.Rule(r"pitch_encoder\.3", "conv", "voice_encoder/pitch_encoder/conv_out"),
+        rules.Rule(r"cond_proj", "dense", "voice_encoder/join"),
+        rules.Rule(r"mel_encoder\.0", "conv", "condition_encoder/conv_in"),
+        rules.Rule(r"mel_encoder\.1", "norm", "condition_encoder/norm"),
+        rules.Rule(r"mel_encoder\.3", "conv", "condition_encoder/conv_out"),
+        rules.Rule(r"vae\.g_pre_net\.0", "conv", "condition_down"),
+        rules.Rule(r"vae\.encoder\.pre_net\.0", "conv", "encoder_down"),
+        rules.Rule(r"vae\.encoder\.out_proj", "conv", "encoder_out"),
+        rules.Rule(r"vae\.decoder\.pre_net\.0", "transposed", "decoder_up"),
+        rules.Rule(r"vae\.decoder\.out_proj", "conv", "decoder_out"),
     ]
     for part in ("encoder", "decoder"):
-        rules += _wavenet(rf"vae\.{part}\.wn", f"{part}_wavenet")
+        layer_rules += _wavenet(rf"vae\.{part}\.wn", f"{part}_wavenet")
     for number in range(4):
         theirs, ours = rf"vae\.prior_flow\.flows\.{2 * number}", f"flow/coupling_{number}"
-        rules += [Rule(rf"{theirs}\.(pre|post)", "conv", rf"{ours}/\1")]
-        rules += _wavenet(rf"{theirs}\.enc", f"{ours}/wavenet")
-    return convert(weights, rules, {f"{part}_amp_embed": f"voice_encoder/{part}_amp" for part in ("mouth", "eye")})
+        layer_rules += [rules.Rule(rf"{theirs}\.(pre|post)", "conv", rf"{ours}/\1")]
+        layer_rules += _wavenet(rf"{theirs}\.enc", f"{ours}/wavenet")
+    return rules.convert(weights, layer_rules, {f"{part}_amp_embed": f"voice_encoder/{part}_amp" for part in ("mouth", "eye")})
 
 
 def convert_postnet(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """CNNPostNet -> `models.postnet.CNNPostNet`."""
-    rules = [
-        Rule(r"block3\.1", "conv", "output"),
-        Rule(r"block(\d)\.(\d)\.conv_block\.0", "conv", r"block\1_\2/conv"),
-        Rule(r"block(\d)\.(\d)\.conv_block\.1", "norm", r"block\1_\2/norm"),
+    layer_rules = [
+        rules.Rule(r"block3\.1", "conv", "output"),
+        rules.Rule(r"block(\d)\.(\d)\.conv_block\.0", "conv", r"block\1_\2/conv"),
+        rules.Rule(r"block(\d)\.(\d)\.conv_block\.1", "norm", r"block\1_\2/norm"),
     ]
-    return convert(weights, rules)
+    return rules.convert(weights, layer_rules)
 
 
 def convert_discriminator(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """MLPDiscriminator -> `models.postnet.MLPDiscriminator`."""
-    rules = [Rule(r"backbone\.12", "dense", "score")]
-    rules += [Rule(rf"backbone\.{3 * i}", "dense", f"layer_{i}") for i in range(4)]
-    return convert(weights, rules)
+    layer_rules = [rules.Rule(r"backbone\.12", "dense", "score")]
+    layer_rules += [rules.Rule(rf"backbone\.{3 * i}", "dense", f"layer_{i}") for i in range(4)]
+    return rules.convert(weights, layer_rules)
 
 
-def _wavenet(theirs: str, ours: str) -> list[Rule]:
+def _wavenet(theirs: str, ours: str) -> list[rules.Rule]:
     return [
-        Rule(rf"{theirs}\.in_layers\.(\d+)", "conv", rf"{ours}/gates_\1"),
-        Rule(rf"{theirs}\.res_skip_layers\.(\d+)", "conv", rf"{ours}/residual_skip_\1"),
-        Rule(rf"{theirs}\.cond_layer", "conv", ours + "/condition"),
+        rules.Rule(rf"{theirs}\.in_layers\.(\d+)", "conv", rf"{ours}/gates_\1"),
+        rules.Rule(rf"{theirs}\.res_skip_layers\.(\d+)", "conv", rf"{ours}/residual_skip_\1"),
+        rules.Rule(rf"{theirs}\.cond_layer", "conv", ours + "/condition"),
     ]
 
 
@@ -128,8 +115,8 @@ class Family:
     title: str
     key_pattern: str
     stage: str
-    sizes: Callable[[Weights], dict[str, Any]]
-    converter: Converter
+    sizes: Callable[[rules.Weights], dict[str, Any]]
+    converter: rules.Converter
     init: Callable[[ConfigDict], Any]
 
 
@@ -153,9 +140,9 @@ def _init_discriminator(model: ConfigDict) -> Any:
     return MLPDiscriminator(model.base).init(jax.random.key(0), jnp.zeros((1, STRIDE, 204)))
 
 
-SYNCNET = Family("SyncNet", r"hubert_encoder\.", "syncnet", syncnet_sizes, convert_syncnet, _init_syncnet)
-AUDIO2MOTION = Family("audio2motion VAE", r"vae\.", "audio2motion", audio2motion_sizes, convert_audio2motion, _init_audio2motion)
-POSTNET = Family("PostNet", r"block1\.", "postnet", postnet_sizes, convert_postnet, _init_postnet)
+SYNCNET = Family("SyncNet", r"hubert_encoder\.", "syncnet", rules.syncnet_sizes, convert_syncnet, _init_syncnet)
+AUDIO2MOTION = Family("audio2motion VAE", r"vae\.", "audio2motion", rules.audio2motion_sizes, convert_audio2motion, _init_audio2motion)
+POSTNET = Family("PostNet", r"block1\.", "postnet", rules.postnet_sizes, convert_postnet, _init_postnet)
 DISCRIMINATOR = Family("discriminator", r"backbone\.", "postnet", lambda weights: {}, convert_discriminator, _init_discriminator)
 
 STAGES = (SYNCNET, AUDIO2MOTION, POSTNET)
@@ -167,7 +154,7 @@ def family_of(network: Mapping[str, np.ndarray]) -> Family | None:
     return next((family for family in STAGES if any(re.match(family.key_pattern, key) for key in network)), None)
 
 
-def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | None = None) -> Imported:
+def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | None = None) -> rules.Imported:
     """Converts a checkpoint of SyncNet, the audio2motion VAE or PostNet.
 
     Args:
@@ -192,10 +179,10 @@ def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | Non
     problems = []
     for name, (part, weights) in parts.items():
         expected = jax.eval_shape(lambda part=part, name=name: part.init(_model(config, name)))
-        variables[name], found = match(weights, part.converter, expected)
+        variables[name], found = rules.match(weights, part.converter, expected)
         problems += [f"{problem} ({part.title})" for problem in found] if len(parts) > 1 else found
-    require_match(checkpoint, problems, family.title)
-    stage, notes = family.stage, list(hparams_notes(checkpoint))
+    rules.require_match(checkpoint, problems, family.title)
+    stage, notes = family.stage, list(rules.hparams_notes(checkpoint))
     if family is POSTNET:
         stage, vae_notes = _add_vae(config, variables, vae)
         notes += vae_notes
@@ -206,7 +193,7 @@ def import_speech(checkpoint: TorchCheckpoint, vae: checkpoints.Checkpoint | Non
         motion_dim = config.model.motion_dim if "motion_dim" in config.model else 204
     config.stage = stage
     state["constants"] = {"motion_mean": np.zeros(motion_dim, np.float32), "motion_std": np.ones(motion_dim, np.float32)}
-    return Imported(family.title, stage, checkpoint.step, config, state, tuple(notes))
+    return rules.Imported(family.title, stage, checkpoint.step, config, state, tuple(notes))
 
 
 # The networks in a PostNet's checkpoint: (original's name, our name, kind).
@@ -240,7 +227,7 @@ def _config(family: Family, checkpoint: TorchCheckpoint, parts: Mapping[str, tup
                 config[name] = ConfigDict({"model": model.to_dict(), "center": CENTER})
         if "center" in config.data:
             config.data.center = CENTER
-        apply_hparams(config, checkpoint)
+        rules.apply_hparams(config, checkpoint)
     return config
 
 

@@ -4,8 +4,6 @@ The folder layout is described in docs/file-formats.md. A small corpus is one fi
 corpus has one file per clip (version 2): clips are read when used, and an LRU cache of `cache_bytes` keeps the recent ones.
 """
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import functools
@@ -85,7 +83,7 @@ class Clip:
         """T."""
         return len(self.motion)
 
-    def read(self) -> Clip:
+    def read(self) -> "Clip":
         """Returns itself; counterpart of `LazyClip.read`."""
         return self
 
@@ -164,7 +162,7 @@ class Corpus:
     clips: tuple[Clip | LazyClip, ...]
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], cache_bytes: int = CACHE_BYTES) -> Corpus:
+    def load(cls, folder: str | os.PathLike[str], cache_bytes: int = CACHE_BYTES) -> "Corpus":
         """Reads and checks a corpus folder.
 
         Of a version 2 corpus only meta.json is read here, so a corpus that is still growing can be used in its current state.
@@ -282,7 +280,7 @@ class SubjectMotion:
     kind: FeatureTypes
 
     @classmethod
-    def load(cls, dataset_dir: str | os.PathLike[str]) -> SubjectMotion:
+    def load(cls, dataset_dir: str | os.PathLike[str]) -> "SubjectMotion":
         """Reads a dataset folder (or the subject folder that contains it); a light copy is enough.
 
         Raises:

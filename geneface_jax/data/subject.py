@@ -1,7 +1,5 @@
 """A subject dataset in memory, and the compatibility of data and networks: feature types, camera, frames."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json
@@ -130,7 +128,7 @@ class Subject:
     expression_offset: np.ndarray | None = None
 
     @classmethod
-    def load(cls, dataset_dir: str | os.PathLike[str]) -> Subject:
+    def load(cls, dataset_dir: str | os.PathLike[str]) -> "Subject":
         """Reads and checks a dataset folder, or the `dataset/` of a subject folder.
 
         Raises:

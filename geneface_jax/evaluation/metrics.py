@@ -1,7 +1,5 @@
 """Metrics: PSNR and SSIM on masked pixels, LPIPS, landmark distance and jitter, sync correlations."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -276,7 +274,7 @@ class Perceptual:
         self.weights = weights
 
     @classmethod
-    def find(cls, source: str | os.PathLike | None = None) -> Perceptual | None:
+    def find(cls, source: str | os.PathLike | None = None) -> "Perceptual | None":
         """Loads the weights of a file or folder, or of the user's cache; None if no source is named and the cache is empty.
 
         Raises:

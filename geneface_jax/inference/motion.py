@@ -1,7 +1,5 @@
 """Speech to landmark motion with the trained networks, the motion controls, and the head pose of every output frame."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Collection
@@ -134,7 +132,7 @@ class AudioToMotion:
         return bool(self.vae.pitch and self.vae.mouth_amp)
 
     @classmethod
-    def load(cls, postnet_dir: str | os.PathLike[str], *, step: int | None = None, stage: str = "postnet") -> AudioToMotion:
+    def load(cls, postnet_dir: str | os.PathLike[str], *, step: int | None = None, stage: str = "postnet") -> "AudioToMotion":
         """Reads a person's work folder `SUBJECT/postnet`.
 
         Args:
@@ -163,7 +161,7 @@ class AudioToMotion:
         *,
         step: int | None = None,
         expression: tuple[Float[np.ndarray, "E 68 3"], Float[np.ndarray, "68 3"]] | None = None,
-    ) -> AudioToMotion:
+    ) -> "AudioToMotion":
         """Reads the work folder of the VAE alone (the newest checkpoint if `step` is None); its motion has the mean face of the corpus.
 
         `expression` is a person's basis and offset (`Subject.expression_basis`, `expression_offset`), for a VAE of coefficients.

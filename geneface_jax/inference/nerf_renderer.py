@@ -1,7 +1,5 @@
 """Renderer of a person's vanilla NeRF; logs an estimate of its slow rendering time before it starts."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import time
@@ -47,7 +45,7 @@ class NerfRenderer:
     attend: bool
 
     @classmethod
-    def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True) -> NerfRenderer:
+    def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True) -> "NerfRenderer":
         """Reads `SUBJECT/{dataset,nerf_head,nerf_torso}`.
 
         Args:
@@ -88,7 +86,7 @@ class NerfRenderer:
         attend = attends(head.config.model.attention_from, began, head.step)
         return cls(subject, person, head.config.model, None if body is None else body.config.model, attend)
 
-    def in_precision(self, precision: str) -> NerfRenderer:
+    def in_precision(self, precision: str) -> "NerfRenderer":
         """The same person with weights in another precision; see `controls.in_precision`."""
         return dataclasses.replace(self, person=dataclasses.replace(self.person, params=in_precision(self.person.params, precision)))
 

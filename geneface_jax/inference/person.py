@@ -1,7 +1,5 @@
 """Synthesis: audio in, talking video out (`infer`); opening a person, motion plans, rendering, folders of recordings, debug files."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -78,7 +76,7 @@ def infer(
 
 
 def infer_open(
-    person: OpenPerson,
+    person: "OpenPerson",
     audio: str | os.PathLike[str],
     out: str | os.PathLike[str],
     controls: Controls,
@@ -93,7 +91,7 @@ def infer_open(
 
 
 def _infer(
-    person: OpenPerson,
+    person: "OpenPerson",
     samples: Float[np.ndarray, " N"],
     audio: str | os.PathLike[str],
     out: Path,

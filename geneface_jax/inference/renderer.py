@@ -1,7 +1,5 @@
 """Renderer of a person: head, torso, background and super-resolution, one picture per frame."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math
@@ -45,7 +43,7 @@ class SuperResolver:
         self._network, self._variables = network, variables
         self.size = network.size
 
-    def in_precision(self, precision: str) -> SuperResolver:
+    def in_precision(self, precision: str) -> "SuperResolver":
         """The same network with weights in another precision; see `controls.in_precision`."""
         return SuperResolver(self._network, in_precision(self._variables, precision))
 
@@ -129,7 +127,7 @@ class SubjectRenderer:
     super_resolver: SuperResolver | None = None
 
     @classmethod
-    def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True, stage: str = "head") -> SubjectRenderer:
+    def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True, stage: str = "head") -> "SubjectRenderer":
         """Reads `SUBJECT/{dataset,head,torso}`, or `head_sr` and `torso_sr` (`open_renderer` chooses).
 
         Args:
@@ -167,7 +165,7 @@ class SubjectRenderer:
             super_resolver=_load_super_resolver(name, checkpoint, subject) if stage == "head_sr" else None,
         )
 
-    def in_precision(self, precision: str) -> SubjectRenderer:
+    def in_precision(self, precision: str) -> "SubjectRenderer":
         """The same person with weights in another precision; see `controls.in_precision`."""
         return dataclasses.replace(
             self,
@@ -248,7 +246,7 @@ class SubjectRenderer:
         return TorsoLayer(self.torso, self.torso_params, conditions, pictures, size)
 
     def _finish(
-        self, heads: _HeadBatches, pending: tuple[Any, range], torso_layer: TorsoLayer, size: int, transparent: bool
+        self, heads: "_HeadBatches", pending: tuple[Any, range], torso_layer: TorsoLayer, size: int, transparent: bool
     ) -> Iterator[np.ndarray]:
         """Composites the frames of a rendered batch and yields them as `render` does."""
         started, numbers = pending
@@ -378,7 +376,7 @@ class Renderer(Protocol):
 
     subject: Subject
 
-    def in_precision(self, precision: str) -> Renderer:
+    def in_precision(self, precision: str) -> "Renderer":
         """The same with weights in another precision; see `controls.in_precision`."""
 
     def render(

@@ -19,17 +19,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_tools import io as files
 from data_tools.errors import InputError
-from data_tools.io import (
-    MANIFEST,
-    disk_errors_as_input_errors,
-    manifest_damage,
-    read_json,
-    require_space,
-    write_folder,
-    write_json,
-    write_manifest,
-)
 from geneface_jax.io import configs
 
 FOLDER = "checkpoints"
@@ -67,8 +58,8 @@ def damage(workdir: str | os.PathLike, step: int) -> str | None:
     A step with a manifest is compared with its checksums; one without (older versions wrote none) is read as a trial.
     """
     path = _step_path(workdir, step)
-    if (path / MANIFEST).is_file():
-        return manifest_damage(path)
+    if (path / files.MANIFEST).is_file():
+        return files.manifest_damage(path)
     try:
         read_meta(workdir, step)
         _read(path, _tree_on_disk(path))
@@ -156,9 +147,9 @@ def save(
         with _open() as checkpointer:
             items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(record))
             checkpointer.save(partial, items, force=True)
-        write_manifest(partial)
+        files.write_manifest(partial)
 
-    write_folder(folder, fill)
+    files.write_folder(folder, fill)
     if keep is not None:
         _drop_old(workdir, keep, best, milestones_every)
     return folder
@@ -166,7 +157,7 @@ def save(
 
 def read_meta(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
     """The `meta` item of a step: `step`, `metrics`, `config` as plain JSON."""
-    return read_json(Path(workdir) / FOLDER / str(step) / "meta" / "metadata")
+    return files.read_json(Path(workdir) / FOLDER / str(step) / "meta" / "metadata")
 
 
 def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str] = ("opt_state",)) -> Checkpoint:
@@ -248,7 +239,7 @@ def release(
         for note in (folder / FOLDER).rglob("commit_success.txt"):
             note.unlink()  # contains a path of this machine, and nothing reads it
 
-    return write_folder(out, fill)
+    return files.write_folder(out, fill)
 
 
 def _resolve_step(workdir: str | os.PathLike, step: int | None) -> int:
@@ -265,7 +256,7 @@ def _resolve_step(workdir: str | os.PathLike, step: int | None) -> int:
 
 
 def _require_intact(workdir: str | os.PathLike, step: int) -> None:
-    wrong = manifest_damage(_step_path(workdir, step))
+    wrong = files.manifest_damage(_step_path(workdir, step))
     if wrong is not None:
         others = [str(other) for other in steps(workdir) if other != step]
         way_out = f"delete that folder to use step {others[-1]}" if others else "train again, or copy it again from its source"
@@ -387,7 +378,7 @@ class CheckpointWriter:
         # Copied because device_get may return a view of a buffer that the next update overwrites.
         copied = jax.tree.map(np.array, jax.device_get(dict(state)))
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(copied))
-        require_space(self._workdir, size, f"the checkpoint of step {step}")
+        files.require_space(self._workdir, size, f"the checkpoint of step {step}")
         self._thread = threading.Thread(target=self._write, args=(step, copied, dict(meta)), name="save")
         self._thread.start()
 
@@ -402,7 +393,7 @@ class CheckpointWriter:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            with disk_errors_as_input_errors(self._workdir):
+            with files.disk_errors_as_input_errors(self._workdir):
                 raise error
 
     def close(self) -> None:
@@ -430,7 +421,7 @@ def write_selected_step(workdir: str | os.PathLike, step: int, record: dict[str,
       step: the selected checkpoint.
       record: JSON for human readers, such as the reasons; `format` and `step` are added.
     """
-    return write_json(Path(workdir) / SELECTED_FILE, {"format": FORMAT, "step": int(step), **record})
+    return files.write_json(Path(workdir) / SELECTED_FILE, {"format": FORMAT, "step": int(step), **record})
 
 
 def read_selected_step(workdir: str | os.PathLike) -> int | None:
@@ -442,7 +433,7 @@ def read_selected_step(workdir: str | os.PathLike) -> int | None:
     path = Path(workdir) / SELECTED_FILE
     if not path.is_file():
         return None
-    record = read_json(path)
+    record = files.read_json(path)
     step = record.get("step") if isinstance(record, dict) and record.get("format") == FORMAT else None
     if not isinstance(step, int):
         raise InputError(f"{path} names no step: delete it, or select again with `geneface select-postnet {workdir}`.")

@@ -1,7 +1,5 @@
 """The audio2motion VAE (GeneFace's VAEModel, GeneFace++'s pitch-aware variant), and running it with PostNet on whole recordings."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -46,7 +44,7 @@ class Voice:
     eye_amp: Float[Array, " B"]
 
     @classmethod
-    def of(cls, f0: Float[Array, "B A"], mouth_amp: Amplitude = TYPICAL_AMPLITUDE, eye_amp: Amplitude = TYPICAL_AMPLITUDE) -> Voice:
+    def of(cls, f0: Float[Array, "B A"], mouth_amp: Amplitude = TYPICAL_AMPLITUDE, eye_amp: Amplitude = TYPICAL_AMPLITUDE) -> "Voice":
         """The voice without blinks, and with the same amplitudes for all items: for speech without a recorded face."""
         batch, frames = f0.shape
         amplitudes = (jnp.broadcast_to(jnp.asarray(value, jnp.float32), (batch,)) for value in (mouth_amp, eye_amp))

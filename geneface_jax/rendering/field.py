@@ -1,7 +1,5 @@
 """Rendering the head's radiance field and the torso: march settings, frames, training rays, carving the occupancy grid from masks."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -55,7 +53,7 @@ class MarchSettings:
         return FrameMarch(self.aabb, self.min_near, self.lattice, self.max_samples)
 
     @staticmethod
-    def from_config(march: ConfigDict) -> MarchSettings:
+    def from_config(march: ConfigDict) -> "MarchSettings":
         """Reads `config.march` of a head config."""
         aabb = tuple(march.aabb)
         points = Lattice.points_for(aabb, march.step, march.max_angle_degrees)

@@ -1,7 +1,5 @@
 """Rendering the vanilla NeRF: hierarchical (coarse and fine) sampling, compositing, pixels and frames of head and torso."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -203,11 +201,11 @@ class RaySettings:
     fine_samples: int
 
     @staticmethod
-    def from_config(rays: ConfigDict) -> RaySettings:
+    def from_config(rays: ConfigDict) -> "RaySettings":
         """Reads the section `rays` of a head config in which near and far are set."""
         return RaySettings(rays.near, rays.far, rays.offset, rays.samples, rays.fine_samples)
 
-    def resampled(self, samples: int | None, fine_samples: int | None) -> RaySettings:
+    def resampled(self, samples: int | None, fine_samples: int | None) -> "RaySettings":
         """With other numbers of samples; None keeps a number."""
         samples = self.samples if samples is None else samples
         return dataclasses.replace(self, samples=samples, fine_samples=self.fine_samples if fine_samples is None else fine_samples)
@@ -348,7 +346,7 @@ class NerfPerson:
     intrinsics: Float[Array, " 4"]
     trained_size: int
 
-    def resampled(self, samples: int | None, fine_samples: int | None) -> NerfPerson:
+    def resampled(self, samples: int | None, fine_samples: int | None) -> "NerfPerson":
         """With other numbers of samples for both networks; None keeps a number."""
         head, torso = (settings.resampled(samples, fine_samples) for settings in (self.head_settings, self.torso_settings))
         return dataclasses.replace(self, head_settings=head, torso_settings=torso)

@@ -15,8 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from data_tools.command_line import base_type
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import Controls
-from geneface_jax.studio.context import Context
-from geneface_jax.studio.render_queue import Cancelled, ListedPerson, QueueFull, RenderJob
+from geneface_jax.studio.render_queue import Cancelled, Context, ListedPerson, QueueFull, RenderJob
 from geneface_jax.studio.uploads import accept_audio
 from geneface_jax.studio.widgets import color_code
 

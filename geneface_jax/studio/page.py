@@ -4,9 +4,9 @@ from typing import Any
 
 import gradio as gr
 
-from geneface_jax.studio.context import Context
 from geneface_jax.studio.i18n import LANGUAGES, Labels, language_of, text
 from geneface_jax.studio.jobs import JobRunner
+from geneface_jax.studio.render_queue import Context
 from geneface_jax.studio.speak_tab import SpeakTab
 from geneface_jax.studio.train_tab import PostnetTab, TrainTab
 

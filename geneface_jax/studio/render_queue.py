@@ -1,19 +1,35 @@
-"""Bounded render queue, the list of served persons, and an LRU cache of loaded persons."""
+"""Bounded render queue, LRU cache of loaded persons, render tasks, and the state that all parts of a studio share."""
 
 import collections
+import contextlib
 import dataclasses
+import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
 from data_tools.io import read_json
-from geneface_jax.inference.person import OpenPerson, open_person
+from data_tools.video.write import open_writer
+from geneface_jax.inference import provenance
+from geneface_jax.inference.controls import TRANSPARENT, Controls
+from geneface_jax.inference.person import MotionPlan, OpenPerson, open_person, plan_motion, render_frames
+from geneface_jax.inference.streaming import stream
 from geneface_jax.io.person_folder import SubjectParts, find_parts
+from geneface_jax.rendering.landmark_video import landmark_frames
+from geneface_jax.studio.i18n import text
+from geneface_jax.studio.security import Limits
+from geneface_jax.studio.uploads import SessionFolder
+
+# -------- Bounded render queue, the list of served persons, and an LRU cache of loaded persons
 
 # -------- Served persons: subject folders by name. A request names a person, never a path
 
@@ -184,3 +200,251 @@ def _newest_change(workdir: Path) -> int:
     """Modification time in nanoseconds of a work folder's checkpoints or selection; 0 without either."""
     times = [path.stat().st_mtime_ns for path in (workdir / "checkpoints", workdir / "selected.json") if path.exists()]
     return max(times, default=0)
+
+
+# -------- Shared state of a running studio: render tasks (videos, previews, comparisons), settings, portraits of the persons
+
+logger = logging.getLogger(__name__)
+
+# -------- Render tasks: generators that wait in the queue, report progress, can be cancelled, and return their result
+
+LANDMARK_SIZE = 384
+PROGRESS_INTERVAL = 0.5
+"""Seconds between two progress reports."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderProgress:
+    """Progress of a render.
+
+    Attributes:
+      ahead: jobs before it in the queue.
+      done, total: frames; total is 0 while networks are loaded and the motion is predicted.
+      seconds_left: estimate; None while unknown.
+    """
+
+    ahead: int = 0
+    done: int = 0
+    total: int = 0
+    seconds_left: float | None = None
+
+
+RenderResult = TypeVar("RenderResult")
+RenderTask = Generator[RenderProgress, None, RenderResult]
+"""Yields progress; returns the result."""
+
+
+class Renders:
+    """The renders that a visitor can ask for.
+
+    Args:
+      queue: runs one job at a time and holds the loaded persons.
+      workspace: receives the results.
+      limits: `preview_seconds` is used.
+    """
+
+    def __init__(self, queue: RenderQueue, workspace: SessionFolder, limits: Limits):
+        self._queue, self._workspace, self._limits = queue, workspace, limits
+
+    def video(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[Path]:
+        """Renders the complete recording; returns the file.
+
+        Raises:
+          InputError: as `inference.person.plan_motion` and `render_frames`.
+          Cancelled: the job was cancelled; no file is left.
+        """
+        transparent = controls.bg == TRANSPARENT
+        out = self._workspace.new_file("results", ".webm" if transparent else ".mp4")
+        opened = yield from self._open(job, person, controls.precision)
+        plan = plan_motion(opened, load_audio(audio), controls)
+        with contextlib.closing(render_frames(opened, plan, controls)) as frames:
+            yield from self._write(job, frames, plan.frames, out, audio, controls, transparent)
+        if not transparent:
+            provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
+        return out
+
+    def first_frame(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[np.ndarray]:
+        """Renders only the first frame; returns it, uint8 [H, W, 3 or 4]."""
+        opened = yield from self._open(job, person, controls.precision)
+        plan = plan_motion(opened, load_audio(audio), controls)
+        with contextlib.closing(render_frames(opened, plan, controls)) as frames:
+            return next(frames)
+
+    def landmarks(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[Path]:
+        """Draws the landmarks of the first seconds, as predicted and after the controls; returns the file."""
+        opened = yield from self._open(job, person, controls.precision)
+        plan = self._plan_preview(opened, audio, controls)
+        pictures = landmark_frames([plan.predicted, plan.motion], ["network", "controls"], opened.subject.mean_face, LANDMARK_SIZE)
+        out = self._workspace.new_file("results", ".mp4")
+        yield from self._write(job, pictures, plan.frames, out, audio, Controls(preset="veryfast"), False)
+        return out
+
+    def comparison(self, job: RenderJob, person: ListedPerson, audio: Path, pair: tuple[Controls, Controls]) -> RenderTask[Path]:
+        """Renders the first seconds with two settings, side by side (A left); returns the file."""
+        # One precision, so that one copy of the networks is in memory: that of the second setting, the current one.
+        precision = pair[1].precision
+        opened = yield from self._open(job, person, precision)
+        # One size and an opaque background, so that both fit into one picture.
+        size = pair[0].size or opened.subject.size
+        first, second = (
+            dataclasses.replace(controls, size=size, precision=precision, bg="original" if controls.bg == TRANSPARENT else controls.bg)
+            for controls in pair
+        )
+        plans = [self._plan_preview(opened, audio, controls) for controls in (first, second)]
+        with (
+            contextlib.closing(render_frames(opened, plans[0], first)) as left,
+            contextlib.closing(render_frames(opened, plans[1], second)) as right,
+        ):
+            both = (np.concatenate(halves, axis=1) for halves in zip(left, right, strict=True))
+            out = self._workspace.new_file("results", ".mp4")
+            yield from self._write(job, both, plans[0].frames, out, audio, Controls(), False)
+        provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
+        return out
+
+    def streamed(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
+        """The complete recording as a fragmented mp4, while it is rendered; raises as `video`."""
+        for _ in self._queue.wait(job):
+            pass
+        opened = self._queue.open(person, controls.precision)
+        with contextlib.closing(stream(opened, load_audio(audio), controls)) as chunks:
+            for chunk in chunks:
+                job.check()
+                yield chunk
+
+    def _open(self, job: RenderJob, person: ListedPerson, precision: str) -> RenderTask[OpenPerson]:
+        """Waits in the queue; returns the person's networks."""
+        for ahead in self._queue.wait(job):
+            yield RenderProgress(ahead)
+        yield RenderProgress()
+        return self._queue.open(person, precision)
+
+    def _plan_preview(self, opened: OpenPerson, audio: Path, controls: Controls) -> MotionPlan:
+        return plan_motion(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)
+
+    def _write(
+        self, job: RenderJob, frames: Iterable[np.ndarray], total: int, out: Path, audio: Path, controls: Controls, alpha: bool
+    ) -> Iterator[RenderProgress]:
+        started = reported = time.monotonic()
+        with open_writer(out, audio, FPS, controls, alpha=alpha) as writer:
+            for frame in frames:
+                job.check()
+                writer.write(frame)
+                now = time.monotonic()
+                if now - reported >= PROGRESS_INTERVAL:
+                    reported = now
+                    yield RenderProgress(0, writer.count, total, (now - started) / writer.count * (total - writer.count))
+        yield RenderProgress(0, total, total, 0.0)
+
+
+# -------- State shared by all tabs and routes of one studio
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamRequest:
+    """The render behind the address of a stream; `created` is on the monotonic clock."""
+
+    person: ListedPerson
+    audio: Path
+    controls: Controls
+    created: float
+
+
+class Context:
+    """One studio.
+
+    Attributes:
+      people: the served persons.
+      workspace: the private folder.
+      limits: see `Limits`.
+      queue: the render queue.
+      renders: the render tasks.
+    """
+
+    def __init__(self, people: PersonList, workspace: SessionFolder, limits: Limits):
+        self.people, self.workspace, self.limits = people, workspace, limits
+        self.queue = RenderQueue(limits.max_waiting, limits.cached_persons)
+        self.renders = Renders(self.queue, workspace, limits)
+        self._jobs: dict[str, RenderJob] = {}
+        self._streams: dict[str, StreamRequest] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, session: str) -> RenderJob:
+        """A job for a visitor's session; the session's previous job is cancelled. Raises as `RenderQueue.submit`."""
+        self.cancel(session)
+        self.workspace.expire(time.time() - self.limits.keep_seconds)
+        job = self.queue.submit()
+        with self._lock:
+            self._jobs[session] = job
+        return job
+
+    def cancel(self, session: str) -> None:
+        """Cancels the session's running or waiting job, if any."""
+        with self._lock:
+            job = self._jobs.pop(session, None)
+        if job is not None:
+            job.cancelled.set()
+
+    def register_stream(self, person: ListedPerson, audio: Path, controls: Controls) -> str:
+        """A token for the address `/stream/TOKEN`, valid for `limits.stream_seconds`."""
+        token, now = uuid.uuid4().hex, time.monotonic()
+        with self._lock:
+            self._streams = {key: old for key, old in self._streams.items() if now - old.created < self.limits.stream_seconds}
+            self._streams[token] = StreamRequest(person, audio, controls, now)
+        return token
+
+    def stream_request(self, token: str) -> StreamRequest:
+        """The request registered under a token.
+
+        Raises:
+          InputError: the token is unknown or has expired.
+        """
+        with self._lock:
+            request = self._streams.get(token)
+        if request is None or time.monotonic() - request.created >= self.limits.stream_seconds:
+            raise InputError("The address of this stream has expired: start it again from the page.")
+        return request
+
+    def error_message(self, error: Exception, language: str) -> str:
+        """The sentence for a visitor: an InputError's own, without the server's folders; of other errors, which are logged, no details."""
+        if not isinstance(error, InputError):
+            logger.error("Unexpected error in the studio.", exc_info=error)
+            return text("error.unexpected", language)
+        return str(error).replace(f"{self.workspace.folder}/", "").replace(f"{self.people.folder}/", "")
+
+
+# -------- Portraits: the first frame of every person speaking silence, rendered once
+
+SILENCE_SECONDS = 0.4
+
+
+class Portraits:
+    """Portraits, kept in memory by person."""
+
+    def __init__(self, context: Context):
+        self._context, self._lock = context, threading.Lock()
+        self._portraits: dict[ListedPerson, np.ndarray] = {}
+
+    def get(self, person: ListedPerson) -> np.ndarray:
+        """uint8 [192, 192, 3]; the first call for a person renders it, after waiting in the render queue.
+
+        Raises:
+          InputError: as `inference.person.open_person`, or the queue is full.
+        """
+        with self._lock:
+            if person not in self._portraits:
+                self._portraits[person] = self._render(person)
+            return self._portraits[person]
+
+    def _render(self, person: ListedPerson) -> np.ndarray:
+        queue = self._context.queue
+        job = queue.submit()
+        try:
+            for _ in queue.wait(job):
+                pass
+            opened = queue.open(person)
+            controls = Controls(pose="still", blink_mode="none", temperature=0.0)
+            plan = plan_motion(opened, np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE), np.float32), controls)
+            with contextlib.closing(render_frames(opened, plan, controls)) as frames:
+                return np.asarray(thumbnail(next(frames)))
+        finally:
+            queue.remove(job)

@@ -39,8 +39,8 @@ def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, host
     import gradio as gr
 
     from geneface_jax.studio.api import add_routes
-    from geneface_jax.studio.context import Context
     from geneface_jax.studio.page import CSS, build_page, theme
+    from geneface_jax.studio.render_queue import Context
     from geneface_jax.studio.security import RequestFilter
 
     context = Context(people, workspace, limits)

@@ -16,9 +16,8 @@ import numpy as np
 from data_tools.command_line import flag
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
-from geneface_jax.studio.context import Context, Portraits, RenderTask
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
-from geneface_jax.studio.render_queue import Cancelled, ListedPerson, RenderJob
+from geneface_jax.studio.render_queue import Cancelled, Context, ListedPerson, Portraits, RenderJob, RenderTask
 from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture
 from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, plain_line, progress_line
 

@@ -16,9 +16,9 @@ from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints
 from geneface_jax.rendering.landmark_video import landmark_frames
-from geneface_jax.studio.context import LANDMARK_SIZE, Context, RenderProgress
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
 from geneface_jax.studio.jobs import Job, JobRunner, active_stage, curves, report_rows, sample_pictures
+from geneface_jax.studio.render_queue import LANDMARK_SIZE, Context, RenderProgress
 from geneface_jax.studio.uploads import accept_audio, accept_video
 from geneface_jax.studio.widgets import failed_line, idle_line, plain_line, progress_line, status_lines
 from geneface_jax.training.reporting import draw_curves

@@ -1,7 +1,5 @@
 """Uploads of visitors, checked and re-encoded, in the studio's private workspace folder."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil
@@ -46,7 +44,7 @@ class SessionFolder:
         self._lock: IO[str] | None = None
         self.folder = self._parent
 
-    def __enter__(self) -> SessionFolder:
+    def __enter__(self) -> "SessionFolder":
         remove_abandoned_folders(self._parent)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._parent))  # created with mode 0700
         self._lock = (self.folder / LOCK).open("w")

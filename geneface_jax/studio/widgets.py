@@ -1,7 +1,5 @@
 """Gradio widgets of the inference controls, and the progress line as HTML."""
 
-from __future__ import annotations
-
 import dataclasses
 import html
 import re
@@ -13,8 +11,8 @@ import gradio as gr
 from data_tools.command_line import base_type
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
-from geneface_jax.studio.context import RenderProgress
 from geneface_jax.studio.i18n import Labels, text
+from geneface_jax.studio.render_queue import RenderProgress
 
 # -------- Status line, progress bar and error box as HTML
 
@@ -110,7 +108,7 @@ class ControlWidgets:
     widgets: dict[str, Any]
 
     @classmethod
-    def build(cls, labels: Labels) -> ControlWidgets:
+    def build(cls, labels: Labels) -> "ControlWidgets":
         """Builds the components inside the current `gr.Blocks`: the main ones, then accordions for picture, motion and encoder."""
         found: dict[str, Any] = {}
         for name in MAIN:

@@ -22,8 +22,7 @@ from geneface_jax.training import devices
 from geneface_jax.training.optimizers import freeze_params, log_norms
 from geneface_jax.training.recovery import Interrupts, NanRecovery, NotFiniteError, Prefetch, finite_means, with_rates
 from geneface_jax.training.reporting import Profile, RunLog, duration
-from geneface_jax.training.stage import Stage
-from geneface_jax.training.stages import get_stage
+from geneface_jax.training.stage import Stage, get_stage
 from geneface_jax.typing import Metrics, State
 
 RUN_AHEAD = 2

@@ -1,7 +1,5 @@
 """Recovery and prefetch: NaN recovery from the last good checkpoint, SIGTERM and Ctrl-C, batches prepared in a thread."""
 
-from __future__ import annotations
-
 import os
 import queue
 import signal
@@ -129,7 +127,7 @@ class Interrupts:
         self.received: int | None = None
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> Interrupts:
+    def __enter__(self) -> "Interrupts":
         # Python lets only the main thread set handlers; in another thread (a worker of the web page) signals don't reach the run.
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}

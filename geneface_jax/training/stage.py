@@ -1,11 +1,9 @@
-"""Stage: the interface between the training loop and a network; it makes the state, batches, updates and evaluations of one task.
-
-A stage knows one network (or a GAN's two) and its losses, but nothing of devices, checkpoints, logs or resuming; the loop
-(`training.loop`) knows nothing of losses.
-"""
+"""What the training loop asks of a stage, and the stages by name."""
 
 import abc
 import dataclasses
+import difflib
+import importlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +12,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_tools.errors import InputError
 from geneface_jax.typing import Metrics, State
+
+# -------- Stage: the interface between the training loop and a network; it makes the state, batches, updates and evaluations of one task
+#
+# A stage knows one network (or a GAN's two) and its losses, but nothing of devices, checkpoints, logs or resuming; the loop
+# (`training.loop`) knows nothing of losses.
 
 
 @dataclasses.dataclass
@@ -88,3 +92,29 @@ class Stage(abc.ABC):
         """
         del means
         return []
+
+
+# -------- The training stages by name: which module and class each one is
+
+STAGES = {
+    "syncnet": "syncnet.SyncNetStage",
+    "audio2motion": "audio2motion.Audio2MotionStage",
+    "postnet": "postnet.PostNetStage",
+    "head": "head.HeadStage",
+    "head_sr": "head.HeadSrStage",
+    "torso": "torso.TorsoStage",
+    "torso_sr": "torso.TorsoSrStage",
+    "nerf_head": "nerf.NerfHeadStage",
+    "nerf_torso": "nerf.NerfTorsoStage",
+}
+"""`config.stage` -> module of this package and its class, which takes the config; imported on use."""
+
+
+def get_stage(config: ConfigDict) -> Stage:
+    """Makes the stage that `config.stage` names; raises InputError, with the nearest name, if there is none."""
+    if config.stage not in STAGES:
+        nearest = difflib.get_close_matches(config.stage, STAGES, 1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(STAGES))}."
+        raise InputError(f"config.stage is {config.stage!r}, which is no stage: {hint}")
+    module, name = STAGES[config.stage].split(".")
+    return getattr(importlib.import_module(f"geneface_jax.training.stages.{module}"), name)(config)

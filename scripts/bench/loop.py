@@ -31,8 +31,10 @@ from geneface_jax.io import configs  # noqa: E402
 from geneface_jax.training import devices  # noqa: E402
 from geneface_jax.training.loop import train  # noqa: E402
 from geneface_jax.training.optimizers import log_norms  # noqa: E402
-from geneface_jax.training.stage import Evaluation  # noqa: E402
-from geneface_jax.training.stages import get_stage  # noqa: E402
+from geneface_jax.training.stage import (
+    Evaluation,  # noqa: E402
+    get_stage,  # noqa: E402
+)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from data_tools.io import read_json, write_json  # noqa: E402
 from geneface_jax.convert import speech  # noqa: E402
 from geneface_jax.io import checkpoints, configs  # noqa: E402
 from geneface_jax.training import devices  # noqa: E402
-from geneface_jax.training.stages import get_stage  # noqa: E402
+from geneface_jax.training.stage import get_stage  # noqa: E402
 from tests.synthetic_corpus import speech_and_motion  # noqa: E402
 from tests.synthetic_subject import write_subject  # noqa: E402
 

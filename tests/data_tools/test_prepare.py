@@ -13,7 +13,7 @@ from synthetic_video import color_video, ffmpeg
 
 from data_tools import prepare as module
 from data_tools.dataset import pipeline as steps
-from data_tools.dataset import scan
+from data_tools.dataset import settings
 from data_tools.errors import InputError
 from data_tools.landmarks68 import LANDMARKS_68, RIGID, motion_from_landmarks
 from data_tools.prepare import prepare
@@ -117,7 +117,7 @@ def test_the_same_call_again_changes_nothing(dataset, avatar, monkeypatch):
 
 def test_an_interrupted_run_goes_on_where_it_was(mediapipe, avatar, tmp_path, monkeypatch):
     """With chunks of a second: what the first run finished is not touched again, and the result is that of an undisturbed run."""
-    monkeypatch.setattr(scan, "CHUNK_FRAMES", 25)
+    monkeypatch.setattr(settings, "CHUNK_FRAMES", 25)
     undisturbed = contents(prepare(avatar / "video.mp4", tmp_path / "undisturbed" / "dataset", size=64, trim=(0, 3), progress=False))
     out = tmp_path / "disturbed" / "dataset"
     real = {name: getattr(steps, name) for name in ("analyze_chunk", "make_chunk")}

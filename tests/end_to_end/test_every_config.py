@@ -8,7 +8,7 @@ import pytest
 from data_tools.video.read import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation.motion import evaluate_motion
+from geneface_jax.evaluation.report import evaluate_motion
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.person import infer
 from geneface_jax.inference.renderer import open_renderer

@@ -1,7 +1,5 @@
 """Losses of the speech stages: reconstruction, KL, LSGAN, and SyncNet as a frozen expert (loss, sync AUC, sync score)."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os
@@ -110,7 +108,7 @@ class SyncExpert:
     kind: FeatureTypes = FeatureTypes()
 
     @classmethod
-    def load(cls, workdir: str | os.PathLike[str], step: int | None = None) -> SyncExpert:
+    def load(cls, workdir: str | os.PathLike[str], step: int | None = None) -> "SyncExpert":
         """Reads a SyncNet's work folder. Raises InputError when there is no checkpoint."""
         checkpoint = checkpoints.load(workdir, step)
         state, data = checkpoint.state, checkpoint.config.data

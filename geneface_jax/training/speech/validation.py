@@ -1,7 +1,5 @@
 """Validation of the speech stages: motion metrics, Frechet distance to a person's motion, landmark video and audio for TensorBoard."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -64,7 +62,7 @@ class MotionDistribution:
     mouth_variance: float
 
     @classmethod
-    def fit(cls, train: np.ndarray, heldout: np.ndarray) -> MotionDistribution:
+    def fit(cls, train: np.ndarray, heldout: np.ndarray) -> "MotionDistribution":
         """Principal components of `train` [N, 204], Gaussian of `heldout` [M, 204]; N, M >= 2, in network space."""
         train = np.asarray(train, np.float64)
         center = train.mean(0)

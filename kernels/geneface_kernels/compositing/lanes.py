@@ -46,7 +46,7 @@ class TrainOptions:
         return {"max_samples": self.max_samples, "end_threshold": self.end_threshold, "weighted_ambient": self.weighted_ambient}
 
 
-# -------- The loops: vectors of one element per ray ("lane"), samples loaded by a callback (`xla.py` indexes arrays, `pallas.py` references)
+# -------- The loops: vectors of one element per ray ("lane"); callbacks load the samples (`xla.py` from arrays, `pallas.py` from refs)
 
 Channels = tuple[jax.Array, ...]
 """Red, green and blue of every lane, [n] each."""

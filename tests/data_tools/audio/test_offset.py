@@ -6,7 +6,7 @@ import pytest
 from data_tools.audio.offset import SPEECH_BANDS, Offset, estimate_offset, loudness, opening
 from data_tools.avatar.performance import perform
 from data_tools.avatar.speakers import excerpt, recording
-from data_tools.corpus.sources import CorpusSettings
+from data_tools.corpus.selection import CorpusSettings
 from data_tools.landmarks68 import landmarks_from_motion
 from geneface_jax.io import configs
 

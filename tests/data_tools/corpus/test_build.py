@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from data_tools.corpus import build as module
-from data_tools.corpus import publish
+from data_tools.corpus import selection
 from data_tools.corpus.build import Scorer, build_corpus, clip_path, read_clip
 from data_tools.corpus.measure import Measurements, UnusableError
-from data_tools.corpus.sources import CorpusSettings
+from data_tools.corpus.selection import CorpusSettings, histogram
 from data_tools.errors import InputError
 from data_tools.ffmpeg import VideoInfo
 from geneface_jax.io import configs
@@ -147,7 +147,7 @@ def test_what_cannot_be_used_is_dropped_with_its_reason_and_stops_nothing(tmp_pa
     }  # fmt: skip
     assert report["examples"]["failed"] == [{"clip": "ben/1", "sentence": "LinAlgError: Singular matrix"}]
     assert names(tmp_path / "out") == ["ben/2", "cleo/2"]
-    text = publish.histogram(report)
+    text = histogram(report)
     assert "2 clips of 2 speakers kept" in text and all(reason in text for reason in report["dropped"])
 
 
@@ -185,7 +185,7 @@ def test_a_file_without_its_line_in_the_journal_is_made_again(videos, tmp_path, 
 
 def test_meta_names_only_whole_clips_each_time_it_is_written(videos, tmp_path, measured, monkeypatch):
     seen = []
-    real = publish.publish
+    real = selection.publish
 
     def watching(out, *arguments):
         report = real(out, *arguments)

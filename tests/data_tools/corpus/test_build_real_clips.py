@@ -9,7 +9,7 @@ from synthetic_video import ffmpeg
 
 from data_tools.avatar.clip import render_clip
 from data_tools.corpus.build import build_corpus, clip_path, read_clip
-from data_tools.corpus.sources import CorpusSettings
+from data_tools.corpus.selection import CorpusSettings
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.io import configs
 

@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 
-from data_tools.corpus.publish import REASONS, first_failed_filter
-from data_tools.corpus.sources import CorpusSettings
+from data_tools.corpus.selection import REASONS, CorpusSettings, first_failed_filter
 from data_tools.errors import InputError
 from geneface_jax.io import configs
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.corpus.sources import find_sources, speaker_of
+from data_tools.corpus.selection import find_sources, speaker_of
 from data_tools.errors import InputError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_tools.corpus.sources import SplitSettings, held_out
+from data_tools.corpus.selection import SplitSettings, held_out
 
 SPEAKERS = [f"speaker {i}" for i in range(40)]
 

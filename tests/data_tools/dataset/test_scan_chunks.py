@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from synthetic_video import ffmpeg
 
-from data_tools.dataset.scan import CHUNK_FRAMES, Chunk, FrameSource, chunk_frames, plan
+from data_tools.dataset.settings import CHUNK_FRAMES, Chunk, FrameSource, chunk_frames, plan
 from data_tools.errors import InputError
 from data_tools.video.read import Box, frames
 

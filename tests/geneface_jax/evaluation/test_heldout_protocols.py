@@ -13,8 +13,7 @@ from data_tools.video.write import write_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import heldout
-from geneface_jax.evaluation.motion import motion_report
-from geneface_jax.evaluation.report import to_json
+from geneface_jax.evaluation.report import motion_report, to_json
 from geneface_jax.evaluation.scores import compare_videos, landmark_tracks, load_head_masks, video_against_audio
 from geneface_jax.inference import renderer as renderer_module
 from geneface_jax.io import weights

@@ -43,7 +43,7 @@ def test_a_disk_that_fills_up_during_a_save_ends_the_run_with_the_last_checkpoin
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         whole(folder)
 
-    monkeypatch.setattr(checkpoints, "write_manifest", write)
+    monkeypatch.setattr(checkpoints.files, "write_manifest", write)
     stage = ToyStage(toy_config())
     with pytest.raises(InputError, match=r"The disk of .* is full: free some space and run the same command again"):
         train(stage.config, tmp_path, stage=stage)

@@ -12,7 +12,7 @@ from geneface_jax.data.subject import FeatureTypes, feature_types_of
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training import devices
-from geneface_jax.training.stages import get_stage
+from geneface_jax.training.stage import get_stage
 from tests.synthetic_corpus import write_corpus
 from tests.synthetic_subject import write_subject
 

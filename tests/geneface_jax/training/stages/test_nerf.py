@@ -9,7 +9,7 @@ from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices
 from geneface_jax.training.loop import train
-from geneface_jax.training.stages import get_stage
+from geneface_jax.training.stage import get_stage
 from tests.synthetic_subject import write_subject
 from tests.tiny_nerf import nerf_config
 

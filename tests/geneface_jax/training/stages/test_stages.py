@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.training.stages import get_stage
+from geneface_jax.training.stage import get_stage
 from tests.tiny_stages import OVERRIDES, tiny_config, write_data
 
 
