@@ -10,12 +10,11 @@ import cv2
 import numpy as np
 
 from data_tools.command_line import run_step
+from data_tools.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, load_record, record_path
 from data_tools.ffmpeg import VideoInfo, probe
-from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
-from data_tools.video.read import frames, read_video
-from data_tools.video.write import write_video
+from data_tools.video import frames, read_video, write_video
 
 
 def paste(picture: np.ndarray, face: np.ndarray, corner: np.ndarray, side: int, feather: float) -> np.ndarray:

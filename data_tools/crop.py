@@ -14,15 +14,14 @@ import numpy as np
 
 from data_tools.command_line import frames_bar, run_step
 from data_tools.dataset.settings import check_size, parse_trim, scan, scan_faces
+from data_tools.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, follow_crop, record_path, save_record
 from data_tools.face.track import check_rivals, fill
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.io import file_sha256
 from data_tools.masks import NETWORK_SIZE, SelfieSegmenter, refine
-from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
-from data_tools.video.read import FPS, Box, frames
-from data_tools.video.write import write_video
+from data_tools.video import FPS, Box, frames, write_video
 
 FOLLOW_FPS = 10.0
 """Frame rate of face detection with --follow; the path between detections is interpolated."""

@@ -18,7 +18,7 @@ from data_tools.avatar.clip import make_corpus, render_clip
 from data_tools.io import read_json, write_folder, write_text
 from data_tools.light import light_copy
 from data_tools.prepare import prepare
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.fit import fit
 from geneface_jax.io import checkpoints, configs

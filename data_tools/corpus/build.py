@@ -33,7 +33,7 @@ from data_tools.face.track import detect
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.io import disk_full_as_input_error, file_sha256, settings_fingerprint
 from data_tools.jobs import exit_with_parent
-from data_tools.video.read import FPS
+from data_tools.video import FPS
 
 # -------- Clip files: `clips/NAME.npz` (docs/file-formats.md)
 

@@ -18,7 +18,7 @@ from data_tools.face.pose import INTERPOLATED_TRUST, canonical_landmarks, solve_
 from data_tools.face.track import RIVAL_SIZE, FaceTrack, detect, fill, gaps_of
 from data_tools.ffmpeg import VideoInfo
 from data_tools.landmarks68 import CHIN, FOREHEAD, RIGID, motion_from_landmarks
-from data_tools.video.read import FPS, Box, frames
+from data_tools.video import FPS, Box, frames
 
 # -------- Picture quality: cuts, jumps of the head, blur
 

@@ -14,7 +14,7 @@ from data_tools.audio.sound import AudioFeatures
 from data_tools.dataset.settings import tool_versions
 from data_tools.errors import InputError
 from data_tools.io import write_json
-from data_tools.video.read import FPS
+from data_tools.video import FPS
 
 # -------- Settings of a corpus, its source videos and their speakers, and the train/validation split by speaker
 

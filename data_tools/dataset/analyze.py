@@ -32,7 +32,7 @@ from data_tools.masks import (
     smooth_in_time,
     torso_image,
 )
-from data_tools.video.read import FPS
+from data_tools.video import FPS
 
 # -------- Chunk-wise inference of the face landmarker and the person segmenter
 

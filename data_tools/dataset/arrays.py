@@ -115,7 +115,7 @@ def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
     return samples
 
 
-# -------- Jump cuts within one scene, seen as jumps of the head. (Cuts to another scene are found by `data_tools.video.read`.)
+# -------- Jump cuts within one scene, seen as jumps of the head. (Cuts to another scene are found by `data_tools.video`.)
 
 JUMP = 0.1
 """A jump is a movement in one frame, above the local median, of this many face heights."""

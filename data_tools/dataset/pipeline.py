@@ -39,7 +39,7 @@ from data_tools.ffmpeg import VideoInfo
 from data_tools.io import Workspace, settings_fingerprint, write_json, write_npz
 from data_tools.jobs import run_jobs
 from data_tools.landmarks68 import KnownFace
-from data_tools.video.read import FPS, Box
+from data_tools.video import FPS, Box
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from data_tools.ffmpeg import VideoInfo
 from data_tools.io import write_bytes, write_json
 from data_tools.landmarks68 import RIGID
 from data_tools.masks import color_parts, label_parts
-from data_tools.video.read import FPS
+from data_tools.video import FPS
 
 # -------- Quality checks: thresholds and advice
 

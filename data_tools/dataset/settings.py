@@ -17,7 +17,7 @@ from data_tools.face.track import FaceTrack, check_rivals, detect
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.io import file_sha256, settings_fingerprint
 from data_tools.masks import SegmenterChoice
-from data_tools.video.read import FPS, Box, check_cuts, frames, with_thumbnails
+from data_tools.video import FPS, Box, check_cuts, frames, with_thumbnails
 
 # -------- Settings of a dataset, their fingerprints for the resume rules, and the validation of the options
 

@@ -9,7 +9,7 @@ from data_tools.dataset.analyze import add_video_arguments, analyzed_video
 from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, canonical_landmarks, find_blinks, jitter, solve_poses
 from data_tools.io import write_npz
 from data_tools.landmarks68 import eye_openness, motion_from_landmarks, pick_68
-from data_tools.video.read import FPS
+from data_tools.video import FPS
 
 
 def main() -> None:

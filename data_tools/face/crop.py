@@ -12,7 +12,7 @@ from scipy import ndimage
 from data_tools.errors import InputError
 from data_tools.io import write_bytes
 from data_tools.landmarks68 import CHIN, FOREHEAD
-from data_tools.video.read import Box
+from data_tools.video import Box
 
 # -------- Fixed crop
 

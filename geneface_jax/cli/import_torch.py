@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from data_tools.errors import InputError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
@@ -23,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the written folder last."""
-    from data_tools.errors import InputError
-    from geneface_jax.convert import release
-    from geneface_jax.convert.dataset import find_dataset
+    from geneface_jax.convert import dataset, release
 
     source = Path(args.source)
     if release.checkpoint_folders(source):
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         if args.dataset:
             raise InputError(f"--dataset needs a person's folder of checkpoint folders and {source} is not one: remove --dataset.")
-        npy = find_dataset(source)
+        npy = dataset.find_dataset(source)
         notes = _checkpoint(source, args) if npy is None else _dataset(npy, args)
     for note in notes:
         print(f"note: {note}")
@@ -44,7 +44,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _release(source: Path, args: argparse.Namespace) -> list[str]:
-    from data_tools.errors import InputError
     from geneface_jax.convert import release
     from geneface_jax.convert.dataset import find_dataset, import_dataset
 

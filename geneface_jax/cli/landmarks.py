@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the video's path last."""
     from data_tools.landmarks68 import mean_face
-    from data_tools.video.write import write_video
+    from data_tools.video import write_video
     from geneface_jax.rendering.landmark_video import landmark_frames
 
     if args.size < 64 or args.size > 2048 or args.size % 2:

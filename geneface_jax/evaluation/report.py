@@ -1,5 +1,7 @@
 """Reports: speech-to-motion evaluation without rendering, figures as tables (rich) and as JSON."""
 
+import argparse
+import logging
 import math
 import sys
 from collections.abc import Mapping
@@ -9,17 +11,23 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from tqdm import tqdm
 
+from data_tools.errors import InputError
 from data_tools.io import read_json
+from data_tools.video import VideoWriter
 from geneface_jax.data.corpus import MOTION_DIM, Clip
 from geneface_jax.data.motion import motion_lmd, mouth_opening, pearson
 from geneface_jax.data.speech_batches import NormalizedClip, model_audio, normalize_clip
 from geneface_jax.data.subject import Subject, feature_types_of, require_same_features
-from geneface_jax.evaluation.metrics import best_lag, jitter
+from geneface_jax.evaluation import heldout, scores
+from geneface_jax.evaluation.metrics import LPIPS_UNAVAILABLE, Perceptual, best_lag, difference, jitter
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.speech.losses import SyncExpert, windows_auc
 from geneface_jax.typing import Float, Integer
+
+logger = logging.getLogger(__name__)
 
 # -------- Evaluation of speech to landmarks without rendering: predicted motion of a person's held-out speech against the true motion
 
@@ -281,3 +289,126 @@ def to_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (str, int, bool, type(None))) else str(value)
+
+
+# -------- What `geneface evaluate` measures and prints
+
+
+def evaluate_person(args: argparse.Namespace) -> dict[str, Any]:
+    """`geneface evaluate --subject`: scores a person, prints the tables, returns the figures."""
+    folder = Path(args.subject)
+    training_subject = Subject.load(folder)
+    if args.motion:
+        return _evaluate_motion_of(args, folder, training_subject)
+    other = heldout.in_head_frame_of(Subject.load(args.against), training_subject) if args.against else None
+    target = heldout.full_clip_target(other, args.size) if other else heldout.heldout_target(training_subject, args.size)
+    perceptual = Perceptual.find(args.lpips)
+    faces = _mediapipe_works()
+    result: dict[str, Any] = {
+        "frames": [target.frames.start, target.frames.stop],
+        "size": target.size,
+        "dataset": str(target.subject.folder),
+        "lpips": None if perceptual is None else "0.1, AlexNet",
+        "pixels": heldout.baselines(target, training_subject, faces=faces, perceptual=perceptual) if args.baselines else {},
+    }
+    if not args.baselines or heldout.trained_parts(folder):
+        result |= _renderings(args, folder, target, faces, perceptual, result["pixels"])
+    # In the dataset's own head frame: `target` may have been transformed into the training subject's.
+    result["pose_jitter"] = scores.smoothing_report(training_subject if other is None else Subject.load(args.against))
+    _show_person(args, result)
+    return result
+
+
+def _renderings(args: argparse.Namespace, folder: Path, target: Any, faces: bool, perceptual: Any, rows: dict[str, Any]) -> dict[str, Any]:
+    """Renders and scores the head over the true torso and, if there is a torso network, the complete person; adds scores to `rows`."""
+    parts = heldout.trained_parts(folder)
+    # Version -> suffix of the video's file name.
+    versions = {"rendered": ""} | ({"composite": "_composite"} if parts and parts.torso else {})
+    found: dict[str, Any] = {"protocol": args.protocol, "videos": {}, "speed": {}, "landmarks": {}}
+    for name, ending in versions.items():
+        composite = name == "composite"
+        path = Path(args.out) if args.out else folder / "evaluation" / f"{args.protocol}.mp4"
+        path = path.with_name(f"{path.stem}{ending}{path.suffix}")
+        scored = _write_comparison(
+            path, target, heldout.render_target(folder, target, args.protocol, composite=composite), faces, perceptual
+        )
+        rows[name] = scored["pixels"]
+        found["landmarks"][name] = scored["landmarks"]
+        found["videos"][name] = str(path)
+        found["speed"][name] = scores.frames_per_second(heldout.render_target(folder, target, args.protocol, composite=composite))
+    if args.protocol == "audio":
+        expert = find_expert(folder, Path(args.syncnet) if args.syncnet else None)
+        found["motion"] = evaluate_motion(folder, target.subject, target.frames, expert=expert)
+    return found
+
+
+def _show_person(args: argparse.Namespace, result: dict[str, Any]) -> None:
+    rows, (first, end), size = result["pixels"], result["frames"], result["size"]
+    caption = f"Mean over {end - first} frames ({first} to {end - 1}) of {result['dataset']}, {size}x{size}, 8-bit RGB before H.264."
+    values: dict[str, str] = {} if result["lpips"] else {"LPIPS": LPIPS_UNAVAILABLE}
+    if "rendered" in rows:
+        caption += f" Frames are {heldout.PROTOCOLS[args.protocol]}; rendered: over the true torso and background"
+        caption += "; composite: over the torso network and the one background." if "composite" in rows else "."
+        version = "composite" if "composite" in rows else "rendered"
+        if result["landmarks"][version]:
+            values |= landmark_rows(result["landmarks"][version])
+        values |= seam_rows(rows["composite"]) if "composite" in rows else {}
+        values |= sync_rows(result["motion"]) if "motion" in result else {}
+        values |= speed_rows(result["speed"])
+    else:
+        caption += " The head is not trained yet."
+    values |= smoothing_rows(result["pose_jitter"])
+    show(pixel_table("Unseen frames" if args.against else "Held-out frames", rows, caption))
+    show(value_table("Rendered against true frames" if "rendered" in rows else "Poses", values))
+    for name, path in result.get("videos", {}).items():
+        print(f"true, {name}, difference (x4): {path}")
+
+
+def _evaluate_motion_of(args: argparse.Namespace, folder: Path, training_subject: Any) -> dict[str, Any]:
+    subject = heldout.in_head_frame_of(Subject.load(args.against), training_subject) if args.against else training_subject
+    frames = range(subject.n_frames) if args.against else subject.heldout
+    expert = find_expert(folder, Path(args.syncnet) if args.syncnet else None)
+    if expert is None:
+        logger.warning("The sync AUC is omitted because the person's SyncNet is missing: give one with --syncnet DIR.")
+    figures = evaluate_motion(folder, subject, frames, expert=expert)
+    caption = f"{len(frames)} frames ({frames.start} to {frames.stop - 1}) of {subject.folder}"
+    show(value_table("Landmarks from audio", motion_rows(figures), caption))
+    return {"dataset": str(subject.folder), "frames": [frames.start, frames.stop], "motion": figures}
+
+
+def _write_comparison(out: Path, target: Any, images: Any, faces: bool, perceptual: Any) -> dict[str, Any]:
+    """Scores frames while they are rendered and writes truth, prediction and difference side by side."""
+    with VideoWriter(out, heldout.heldout_sound(target)) as writer:
+
+        def write(truth: np.ndarray, image: np.ndarray) -> None:
+            writer.write(np.concatenate([truth, image, difference(image, truth)], axis=1))
+
+        progress = tqdm(images, total=len(target.frames), unit="frame", desc="rendering", leave=False, disable=None)
+        return heldout.score_render(target, progress, write, faces=faces, perceptual=perceptual)
+
+
+def evaluate_video(args: argparse.Namespace) -> dict[str, Any]:
+    """`geneface evaluate --video`: scores a video, prints the tables, returns the figures."""
+    result: dict[str, Any] = {"video": args.video}
+    if args.truth:
+        masks = scores.load_head_masks(Path(args.truth_masks)) if args.truth_masks else None
+        found = scores.compare_videos(Path(args.video), Path(args.truth), size=args.size, head_masks=masks)
+        result |= {"truth": args.truth, **found}
+        caption = f"Mean over {found['frames']} frames, {found['size']}x{found['size']}, decoded video (after H.264)"
+        caption += f"; {found['frames_left_out']} frames of the longer video left out." if found["frames_left_out"] else "."
+        show(pixel_table(f"{args.video} against {args.truth}", {"video": found["pixels"]}, caption))
+        show(value_table("Landmarks", landmark_rows(found["landmarks"])))
+    if args.audio or not args.truth:
+        result["envelope"] = scores.video_against_audio(Path(args.video), Path(args.audio) if args.audio else None)
+        show(value_table(f"Mouth of {args.video} and {args.audio or 'its sound'}", envelope_rows(result["envelope"])))
+    return result
+
+
+def _mediapipe_works() -> bool:
+    """Whether MediaPipe runs on this machine; otherwise warns that landmark figures are omitted."""
+    try:
+        with scores.landmark_tracks(1):
+            return True
+    except InputError as error:
+        logger.warning("Landmark figures are omitted: %s", error)
+        return False

@@ -17,7 +17,7 @@ from data_tools.errors import InputError
 from data_tools.face import pose as face_pose
 from data_tools.face.track import FACE_LANDMARKER, mediapipe_image, open_task, verified_path
 from data_tools.landmarks68 import eye_openness
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.data.motion import count_blinks, mouth_opening, pearson
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import metrics

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from data_tools.command_line import add_options, check_ranges, flag, given, option
+from data_tools.encoder import FIELDS as ENCODER_FIELDS
+from data_tools.encoder import EncoderOptions, add_encoder_arguments, encoder_values
 from data_tools.errors import InputError
-from data_tools.video.encoder import FIELDS as ENCODER_FIELDS
-from data_tools.video.encoder import EncoderOptions, add_encoder_arguments, encoder_values
 from geneface_jax.io.person_folder import SubjectParts
 
 # -------- Numeric precision of a renderer's weights (`--precision`)

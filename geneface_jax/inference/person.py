@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio, save_wav
+from data_tools.encoder import check_output
 from data_tools.errors import InputError
 from data_tools.io import write_folder, write_json
-from data_tools.video.encoder import check_output
-from data_tools.video.write import write_video
+from data_tools.video import write_video
 from geneface_jax.data.subject import Subject, feature_types_of, require_same_features
 from geneface_jax.inference import provenance
 from geneface_jax.inference.audio_features import audio_features_of

@@ -13,9 +13,9 @@ from typing import IO
 import numpy as np
 
 from data_tools.audio.sound import FPS, SAMPLE_RATE
+from data_tools.encoder import EncoderOptions, codec_arguments
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, first_error_line
-from data_tools.video.encoder import EncoderOptions, codec_arguments
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion, shape_motion, with_eyes

@@ -18,7 +18,7 @@ from PIL import Image
 from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
 from data_tools.io import read_json
-from data_tools.video.write import open_writer
+from data_tools.video import open_writer
 from geneface_jax.inference import provenance
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.person import MotionPlan, OpenPerson, open_person, plan_motion, render_frames

@@ -11,7 +11,7 @@ import gradio as gr
 from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
 from data_tools.landmarks68 import mean_face
-from data_tools.video.write import write_video
+from data_tools.video import write_video
 from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints

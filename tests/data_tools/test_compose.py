@@ -9,11 +9,10 @@ from synthetic_video import ffmpeg
 
 from data_tools.audio.sound import load_audio
 from data_tools.compose import compose, looped_frames
+from data_tools.encoder import EncoderOptions
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, load_record, record_path, save_record
-from data_tools.video.encoder import EncoderOptions
-from data_tools.video.read import read_video
-from data_tools.video.write import write_video
+from data_tools.video import read_video, write_video
 
 WIDTH, HEIGHT, SIDE, N = 96, 64, 32, 20
 FINE = EncoderOptions(crf=4, pix_fmt="yuv444p")

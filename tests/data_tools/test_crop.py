@@ -11,12 +11,11 @@ from synthetic_video import ffmpeg
 
 from data_tools import crop as module
 from data_tools.crop import crop, main
+from data_tools.encoder import EncoderOptions
 from data_tools.errors import InputError
 from data_tools.face.crop import HEAD_FRACTION, follow_crop, head_extent, load_record, record_path
 from data_tools.ffmpeg import probe
-from data_tools.video import read
-from data_tools.video.encoder import EncoderOptions
-from data_tools.video.read import frames, read_video
+from data_tools.video import Box, frames, read_video
 
 WIDTH, HEIGHT = 480, 320
 SPEED = 40.0
@@ -114,7 +113,7 @@ def test_trim_and_rate_are_noted(walk, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_corners", lambda *_: (np.array([[40.0, 40.0]]), 200))
     record = crop(walk, tmp_path / "a.mp4", size=64, trim=(1.0, 2.0), fps=12.5)
     assert (record.start, record.fps, record.frames) == (1.0, 12.5, 12) or (record.start, record.fps, record.frames) == (1.0, 12.5, 13)
-    whole = list(frames(walk, (64, 64), crop=read.Box(40, 40, 200)))
+    whole = list(frames(walk, (64, 64), crop=Box(40, 40, 200)))
     assert np.abs(next(read_video(tmp_path / "a.mp4")).astype(int) - whole[25]).mean() < 5
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.report import evaluate_motion

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data_tools.audio.sound import load_audio, save_wav
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.inference import provenance
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_tools.audio.sound import save_wav
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.inference.audio_features import HUBERT_VARIABLE
 from geneface_jax.io import checkpoints

@@ -7,22 +7,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import geneface_kernels as gk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from geneface_kernels import (
-    Composite,
-    FrameMarch,
-    GridSpec,
-    Lattice,
-    MarchConfig,
-    composite_train,
-    grid_encode,
-    march_train,
-    render_per_ray,
-    render_single_pass,
-    sufficient_budget,
-)
 from geneface_kernels.grid_encoding.spec import PRIMES
 
 from tests.parity.kernels.inference_step import march_step
@@ -154,9 +142,9 @@ def torch_composite(sigma: Any, rgb: Any, ambient: Any, deltas: Any, offsets: An
     return color, weight.sum(1), depth, torch.where(visited, ambient[row], 0.0).sum(1)
 
 
-def _composite(implementation: str) -> Callable[..., Composite]:
+def _composite(implementation: str) -> Callable[..., gk.Composite]:
     settings = {"max_samples": MAX_SAMPLES, "end_threshold": END_THRESHOLD, "implementation": implementation}
-    return functools.partial(composite_train, **settings)
+    return functools.partial(gk.composite_train, **settings)
 
 
 def _counts(rays: int) -> np.ndarray:
@@ -186,10 +174,10 @@ def _arrays(rays: int) -> tuple[np.ndarray, ...]:
 
 POINTS = 65_536
 SPECS = {
-    "hash 3D": GridSpec(kind="hash"),
-    "tiled 3D": GridSpec(kind="tiled"),
-    "hash 2D": GridSpec(dims=2, kind="hash"),
-    "tiled 2D": GridSpec(dims=2, kind="tiled"),
+    "hash 3D": gk.GridSpec(kind="hash"),
+    "tiled 3D": gk.GridSpec(kind="tiled"),
+    "hash 2D": gk.GridSpec(dims=2, kind="hash"),
+    "tiled 2D": gk.GridSpec(dims=2, kind="tiled"),
 }
 
 
@@ -202,10 +190,10 @@ def grid_encoding_cases() -> list[Case]:
     ]
 
 
-def _encode_forward(name: str, spec: GridSpec) -> Case:
+def _encode_forward(name: str, spec: gk.GridSpec) -> Case:
     def run(implementation: str) -> Call:
         arrays = [jnp.asarray(a) for a in _encode_arrays(spec)[:2]]
-        encode = jax.jit(lambda x, table: grid_encode(x, table, spec, implementation))
+        encode = jax.jit(lambda x, table: gk.grid_encode(x, table, spec, implementation))
         return lambda: encode(*arrays)
 
     def torch_call(stacked: bool = False) -> Call:
@@ -224,25 +212,25 @@ def _encode_forward(name: str, spec: GridSpec) -> Case:
     return Case("grid_encoding", f"forward, {name}", run, POINTS, moved, _forward_flops(spec), **twins)
 
 
-def _encode_backward(name: str, spec: GridSpec) -> Case:
+def _encode_backward(name: str, spec: gk.GridSpec) -> Case:
     # The table is gathered, then its gradient is read and written at the same rows.
     moved = 3 * _gather_bytes(spec) + 2 * _stream_bytes(spec) + 4 * spec.rows * spec.features
     return _gradient_case(f"forward + table gradient, {name}", spec, with_inputs=False, moved=moved, flops=2 * _forward_flops(spec))
 
 
-def _encode_backward_with_inputs(name: str, spec: GridSpec) -> Case:
+def _encode_backward_with_inputs(name: str, spec: gk.GridSpec) -> Case:
     moved = 4 * _gather_bytes(spec) + 3 * _stream_bytes(spec) + 4 * spec.rows * spec.features
     return _gradient_case(
         f"forward + table and input gradient, {name}", spec, with_inputs=True, moved=moved, flops=4 * _forward_flops(spec)
     )
 
 
-def _gradient_case(name: str, spec: GridSpec, *, with_inputs: bool, moved: int, flops: int) -> Case:
+def _gradient_case(name: str, spec: gk.GridSpec, *, with_inputs: bool, moved: int, flops: int) -> Case:
     def run(implementation: str) -> Call:
         x, table, g = (jnp.asarray(a) for a in _encode_arrays(spec))
 
         def value_and_gradient(x: jax.Array, table: jax.Array, g: jax.Array) -> Any:
-            out, vjp = jax.vjp(lambda x, table: grid_encode(x, table, spec, implementation), x, table)
+            out, vjp = jax.vjp(lambda x, table: gk.grid_encode(x, table, spec, implementation), x, table)
             g_x, g_table = vjp(g)
             return (out, g_table, g_x) if with_inputs else (out, g_table)
 
@@ -266,7 +254,7 @@ def _gradient_case(name: str, spec: GridSpec, *, with_inputs: bool, moved: int, 
     )
 
 
-def torch_encode(x: Any, table: Any, spec: GridSpec, stacked: bool = False) -> Any:
+def torch_encode(x: Any, table: Any, spec: gk.GridSpec, stacked: bool = False) -> Any:
     """Grid encoding in plain PyTorch (linear interpolation, points inside [0, 1]).
 
     Args:
@@ -301,7 +289,7 @@ def torch_encode(x: Any, table: Any, spec: GridSpec, stacked: bool = False) -> A
     return torch.cat(outputs, dim=-1)
 
 
-def _encode_arrays(spec: GridSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _encode_arrays(spec: gk.GridSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(points, table, upstream gradient)."""
     rng = np.random.default_rng(0)
     shapes = ((POINTS, spec.dims), (spec.rows, spec.features), (POINTS, spec.output_dim))
@@ -309,17 +297,17 @@ def _encode_arrays(spec: GridSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, table - 0.5, g - 0.5
 
 
-def _gather_bytes(spec: GridSpec) -> int:
+def _gather_bytes(spec: gk.GridSpec) -> int:
     """Table bytes read by one pass over all corners."""
     return 4 * POINTS * spec.levels * 2**spec.dims * spec.features
 
 
-def _stream_bytes(spec: GridSpec) -> int:
+def _stream_bytes(spec: gk.GridSpec) -> int:
     """Points read and outputs written."""
     return 4 * POINTS * (spec.dims + spec.output_dim)
 
 
-def _forward_flops(spec: GridSpec) -> int:
+def _forward_flops(spec: gk.GridSpec) -> int:
     """Per point and level: 5 D for the cell; per corner 2 D for the row, D for the weight, 2 C for the weighted sum."""
     per_level = 5 * spec.dims + 2**spec.dims * (3 * spec.dims + 2 * spec.features)
     return POINTS * spec.levels * per_level
@@ -329,9 +317,9 @@ def _forward_flops(spec: GridSpec) -> int:
 
 NEAR, FAR = 1.9, 2.9
 """The same for every ray, so that the number of lattice points of a call is known."""
-MARCHING = MarchConfig(resolution=128, dt_gamma=1.0 / 256.0, max_steps=16)
+MARCHING = gk.MarchConfig(resolution=128, dt_gamma=1.0 / 256.0, max_steps=16)
 """The released models' configuration."""
-CONE = MarchConfig(resolution=128, bound=2.0, cascades=2, dt_gamma=1.0 / 64.0, max_steps=128)
+CONE = gk.MarchConfig(resolution=128, bound=2.0, cascades=2, dt_gamma=1.0 / 64.0, max_steps=128)
 """A large scene, where steps grow and cascades change."""
 MEAN_SAMPLES = 8
 """Rows of the training buffer per ray."""
@@ -351,7 +339,7 @@ def ray_marching_cases() -> list[Case]:
     ]
 
 
-def lattice_points(config: MarchConfig) -> int:
+def lattice_points(config: gk.MarchConfig) -> int:
     """Lattice points between `NEAR` and `FAR`."""
     t, count = NEAR, 0
     while t < FAR:
@@ -360,12 +348,12 @@ def lattice_points(config: MarchConfig) -> int:
     return count
 
 
-def _train(name: str, config: MarchConfig, n: int, *, torch: bool = False) -> Case:
+def _train(name: str, config: gk.MarchConfig, n: int, *, torch: bool = False) -> Case:
     budget = n * MEAN_SAMPLES
 
     def run(implementation: str) -> Call:
         arrays = [jnp.asarray(a) for a in _scene(n, config)]
-        compiled = jax.jit(lambda o, d, near, far, u, cells: march_train(o, d, near, far, u, cells, config, budget, implementation))
+        compiled = jax.jit(lambda o, d, near, far, u, cells: gk.march_train(o, d, near, far, u, cells, config, budget, implementation))
         return lambda: compiled(*arrays)
 
     def torch_call() -> Call:
@@ -402,7 +390,7 @@ def _step(n: int, n_steps: int) -> Case:
     return Case("ray_marching", f"inference march, {n_steps} samples of {n} rays", run, points, moved, points * POINT_FLOPS, pattern="copy")
 
 
-def torch_march(scene: list[Any], config: MarchConfig, budget: int) -> Any:
+def torch_march(scene: list[Any], config: gk.MarchConfig, budget: int) -> Any:
     """The training march (one cascade, constant step) in plain PyTorch: all lattice points at once, then the hits packed."""
     import torch
 
@@ -426,7 +414,7 @@ def torch_march(scene: list[Any], config: MarchConfig, budget: int) -> Any:
     return out, rows, ends - counts, counts
 
 
-def _scene(n: int, config: MarchConfig) -> tuple[np.ndarray, ...]:
+def _scene(n: int, config: gk.MarchConfig) -> tuple[np.ndarray, ...]:
     """Jittered rays of a pinhole camera towards a shell of occupied cells: about 5 samples per ray that hits it."""
     rng = np.random.default_rng(0)
     pixels = rng.uniform(-0.28, 0.28, (n, 2))
@@ -451,7 +439,7 @@ def _scene(n: int, config: MarchConfig) -> tuple[np.ndarray, ...]:
 
 FRAME_STEP = 2.0 * math.sqrt(3.0) / 128
 AABB = (-1.0, -0.5, -1.0, 1.0, 0.5, 1.0)
-MARCH = FrameMarch(AABB, 0.05, Lattice(FRAME_STEP, Lattice.points_for(AABB, FRAME_STEP, 50.0)), max_samples=16)
+MARCH = gk.FrameMarch(AABB, 0.05, gk.Lattice(FRAME_STEP, gk.Lattice.points_for(AABB, FRAME_STEP, 50.0)), max_samples=16)
 RESOLUTION = 128
 FRAME_END_THRESHOLD = 1e-4
 SEMI_AXES = (0.6, 0.42, 0.45)
@@ -515,10 +503,10 @@ def _frame_case(schedule: str, frames: int, size: int) -> Case:
         o, d = (jnp.asarray(a) for a in frame_rays(frames, size))
         occupied = jnp.asarray(ellipsoid())
         if schedule == "per_ray":
-            render = jax.jit(lambda o, d, g: render_per_ray(network, o, d, g, MARCH, FRAME_END_THRESHOLD).rgb)
+            render = jax.jit(lambda o, d, g: gk.render_per_ray(network, o, d, g, MARCH, FRAME_END_THRESHOLD).rgb)
         else:
-            budget = sufficient_budget(samples)
-            render = jax.jit(lambda o, d, g: render_single_pass(network, o, d, g, MARCH, FRAME_END_THRESHOLD, budget=budget).rgb)
+            budget = gk.sufficient_budget(samples)
+            render = jax.jit(lambda o, d, g: gk.render_single_pass(network, o, d, g, MARCH, FRAME_END_THRESHOLD, budget=budget).rgb)
         return lambda: render(o, d, occupied)
 
     return Case(

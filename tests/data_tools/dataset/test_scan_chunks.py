@@ -4,7 +4,7 @@ from synthetic_video import ffmpeg
 
 from data_tools.dataset.settings import CHUNK_FRAMES, Chunk, FrameSource, chunk_frames, plan
 from data_tools.errors import InputError
-from data_tools.video.read import Box, frames
+from data_tools.video import Box, frames
 
 
 def test_chunks_cover_the_clip_once():

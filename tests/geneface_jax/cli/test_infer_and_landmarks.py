@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_tools.audio.sound import save_wav
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import FeatureTypes
 from geneface_jax.inference import motion, person

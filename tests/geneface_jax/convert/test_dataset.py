@@ -10,8 +10,15 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from geneface_jax.cli.main import main
-from geneface_jax.convert import trainval
-from geneface_jax.convert.dataset import expression_basis, find_dataset, find_processed_folder, fit_mean_face, import_dataset, write_dataset
+from geneface_jax.convert.dataset import (
+    expression_basis,
+    find_dataset,
+    find_processed_folder,
+    fit_mean_face,
+    import_dataset,
+    read_trainval,
+    write_dataset,
+)
 from geneface_jax.data.subject import Subject
 from tests.geneface_jax.convert.person_files import save, write_person
 
@@ -65,7 +72,7 @@ def test_the_face_model_is_not_needed(person, subject):
 
 
 def test_pictures_come_along(person, subject):
-    original = np.asarray(Image.open(find_processed_folder(trainval.read(person[1].npy)).pictures("frames")[3]))
+    original = np.asarray(Image.open(find_processed_folder(read_trainval(person[1].npy)).pictures("frames")[3]))
     np.testing.assert_array_equal(subject.frames([3])[0], original)
     mask, torso = subject.head_masks([0])[0], subject.torso([0])[0]
     assert mask[16, 16] == 255 and mask[0, 0] == 0 and mask[28, 16] == 0
@@ -100,7 +107,7 @@ def test_without_pictures_it_is_a_light_dataset(tmp_path, capsys):
     with pytest.raises(InputError, match="no trainval_dataset.npy"):
         find_dataset(truth.processed)
     with pytest.raises(InputError, match="not a processed folder"):
-        find_processed_folder(trainval.read(alone), tmp_path)
+        find_processed_folder(read_trainval(alone), tmp_path)
 
 
 def _forget(values, name):

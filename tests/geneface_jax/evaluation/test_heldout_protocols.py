@@ -8,8 +8,7 @@ import pytest
 
 from data_tools.errors import InputError
 from data_tools.landmarks68 import canonical_face
-from data_tools.video.read import read_video
-from data_tools.video.write import write_video
+from data_tools.video import read_video, write_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import heldout

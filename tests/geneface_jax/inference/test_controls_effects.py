@@ -13,7 +13,7 @@ from geneface_jax.inference.person import plan_motion
 from tests.tiny_speech import tiny_person, voice_with_pauses
 
 ELSEWHERE = {
-    "tests/data_tools/video/test_encoder.py": ("crf", "preset", "pix_fmt", "bitrate", "maxrate", "bufsize"),
+    "tests/data_tools/test_encoder.py": ("crf", "preset", "pix_fmt", "bitrate", "maxrate", "bufsize"),
     "tests/geneface_jax/inference/test_person_infer.py": ("bg", "size"),
     "tests/geneface_jax/inference/test_nerf_renderer.py": ("n_samples_per_ray", "n_samples_per_ray_fine"),
     "tests/geneface_jax/inference/test_person_batch.py": ("badge",),

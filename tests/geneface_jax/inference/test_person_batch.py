@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.audio.sound import save_wav
 from data_tools.errors import InputError
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.cli import infer as infer_verb
 from geneface_jax.cli import main
 from geneface_jax.inference import person as batch

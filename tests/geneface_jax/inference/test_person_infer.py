@@ -7,7 +7,7 @@ import pytest
 
 from data_tools.audio.sound import load_audio, save_wav
 from data_tools.errors import InputError
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.data.subject import FeatureTypes, Subject
 from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls

@@ -12,8 +12,7 @@ import pytest
 from data_tools.audio.sound import load_audio
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable
-from data_tools.video.read import read_video
-from data_tools.video.write import write_video
+from data_tools.video import read_video, write_video
 from geneface_jax.inference import provenance
 from geneface_jax.inference.provenance import Provenance
 from geneface_jax.inference.streaming import encode

@@ -38,7 +38,7 @@ def result_of(task):
 
 
 def test_previews_and_comparisons(workspace, tmp_path, monkeypatch):
-    from data_tools.video.read import read_video
+    from data_tools.video import read_video
 
     stand_in_networks(monkeypatch)
     person = PersonList(write_people(tmp_path / "people")).get("anna")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from data_tools.video.read import read_video
+from data_tools.video import read_video
 from geneface_jax.inference import provenance
 
 pytest.importorskip("gradio")

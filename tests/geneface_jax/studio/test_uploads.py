@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_tools.audio.sound import save_wav
 from data_tools.errors import InputError
-from data_tools.video.write import write_video
+from data_tools.video import write_video
 from geneface_jax.studio.security import Limits
 from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture, accept_video
 from tests.geneface_jax.studio.studio_server import write_speech

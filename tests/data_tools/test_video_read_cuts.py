@@ -6,7 +6,7 @@ import pytest
 from synthetic_video import ffmpeg
 
 from data_tools.errors import InputError
-from data_tools.video.read import THUMBNAIL, check_cuts, cuts_between, frames, with_thumbnails
+from data_tools.video import THUMBNAIL, check_cuts, cuts_between, frames, with_thumbnails
 
 
 def scene(seed):

@@ -4,7 +4,7 @@ from synthetic_video import color_video, ffmpeg
 
 from data_tools.errors import InputError
 from data_tools.ffmpeg import probe
-from data_tools.video.read import Box, frames
+from data_tools.video import Box, frames
 
 
 @pytest.fixture(scope="module")

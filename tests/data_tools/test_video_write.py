@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from data_tools.audio.sound import save_wav
+from data_tools.encoder import EncoderOptions
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable
-from data_tools.video.encoder import EncoderOptions
-from data_tools.video.read import read_video
-from data_tools.video.write import VideoWriter, write_video
+from data_tools.video import VideoWriter, read_video, write_video
 
 RATE = 48000
 

@@ -6,8 +6,7 @@ import dataclasses
 import pytest
 
 from data_tools.command_line import flag
-from data_tools.errors import InputError
-from data_tools.video.encoder import (
+from data_tools.encoder import (
     DEFAULT_CRF,
     FIELDS,
     PIX_FMTS,
@@ -18,6 +17,7 @@ from data_tools.video.encoder import (
     codec_arguments,
     encoder_values,
 )
+from data_tools.errors import InputError
 
 
 def parse(*words):

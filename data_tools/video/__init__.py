@@ -1,1 +1,0 @@
-"""Video: reading, writing, cropping and resampling clips with ffmpeg."""
