@@ -28,6 +28,7 @@ def install_line(packages: list[str]) -> str:
 
 
 def _loads(library: str) -> bool:
+    """Whether the dynamic loader finds the library."""
     try:
         ctypes.CDLL(library)
     except OSError:

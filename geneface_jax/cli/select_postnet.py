@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"run: {selection.verdict}; choice: step {selection.step}")
     if args.dry_run:
         return 0
+
     heading = f"PostNet {Path(args.workdir).resolve().parent.name}: step {selection.step} chosen, run {selection.verdict}"
     save_png(draw_curves(charts(args.workdir), selection.step, heading), args.png or Path(args.workdir) / "selected.png")
     print(write_selected_step(args.workdir, selection.step, selection.record()))

@@ -22,12 +22,11 @@ from geneface_jax.data.motion import STD_FLOOR
 from geneface_jax.data.subject import FORMAT, FORMAT_VERSION
 from geneface_jax.rendering.cameras import project
 
-# ----------------------------------------------------------------------------------------------------
-# Reading a person's `trainval_dataset.npy` of GeneFace or GeneFace++ in our conventions.
+# -------- Reading a person's `trainval_dataset.npy` of GeneFace or GeneFace++ in our conventions
 #
 # Both hold per-frame cameras, landmark displacements (`idexp_lm3d`: ten times decimeters, the scale of our motion), HuBERT features and f0.
-# World, camera axes and scale are the same as ours. GeneFace++ states intrinsics for pictures of 224 pixels, rectangles in another order and
-# normalizes its condition with the unbiased standard deviation.
+# World, camera axes and scale are the same as ours. GeneFace++ states intrinsics for pictures of 224 pixels, rectangles in another
+# order, and normalizes its condition with the unbiased standard deviation.
 
 FILE = "trainval_dataset.npy"
 MAX_MISSING_AUDIO = 25
@@ -232,8 +231,7 @@ def _list_frames(frames: Sequence[int]) -> str:
     return f"frame {first}" if len(frames) == 1 else f"frames {first}{', ...' if len(frames) > 5 else ''} ({len(frames)} in all)"
 
 
-# ----------------------------------------------------------------------------------------------------
-# Import of a person's processed data (trainval_dataset.npy and its pictures) as a subject dataset.
+# -------- Import of a person's processed data (trainval_dataset.npy and its pictures) as a subject dataset
 
 # -------- Mean face and expression basis, estimated from the data without the Basel face model
 #

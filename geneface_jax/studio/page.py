@@ -1,14 +1,303 @@
-"""The page: a header with the language switch, and the tabs."""
+"""The page of the studio: its language switch and tabs, and the Speak tab (person, recording or typed text, controls, history)."""
 
+import dataclasses
+import html
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
+from data_tools.command_line import flag
+from data_tools.errors import InputError
+from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.studio.i18n import LANGUAGES, Labels, language_of, text
 from geneface_jax.studio.jobs import JobRunner
-from geneface_jax.studio.render_queue import Context
-from geneface_jax.studio.speak_tab import SpeakTab
+from geneface_jax.studio.render_queue import Cancelled, Context, ListedPerson, Portraits, RenderJob, RenderTask
 from geneface_jax.studio.train_tab import PostnetTab, TrainTab
+from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture
+from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, plain_line, progress_line
+
+# -------- The Speak tab: person, recording or typed text, controls, previews, the video, a comparison, the history
+
+# -------- The equivalent command line of a render
+
+
+def infer_command(subject: str, audio: str, controls: Controls, out: str = "video.mp4") -> str:
+    """`geneface infer ...` with every control that differs from its default, quoted for a shell.
+
+    Args:
+      subject, audio, out: names for display: the visitor's file names, not those of the private folder.
+      controls: an uploaded background picture also has the visitor's file name.
+    """
+    if controls.bg == TRANSPARENT:
+        out = out.removesuffix(".mp4") + ".webm"
+    command = ["geneface", "infer", "--subject", subject, "--audio", audio, "--out", out]
+    for field in dataclasses.fields(controls):
+        value = getattr(controls, field.name)
+        if value != field.default:
+            command += [flag(field.name), f"{value}"]
+    return shlex.join(command)
+
+
+# -------- Text to speech with the program espeak-ng, if it is installed; run as a subprocess, never linked (its license is the GPL)
+
+PROGRAM = "espeak-ng"
+MAX_CHARACTERS = 2000
+VOICES = {"en": "en-us", "zh": "cmn"}
+
+
+def synthesizer_available() -> bool:
+    """Whether the speech synthesizer is installed."""
+    return shutil.which(PROGRAM) is not None
+
+
+def synthesize(typed: str, language: str, workspace: SessionFolder) -> Path:
+    """Synthesizes a text to a wav in the private folder; the text is passed through a pipe, so it can't be read as an option.
+
+    Raises:
+      InputError: the text is empty or too long, or the synthesizer failed.
+    """
+    typed = (typed or "").strip()
+    if not typed or len(typed) > MAX_CHARACTERS:
+        raise InputError(f"The text has {len(typed)} characters: type 1 to {MAX_CHARACTERS}.")
+    wav = workspace.new_file("uploads", ".wav")
+    command = [PROGRAM, "-v", VOICES[language], "-w", str(wav), "--stdin"]
+    if subprocess.run(command, input=typed.encode(), capture_output=True, check=False).returncode or not wav.is_file():
+        raise InputError("The speech synthesizer failed on this text: record it instead.")
+    return wav
+
+
+# -------- The tab's components and events
+
+HISTORY = 20
+"""Number of videos in the page's history."""
+
+
+class SpeakTab:
+    """Builds the tab inside the current `gr.Blocks`.
+
+    Args:
+      context: the studio.
+      labels: collects the components to translate.
+      language: the component with the language's name.
+
+    Attributes:
+      person, portrait, consent: the components with the person's name, picture and consent.
+    """
+
+    def __init__(self, context: Context, labels: Labels, language: gr.Radio):
+        self._context, self._labels, self._language = context, labels, language
+        self._portraits = Portraits(context)
+        with gr.Row():
+            with gr.Column(scale=5):
+                self._build_person()
+                self._build_speech()
+                self._widgets = ControlWidgets.build(labels)
+            with gr.Column(scale=6):
+                self._build_results()
+        self._connect_events()
+
+    def show_person(self, name: str | None, language: str) -> tuple[Any, str]:
+        """The portrait and the consent of the chosen person."""
+        code = LANGUAGES[language]
+        if name is None:
+            return None, text("person.none", code)
+        try:
+            person = self._context.people.get(name)
+            stated = html.escape(person.consent) or text("consent.none", code)
+            return self._portraits.get(person), text("consent", code, consent=stated)
+        except Exception as error:  # a missing portrait must not keep the page from opening
+            return None, html.escape(self._context.error_message(error, code))
+
+    def _build_person(self) -> None:
+        names = self._context.people.names()
+        add = self._labels.add
+        with gr.Row():
+            self.person = add(gr.Radio(names, value=names[0] if names else None, elem_id="person"), label="person")
+            self.portrait = add(
+                gr.Image(interactive=False, height=180, width=180, elem_id="portrait", buttons=[], min_width=180), label="portrait"
+            )
+        self.consent = gr.Markdown(elem_id="consent")
+
+    def _build_speech(self) -> None:
+        add = self._labels.add
+        self._audio = add(gr.Audio(type="filepath", sources=["upload", "microphone"], elem_id="audio"), label="audio")
+        with gr.Row(visible=synthesizer_available()):
+            self._text = add(gr.Textbox(max_length=MAX_CHARACTERS, lines=2, scale=4), label="speech.text")
+            self._synthesize = add(gr.Button(scale=1), value="speech.say")
+
+    def _build_results(self) -> None:
+        add = self._labels.add
+        with gr.Row():
+            self._preview = add(gr.Button(elem_id="preview"), value="preview")
+            self._landmarks = add(gr.Button(elem_id="landmarks"), value="landmarks")
+            self._stream = add(gr.Button(elem_id="stream"), value="stream")
+        with gr.Row():
+            self._render = add(gr.Button(variant="primary", elem_id="render", scale=3), value="render")
+            self._cancel = add(gr.Button(variant="stop", elem_id="cancel", scale=1), value="cancel")
+        self._status = gr.HTML(idle_line("en"), elem_id="status")
+        self._picture = add(gr.Image(interactive=False, visible=False, elem_id="preview-image", buttons=[]), label="preview.image")
+        self._landmark_video = add(gr.Video(interactive=False, visible=False, elem_id="preview-video"), label="preview.video")
+        self._player = gr.HTML(elem_id="player")
+        self._result = add(gr.Video(interactive=False, elem_id="result", buttons=[]), label="result")
+        self._download = add(gr.DownloadButton(elem_id="download", interactive=False), label="download")
+        self._command = add(gr.Textbox(interactive=False, lines=2, elem_id="command", buttons=["copy"]), label="command")
+        self._videos = gr.State([])
+        with gr.Row():
+            self._history = add(gr.Dropdown([], elem_id="history", scale=4), label="history")
+            self._show = add(gr.Button(scale=1), value="history.show")
+        with add(gr.Accordion(open=False, elem_id="fold-compare"), label="compare.head"):
+            self._first = gr.State(Controls())
+            self._kept = gr.Markdown(elem_id="kept")
+            with gr.Row():
+                self._keep = add(gr.Button(elem_id="keep"), value="compare.keep")
+                self._compare = add(gr.Button(elem_id="compare"), value="compare.run")
+            self._compared = add(gr.Video(interactive=False, elem_id="compared"), label="compare.result")
+
+    def _connect_events(self) -> None:
+        settings = [self._language, self.person, self._audio, *self._widgets.components]
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        # Renders wait in the studio's render queue, which reports the position; Gradio's queue must not limit them as well.
+        render = {**private, "concurrency_limit": None}
+        self.person.change(self.show_person, [self.person, self._language], [self.portrait, self.consent], **private)
+        self._preview.click(self._do_preview, settings, [self._status, self._picture, self._command], **render)
+        self._landmarks.click(self._do_landmarks, settings, [self._status, self._landmark_video, self._command], **render)
+        outputs = [self._status, self._result, self._download, self._command, self._history, self._videos]
+        self._render.click(self._do_render, [*settings, self._videos], outputs, **render)
+        self._stream.click(self._do_stream, settings, [self._status, self._player, self._command], **render)
+        self._cancel.click(self._do_cancel, [self._language], [self._status, self._player], queue=False, **private)
+        self._keep.click(self._do_keep, settings, [self._status, self._first, self._kept], **private)
+        self._compare.click(self._do_compare, [*settings, self._first], [self._status, self._compared], **render)
+        self._show.click(self._do_show, [self._history, self._videos], [self._result, self._download, self._command], **private)
+        self._synthesize.click(self._do_synthesize, [self._text, self._language], [self._status, self._audio], **private)
+
+    def _read_inputs(self, values: Sequence[Any]) -> tuple[ListedPerson, Path, Controls, str]:
+        """Checks the inputs of a render: (person, recording, controls, equivalent command line)."""
+        name, audio, named = values[0], values[1], self._widgets.named(values[2:])
+        context = self._context
+        person = context.people.get(name)
+        picture = None
+        if named["bg_kind"] == "picture":
+            picture = accept_picture(named["bg_picture"], context.workspace, context.limits) if named["bg_picture"] else None
+        controls = controls_from(named, str(picture) if picture else None)
+        wav = accept_audio(audio, context.workspace, context.limits)
+        displayed = controls if picture is None else dataclasses.replace(controls, bg=Path(named["bg_picture"]).name)
+        return person, wav, controls, infer_command(str(person.parts.folder), Path(audio).name, displayed)
+
+    def _run_job(
+        self,
+        request: gr.Request,
+        language: str,
+        values: Sequence[Any],
+        start: Callable[[RenderJob, ListedPerson, Path, Controls], RenderTask[Any]],
+        show: Callable[[Any, ListedPerson, str], tuple],
+        outputs: int,
+    ) -> Iterator[tuple]:
+        """Runs a render task in the queue and yields the values of the status and the other outputs; errors go to the error box.
+
+        Args:
+          values: of the components that `_read_inputs` reads.
+          start: starts the render task.
+          show: (result, person, command line) -> values of the outputs after the status.
+          outputs: number of these outputs; they are unchanged until the task is finished.
+        """
+        code, unchanged = LANGUAGES[language], (gr.skip(),) * outputs
+        job = None
+        try:
+            job = self._context.submit(request.session_hash or "")
+            started = time.monotonic()
+            person, wav, controls, command = self._read_inputs(values)
+            task = start(job, person, wav, controls)
+            while True:
+                try:
+                    progress = next(task)
+                except StopIteration as end:
+                    result = end.value
+                    break
+                yield progress_line(progress, code), *unchanged
+            yield done_line(time.monotonic() - started, code), *show(result, person, command)
+        except Cancelled:
+            yield plain_line("status.cancelled", code), *unchanged
+        except Exception as error:  # any failure must be shown, and the page must stay usable
+            yield failed_line(self._context.error_message(error, code), code), *unchanged
+        finally:
+            if job is not None:
+                self._context.queue.remove(job)
+
+    def _do_preview(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
+        yield from self._run_job(request, language, values, self._context.renders.first_frame, _show_preview, 2)
+
+    def _do_landmarks(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
+        yield from self._run_job(request, language, values, self._context.renders.landmarks, _show_preview, 2)
+
+    def _do_render(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
+        *values, history = values
+
+        def show(path: Path, person: ListedPerson, command: str) -> tuple:
+            title = f"{time.strftime('%H:%M:%S')} {person.name}, {Path(values[1]).name}"
+            videos = [(title, str(path), command), *history][:HISTORY]
+            titles = [entry[0] for entry in videos]
+            return str(path), gr.update(value=str(path), interactive=True), command, gr.update(choices=titles, value=titles[0]), videos
+
+        yield from self._run_job(request, language, values, self._context.renders.video, show, 5)
+
+    def _do_stream(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
+        try:
+            person, wav, controls, command = self._read_inputs(values)
+            token = self._context.register_stream(person, wav, controls)
+            player = f'<video src="/stream/{token}" autoplay controls playsinline style="width:100%"></video>'
+            yield plain_line("status.streaming", LANGUAGES[language]), player, command
+        except Exception as error:
+            code = LANGUAGES[language]
+            yield failed_line(self._context.error_message(error, code), code), gr.skip(), gr.skip()
+
+    def _do_compare(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
+        *values, first = values
+
+        def start(job: RenderJob, person: ListedPerson, wav: Path, controls: Controls) -> RenderTask[Path]:
+            return self._context.renders.comparison(job, person, wav, (first, controls))
+
+        yield from self._run_job(request, language, values, start, lambda path, person, command: (str(path),), 1)
+
+    def _do_keep(self, language: str, *values: Any) -> tuple:
+        code = LANGUAGES[language]
+        try:
+            named = self._widgets.named(values[2:])
+            controls = controls_from({**named, "bg_kind": "original" if named["bg_kind"] == "picture" else named["bg_kind"]}, None)
+        except Exception as error:
+            return failed_line(self._context.error_message(error, code), code), gr.skip(), gr.skip()
+        options = infer_command("", "", controls).split(".mp4", 1)[-1].strip() or text("compare.defaults", code)
+        return gr.skip(), controls, text("compare.kept", code, settings=f"`{options}`")
+
+    def _do_cancel(self, language: str, request: gr.Request) -> tuple[str, str]:
+        self._context.cancel(request.session_hash or "")
+        return plain_line("status.cancelled", LANGUAGES[language]), ""
+
+    def _do_show(self, chosen: str | None, videos: list[tuple[str, str, str]]) -> tuple:
+        for title, path, command in videos:
+            if title == chosen and Path(path).is_file():
+                return path, gr.update(value=path, interactive=True), command
+        return gr.skip(), gr.skip(), gr.skip()
+
+    def _do_synthesize(self, typed: str, language: str) -> tuple:
+        code = LANGUAGES[language]
+        try:
+            return gr.skip(), str(synthesize(typed, code, self._context.workspace))
+        except Exception as error:
+            return failed_line(self._context.error_message(error, code), code), gr.skip()
+
+
+def _show_preview(result: np.ndarray | Path, person: ListedPerson, command: str) -> tuple:
+    return gr.update(value=str(result) if isinstance(result, Path) else result, visible=True), command
+
+
+# -------- The page: a header with the language switch, and the tabs
 
 CSS = """
 .studio-status { padding: 8px 2px; font-variant-numeric: tabular-nums; }

@@ -31,10 +31,7 @@ from geneface_jax.io import configs  # noqa: E402
 from geneface_jax.training import devices  # noqa: E402
 from geneface_jax.training.loop import train  # noqa: E402
 from geneface_jax.training.optimizers import log_norms  # noqa: E402
-from geneface_jax.training.stage import (
-    Evaluation,  # noqa: E402
-    get_stage,  # noqa: E402
-)
+from geneface_jax.training.stage import Evaluation, get_stage
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from geneface_jax.inference.controls import Controls
 
 pytest.importorskip("gradio")
 
-from geneface_jax.studio.speak_tab import infer_command  # noqa: E402
+from geneface_jax.studio.page import infer_command  # noqa: E402
 
 
 def test_the_command_line_says_exactly_what_was_changed(monkeypatch):
