@@ -25,7 +25,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 CHECKED = ("geneface_kernels", "geneface_jax.models", "geneface_jax.rendering", "geneface_jax.evaluation", "geneface_jax.inference")
 """Packages whose annotations, array shapes among them, are checked at every call while the tests run (never in a user's process)."""
 
-if os.environ.get("GENEFACE_TYPECHECK", "0") == "1":
+if os.environ.get("GENEFACE_TYPECHECK", "1") == "1":
     install_import_hook(CHECKED, "beartype.beartype")
 
 MANY_MAPS = 20_000

@@ -30,7 +30,7 @@ SMALL, MOST_SMALL = 40, 0.08
 """At most this share of the files may have fewer lines than SMALL."""
 MOST_IMPORT_LINES = 0.06
 
-DATA_TOOLS_BASE = {"data_tools.errors", "data_tools.io", "data_tools.ffmpeg", "data_tools.landmarks68", "data_tools.command_line"}
+DATA_TOOLS_BASE = {f"data_tools.{name}" for name in ("errors", "io", "ffmpeg", "landmarks68", "command_line", "encoder")}
 
 ALLOWED = {
     "geneface_kernels": set(),
@@ -41,6 +41,7 @@ ALLOWED = {
     "data_tools.jobs": {"data_tools.errors"},
     "data_tools.landmarks68": set(),
     "data_tools.command_line": {"data_tools.errors"},
+    "data_tools.encoder": {"data_tools.errors", "data_tools.command_line"},
     "data_tools.audio": DATA_TOOLS_BASE,
     "data_tools.video": {*DATA_TOOLS_BASE, "data_tools.audio"},
     "data_tools.face": {*DATA_TOOLS_BASE, "data_tools.video"},
