@@ -11,7 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from data_tools.audio.sound import SAMPLE_RATE, save_wav
+from data_tools.avatar.clip import render_clip
+from tests.synthetic_subject import write_subject
+from tests.tiny_stages import FIELD
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,6 +86,7 @@ ALLOWED = {
         "geneface_jax.data",
     },
     "geneface_jax.convert": {
+        "data_tools.audio",
         "geneface_kernels",
         "data_tools.errors",
         "data_tools.io",
@@ -292,3 +299,24 @@ def imported_by(*command: str) -> int:
     found = re.search(r"^imported (\d+) (\d+)$", done.stdout, re.MULTILINE)
     assert found and found[1] == "0", done.stderr
     return int(found[2])
+
+
+def test_training_a_head_imports_few_files(tmp_path):
+    dataset = write_subject(tmp_path / "dataset", frames=12)
+    small = [f"--config.{text}" for text in (*FIELD, "train.steps=1", "train.eval_every=0", f"data.subject={dataset}")]
+    found = imported_by("train", "--config", "head:demo", "--workdir", str(tmp_path / "head"), *small)
+    assert 30 < found <= MOST_IMPORTED["train"], found
+
+
+def test_a_video_of_a_person_imports_few_files(tmp_path):
+    save_wav(tmp_path / "sound.wav", np.random.default_rng(0).normal(0.0, 0.1, SAMPLE_RATE).astype(np.float32))
+    person = ["--subject", str(ROOT / "checkpoints" / "demo"), "--audio", str(tmp_path / "sound.wav")]
+    found = imported_by("infer", *person, "--size", "64", "--out", str(tmp_path / "talk.mp4"))
+    assert 30 < found <= MOST_IMPORTED["infer"], found
+
+
+@pytest.mark.slow
+def test_preparing_a_dataset_imports_few_files(tmp_path, mediapipe):
+    clip = render_clip(tmp_path / "clip", size=256, seconds=4.0)
+    found = imported_by("prepare", str(clip / "video.mp4"), "--out", str(tmp_path / "dataset"), "--size", "128")
+    assert 20 < found <= MOST_IMPORTED["prepare"], found

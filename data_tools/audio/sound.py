@@ -201,6 +201,8 @@ def _decibels(power: float) -> float:
 # (GeneFace's mel uses unpadded windows, whose centers are at a / 50 s + 16 ms.)
 
 FPS = 25
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+"""Audio samples of one video frame."""
 HOP = 320
 N_FFT = 512
 N_MELS = 80

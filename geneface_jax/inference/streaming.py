@@ -12,14 +12,14 @@ from typing import IO
 
 import numpy as np
 
-from data_tools.audio.sound import FPS, SAMPLE_RATE
+from data_tools.audio.sound import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.encoder import EncoderOptions, codec_arguments
 from data_tools.errors import InputError
 from data_tools.ffmpeg import ffmpeg_executable, first_error_line
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion, shape_motion, with_eyes
-from geneface_jax.inference.motion_filters import RAMP, SAMPLES_PER_FRAME, UNCHANGED_MOUTH, loudness, smooth_exponential
+from geneface_jax.inference.motion_filters import RAMP, UNCHANGED_MOUTH, loudness, smooth_exponential
 from geneface_jax.inference.person import MotionPlan, OpenPerson, output_cameras, plan_motion, render_frames
 from geneface_jax.inference.provenance import Provenance, provenance_of, uuid_box
 from geneface_jax.models.audio2motion import STRIDE

@@ -117,7 +117,7 @@ def _by_schedule(
 
     stable = _stable(vectors, name)
     near, far = near_far_from_aabb(*rays, _aabb(vectors), vectors.meta["min_near"])
-    marching = MarchConfig(vectors.meta["bound"], GRID_RESOLUTION, dt_gamma=vectors.meta["dt_gamma"], max_steps=max_steps)
+    marching = MarchConfig(float(vectors.meta["bound"]), GRID_RESOLUTION, dt_gamma=vectors.meta["dt_gamma"], max_steps=max_steps)
     jitter = jnp.asarray(entry_jitter(vectors, rays, near))
     out = render_reference(sigma_rgb, *rays, near, far, jitter, occupied[None], marching, END_THRESHOLD)
     rgb, depth = over_background(out, near, far, jnp.asarray(vectors["in_bg_color"][0]))
@@ -147,8 +147,8 @@ def head_field(head: Head, variables: Any, feature: jax.Array) -> Field:
 def march_settings(vectors: Vectors, max_samples: int) -> MarchSettings:
     """Settings of our renderer with at most `max_samples` samples per ray."""
     aabb = tuple(float(value) for value in _aabb(vectors))
-    lattice = Lattice(STEP, Lattice.points_for(aabb, STEP, MAX_ANGLE_DEGREES), vectors.meta["bound"])
-    return MarchSettings(aabb, vectors.meta["min_near"], lattice, max_samples, max_samples)
+    lattice = Lattice(STEP, Lattice.points_for(aabb, STEP, MAX_ANGLE_DEGREES), float(vectors.meta["bound"]))
+    return MarchSettings(aabb, vectors.meta["min_near"], lattice, max_samples, float(max_samples))
 
 
 def entry_jitter(vectors: Vectors, rays: tuple[Any, Any], near: Any) -> np.ndarray:

@@ -85,7 +85,7 @@ def _march_and_composite(
     """(sums per ray, picture [N, 3] over the recorded background, number of samples [])."""
     rays_o, rays_d = jnp.asarray(vectors["rays_o"][0]), jnp.asarray(vectors["rays_d"][0])
     marching = MarchConfig(
-        vectors.meta["bound"], GRID_RESOLUTION, dt_gamma=vectors.meta["dt_gamma"], max_steps=int(vectors.meta["max_steps"])
+        float(vectors.meta["bound"]), GRID_RESOLUTION, dt_gamma=vectors.meta["dt_gamma"], max_steps=int(vectors.meta["max_steps"])
     )
     marched = march_train(rays_o, rays_d, near, far, noise, occupied, marching, len(near) * marching.max_steps)
     sample = head.apply({"params": params}, marched.points, marched.directions, feature, code)

@@ -6,9 +6,15 @@ import pytest
 from hubert_folder import recorded
 
 from data_tools.errors import InputError
-from geneface_jax.convert.pretrained import convert_hubert, hubert_from_config
-from geneface_jax.inference import audio_features
-from geneface_jax.inference.audio_features import extract, extract_for_frames, normalize_sound, weights_fingerprint
+from geneface_jax.convert import pretrained
+from geneface_jax.convert.pretrained import (
+    convert_hubert,
+    extract,
+    extract_for_frames,
+    hubert_from_config,
+    normalize_sound,
+    weights_fingerprint,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +51,9 @@ def test_sound_is_normalized_as_transformers_does(variant):
 
 @pytest.mark.parametrize("n", [400, 5000, 9600, 9990, 12_000])
 def test_chunks_are_the_originals(network, n, monkeypatch):
-    assert audio_features.CHUNK == 1000
-    monkeypatch.setattr(audio_features, "CHUNK", 15)
-    monkeypatch.setattr(audio_features, "BUCKET", 4)
+    assert pretrained.CHUNK == 1000
+    monkeypatch.setattr(pretrained, "CHUNK", 15)
+    monkeypatch.setattr(pretrained, "BUCKET", 4)
     samples = sound(n)
     features = extract(*network, samples)
     expected = as_the_original_does(network, samples, 15)
@@ -56,8 +62,8 @@ def test_chunks_are_the_originals(network, n, monkeypatch):
 
 
 def test_lengths_follow_the_rule_for_every_rest(network, monkeypatch):
-    monkeypatch.setattr(audio_features, "CHUNK", 4)
-    monkeypatch.setattr(audio_features, "_chunk", lambda m, v, s, step, field: np.zeros(((len(s) - field) // step + 1, 1), np.float32))
+    monkeypatch.setattr(pretrained, "CHUNK", 4)
+    monkeypatch.setattr(pretrained, "_chunk", lambda m, v, s, step, field: np.zeros(((len(s) - field) // step + 1, 1), np.float32))
     for n in range(400, 6000, 7):
         assert len(extract(*network, sound(n))) == (n - 80) // 320
     assert len(extract(*network, sound(399))) == 0
