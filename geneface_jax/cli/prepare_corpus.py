@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     audio, scorer = chosen_audio(args), None
     if args.syncnet:
         from geneface_jax.data.subject import FeatureTypes
-        from geneface_jax.training.speech.losses import sync_scorer
+        from geneface_jax.training.speech_losses import sync_scorer
 
         scorer = Scorer(*sync_scorer(args.syncnet, FeatureTypes(audio_model=audio.name)))
     report = build_corpus(args.videos, args.out, settings, audio=audio, scorer=scorer, workers=args.workers, limit=args.limit)

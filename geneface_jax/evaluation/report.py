@@ -24,7 +24,7 @@ from geneface_jax.evaluation import heldout, scores
 from geneface_jax.evaluation.metrics import LPIPS_UNAVAILABLE, Perceptual, best_lag, difference, jitter
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training.speech.losses import SyncExpert, windows_auc
+from geneface_jax.training.speech_losses import SyncExpert, windows_auc
 from geneface_jax.typing import Float, Integer
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from geneface_jax.io import configs  # noqa: E402
 from geneface_jax.models.head import Head  # noqa: E402
 from geneface_jax.rendering.field import MarchSettings, render_groups  # noqa: E402
 from geneface_jax.training.devices import masked_mean  # noqa: E402
-from geneface_jax.training.field.losses import ambient_outside_face, opacity_entropy  # noqa: E402
+from geneface_jax.training.field_losses import ambient_outside_face, opacity_entropy  # noqa: E402
 from geneface_jax.training.optimizers import field_optimizer  # noqa: E402
 
 

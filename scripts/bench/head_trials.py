@@ -32,7 +32,7 @@ from geneface_jax.evaluation.metrics import Perceptual
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
-from geneface_jax.training.field.losses import halved
+from geneface_jax.training.field_losses import halved
 from geneface_jax.training.loop import train
 from geneface_jax.training.stages.head import HeadSrStage, doubled
 

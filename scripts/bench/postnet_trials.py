@@ -35,8 +35,8 @@ from geneface_jax.models.audio2motion import generate, typical_voice
 from geneface_jax.training.loop import train
 from geneface_jax.training.reporting import read_metrics, save_png
 from geneface_jax.training.select_postnet import adversarial_start, select
-from geneface_jax.training.speech.losses import SyncExpert, sync_bce
-from geneface_jax.training.speech.validation import MotionDistribution
+from geneface_jax.training.speech_losses import SyncExpert, sync_bce
+from geneface_jax.training.speech_validation import MotionDistribution
 from geneface_jax.training.stages.audio2motion import expert_cosines
 
 # -------- Distribution of the predicted motion

@@ -17,9 +17,9 @@ from geneface_jax.data.subject import FeatureTypes, feature_types_of, record_fea
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice, generate, typical_voice
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate
-from geneface_jax.training.speech.augment import augment_windows
-from geneface_jax.training.speech.losses import SyncExpert, continuity, kl_single_sample, masked_mse, sync_bce
-from geneface_jax.training.speech.validation import landmark_video_summary, motion_metrics
+from geneface_jax.training.speech_augment import augment_windows
+from geneface_jax.training.speech_losses import SyncExpert, continuity, kl_single_sample, masked_mse, sync_bce
+from geneface_jax.training.speech_validation import landmark_video_summary, motion_metrics
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Metrics, State
 

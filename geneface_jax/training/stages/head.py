@@ -15,8 +15,8 @@ from geneface_jax.data.motion import eye_boxes, shut_frames, shut_share
 from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, in_boxes, over, patch_pixels
 from geneface_jax.io import checkpoints
 from geneface_jax.training import devices
-from geneface_jax.training.field.base import HeadField, comparison, heldout_frames, noise_per_group, psnr_in_box, trainable
-from geneface_jax.training.field.losses import (
+from geneface_jax.training.field_base import HeadField, comparison, heldout_frames, noise_per_group, psnr_in_box, trainable
+from geneface_jax.training.field_losses import (
     LipPatchLoss,
     PerceptualLoss,
     adapted_weight,

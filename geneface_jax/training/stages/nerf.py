@@ -15,7 +15,7 @@ from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import params_fingerprint
 from geneface_jax.models.nerf import NerfHead, NerfTorso
 from geneface_jax.rendering.nerf import Composite, Drive, NerfPerson, RaySettings, attends, depth_range, render_pixels, torso_condition
-from geneface_jax.training.field.nerf import PASSES, NerfStage, evaluate_frames, shrink, two_passes
+from geneface_jax.training.nerf_base import PASSES, NerfStage, evaluate_frames, shrink, two_passes
 from geneface_jax.training.stage import Evaluation
 from geneface_jax.typing import Array, Metrics, State
 

@@ -24,9 +24,9 @@ from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, generate, typ
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
-from geneface_jax.training.speech.augment import augment_windows
-from geneface_jax.training.speech.losses import SyncExpert, lsgan_discriminator, lsgan_generator, masked_mse, sync_bce
-from geneface_jax.training.speech.validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
+from geneface_jax.training.speech_augment import augment_windows
+from geneface_jax.training.speech_losses import SyncExpert, lsgan_discriminator, lsgan_generator, masked_mse, sync_bce
+from geneface_jax.training.speech_validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients
 from geneface_jax.typing import Metrics, State

@@ -14,8 +14,8 @@ from geneface_jax.data.subject import feature_types_of, record_feature_types
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate
-from geneface_jax.training.speech.augment import augment_batch
-from geneface_jax.training.speech.losses import SyncExpert, auc, sync_bce, windows_auc
+from geneface_jax.training.speech_augment import augment_batch
+from geneface_jax.training.speech_losses import SyncExpert, auc, sync_bce, windows_auc
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Metrics, State
 

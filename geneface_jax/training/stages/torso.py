@@ -19,8 +19,8 @@ from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.cameras import image_coords
 from geneface_jax.rendering.field import render_torso, torso_conditions
 from geneface_jax.training import devices
-from geneface_jax.training.field.base import FrozenHead, difference, heldout_frames, psnr_in_box, to_uint8, training_frames
-from geneface_jax.training.field.losses import PerceptualLoss, build_super_resolution, halved, opacity_entropy, psnr
+from geneface_jax.training.field_base import FrozenHead, difference, heldout_frames, psnr_in_box, to_uint8, training_frames
+from geneface_jax.training.field_losses import PerceptualLoss, build_super_resolution, halved, opacity_entropy, psnr
 from geneface_jax.training.optimizers import field_optimizer, iterate
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Array, Metrics, State

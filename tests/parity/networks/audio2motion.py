@@ -12,7 +12,7 @@ import numpy as np
 
 from geneface_jax.convert.speech import AUDIO2MOTION
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion
-from geneface_jax.training.speech.losses import continuity, kl_single_sample, masked_mse
+from geneface_jax.training.speech_losses import continuity, kl_single_sample, masked_mse
 from geneface_jax.training.stages.audio2motion import build_network
 from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks import syncnet

@@ -12,7 +12,7 @@ import numpy as np
 
 from geneface_jax.convert.speech import AUDIO2MOTION
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice, pitch_bins
-from geneface_jax.training.speech.losses import kl_single_sample
+from geneface_jax.training.speech_losses import kl_single_sample
 from geneface_jax.training.stages.audio2motion import build_network
 from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.audio2motion import ATOL, RTOL

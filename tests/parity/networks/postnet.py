@@ -14,7 +14,7 @@ from geneface_jax.convert.speech import AUDIO2MOTION, DISCRIMINATOR, POSTNET
 from geneface_jax.models.audio2motion import Audio2Motion
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.training.devices import masked_mean
-from geneface_jax.training.speech.losses import lsgan_discriminator, lsgan_generator, masked_mse
+from geneface_jax.training.speech_losses import lsgan_discriminator, lsgan_generator, masked_mse
 from geneface_jax.training.stages.audio2motion import build_network
 from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks import syncnet

@@ -14,7 +14,7 @@ from geneface_kernels.encodings import frequency_encode
 from geneface_jax.convert.fields import convert_torso, torso_part
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.field import render_rays
-from geneface_jax.training.field.losses import opacity_entropy
+from geneface_jax.training.field_losses import opacity_entropy
 from tests.parity.kernels.comparison import Comparison, compare
 from tests.parity.kernels.torso_plane import plane_cell_points, plane_lookup, plane_update
 from tests.parity.networks import radnerf_frames

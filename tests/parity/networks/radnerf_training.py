@@ -15,7 +15,7 @@ from geneface_kernels.ray_marching.geometry import MarchConfig
 
 from geneface_jax.convert.fields import convert_head
 from geneface_jax.models.head import Head
-from geneface_jax.training.field.losses import ambient_outside_face, opacity_entropy
+from geneface_jax.training.field_losses import ambient_outside_face, opacity_entropy
 from tests.parity.kernels.comparison import Comparison, compare
 from tests.parity.networks.fields import check_table_gradients, check_typical, leaf, occupied_cells
 from tests.parity.networks.radnerf_frames import GRID_RESOLUTION, PICTURE_ATOL, PICTURE_MEDIAN, entry_jitter

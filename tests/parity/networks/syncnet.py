@@ -12,7 +12,7 @@ import numpy as np
 from geneface_jax.convert.speech import SYNCNET
 from geneface_jax.data.speech_batches import MOUTH
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
-from geneface_jax.training.speech.losses import sync_bce
+from geneface_jax.training.speech_losses import sync_bce
 from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.vectors import Network, Vectors
 

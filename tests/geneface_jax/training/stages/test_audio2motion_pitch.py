@@ -10,7 +10,7 @@ from geneface_jax.data.motion import blink_and_amplitude, lip_distance
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training import devices
-from geneface_jax.training.speech.augment import augment_windows
+from geneface_jax.training.speech_augment import augment_windows
 from geneface_jax.training.stage import get_stage
 from tests.synthetic_corpus import speech_and_motion, write_corpus
 from tests.synthetic_subject import write_subject

@@ -12,7 +12,7 @@ from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.training import devices
-from geneface_jax.training.field.base import trainable
+from geneface_jax.training.field_base import trainable
 from geneface_jax.training.loop import train
 from geneface_jax.training.optimizers import AveragedState, iterate
 from geneface_jax.training.stages import head

@@ -11,7 +11,7 @@ from geneface_jax.io.weights import save_lpips
 from geneface_jax.models.lpips import Lpips
 from geneface_jax.models.super_resolution import upsample_image
 from geneface_jax.training import devices
-from geneface_jax.training.field.losses import adapted_weight, crops, halved
+from geneface_jax.training.field_losses import adapted_weight, crops, halved
 from geneface_jax.training.stages.head import HeadSrStage
 from tests.synthetic_subject import tiny_field_config, write_subject
 

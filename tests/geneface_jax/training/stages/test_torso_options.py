@@ -9,7 +9,7 @@ from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.training import devices
-from geneface_jax.training.field.base import FrozenHead
+from geneface_jax.training.field_base import FrozenHead
 from geneface_jax.training.loop import train
 from geneface_jax.training.stages import head, torso
 from tests.synthetic_subject import tiny_field_config, write_subject

@@ -7,7 +7,7 @@ from data_tools.errors import InputError
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.subject import FeatureTypes
 from geneface_jax.io.configs import repository
-from geneface_jax.training.speech.losses import sync_scorer
+from geneface_jax.training.speech_losses import sync_scorer
 
 SHIPPED = repository() / "checkpoints" / "avatar"
 

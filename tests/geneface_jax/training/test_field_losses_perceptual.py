@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from geneface_jax.training.field.losses import guarded, ramp
+from geneface_jax.training.field_losses import guarded, ramp
 
 
 def distance(images):

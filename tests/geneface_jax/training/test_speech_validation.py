@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from geneface_jax.training.speech.validation import MotionDistribution, frechet_distance, motion_metrics
+from geneface_jax.training.speech_validation import MotionDistribution, frechet_distance, motion_metrics
 from tests.synthetic_corpus import speech_and_motion
 
 RNG = np.random.default_rng(0)

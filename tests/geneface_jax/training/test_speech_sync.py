@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from geneface_jax.training.speech.losses import auc, window_scores
+from geneface_jax.training.speech_losses import auc, window_scores
 
 
 def test_auc():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, overload
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,6 @@ from geneface_jax.data.pixel_sampling import patch_pixels
 from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
-from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.typing import Array
 
 # -------- Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs)
@@ -169,8 +169,10 @@ class LipPatchLoss:
 # -------- Shared parts of the super-resolution stages: the network and its initial parameters, half-size pictures, LPIPS of whole pictures.
 
 
-def build_super_resolution(config: ConfigDict, subject: Subject) -> SuperResolution:
+def build_super_resolution(config: ConfigDict, subject: Subject) -> nn.Module:
     """The network of `config.super_resolution`. Raises InputError if its output size is not the dataset's."""
+    from geneface_jax.models.super_resolution import SuperResolution  # only the super-resolution stages need it
+
     sizes = config.super_resolution
     if 2 * sizes.size != subject.size:
         raise InputError(

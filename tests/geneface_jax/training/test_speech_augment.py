@@ -7,7 +7,7 @@ import pytest
 
 from geneface_jax.data.speech_batches import SILENCE, model_audio
 from geneface_jax.io import configs
-from geneface_jax.training.speech.augment import augment, augment_batch, warp_frequency
+from geneface_jax.training.speech_augment import augment, augment_batch, warp_frequency
 from tests.synthetic_corpus import speech_and_motion
 
 STRENGTH = configs.from_file("audio2motion:demo").data.augment

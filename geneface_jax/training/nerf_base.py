@@ -17,8 +17,8 @@ from geneface_jax.data.subject import Subject, record_camera
 from geneface_jax.models.nerf import TwoFields
 from geneface_jax.rendering.nerf import Noise, RaySettings
 from geneface_jax.training import devices
-from geneface_jax.training.field.base import difference, heldout_frames, to_uint8, training_frames
-from geneface_jax.training.field.losses import psnr
+from geneface_jax.training.field_base import difference, heldout_frames, to_uint8, training_frames
+from geneface_jax.training.field_losses import psnr
 from geneface_jax.training.optimizers import nerf_optimizer
 from geneface_jax.training.stage import Evaluation, Stage
 from geneface_jax.typing import Array, Metrics, State

@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from geneface_jax.rendering.cameras import pose_vector
-from geneface_jax.training.field.base import SLOW, affine_basis, corrected, rotation, without_gauge
+from geneface_jax.training.field_base import SLOW, affine_basis, corrected, rotation, without_gauge
 
 
 def some_poses(count, seed=0, amount=0.1):

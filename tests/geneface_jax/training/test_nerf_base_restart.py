@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from geneface_jax.training.field.nerf import RestartRule, give_up_message, initial_restart_state, restart_message, update_restart
+from geneface_jax.training.nerf_base import RestartRule, give_up_message, initial_restart_state, restart_message, update_restart
 
 RULE = RestartRule(steps=40, fall=0.2, retries=2)
 

@@ -24,7 +24,7 @@ from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import pixel_rays, pose_vector, scene_pose, to_scene
 from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_front_of_face, render_groups, render_head, render_rays
 from geneface_jax.training import devices
-from geneface_jax.training.field.losses import psnr
+from geneface_jax.training.field_losses import psnr
 from geneface_jax.training.optimizers import field_optimizer
 from geneface_jax.training.stage import Stage
 from geneface_jax.typing import Metrics, State

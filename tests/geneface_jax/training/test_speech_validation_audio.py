@@ -4,7 +4,7 @@ import numpy as np
 
 from data_tools.audio.sound import save_wav
 from geneface_jax.training.reporting import Summaries
-from geneface_jax.training.speech.validation import speech_audio_summary
+from geneface_jax.training.speech_validation import speech_audio_summary
 from geneface_jax.training.stage import Evaluation
 
 RATE = 16000

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from geneface_jax.training.speech.losses import windows_auc
+from geneface_jax.training.speech_losses import windows_auc
 
 
 class Listener:
