@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
+from data_tools.command_line import is_quiet
 from data_tools.io import write_text
 from geneface_jax.io import configs
 from geneface_jax.training import devices
@@ -86,7 +87,9 @@ class Progress:
         self._dirty = False
 
     def update(self, step: int, metrics: Mapping[str, float], steps_per_second: float, units_per_second: float) -> None:
-        """Shows step, share, time left, rate and the first few metrics."""
+        """Shows step, share, time left, rate and the first few metrics; nothing under `-q`."""
+        if is_quiet():
+            return
         left = duration((self._steps - step) / steps_per_second) if steps_per_second else "?"
         numbers = "  ".join(f"{tag} {value:.4g}" for tag, value in list(metrics.items())[:SHOWN])
         line = (

@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,6 @@ from data_tools.errors import InputError
 from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, neck_boxes, over
 from geneface_jax.data.subject import Subject, record_camera
 from geneface_jax.io import checkpoints
-from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.cameras import image_coords
 from geneface_jax.rendering.field import render_torso, torso_conditions
@@ -349,7 +349,7 @@ class TorsoSrStage(TorsoField):
         return self.head.render(self.head.arrays(), jnp.array([frame]), self._pixels(1), jnp.zeros(1, jnp.int32))[0]
 
 
-def _trained_network(folder: Path, subject: Subject) -> tuple[SuperResolution, dict[str, Any]]:
+def _trained_network(folder: Path, subject: Subject) -> tuple[nn.Module, dict[str, Any]]:
     """The super-resolution network of a trained head_sr and its variables. Raises InputError if there is none, or if its output size is not
     the dataset's."""
     if not checkpoints.steps(folder):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from data_tools import command_line
 from data_tools.errors import InputError
 from geneface_jax.cli import main as cli
 from geneface_jax.io import configs
@@ -95,6 +97,27 @@ def test_a_bug_is_not_dressed_up_as_wrong_input(verb):
     verb(raises(OSError(errno.EIO, "I/O error")))
     with pytest.raises(OSError):
         cli.main(["doctor"])
+
+
+@pytest.mark.parametrize(
+    ("options", "shown", "hidden"),
+    [([], ["a note", "a warning"], ["a detail"]), (["-v"], ["a detail", "a note"], []), (["-q"], ["a warning"], ["a note"])],
+)
+def test_verbosity_of_the_log_and_of_bars(verb, capsys, options, shown, hidden):
+    def run(args):
+        logger = logging.getLogger("geneface_jax.some.module")
+        logger.debug("a detail")
+        logger.info("a note")
+        logger.warning("a warning")
+        list(command_line.bar(range(3), desc="a bar"))
+        return 0
+
+    verb(run)
+    assert cli.main(["doctor", *options]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and all(f"{text}\n" in captured.err for text in shown)
+    assert not any(text in captured.err for text in hidden)
+    assert ("a bar" in captured.err) == ("-q" not in options)
 
 
 def test_overrides_go_only_to_verbs_that_take_them(verb):
