@@ -186,7 +186,7 @@ class AudioToMotion:
         seed: int = 0,
         mouth_amp: float = TYPICAL_AMPLITUDE,
         start: int = 0,
-    ) -> Float32[np.ndarray, "T 204"]:
+    ) -> Float32[np.ndarray, "T D"]:
         """Motion for a recording of T video frames, A = 2T audio frames.
 
         Args:
