@@ -15,6 +15,7 @@ from geneface_jax.data.corpus import MOTION_DIM
 from geneface_jax.data.speech_batches import model_audio, silence
 from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of
 from geneface_jax.inference import motion_filters
+from geneface_jax.inference.blinks import blink_envelope, inject_blinks
 from geneface_jax.inference.controls import Controls, frame_range
 from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import TYPICAL_AMPLITUDE, Audio2Motion, generate, typical_voice
@@ -295,8 +296,8 @@ def with_eyes(
         motion[:, EYES] = subject.motion[source][:, EYES]
         return motion, subject.eye_openness[source].astype(np.float32)
     if controls.blink_mode == "period":
-        envelope = motion_filters.blink_envelope(start + n, controls.blink_period)[start:]
-        motion, openness = motion_filters.inject_blinks(
+        envelope = blink_envelope(start + n, controls.blink_period)[start:]
+        motion, openness = inject_blinks(
             motion.reshape(n, 204),
             float(opened),
             float(closed),

@@ -4,6 +4,7 @@ import pytest
 from data_tools.errors import InputError
 from data_tools.landmarks68 import BROWS, EYES, MOUTH, mean_face
 from geneface_jax.inference import motion_filters as filters
+from geneface_jax.inference.blinks import blink_envelope, inject_blinks
 
 
 @pytest.fixture
@@ -73,8 +74,8 @@ def test_lle_survives_repeated_and_few_frames(motion, rows):
 
 def test_blinks_close_the_eyes_on_time_and_nothing_else():
     motion = np.zeros((250, 204), np.float32)
-    blinked, openness = filters.inject_blinks(motion, 0.3, 0.05, 100, mean_face=mean_face())
-    envelope = filters.blink_envelope(250)
+    blinked, openness = inject_blinks(motion, 0.3, 0.05, 100, mean_face=mean_face())
+    envelope = blink_envelope(250)
     assert np.flatnonzero(envelope)[[0, 7]].tolist() == [75, 175] and envelope[78] == 1.0
     np.testing.assert_allclose(openness, 0.3 - 0.25 * envelope, atol=1e-6)
     points = blinked.reshape(-1, 68, 3) / 10 + mean_face()
@@ -84,7 +85,7 @@ def test_blinks_close_the_eyes_on_time_and_nothing_else():
     assert np.abs(blinked.reshape(-1, 68, 3)[:, others]).max() < 1e-6
     np.testing.assert_allclose(blinked[envelope == 0], 0, atol=1e-6)
     with pytest.raises(InputError, match="blink"):
-        filters.inject_blinks(motion, 0.3, 0.05, 7, mean_face=mean_face())
+        inject_blinks(motion, 0.3, 0.05, 7, mean_face=mean_face())
 
 
 def test_lle_of_a_region_leaves_the_rest_and_finds_its_own_neighbors(motion):

@@ -8,6 +8,7 @@ import numpy as np
 
 from geneface_jax.data.motion import windows
 from geneface_jax.inference import motion_filters as filters
+from geneface_jax.inference.blinks import blink_envelope
 from geneface_jax.inference.motion import smooth_cameras
 from tests.parity.kernels.comparison import Comparison
 from tests.parity.networks.vectors import Vectors
@@ -101,6 +102,6 @@ def _camera_paths(vectors: Vectors) -> Iterator[Comparison]:
 
 def _blinks(vectors: Vectors) -> Iterator[Comparison]:
     """Times and depths of blinks; the originals' openness between blinks is always 0.6, so only frames of blinks are compared."""
-    closed = filters.blink_envelope(vectors.arrays["blink_eye_area_percent"].shape[0], PERIOD)
+    closed = blink_envelope(vectors.arrays["blink_eye_area_percent"].shape[0], PERIOD)
     openness = (OPEN * (1.0 - closed) + CLOSED * closed)[:, None]
     yield from vectors.compare({"blink_eye_area_percent": openness}, ATOL, where=closed > 0)
