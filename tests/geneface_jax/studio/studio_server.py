@@ -15,28 +15,30 @@ import numpy as np
 
 from data_tools.audio.sound import save_wav
 from geneface_jax.data.subject import FeatureTypes, Subject
+from geneface_jax.inference.motion import AudioToMotion
 from tests.synthetic_subject import write_subject
+from tests.tiny_speech import StubRenderer
 
 
-class FakeSpeech:
+class FakeSpeech(AudioToMotion):
     """Predicts noise, as many frames as there is audio."""
 
     kind = FeatureTypes()
     follows_mouth_amp = False
+
+    def __init__(self):
+        pass
 
     def predict(self, audio_features, f0, *, temperature, seed, mouth_amp):
         noise = np.random.default_rng(seed).normal(size=(len(f0) // 2, 204))
         return (temperature * noise).astype(np.float32)
 
 
-class FakeRenderer:
+class FakeRenderer(StubRenderer):
     """Draws the background with a patch that the mouth moves, `seconds` a frame."""
 
     seconds = 0.0
     drawn = 0
-
-    def __init__(self, subject):
-        self.subject = subject
 
     def render(self, motion, cameras, eye_openness, *, background=None, transparent=False, **options):
         behind = self.subject.background if background is None else background
