@@ -37,7 +37,7 @@ class MeasureSettings:
 
 @dataclasses.dataclass(frozen=True)
 class FilterSettings:
-    """Thresholds on measurements (`data_tools.corpus.publish`)."""
+    """Thresholds on measurements (`drop_reason`)."""
 
     min_seconds: float
     min_face_pixels: float

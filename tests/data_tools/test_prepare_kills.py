@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import signal
 import sys
-from data_tools.dataset import scan
+from data_tools.dataset import settings
 
-scan.CHUNK_FRAMES = 25
+settings.CHUNK_FRAMES = 25
 # A shell starts what runs in the background deaf to Ctrl-C, and the tests may run there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from data_tools.prepare import prepare

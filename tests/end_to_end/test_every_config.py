@@ -17,7 +17,7 @@ from geneface_jax.io.person_folder import find_parts
 from tests.synthetic_corpus import write_corpus, write_speaker
 from tests.tiny_stages import known_to
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimised_programs")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unoptimized_programs")]
 
 TRAIN = ["train.steps=2", "train.log_every=1", "train.eval_every=0", "train.save_every=0"]
 GRID = ["levels=4", "base_resolution=4", "finest_resolution=32", "log2_table_size=8"]
