@@ -36,7 +36,7 @@ def main() -> int:
 
 def kernels(folder: Path, implementations: list[str] | None, verbose: bool) -> int:
     """Prints the table of kernel vectors; returns the exit code."""
-    from tests.parity.networks.catalog import check_folder
+    from tests.parity.kernels.catalog import check_folder
 
     missed = rows = 0
     print(f"{'op':<20} {'file':<38} {'implementation':<17} {'error / tolerance':>17}  worst array")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from geneface_kernels import backend
 
@@ -10,6 +15,7 @@ from tests.parity.kernels.comparison import GoldenFile
 from tests.parity.kernels.recorded import run, unread_arrays
 from tests.parity.vectors import COMMITTED
 
+ROOT = Path(__file__).parents[2]
 FILES = sorted((COMMITTED / "kernels").glob("*.npz"))
 FAMILIES = (
     "composite_train_",
@@ -55,3 +61,16 @@ def test_pallas(path):
     for op in set(readers(path)) & set(PALLAS_OPS):
         for implementation in set(backend.runnable()) - {"xla"}:
             assert not missed(path.name, list(golden_modules()[op].check(GoldenFile.read(path), implementation)))
+
+
+def test_the_script_prints_a_row_for_each_file(tmp_path):
+    """scripts/check_parity.py kernels: exit code 0 on results that are met, 1 on a file that no op reads."""
+    for name in ("sh_freq", "near_far_sph"):
+        shutil.copy(COMMITTED / "kernels" / f"{name}.npz", tmp_path)
+    command = [sys.executable, str(ROOT / "scripts" / "check_parity.py"), "kernels", str(tmp_path), "--implementation", "xla"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "3 rows, 0 missed"
+    shutil.copy(COMMITTED / "kernels" / "sh_freq.npz", tmp_path / "unknown_thing.npz")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "unknown_thing.npz" in done.stdout, done.stdout
