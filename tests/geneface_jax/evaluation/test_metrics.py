@@ -131,11 +131,13 @@ def test_the_envelope_follows_loudness_and_not_the_recording_level():
 
 
 def test_a_mouth_that_follows_its_sound_beats_the_shuffled_control():
-    loud = np.clip(np.convolve(RNG.normal(size=300), np.ones(6) / 2, mode="same"), 0.02, None)
-    samples = 0.1 * np.repeat(loud, 640) * RNG.normal(size=300 * 640)
-    follows = envelope_correlation(envelope(samples, 300) + 0.1 * RNG.normal(size=300), samples)
+    # Draws of its own: those of RNG depend on which tests a process ran before, and about one draw in four misses a bound below.
+    rng = np.random.default_rng(1)
+    loud = np.clip(np.convolve(rng.normal(size=300), np.ones(6) / 2, mode="same"), 0.02, None)
+    samples = 0.1 * np.repeat(loud, 640) * rng.normal(size=300 * 640)
+    follows = envelope_correlation(envelope(samples, 300) + 0.1 * rng.normal(size=300), samples)
     assert follows.correlation > 0.8 and follows.best_lag == 0 and abs(follows.shuffled) < 0.1 and follows.shuffled_95 < follows.correlation
-    ignores = envelope_correlation(RNG.normal(size=300), samples)
+    ignores = envelope_correlation(rng.normal(size=300), samples)
     assert abs(ignores.correlation) < 0.25
 
 
