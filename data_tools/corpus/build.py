@@ -31,7 +31,7 @@ from data_tools.corpus.selection import (
 from data_tools.errors import InputError
 from data_tools.face.track import detect
 from data_tools.ffmpeg import VideoInfo, probe
-from data_tools.io import disk_full_as_input_error, file_sha256, settings_fingerprint
+from data_tools.io import atomic_path, disk_full_as_input_error, file_sha256, settings_fingerprint
 from data_tools.jobs import exit_with_parent
 from data_tools.video import FPS
 
@@ -55,17 +55,12 @@ def write_clip(corpus: Path, name: str, arrays: dict[str, np.ndarray]) -> Path:
         training reads them all the time), with motion_mean and motion_mean_square [204] float32 of the stored values.
     """
     path = clip_path(corpus, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
     stored = {key: np.asarray(arrays[key], np.float16) for key in ("audio_features", "f0", "motion")}
     motion = stored["motion"].astype(np.float64)
     moments = {"motion_mean": motion.mean(0).astype(np.float32), "motion_mean_square": np.square(motion).mean(0).astype(np.float32)}
     # The temporary name is fixed, so that the leftover of a killed run is overwritten when the clip is made again.
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    try:
+    with atomic_path(path, ".npz", per_process=False) as temporary:
         np.savez(temporary, **stored, **moments)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -1,7 +1,7 @@
-"""Memory for XLA's buffers in huge pages, which glibc only gives to a process that starts with the right environment.
+"""`geneface VERB ...`: finds the module of a verb, and turns exceptions into sentences and exit codes.
 
-A training step allocates and frees a few hundred megabytes; with 4 kB pages a quarter of the processor's time went into page faults
-(59,000 a step measured on two cores, 410 with huge pages).
+Nothing heavy is imported before a verb is known, so `geneface --help` answers at once.
+Exit codes: 0 done, 1 a check failed (doctor), 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import argparse
@@ -22,7 +22,11 @@ MIN_GLIBC = (2, 35)
 
 
 def restart(argv: Sequence[str]) -> None:
-    """Starts this command line anew with huge pages switched on; returns when that is not possible or already the case."""
+    """Restarts this command line with huge pages for XLA's buffers; returns when that is not possible or already the case.
+
+    A training step allocates and frees a few hundred megabytes; with 4 kB pages a quarter of the processor's time went into page faults
+    (59,000 a step measured on two cores, 410 with huge pages). glibc only takes the setting from the environment of a new process.
+    """
     if not sys.platform.startswith("linux") or TUNABLE in os.environ.get("GLIBC_TUNABLES", "") or not _glibc_is_recent():
         return
     present = os.environ.get("GLIBC_TUNABLES")
@@ -37,12 +41,6 @@ def _glibc_is_recent() -> bool:
         return False
     return name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) >= MIN_GLIBC
 
-
-# -------- `geneface VERB ...`: finds the verb's file, and turns exceptions into sentences and exit codes
-#
-# Nothing heavy is imported before a verb is known, so `geneface --help` answers at once.
-#
-# Exit codes: 0 done, 1 a check failed (doctor), 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
 
 VERBS = {
     "prepare": "turn a talking video into a subject dataset",

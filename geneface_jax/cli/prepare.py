@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_tools.command_line import OPTION_NAMES, add_prepare_options
+from data_tools.command_line import OPTION_NAMES, add_prepare_options, jax_device
 from data_tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the dataset folder last."""
-    from data_tools.command_line import jax_device
     from data_tools.prepare import prepare
 
     options = {name: value for name, value in vars(args).items() if name in OPTION_NAMES}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from data_tools.io import write_folder, write_json
-from data_tools.landmarks68 import eye_openness, lip_box
+from data_tools.landmarks68 import eye_openness, lip_box, pick_68
 from data_tools.landmarks68 import mean_face as canonical_mean_face
 from geneface_jax.convert import restricted_unpickle
 from geneface_jax.convert.rules import require_new
@@ -336,8 +336,6 @@ class ProcessedFolder:
         Raises:
           InputError: a file is missing or damaged.
         """
-        from data_tools.landmarks68 import pick_68
-
         size, n_frames = self.data.size, self.data.n_frames
         array = self.folder / "lms_2d.npy"
         try:

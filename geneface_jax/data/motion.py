@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_tools.landmarks68 import MOUTH
+
 # -------- Head conditions: normalized motion in windows, the same in training, evaluation and inference
 
 STD_FLOOR = 0.02
@@ -36,8 +38,6 @@ def windows(x: np.ndarray, size: int, inner: int = 1) -> np.ndarray:
 
 
 # -------- Motion metrics of training and evaluation; a motion is [T, 68, 3] in the 68-point convention, or flattened to [T, 204]
-
-MOUTH = slice(48, 68)
 
 _UPPER_INNER_LIP, _LOWER_INNER_LIP = (61, 62, 63), (67, 66, 65)
 

@@ -11,7 +11,7 @@ from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
 from data_tools.face.align import pose_known
 from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, canonical_landmarks, similarity
-from data_tools.landmarks68 import motion_from_landmarks
+from data_tools.landmarks68 import MOUTH, motion_from_landmarks
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, hard_head_mask, mouth_mask, neck_band_mask
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
@@ -54,7 +54,7 @@ class MeanImage:
 
 # -------- Alignment of two datasets of one person to the same canonical head frame
 
-NON_MOUTH = slice(0, 48)
+NON_MOUTH = slice(0, MOUTH.start)
 """Of the 68 points, those whose clip average depends more on the head frame than on the expression, jaw and brows included."""
 
 

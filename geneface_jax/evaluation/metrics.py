@@ -12,8 +12,8 @@ from scipy.spatial import ConvexHull, QhullError
 from skimage.metrics import structural_similarity
 
 from data_tools.audio.sound import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from data_tools.landmarks68 import LANDMARKS_68
-from geneface_jax.data.motion import MOUTH, pearson
+from data_tools.landmarks68 import LANDMARKS_68, MOUTH, NOSE
+from geneface_jax.data.motion import pearson
 from geneface_jax.io.weights import find_lpips, load_lpips
 from geneface_jax.models.lpips import SMALLEST, lpips
 from geneface_jax.typing import Bool, Float, Num, UInt8
@@ -117,8 +117,6 @@ def mouth_mask(lip_box: Num[np.ndarray, " 4"], size: int, source_size: int | Non
 
 
 # -------- Landmark metrics (68-point convention): landmark distance and jitter
-
-NOSE = slice(27, 36)
 
 
 def from_mediapipe(landmarks: Num[np.ndarray, "*batch 478 D"]) -> Num[np.ndarray, "*batch 68 D"]:

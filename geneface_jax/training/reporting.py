@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from data_tools.command_line import is_quiet
-from data_tools.io import write_text
+from data_tools.io import atomic_path, write_text
 from geneface_jax.io import configs
 from geneface_jax.training import devices
 from geneface_jax.training.stage import Evaluation, Stage
@@ -376,15 +376,9 @@ def draw_curves(charts: Sequence[Chart], marked: int, heading: str) -> Image.Ima
 
 def save_png(image: Image.Image, path: str | os.PathLike) -> Path:
     """Writes a picture under a temporary name and renames it; returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with atomic_path(path) as temporary:
         image.save(temporary, "PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def _draw(pen: ImageDraw.ImageDraw, chart: Chart, corner: tuple[int, int], span: tuple[int, int], marked: int) -> None:

@@ -22,7 +22,6 @@ import jax  # noqa: E402
 from geneface_kernels import backend  # noqa: E402
 
 from scripts.bench.kernels import cases, ceilings  # noqa: E402
-from scripts.bench.kernels.cases import Case  # noqa: E402
 
 OPS = ("grid_encoding", "ray_marching", "compositing", "frame_rendering")
 
@@ -62,7 +61,7 @@ def torch_version() -> str | None:
     return torch.__version__
 
 
-def measure(case: Case, ceiling: dict[str, float], repeats: int) -> dict:
+def measure(case: cases.Case, ceiling: dict[str, float], repeats: int) -> dict:
     """One row of the result: every runnable implementation and PyTorch, alternating so that noise affects all alike."""
     calls = {name: case.run(name) for name in case.implementations if name in backend.runnable() and name != "pallas_interpret"}
     if torch_version():
