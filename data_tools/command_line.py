@@ -1,35 +1,109 @@
-"""Parts shared by all command lines: error handling, progress bars, device choice, option dataclasses, options of `prepare`."""
+"""Parts shared by all command lines: one door, error handling, progress bars, device choice, option dataclasses, options of `prepare`."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
+import errno
 import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tqdm import tqdm
 
 from data_tools.errors import InputError
 
+# -------- The door of every command line, `geneface VERB` and `python -m data_tools.TOOL`
 
-def run_step(main: Callable[[], None]) -> None:
-    """Runs a command line of the data tools; an InputError becomes one sentence and exit code 2, Ctrl-C exit code 130."""
+
+def run_program() -> None:
+    """Runs `python -m data_tools.TOOL`: the parser and the exit codes of `geneface TOOL`. The tool's module calls it as a program."""
+    tool = sys.modules["__main__"]
+    name = str(getattr(tool.__spec__, "name", "")).removesuffix(".__main__")
+    sys.exit(run_command(lambda: tool, f"python -m {name}", sys.argv[1:]))
+
+
+def run_command(load: Callable[[], ModuleType], program: str, argv: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Args:
+      load: imports a module with `add_arguments(parser)`, `run(args) -> exit code`, and its help as docstring.
+      program: what the user typed before the arguments, such as "geneface crop".
+      argv: the arguments.
+
+    Returns:
+      The exit code: that of `run`, 2 after an InputError or on a full disk (one sentence on stderr), 130 after Ctrl-C, or the
+      `exit_code` of the KeyboardInterrupt (143 after a SIGTERM that ended a training).
+
+    Raises:
+      SystemExit: 0 after --help, 2 for arguments that the parser refuses.
+    """
     os.environ.setdefault("GLOG_minloglevel", "2")  # silences the startup messages of MediaPipe and TensorFlow Lite
-    set_up_logging()
     try:
-        main()
+        module = load()  # here, because Ctrl-C may come during the import too
+        args = parse(command_parser(module, program), argv)
+        level = logging.DEBUG if hasattr(args, "verbose") else logging.WARNING if hasattr(args, "quiet") else logging.INFO
+        set_up_logging(level)
+        return module.run(args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        sentence = str(error)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        sentence = f"The disk is full{where}: free some space and run the same command again, what is finished is kept."
+    except KeyboardInterrupt as stopped:
+        print(f"\n{program}: stopped", file=sys.stderr)
+        return getattr(stopped, "exit_code", 130)
+    print(f"{program}: {sentence}", file=sys.stderr)
+    return 2
+
+
+def command_parser(module: ModuleType, program: str) -> argparse.ArgumentParser:
+    """The parser of a verb's or tool's module; it and its sub-commands have -v and -q."""
+    parser = argparse.ArgumentParser(prog=program, description=module.__doc__, allow_abbrev=False)
+    module.add_arguments(parser)
+    for each in _with_subparsers(parser):
+        output = each.add_argument_group("messages").add_mutually_exclusive_group()
+        # Suppressed defaults: those of a sub-command's parser would replace what was given before the sub-command.
+        for short, long, text in (
+            ("-v", "--verbose", "also show what is useful for finding a fault"),
+            ("-q", "--quiet", "show warnings and errors only, no progress"),
+        ):
+            output.add_argument(short, long, action="store_true", default=argparse.SUPPRESS, help=text)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parses `argv`; an unknown option is refused with the nearest known one.
+
+    A parser with the default `overrides` (a verb that reads a config) gets every --config.key=value there.
+    """
+    args, rest = parser.parse_known_args(argv)
+    unknown = [text for text in rest if not (text.startswith("--config.") and hasattr(args, "overrides"))]
+    if unknown:
+        actions = [action for each in _with_subparsers(parser) for action in each._actions if action.help != argparse.SUPPRESS]
+        known = [option for action in actions for option in action.option_strings]
+        nearest = difflib.get_close_matches(unknown[0].split("=")[0], known, 1)
+        parser.error(f"unrecognized argument {unknown[0]}" + (f": did you mean {nearest[0]}?" if nearest else ""))
+    if rest:
+        args.overrides = rest
+    return args
+
+
+def _with_subparsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser, and those of its sub-commands."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()
 
 
 # -------- Logging and progress bars, for terminals and log files
@@ -104,9 +178,21 @@ def jax_device(device: str | None) -> Iterator[None]:
 # -------- Option dataclasses: a frozen dataclass holds defaults, ranges and help; command line and studio are made from it
 
 
-def option(default: Any, help: str, *, low: float | None = None, high: float | None = None, step: float | None = None, choices=None) -> Any:
-    """A dataclass field with its help text and either a range (`step` is for sliders) or a list of choices."""
-    metadata = {"help": help, "low": low, "high": high, "step": step, "choices": choices}
+def option(
+    default: Any,
+    help: str,
+    *,
+    group: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """A dataclass field with its help text and either a range (`step` is for sliders) or a list of choices.
+
+    `group` is the title below which --help shows it.
+    """
+    metadata = {"help": help, "group": group, "low": low, "high": high, "step": step, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -149,7 +235,7 @@ def add_options(group: argparse._ArgumentGroup, fields: Iterable[dataclasses.Fie
             type=base_type(field),
             default=argparse.SUPPRESS,
             choices=meta["choices"],
-            metavar=None if meta["choices"] else field.name.upper(),
+            metavar=None if meta["choices"] else {int: "N", float: "X"}.get(base_type(field), field.name.upper()),
             help=(meta["help"] + bounds + default).replace("%", "%%"),
         )
 
@@ -159,22 +245,37 @@ def given(args: argparse.Namespace, fields: Iterable[dataclasses.Field]) -> dict
     return {field.name: getattr(args, field.name) for field in fields if hasattr(args, field.name)}
 
 
-# -------- Options of `geneface prepare`, `geneface fit` and `python -m data_tools.prepare`; no heavy imports, so that --help is fast
+# -------- Options that several verbs and tools have; no heavy imports, so that --help is fast
 
 FACE_MODELS = ("mediapipe", "bfm")
+AUDIO_MODELS = ("mel_f0", "hubert")
+PREPARE_OUT = "subject folder; the dataset is written to DIR/dataset"
 
 
-def add_prepare_options(parser: argparse.ArgumentParser, size: int = 512) -> None:
-    """Adds the options, named like the arguments of `data_tools.prepare.prepare`; `size` is the default of --size."""
-    add = parser.add_argument
-    add("--size", type=int, default=size, metavar="PIXELS", help="height and width of the crop (default %(default)s)")
+def add_prepare_arguments(parser: argparse.ArgumentParser, out: str, size: int = 512) -> None:
+    """Adds VIDEO, --out and the options of `data_tools.prepare.prepare`, which are named like its arguments.
+
+    Args:
+      parser: of a verb that prepares a video.
+      out: help of --out.
+      size: default of --size.
+    """
+    add = parser.add_argument_group("input and output").add_argument
+    add("video", metavar="VIDEO", help="video of one talking person, at least 3 s, preferably a minute")
+    add("--out", type=Path, required=True, metavar="DIR", help=out)
     add("--trim", metavar="A-B", help="use only the seconds from A to B")
-    add("--face-model", default="mediapipe", choices=FACE_MODELS, help="face model that gives the landmarks (default %(default)s)")
-    add("--bfm-folder", type=Path, metavar="DIR", help="folder with the files of the Basel face model, for --face-model bfm")
-    add("--audio-offset", type=float, default=0.0, metavar="SECONDS", help="delay of the sound (the report estimates the one that fits)")
-    add("--segmenter-model", type=Path, metavar="FILE", help="MediaPipe's selfie_multiclass_256x256.tflite, for finer masks")
     add("--name", help="name of the person (default: the name of the folder)")
     add("--consent", metavar='"WHO, WHEN"', help="who agreed to this use, and when; kept in the dataset and the model card")
+    add = parser.add_argument_group("pictures and face").add_argument
+    add("--size", type=int, default=size, metavar="PIXELS", help="height and width of the crop (default %(default)s)")
+    add("--face-model", default="mediapipe", choices=FACE_MODELS, help="face model that gives the landmarks (default %(default)s)")
+    add("--bfm-folder", type=Path, metavar="DIR", help="folder with the files of the Basel face model, for --face-model bfm")
+    add("--segmenter-model", type=Path, metavar="FILE", help="MediaPipe's selfie_multiclass_256x256.tflite, for finer masks")
+    sound = add_features_arguments(parser)
+    sound.add_argument(
+        "--audio-offset", type=float, default=0.0, metavar="SECONDS", help="delay of the sound (the report estimates the one that fits)"
+    )
+    add = parser.add_argument_group("machine").add_argument
     add("--workers", type=int, default=1, metavar="N", help="worker processes (default %(default)s); the result does not depend on it")
     add("--device", choices=("cpu", "gpu"), help="device for JAX, if it is used (default: JAX's own choice)")
 
@@ -182,3 +283,48 @@ def add_prepare_options(parser: argparse.ArgumentParser, size: int = 512) -> Non
 OPTION_NAMES = (
     "size", "trim", "face_model", "bfm_folder", "audio_offset", "segmenter_model", "name", "consent", "workers", "device",
 )  # fmt: skip
+
+
+def add_features_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds --features and --hubert in a group "sound", which is returned."""
+    group = parser.add_argument_group("sound")
+    group.add_argument(
+        "--features", default="mel_f0", choices=AUDIO_MODELS, help="audio features that the networks hear (default %(default)s)"
+    )
+    where = "default: $GENEFACE_HUBERT, or ~/.cache/geneface_jax/hubert"
+    group.add_argument("--hubert", metavar="DIR", help=f"folder of facebook/hubert-large-ls960-ft, for --features hubert ({where})")
+    group.add_argument("--audio", nargs="?", action=_FormerAudio, help=argparse.SUPPRESS)
+    return group
+
+
+class _FormerAudio(argparse.Action):
+    """Refuses `--audio mel_f0|hubert`, the former spelling of --features."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        features = values if values in AUDIO_MODELS else "|".join(AUDIO_MODELS)
+        raise InputError(
+            f"--audio names a sound file, and `{parser.prog}` takes the sound of its video: to choose audio features, write "
+            f"--features {features}."
+        )
+
+
+def check_features(args: argparse.Namespace) -> None:
+    """Checks --features and --hubert.
+
+    Raises:
+      InputError: --hubert without `--features hubert`.
+    """
+    if args.hubert and args.features != "hubert":
+        raise InputError(f"--hubert is given with --features {args.features}: write --features hubert, or remove --hubert.")
+
+
+def add_video_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """Adds the arguments of tools that analyze a video by themselves; `out` is the help of the output argument."""
+    parser.add_argument("video", type=Path, metavar="VIDEO", help="a video of one person; sound is not needed")
+    parser.add_argument("out", type=Path, metavar="OUT", help=out)
+    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height and width of the crop (default %(default)s)")
+    parser.add_argument("--trim", metavar="A-B", help="use only the seconds from A to B")
+    parser.add_argument(
+        "--segmenter-model", type=Path, metavar="FILE", help="MediaPipe's selfie_multiclass_256x256.tflite, for finer masks"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default %(default)s)")

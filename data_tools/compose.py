@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.command_line import run_step
+from data_tools.command_line import run_program
 from data_tools.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, load_record, record_path
@@ -194,23 +194,26 @@ def _check_match(face: Path, head: VideoInfo, into: Path, scene: VideoInfo, reco
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--face", required=True, metavar="MP4", help="the result of `geneface infer`; its sound and length are kept")
-    parser.add_argument("--into", required=True, metavar="VIDEO", help="the uncropped video")
-    parser.add_argument("--out", required=True, metavar="MP4", help="video to write")
-    parser.add_argument(
+    """Adds the tool's options."""
+    add = parser.add_argument_group("input and output").add_argument
+    add("--face", required=True, metavar="MP4", help="the result of `geneface infer`; its sound and length are kept")
+    add("--into", required=True, metavar="VIDEO", help="the uncropped video")
+    add("--out", required=True, metavar="MP4", help="video to write")
+    add(
         "--crop",
         metavar="PATH",
         help="position of the square: the subject folder of `geneface prepare` or `fit`, or the .crop.json (or the video next to it) of "
-        "`python -m data_tools.crop`; default: FACE.crop.json",
+        "`geneface crop`; default: FACE.crop.json",
     )
-    parser.add_argument(
+    add = parser.add_argument_group("picture").add_argument
+    add(
         "--fill",
         choices=FILLS,
         default="mirror",
         help="if the face video is longer than the uncropped one: play that back and forth, like the head's poses, or hold its last frame "
         "(default %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--feather",
         type=float,
         default=FEATHER,
@@ -222,7 +225,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; prints the video's path last."""
+    """Runs the tool; prints the video's path last."""
     from tqdm import tqdm
 
     with tqdm(unit="frame", desc="composing", leave=False, disable=None) as bar:  # None: no bar unless stderr is a terminal
@@ -237,12 +240,5 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> None:
-    """`python -m data_tools.compose`."""
-    parser = argparse.ArgumentParser(prog="python -m data_tools.compose", description=__doc__)
-    add_arguments(parser)
-    run(parser.parse_args())
-
-
 if __name__ == "__main__":
-    run_step(main)
+    run_program()

@@ -1,6 +1,6 @@
-"""Cuts the square with the talking head out of a video and records where it was.
+"""Cuts the square with the talking head out of a video.
 
-`python -m data_tools.crop VIDEO OUT.mp4 [--follow] [--size 512] [--fps 25] [--trim A-B] [--alpha] [encoder options]`
+Its position is written to OUT.crop.json, so that `geneface compose` can paste a result back.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.command_line import frames_bar, run_step
+from data_tools.command_line import frames_bar, run_program
 from data_tools.dataset.settings import check_size, parse_trim, scan, scan_faces
 from data_tools.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
 from data_tools.errors import InputError
@@ -120,42 +120,38 @@ def _with_person_mask(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
             yield np.dstack([picture, np.round(refine(segmenter(small)[0], picture) * 255).astype(np.uint8)])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.crop",
-        description="Cuts the square with the talking head out of a video. Its position is written to OUT.crop.json, so that "
-        "`geneface compose` can paste a result back.",
-    )
-    parser.add_argument("video", metavar="VIDEO")
-    parser.add_argument("out", metavar="OUT", help="an mp4; with --alpha a webm, or a folder for PNGs")
-    parser.add_argument("--follow", action="store_true", help="the square follows the head (default: it is fixed, as training needs it)")
-    parser.add_argument("--trim", metavar="A-B", help="use only the seconds from A to B")
-    parser.add_argument(
+# -------- Command line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the tool's options."""
+    add = parser.add_argument_group("input and output").add_argument
+    add("video", metavar="VIDEO", help="a video of one person")
+    add("out", metavar="OUT", help="an mp4; with --alpha a webm, or a folder for PNGs")
+    add("--trim", metavar="A-B", help="use only the seconds from A to B")
+    add = parser.add_argument_group("picture").add_argument
+    add("--follow", action="store_true", help="the square follows the head (default: it is fixed, as training needs it)")
+    add(
         "--size",
         type=int,
         default=512,
         metavar="PIXELS",
         help="height and width [64 .. 2048] (default %(default)s): a larger one shows more detail and makes every later step slower",
     )
-    parser.add_argument(
-        "--fps", type=float, default=FPS, metavar="N", help="frames a second [1 .. 120] (default %(default)s, what datasets have)"
-    )
-    parser.add_argument(
-        "--alpha", action="store_true", help="add the person mask as an alpha channel: VP9 (yuva420p) in a .webm, or PNGs in a folder"
-    )
+    add("--fps", type=float, default=FPS, metavar="N", help="frames a second [1 .. 120] (default %(default)s, what datasets have)")
+    add("--alpha", action="store_true", help="add the person mask as an alpha channel: VP9 (yuva420p) in a .webm, or PNGs in a folder")
     add_encoder_arguments(parser)
-    return parser
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line; prints the video's path last. Raises as `crop`."""
-    args = _parser().parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """Runs the tool; prints the video's path last. Raises as `crop`."""
     values = {name: getattr(args, name) for name in ("size", "fps", "trim", "follow", "alpha")}
     record = crop(args.video, args.out, **values, options=EncoderOptions(**encoder_values(args)), progress=True)
     where = "following the head" if record.moves else f"at ({record.corners[0, 0]:g}, {record.corners[0, 1]:g})"
     print(f"a square of {record.side} pixels {where}, from {record.width}x{record.height}; {record_path(args.out)}", file=sys.stderr)
     print(args.out)
+    return 0
 
 
 if __name__ == "__main__":
-    run_step(main)
+    run_program()

@@ -85,7 +85,7 @@ FIELDS = dataclasses.fields(EncoderOptions)
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the encoder's options and --recipe."""
-    group = parser.add_argument_group("encoder", "Options of the video encoder.")
+    group = parser.add_argument_group("video encoder")
     recipes = "; ".join(f"{name} = crf {r['crf']}, {r['preset']}, {r['pix_fmt']}" for name, r in RECIPES.items())
     group.add_argument("--recipe", choices=RECIPES, help=f"preset of several options; explicit options take precedence: {recipes}")
     add_options(group, FIELDS)

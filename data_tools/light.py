@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from data_tools.command_line import run_step
+from data_tools.command_line import run_program
 from data_tools.errors import InputError
 from data_tools.io import read_npz, remove_folder, write_npz
 
@@ -39,14 +39,20 @@ def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Pa
     return out
 
 
-def main() -> None:
-    """`python -m data_tools.light DATASET OUT`; prints the copy's path."""
-    parser = argparse.ArgumentParser(prog="python -m data_tools.light", description=__doc__)
-    parser.add_argument("dataset", type=Path, help="a dataset, full or light")
-    parser.add_argument("out", type=Path, help="folder to write; an existing one is replaced")
-    args = parser.parse_args()
+# -------- Command line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the tool's options."""
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="a dataset, full or light")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; an existing one is replaced")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the tool; prints the copy's path last."""
     print(light_copy(args.dataset, args.out))
+    return 0
 
 
 if __name__ == "__main__":
-    run_step(main)
+    run_program()

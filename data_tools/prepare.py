@@ -1,6 +1,6 @@
-"""Makes a subject dataset (docs/file-formats.md) from a video of one talking person; an interrupted run is resumed.
+"""Turns a talking video into a subject dataset: face crop, 25 fps, audio features, landmarks, head pose, masks, background, report.
 
-`python -m data_tools.prepare VIDEO DATASET_DIR [--size 512] [--trim A-B]`
+The same command resumes an interrupted run. docs/file-formats.md lists the dataset's files.
 """
 
 import argparse
@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 
 from data_tools.audio.sound import MEL_F0, AudioFeatures
-from data_tools.command_line import add_prepare_options, jax_device, run_step
+from data_tools.command_line import OPTION_NAMES, PREPARE_OUT, add_prepare_arguments, check_features, jax_device, run_program
 from data_tools.dataset.pipeline import Pipeline
 from data_tools.dataset.settings import Settings, check_options, check_video, parse_trim
+from data_tools.errors import InputError
 from data_tools.io import disk_full_as_input_error, file_sha256, write_json
 from data_tools.masks import SegmenterChoice
 
@@ -24,7 +25,7 @@ def prepare(
     trim: str | tuple[float, float] | None = None,
     face_model: str = "mediapipe",
     bfm_folder: str | os.PathLike | None = None,
-    audio: AudioFeatures = MEL_F0,
+    features: AudioFeatures = MEL_F0,
     audio_offset: float = 0.0,
     segmenter_model: str | os.PathLike | None = None,
     name: str | None = None,
@@ -46,7 +47,7 @@ def prepare(
       trim: seconds to use, "A-B" or (A, B).
       face_model: "mediapipe", or "bfm" for the Basel face model (docs/data-tools.md).
       bfm_folder: the Basel model's files, for "bfm".
-      audio: the audio features; other than mel_f0 they need code of their own (see `geneface_jax.inference.audio_features`).
+      features: the audio features; other than mel_f0 they need code of their own (see `geneface_jax.inference.audio_features`).
       audio_offset: seconds by which the sound is delayed against the picture (negative: advanced), -5 to 5.
       segmenter_model: MediaPipe's selfie_multiclass_256x256.tflite, which separates hair, neck and clothes; None uses the built-in person
         segmenter and the landmarks.
@@ -68,7 +69,7 @@ def prepare(
     check_options(size, face_model, folder, audio_offset, workers)
     segmenter = SegmenterChoice.from_file(segmenter_model)
     info, span = check_video(video, span)
-    settings = Settings(video, file_sha256(video), span, size, face_model, folder, audio, audio_offset, segmenter)
+    settings = Settings(video, file_sha256(video), span, size, face_model, folder, features, audio_offset, segmenter)
     name = name or out.absolute().parent.name
     if finished := _finished_dataset(out, settings.recipe, name, consent):
         return finished
@@ -90,15 +91,25 @@ def _finished_dataset(out: Path, recipe: str, name: str, consent: str | None) ->
     return out
 
 
-def main() -> None:
-    """Command line; prints the dataset's path last."""
-    parser = argparse.ArgumentParser(prog="python -m data_tools.prepare", description="Makes a subject dataset from a talking video.")
-    parser.add_argument("video", type=Path, help="a video of one talking person, with sound")
-    parser.add_argument("out_dir", type=Path, help="the dataset folder to make, for example SUBJECT/dataset")
-    add_prepare_options(parser)
-    args = vars(parser.parse_args())
-    print(prepare(args.pop("video"), args.pop("out_dir"), **args))
+# -------- Command line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options; `geneface prepare` has the same."""
+    add_prepare_arguments(parser, PREPARE_OUT)
+
+
+def run(args: argparse.Namespace, features: AudioFeatures = MEL_F0) -> int:
+    """Runs the tool; prints the dataset's path last. Only `geneface prepare` can give other audio features than mel_f0."""
+    check_features(args)
+    if args.features != features.name:
+        raise InputError(
+            f"--features {args.features} needs a network that data_tools lacks: run `geneface prepare` with the same arguments."
+        )
+    options = {name: getattr(args, name) for name in OPTION_NAMES} | {"name": args.name or args.out.resolve().name}
+    print(prepare(args.video, args.out / "dataset", **options, features=features))
+    return 0
 
 
 if __name__ == "__main__":
-    run_step(main)
+    run_program()

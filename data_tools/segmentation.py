@@ -1,24 +1,29 @@
-"""Masks of a video: `python -m data_tools.segmentation VIDEO FOLDER`."""
+"""Writes head masks, torso images and part labels of every frame of a video, and a preview strip.
+
+The labels are 0 background, 1 face, 2 hair, 3 neck and 4 clothes.
+"""
 
 import argparse
 
-import numpy as np
-
-from data_tools.command_line import run_step
-from data_tools.dataset.analyze import add_video_arguments, analyzed_video, make_pictures, write_picture
-from data_tools.dataset.settings import chunk_frames
-from data_tools.masks import PARTS, color_parts, label_parts, smooth_in_time
+from data_tools.command_line import add_video_arguments, run_program
 
 PREVIEW_EVERY = 125
 """Frames between the preview's pictures: five seconds."""
 
 
-def main() -> None:
-    """Writes head masks, torso images and part labels of every frame, and a preview strip."""
-    names = ", ".join(f"{number} {part}" for number, part in enumerate(PARTS))
-    parser = argparse.ArgumentParser(prog="python -m data_tools.segmentation", description=f"Masks of a video. Parts: {names}.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the tool's options."""
     add_video_arguments(parser, "folder to write head/, torso/, parts/ and preview.png into")
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the tool; prints the folder last."""
+    import numpy as np
+
+    from data_tools.dataset.analyze import analyzed_video, make_pictures, write_picture
+    from data_tools.dataset.settings import chunk_frames
+    from data_tools.masks import color_parts, label_parts, smooth_in_time
+
     for kind in ("head", "torso", "parts"):
         (args.out / kind).mkdir(parents=True, exist_ok=True)
     preview = []
@@ -37,7 +42,8 @@ def main() -> None:
                     preview.append(np.vstack([frame, color_parts(frame, labels)]))
     write_picture(args.out / "preview.png", np.hstack(preview))
     print(args.out)
+    return 0
 
 
 if __name__ == "__main__":
-    run_step(main)
+    run_program()

@@ -2,7 +2,7 @@
 #
 #     docker build -f docker/cpu.Dockerfile -t geneface .
 #     docker run --rm -p 127.0.0.1:7860:7860 geneface        # the studio with the demo person: http://localhost:7860
-#     docker run --rm -v "$PWD:/people" geneface infer --subject /opt/geneface_jax/checkpoints/demo --audio speech.wav --out talk.mp4
+#     docker run --rm -v "$PWD:/people" geneface infer --subject demo --audio speech.wav --out talk.mp4
 #
 # Your own people are kept in /people, which starts empty and has to be writable for user 1000; whatever else is written goes with the
 # container:

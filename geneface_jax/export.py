@@ -255,7 +255,7 @@ def export_subject(
     - `config.json`: sizes, inputs of the step, configs of the stages, sha256 of the files; `background.png`; `card.md`; `README.md`.
 
     Args:
-      subject_dir: a subject folder with at least a head.
+      subject_dir: a subject folder with at least a head, or the name of a shipped person.
       out: the folder to make; an earlier export is replaced.
       platforms: platforms to lower the step for.
       end_threshold: transmittance that ends a ray; a constant of the step.
@@ -263,10 +263,11 @@ def export_subject(
     Raises:
       InputError: no head, a vanilla NeRF (a frame needs more than one step), or an unknown platform.
     """
-    subject_dir, out = Path(subject_dir), Path(out)
+    out = Path(out)
     if out.exists() and not (out / "config.json").is_file():
         raise InputError(f"{out} exists and is no earlier export: choose another --out, or remove it.")
     parts = find_parts(subject_dir, need_torso=False, need_speech=False)
+    subject_dir = parts.folder
     renderer = open_renderer(parts)
     if not isinstance(renderer, SubjectRenderer):
         raise InputError(f"{subject_dir} holds {parts}, but only head and head_sr can be exported: render with `geneface infer` instead.")

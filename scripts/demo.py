@@ -37,7 +37,7 @@ def plan(python: Path, *, train: bool, compare: bool, rendered: bool) -> list[li
     if not compare:
         return steps
     if not rendered:
-        steps.append([str(python), "-m", "data_tools.avatar", "video", "--speaker", "demo", "--part", "heldout", "--out", str(HELDOUT)])
+        steps.append([*geneface, "avatar", "video", "--speaker", "demo", "--part", "heldout", "--out", str(HELDOUT)])
     steps.append([*geneface, "prepare", str(HELDOUT / "video.mp4"), "--out", str(HELDOUT), "--size", "256"])
     # Uses pose and blinks of the ground truth video (docs/metrics.md: audio protocol).
     against = ["--against", str(HELDOUT / "dataset"), "--protocol", "audio"]

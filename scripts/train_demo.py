@@ -20,9 +20,9 @@ from data_tools.light import light_copy
 from data_tools.prepare import prepare
 from data_tools.video import read_video
 from geneface_jax.cli.main import main as geneface
-from geneface_jax.fit import fit
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import STAGES
+from geneface_jax.pipeline import fit
 from geneface_jax.training.loop import train
 
 # Tensors stored as float16: hash tables and the occupancy grid of the person, all parameters of the speech networks.

@@ -1,4 +1,4 @@
-"""The structure of the code: sizes of files, and imports that go one way (the table in CONTRIBUTING.md, checked against the code)."""
+"""The structure of the code: sizes of files, and imports that go one way (CONTRIBUTING.md's package list, checked against the code)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ROOT = Path(__file__).parent.parent
 # -------- Totals: a later change may raise them by what it adds, with a line here that says so
 MOST_FILES = 240
 """Python files that are not tests."""
-MOST_SHIPPED_LINES = 33_000
-"""Lines of geneface_jax, geneface_kernels and data_tools."""
+MOST_SHIPPED_LINES = 34_000
+"""Lines of geneface_jax, geneface_kernels and data_tools; the front door (Python API, verbs, shipped data) added 1,000."""
 MOST_IMPORTED = {"train": 60, "infer": 75, "prepare": 50}
 """Files of the project that a verb imports: training a head, a video of the shipped person, a dataset."""
 
@@ -133,7 +133,7 @@ ALLOWED = {
         "geneface_jax.data",
         "geneface_jax.inference",
     },
-    "geneface_jax.fit": {
+    "geneface_jax.pipeline": {
         "data_tools.errors",
         "data_tools.io",
         "data_tools.audio",
@@ -141,6 +141,7 @@ ALLOWED = {
         "geneface_jax.io",
         "geneface_jax.data",
         "geneface_jax.training",
+        "geneface_jax.inference",
     },
     "geneface_jax.studio": {
         *DATA_TOOLS_BASE,
@@ -217,7 +218,7 @@ def lines(path: Path) -> list[str]:
 def test_imports_go_one_way():
     for module, found in imports().items():
         package = package_of(module)
-        assert package in ALLOWED, f"{module}: name it in ALLOWED and in CONTRIBUTING.md's table"
+        assert package in ALLOWED, f"{module}: name it in ALLOWED and in CONTRIBUTING.md's package list"
         allowed = ALLOWED[package]
         if allowed is None or module.endswith("__main__"):
             continue

@@ -9,7 +9,7 @@ import numpy as np
 
 from geneface_jax.data.subject import FeatureTypes, Subject
 from geneface_jax.inference.motion import AudioToMotion
-from geneface_jax.inference.person import OpenPerson
+from geneface_jax.inference.person import Person
 from geneface_jax.inference.renderer import Renderer
 from geneface_jax.io.person_folder import SubjectParts
 from geneface_jax.models.audio2motion import Audio2Motion, Voice
@@ -44,10 +44,10 @@ def tiny_speech() -> AudioToMotion:
     return AudioToMotion(vae, start(jax.random.key(0)), (postnet, refined), *scale, FeatureTypes(), {"mouth_amp": 0.4})
 
 
-def tiny_person(folder: Path, renderer: type[StubRenderer] = StubRenderer) -> OpenPerson:
+def tiny_person(folder: Path, renderer: type[StubRenderer] = StubRenderer) -> Person:
     """The tiny synthetic subject with `tiny_speech` and a renderer."""
     subject = Subject.load(write_subject(folder / "dataset", frames=44))
-    return OpenPerson(SubjectParts(folder, "head", "torso", "postnet"), subject, tiny_speech(), renderer(subject))
+    return Person(SubjectParts(folder, "head", "torso", "postnet"), subject, tiny_speech(), renderer(subject))
 
 
 def voice_with_pauses(seconds: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Grid sweep: learning rate and width of the demo head, each with three seeds (12 runs of 1,000 updates).
 
-python scripts/ablate.py configs/ablations/head_grid.py --out runs/head_grid --config.data.subject=SUBJECT/dataset
+geneface sweep configs/ablations/head_grid.py --out runs/head_grid --config.data.subject=SUBJECT/dataset
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """Ablation of SyncNet's training recipe: each part removed from the demo config, with three seeds (12 runs of 1,000 updates).
 
-python scripts/ablate.py configs/ablations/syncnet_list.py --out runs/syncnet --config.data.corpus=CORPUS
+geneface sweep configs/ablations/syncnet_list.py --out runs/syncnet --config.data.corpus=CORPUS
 """
 
 from ml_collections import ConfigDict

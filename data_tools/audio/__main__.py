@@ -1,35 +1,36 @@
-"""Converts a recording (or a video's audio) to 16 kHz mono, prints its level, and writes the networks' input features.
-
-`python -m data_tools.audio speech.mp4 --out speech.wav --features speech.npz`
-"""
+"""Prints the level of a recording or of a video's sound, and writes it as 16 kHz mono and as the networks' input features."""
 
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, cached, load_audio, measure_level, n_frames_of, save_wav
-from data_tools.command_line import run_step
-from data_tools.io import write_npz
+from data_tools.command_line import run_program
 
 
-def main() -> None:
-    """Prints the level and writes the requested files."""
-    parser = argparse.ArgumentParser(prog="python -m data_tools.audio", description=__doc__.split("\n")[0])
-    parser.add_argument("file", type=Path, help="audio or video file in any container")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the tool's options."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="audio or video file in any container")
     parser.add_argument("--out", type=Path, metavar="WAV", help="16-bit 16 kHz mono wav file to write")
-    parser.add_argument("--features", type=Path, metavar="NPZ", help="file to write log-mel [2T, 80] and f0 [2T] to")
-    args = parser.parse_args()
+    parser.add_argument("--out-features", type=Path, metavar="NPZ", help="file to write log-mel [2T, 80] and f0 [2T] to")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the tool: prints the level and writes the requested files."""
+    import numpy as np
+
+    from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, cached, load_audio, measure_level, n_frames_of, save_wav
+    from data_tools.io import write_npz
+
     samples = load_audio(args.file)
     level = measure_level(samples, SAMPLE_RATE)
     print(f"{len(samples) / SAMPLE_RATE:.2f} s, {level.loudness:.1f} LUFS, peak {level.peak:.1f} dBFS, {level.clipped:.3%} clipped")
     print(f"{level.silent:.1%} silence (longest {level.longest_pause:.2f} s), noise at {level.noise:.1f} dBFS")
     if args.out:
         save_wav(args.out, samples)
-    if args.features:
+    if args.out_features:
         features, f0 = cached(MEL_F0).compute(samples, n_frames_of(samples))
-        write_npz(args.features, audio_features=np.float32(features), f0=np.float32(f0))
+        write_npz(args.out_features, audio_features=np.float32(features), f0=np.float32(f0))
+    return 0
 
 
 if __name__ == "__main__":
-    run_step(main)
+    run_program()

@@ -56,15 +56,32 @@ def load_audio(path: str | os.PathLike, sample_rate: int = SAMPLE_RATE, min_seco
     samples = np.frombuffer(result.stdout[: len(result.stdout) // 4 * 4], np.float32).copy()
     if not samples.size:
         raise InputError(_why_no_samples(path, result.stderr.decode("utf-8", "replace")))
-    if not np.isfinite(samples).all():
-        raise InputError(f"The audio of {path} has values that are not finite: export it again as 16-bit wav.")
-    if np.abs(samples).max() < SILENCE_PEAK:
-        raise InputError(f"The audio of {path} is silent (peak below {SILENCE_PEAK:g} of full scale): choose a recording with speech.")
-    if samples.size < min_seconds * sample_rate:
-        raise InputError(
-            f"The audio of {path} lasts {samples.size / sample_rate:.2f} s and {min_seconds:g} s are needed: use a longer recording."
-        )
+    check_samples(samples, f"The audio of {path}", sample_rate, min_seconds)
     return samples
+
+
+def check_samples(samples: np.ndarray, name: str, sample_rate: int = SAMPLE_RATE, min_seconds: float = 0.0) -> None:
+    """Checks decoded audio.
+
+    Args:
+      samples: mono, full scale is -1..1.
+      name: what the sentence calls it.
+      sample_rate: in Hz.
+      min_seconds: shortest accepted length.
+
+    Raises:
+      InputError: not [n] floating-point numbers, not finite, silent, or shorter than `min_seconds`.
+    """
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise InputError(
+            f"{name} is an array of {samples.dtype} of shape {samples.shape}: give one channel of floating-point numbers from -1 to 1."
+        )
+    if not np.isfinite(samples).all():
+        raise InputError(f"{name} has values that are not finite: export it again as 16-bit wav.")
+    if not samples.size or np.abs(samples).max() < SILENCE_PEAK:
+        raise InputError(f"{name} is silent (peak below {SILENCE_PEAK:g} of full scale): choose a recording with speech.")
+    if samples.size < min_seconds * sample_rate:
+        raise InputError(f"{name} lasts {samples.size / sample_rate:.2f} s and {min_seconds:g} s are needed: use a longer recording.")
 
 
 def _why_no_samples(path: Path, messages: str) -> str:

@@ -1,54 +1,75 @@
-"""Command line of the avatar: `python -m data_tools.avatar video|corpus`."""
+"""Makes data of the avatar with exact ground truth: a video of one speaker, a corpus of many, or the recordings themselves."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
-from data_tools.avatar.clip import PARTS, make_corpus, render_clip
-from data_tools.avatar.speakers import voices
-from data_tools.errors import InputError
+from data_tools.command_line import run_program
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m data_tools.avatar", description="Renders the avatar with exact ground truth.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    video = verbs.add_parser("video", help="render one speaker's video and its ground truth")
-    video.add_argument("--speaker", default="demo", choices=list(voices()))
-    video.add_argument("--part", default="train", choices=PARTS)
-    video.add_argument("--size", type=int, default=512, help="side of the square picture in pixels (default %(default)s)")
-    video.add_argument("--seconds", type=float, default=None, help="render only this many seconds from the start (default: all)")
-    corpus = verbs.add_parser("corpus", help="write motion and audio features of all corpus speakers, without rendering")
-    corpus.add_argument("--sentences", type=int, default=None, help="sentences per speaker, from the first (default: all)")
-    for verb in (video, corpus):
-        verb.add_argument("--out", type=Path, required=True, help="folder to create")
-        verb.add_argument("--seed", type=int, default=0, help="random seed of head movement, blinks and brows (default %(default)s)")
-    return parser
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the tool's sub-commands and their options."""
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    video = commands.add_parser("video", help="render one speaker's video and its ground truth", allow_abbrev=False)
+    video.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create")
+    video.add_argument("--speaker", default="demo", metavar="NAME", help="voice of speech/script.json (default %(default)s)")
+    video.add_argument(
+        "--part",
+        default="train",
+        metavar="NAME",
+        help="train, the speaker's recording; the demo person also has heldout and unseen, sentences outside of it (default %(default)s)",
+    )
+    video.add_argument(
+        "--size", type=int, default=512, metavar="PIXELS", help="height and width, even, from 64 to 2048 (default %(default)s)"
+    )
+    video.add_argument("--seconds", type=float, metavar="X", help="render only the first X seconds (default: all)")
+    corpus = commands.add_parser(
+        "corpus", help="write motion and audio features of all corpus speakers, without rendering", allow_abbrev=False
+    )
+    corpus.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create")
+    corpus.add_argument("--sentences", type=int, metavar="N", help="only the first N sentences of each speaker (default: all)")
+    for command in (video, corpus):
+        command.add_argument(
+            "--seed", type=int, default=0, metavar="N", help="random seed of head movement, blinks and brows (default %(default)s)"
+        )
+    record = commands.add_parser("record", help="synthesize the recordings again, with espeak-ng", allow_abbrev=False)
+    record.add_argument("--out", type=Path, metavar="DIR", help="folder of the recordings (default: the avatar's own, speech/)")
+    record.add_argument("--only", nargs="+", default=(), metavar="NAME", help="voices to record (default: all)")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; returns the exit code, 2 for bad input."""
-    options = _parser().parse_args(arguments)
-    try:
-        if options.verb == "corpus":
-            meta = make_corpus(options.out, options.seed, options.sentences)
-            seconds = sum(clip["n_frames"] for clip in meta["clips"]) / 25
-            print(f"{options.out}: {len(meta['clips'])} clips of {len({c['speaker'] for c in meta['clips']})} speakers, {seconds:.0f} s")
-            return 0
-        with tqdm(unit="frame", disable=not sys.stderr.isatty()) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            out = render_clip(options.out, options.speaker, options.part, options.size, options.seconds, options.seed, progress)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(out / "video.mp4")
+def run(args: argparse.Namespace) -> int:
+    """Runs one sub-command; prints what was made last."""
+    {"video": _video, "corpus": _corpus, "record": _record}[args.command](args)
     return 0
 
 
+def _video(args: argparse.Namespace) -> None:
+    from data_tools.avatar.clip import render_clip
+    from data_tools.command_line import frames_bar
+
+    with frames_bar(sys.stderr.isatty())(desc="rendering") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        out = render_clip(args.out, args.speaker, args.part, args.size, args.seconds, args.seed, progress)
+    print(out / "video.mp4")
+
+
+def _corpus(args: argparse.Namespace) -> None:
+    from data_tools.avatar.clip import make_corpus
+
+    meta = make_corpus(args.out, args.seed, args.sentences)
+    seconds = sum(clip["n_frames"] for clip in meta["clips"]) / 25
+    print(f"{args.out}: {len(meta['clips'])} clips of {len({c['speaker'] for c in meta['clips']})} speakers, {seconds:.0f} s")
+
+
+def _record(args: argparse.Namespace) -> None:
+    from data_tools.avatar.record_speech import record_voices
+
+    print(record_voices(args.out, args.only))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program()

@@ -1,16 +1,16 @@
 """Synthesizes the avatar's recordings with espeak-ng: speech and phoneme times of every voice in `speech/script.json`.
 
-    python -m data_tools.avatar.record_speech [--out DIR] [--only NAME ...]
-
-espeak-ng (GPL-3.0) is loaded from the optional package espeakng-loader by this script alone; its output is not covered by its license
+espeak-ng (GPL-3.0) is loaded from the optional package espeakng-loader by this module alone; its output is not covered by its license
 and is in the repository, so nothing else needs the package. Room noise and a different loudness per voice are added, so that no model
 learns digital silence.
 """
 
-import argparse
 import ctypes
 import json
+import logging
+import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import librosa
@@ -20,6 +20,8 @@ import soundfile
 from data_tools.audio.sound import SAMPLE_RATE, save_wav
 from data_tools.avatar.speakers import SPEECH_FOLDER
 from data_tools.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.4
 """Silence before, between and after sentences."""
@@ -141,18 +143,28 @@ def _add_room_noise(samples: np.ndarray, name: str) -> np.ndarray:
     return (samples + noise * level / noise.std()).astype(np.float32)
 
 
-def main() -> None:
-    """Records every voice, and the demo person's held-out and unseen sentences."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=SPEECH_FOLDER, help="folder of the recordings (default %(default)s)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="voices to record (default: all)")
-    args = parser.parse_args()
-    out = args.out
-    out.mkdir(parents=True, exist_ok=True)
+def record_voices(out: str | os.PathLike | None = None, only: Sequence[str] = ()) -> Path:
+    """Records every voice, and the demo person's held-out and unseen sentences.
+
+    Args:
+      out: folder of the recordings; the avatar's own, `SPEECH_FOLDER`, when None.
+      only: names of voices; all when empty.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: the package espeakng-loader is missing, or `script.json` has no such voice.
+    """
+    out = SPEECH_FOLDER if out is None else Path(out)
     script = json.loads((SPEECH_FOLDER / "script.json").read_text(encoding="utf-8"))
+    known = [voice["name"] for voice in script["voices"]]
+    if unknown := [name for name in only if name not in known]:
+        raise InputError(f"The avatar has no voice {unknown[0]!r}: choose from {', '.join(known)}.")
     espeak = Espeak()
+    out.mkdir(parents=True, exist_ok=True)
     for voice in script["voices"]:
-        if args.only and voice["name"] not in args.only:
+        if only and voice["name"] not in only:
             continue
         texts = script["texts"][voice["texts"]]
         chosen = [texts[(voice["first"] + i) % len(texts)] for i in range(voice["sentences"])]
@@ -166,8 +178,6 @@ def main() -> None:
             else:
                 _save_ogg(out / f"{name}.ogg", samples)
             (out / f"{name}.json").write_text(json.dumps(times, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
-            print(f"{name}: {len(samples) / SAMPLE_RATE:.1f} s, {len(spoken)} sentences, {len(times['phonemes'])} phonemes")
-
-
-if __name__ == "__main__":
-    main()
+            n_phonemes = len(times["phonemes"])
+            logger.info("%s: %.1f s, %d sentences, %d phonemes", name, len(samples) / SAMPLE_RATE, len(spoken), n_phonemes)
+    return out

@@ -75,7 +75,7 @@ def recording(name: str) -> SpeechClip:
         raise InputError(f"The avatar has no recording {name!r}: choose one of {', '.join([*voices(), 'demo_heldout', 'demo_unseen'])}.")
     samples, rate = soundfile.read(found[0], dtype="float32")
     if rate != SAMPLE_RATE:
-        raise InputError(f"{found[0]} has {rate} Hz, not {SAMPLE_RATE}: record it again with data_tools.avatar.record_speech.")
+        raise InputError(f"{found[0]} has {rate} Hz, not {SAMPLE_RATE}: record it again with `geneface avatar record`.")
     times = json.loads((SPEECH_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     phonemes = tuple(Phoneme(*entry) for entry in times["phonemes"])
     samples = samples[: n_frames_of(samples) * SAMPLE_RATE // FPS]
@@ -334,3 +334,8 @@ def make_speaker(name: str) -> Speaker:
     colors = {"hair": one_of(hairs, 5.0), "iris": one_of(irises, 6.0), "cloth": one_of(_CLOTHS, 8.0), "wall": one_of(_WALLS, 6.0)}
     speaker = Speaker(name=name, seed=seed, skin=skin, lips=lips, **proportions, **colors)
     return replace(speaker, **appearance_of(name))
+
+
+def sample_speech() -> Path:
+    """A recording of 5.9 s to try a person with: sentences of the avatar's voice that no shipped network was trained on."""
+    return SPEECH_FOLDER / "demo_heldout.wav"

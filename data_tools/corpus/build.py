@@ -209,7 +209,7 @@ def build_corpus(
     out: str | os.PathLike,
     settings: CorpusSettings,
     *,
-    audio: AudioFeatures = MEL_F0,
+    features: AudioFeatures = MEL_F0,
     scorer: Scorer | None = None,
     workers: int = 1,
     limit: int | None = None,
@@ -221,7 +221,7 @@ def build_corpus(
       videos: an LRS3 tree or any folder of videos.
       out: the corpus folder; a corpus made by this function is continued.
       settings: configs/corpus.py as `CorpusSettings.from_mapping` reads it.
-      audio: the audio features; other than mel_f0 they need code of their own (`geneface_jax.inference.audio_features`) and one worker.
+      features: the audio features; other than mel_f0 they need code of their own (`geneface_jax.inference.audio_features`) and one worker.
       scorer: scores of a trained SyncNet for the filter `sync_score`.
       workers: processes that measure clips; 1 measures in this process.
       limit: use only this many videos (spread over the speakers).
@@ -242,12 +242,12 @@ def build_corpus(
             "other people in folders of their own, or pass --config.speaker=file if every file shows another person."
         )
     _check_out(out)
-    if workers > 1 and audio is not MEL_F0:
-        raise InputError(f"{audio.name} features are computed in one process: remove --workers.")
+    if workers > 1 and features is not MEL_F0:
+        raise InputError(f"{features.name} features are computed in one process: remove --workers.")
     detect(iter(()), FPS)  # fails here if MediaPipe can't start, instead of dropping the first clip
     with disk_full_as_input_error(out):
         out.mkdir(parents=True, exist_ok=True)
-        return _Build(sources, out, settings, audio, scorer).run(max(workers, 1), limit, progress)
+        return _Build(sources, out, settings, features, scorer).run(max(workers, 1), limit, progress)
 
 
 class _Build:

@@ -1,18 +1,23 @@
-"""Renders a dataset's report again: `python -m data_tools.dataset DATASET`."""
+"""Writes a dataset's report.html again, from its report.json and pictures."""
 
 import argparse
 from pathlib import Path
 
-from data_tools.command_line import run_step
-from data_tools.dataset.report import rewrite_page
+from data_tools.command_line import run_program
 
 
-def main() -> None:
-    """Rewrites report.html from report.json and the pictures, and prints its path."""
-    parser = argparse.ArgumentParser(prog="python -m data_tools.dataset", description="Renders a dataset's report.html again.")
-    parser.add_argument("dataset", type=Path, help="the dataset folder")
-    print(rewrite_page(parser.parse_args().dataset))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the tool's options."""
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="the dataset folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the tool; prints the page's path last."""
+    from data_tools.dataset.report import rewrite_page
+
+    print(rewrite_page(args.dataset))
+    return 0
 
 
 if __name__ == "__main__":
-    run_step(main)
+    run_program()

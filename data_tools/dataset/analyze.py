@@ -180,18 +180,6 @@ class AnalyzedVideo:
     landmarks: np.ndarray
 
 
-def add_video_arguments(parser: argparse.ArgumentParser, out: str) -> None:
-    """Adds the arguments shared by all steps that read a video; `out` is the help text of the output argument."""
-    parser.add_argument("video", type=Path, help="a video of one person; sound is not needed")
-    parser.add_argument("out", type=Path, help=out)
-    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height and width of the crop (default %(default)s)")
-    parser.add_argument("--trim", metavar="A-B", help="use only the seconds from A to B")
-    parser.add_argument(
-        "--segmenter-model", type=Path, metavar="FILE", help="MediaPipe's selfie_multiclass_256x256.tflite, for finer masks"
-    )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default %(default)s)")
-
-
 @contextmanager
 def analyzed_video(args: argparse.Namespace) -> Iterator[AnalyzedVideo]:
     """Crops a video to the face and runs both networks over it; the intermediate files are deleted at the end of the block.

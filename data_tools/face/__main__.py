@@ -1,22 +1,25 @@
-"""Landmarks, head pose, eyes and blinks of a video: `python -m data_tools.face VIDEO face.npz`."""
+"""Writes landmarks, head pose, eye openness and blinks of a video (arrays as in docs/file-formats.md), and prints a summary."""
 
 import argparse
 
-import numpy as np
-
-from data_tools.command_line import run_step
-from data_tools.dataset.analyze import add_video_arguments, analyzed_video
-from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, canonical_landmarks, find_blinks, jitter, solve_poses
-from data_tools.io import write_npz
-from data_tools.landmarks68 import eye_openness, motion_from_landmarks, pick_68
-from data_tools.video import FPS
+from data_tools.command_line import add_video_arguments, run_program
 
 
-def main() -> None:
-    """Writes the arrays (documented in docs/file-formats.md) and prints a summary."""
-    parser = argparse.ArgumentParser(prog="python -m data_tools.face", description="Landmarks, head pose and blinks of a video.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the tool's options."""
     add_video_arguments(parser, "NPZ to write")
-    args = parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the tool; prints a summary, and the file's path last."""
+    import numpy as np
+
+    from data_tools.dataset.analyze import analyzed_video
+    from data_tools.face.pose import INTERPOLATED_TRUST, camera_matrices, canonical_landmarks, find_blinks, jitter, solve_poses
+    from data_tools.io import write_npz
+    from data_tools.landmarks68 import eye_openness, motion_from_landmarks, pick_68
+    from data_tools.video import FPS
+
     with analyzed_video(args) as clip:
         found = clip.track.found
         pose = solve_poses(clip.landmarks, args.size, np.where(found, 1.0, INTERPOLATED_TRUST))
@@ -38,7 +41,9 @@ def main() -> None:
     print(
         f"{len(found)} frames, {(~found).sum()} without a face, {len(blinks)} blinks, pose jitter {before:.2f} px, {after:.2f} px smoothed"
     )
+    print(args.out)
+    return 0
 
 
 if __name__ == "__main__":
-    run_step(main)
+    run_program()

@@ -160,7 +160,7 @@ def load_record(path: str | os.PathLike) -> CropRecord:
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
         raise InputError(
-            f"{path} holds no crop record: give the {SUFFIX} that `python -m data_tools.crop` wrote next to its video, or the subject "
+            f"{path} holds no crop record: give the {SUFFIX} that `geneface crop` wrote next to its video, or the subject "
             "folder of `geneface prepare`."
         )
     try:

@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import ipaddress
 import logging
-from pathlib import Path
 
 from data_tools.errors import InputError
 
@@ -14,16 +13,17 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    parser.add_argument(
+    add = parser.add_argument_group("people").add_argument
+    add(
         "--subject",
         metavar="DIR",
-        help="a subject folder, or a folder of subject folders, where new people are added (default: checkpoints/ of the repository)",
+        help="a subject folder, the name of a shipped person, or a folder of subject folders, where new people are added (default: "
+        "checkpoints/ of a clone; with an installed wheel people/ below the current folder, and the shipped people)",
     )
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, metavar="N", help="port, 0 for any free one (default %(default)s)")
-    parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default %(default)s: this machine only)"
-    )
-    parser.add_argument(
+    add = parser.add_argument_group("network").add_argument
+    add("--port", type=int, default=DEFAULT_PORT, metavar="N", help="port, 0 for any free one (default %(default)s)")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default %(default)s: this machine only)")
+    add(
         "--allow-host",
         action="append",
         default=[],
@@ -35,17 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb until Ctrl-C."""
     if importlib.util.find_spec("gradio") is None:
-        raise InputError("The studio needs the package gradio: run `pip install -e '.[ui]'`.")
+        from geneface_jax.cli.doctor import install_extra
+
+        raise InputError(f"The studio needs the package gradio: run `{install_extra('ui')}`.")
     if not 0 <= args.port <= 65535:
         raise InputError(f"--port is {args.port}: give a number from 0 to 65535.")
-    from geneface_jax.io import configs
     from geneface_jax.studio import server
     from geneface_jax.studio.jobs import JobRunner
     from geneface_jax.studio.render_queue import PersonList
     from geneface_jax.studio.security import Limits, host_names
     from geneface_jax.studio.uploads import SessionFolder
 
-    people = PersonList(Path(args.subject) if args.subject else configs.repository() / "checkpoints")
+    people = PersonList.open(args.subject)
     if not _loopback(args.host):
         logger.warning("%s is reachable from other machines: everyone who can reach it can use every person in the studio.", args.host)
     with SessionFolder() as workspace:

@@ -1,4 +1,4 @@
-"""Shows installed packages, devices, models and weights, and what is missing with the command that fixes it."""
+"""Shows the installation, its packages, devices, models and weights, and what is missing with the command that fixes it."""
 
 import argparse
 import dataclasses
@@ -13,9 +13,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import data_tools
 from data_tools.errors import InputError
-from geneface_jax import system_libraries
-from geneface_jax.io import checkpoints, configs
+from geneface_jax import __version__, system_libraries
+from geneface_jax.io import configs
 
 EXTRAS = {
     "ui": ("gradio", "the web page"),
@@ -50,7 +51,7 @@ class Check:
 
 def examine() -> Iterator[Check]:
     """Yields every check, in display order."""
-    for group in (_python, _packages, _devices, _libraries, _ffmpeg, _models, _weights, _extras, _free_space):
+    for group in (_python, _installation, _packages, _devices, _libraries, _ffmpeg, _models, _weights, _extras, _free_space):
         yield from group()
 
 
@@ -64,13 +65,52 @@ def _python() -> Iterator[Check]:
     yield Check("Python", f"{platform.python_version()} at {sys.executable}", ok, remedy="" if ok else "install Python 3.11, 3.12 or 3.13")
 
 
-def _packages() -> Iterator[Check]:
-    """Compares the installed packages with requirements.txt."""
+def _installation() -> Iterator[Check]:
+    """Version, clone or wheel, and the folders that come with it."""
+    root = configs.clone()
+    kind = f"the clone {root}" if root else f"a wheel, installed in {configs.INSTALLED.parent}"
+    yield Check("geneface_jax", f"{__version__}, from {kind}")
+    for name in ("configs", "checkpoints"):
+        try:
+            yield Check(f"{name}/", str(configs.shipped(name)))
+        except InputError as error:
+            yield Check(f"{name}/", str(error), False, remedy=_reinstall(name))
+
+
+def _reinstall(name: str) -> str:
+    """The command that brings back a missing file or folder of the installation, relative to a clone."""
+    wheel = f"pip install --force-reinstall --no-deps geneface_jax-{__version__}-py3-none-any.whl"
+    return f"git checkout -- {name}" if configs.clone() else wheel
+
+
+def _requirements(extra: str = "") -> list[str]:
+    """What the installed package needs, or what one of its extras adds, as pip takes it."""
     from packaging.requirements import Requirement
 
-    for line in (configs.repository() / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
+    try:
+        needed = [Requirement(text) for text in importlib.metadata.requires("geneface_jax") or []]
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    chosen = (
+        one for one in needed if ("extra" in str(one.marker)) == bool(extra) and (not one.marker or one.marker.evaluate({"extra": extra}))
+    )
+    return [f"{one.name}{_brackets(one.extras)}{one.specifier}" for one in chosen]
+
+
+def _brackets(extras: set[str]) -> str:
+    return f"[{','.join(sorted(extras))}]" if extras else ""
+
+
+def install_extra(extra: str) -> str:
+    """The command that installs an extra: a wheel is nowhere to be named, so its packages are."""
+    return f'pip install -e ".[{extra}]"' if configs.clone() else "pip install " + " ".join(f'"{one}"' for one in _requirements(extra))
+
+
+def _packages() -> Iterator[Check]:
+    """Compares the installed packages with the requirements of geneface_jax."""
+    from packaging.requirements import Requirement
+
+    for line in _requirements():
         requirement = Requirement(line)
         try:
             version = importlib.metadata.version(requirement.name)
@@ -101,10 +141,10 @@ def _devices() -> Iterator[Check]:
     yield Check("JAX devices", f"{len(devices)} x {jax.default_backend()} ({kinds}): training and rendering run here")
     gpu = shutil.which("nvidia-smi") is not None
     if gpu and jax.default_backend() == "cpu":
-        yield Check("NVIDIA GPU", "present, but JAX runs on the CPU", False, needed=False, remedy='pip install -e ".[cuda]"')
+        yield Check("NVIDIA GPU", "present, but JAX runs on the CPU", False, needed=False, remedy=install_extra("cuda"))
     if jax.default_backend() == "gpu":
         slow = Version("0.10.2") <= Version(jax.__version__) < Version("0.11.1")
-        remedy = 'pip install -e ".[cuda]" (scatter-add of jaxlib 0.10.2 to 0.11.0 is hundreds of times slower)'
+        remedy = f"{install_extra('cuda')} (scatter-add of jaxlib 0.10.2 to 0.11.0 is hundreds of times slower)"
         yield Check("scatter-add on CUDA", "slow" if slow else "fast", not slow, needed=False, remedy=remedy if slow else "")
 
 
@@ -133,33 +173,38 @@ def _ffmpeg() -> Iterator[Check]:
 
 
 def _models() -> Iterator[Check]:
-    """Checks the model files in the repository against the hashes in the NOTICE of their folder."""
-    root = configs.repository()
-    for notice in sorted((root / "data_tools").glob("*/models/NOTICE")):
+    """Checks the model files of data_tools against the hashes in the NOTICE of their folder."""
+    tools = Path(data_tools.__file__).parent
+    for notice in sorted(tools.glob("*/models/NOTICE")):
         for digest, name in re.findall(r"^sha256 ([0-9a-f]{64})\s+(\S+)$", notice.read_text(encoding="utf-8"), re.MULTILINE):
             path = notice.with_name(name)
             ok = path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
             state = "sha256 as in its NOTICE" if ok else ("sha256 differs from its NOTICE" if path.is_file() else "missing")
-            yield Check(name, state, ok, remedy="" if ok else f"git checkout -- {path.relative_to(root)}")
+            yield Check(name, state, ok, remedy="" if ok else _reinstall(str(path.relative_to(tools.parent))))
 
 
 def _weights() -> Iterator[Check]:
-    root = configs.repository() / "checkpoints"
+    from geneface_jax.io import checkpoints
+
+    try:
+        root = configs.shipped("checkpoints")
+    except InputError:
+        return  # said by `_installation`
     for name in ("avatar/syncnet", "avatar/audio2motion", "demo/postnet", "demo/head", "demo/torso"):
         steps = checkpoints.steps(root / name)
         found = f"step {steps[-1]}" if steps else "missing"
-        yield Check(f"checkpoints/{name}", found, bool(steps), needed=False, remedy="" if steps else "./scripts/demo.sh --train")
+        yield Check(f"checkpoints/{name}", found, bool(steps), needed=False, remedy="" if steps else _reinstall(f"checkpoints/{name}"))
 
 
 def _extras() -> Iterator[Check]:
     for extra, (module, purpose) in EXTRAS.items():
         ok = importlib.util.find_spec(module) is not None
-        remedy = "" if ok else f'pip install -e ".[{extra}]"'
+        remedy = "" if ok else install_extra(extra)
         yield Check(f"extra: {extra}", f"{'installed' if ok else 'not installed'} ({purpose})", ok, needed=False, remedy=remedy)
 
 
 def _free_space() -> Iterator[Check]:
-    free = shutil.disk_usage(configs.repository()).free
+    free = shutil.disk_usage(Path.cwd()).free
     ok = free >= DISK_NEEDED
     yield Check("free disk", f"{free / 1e9:.1f} GB", ok, remedy="" if ok else f"free {(DISK_NEEDED - free) / 1e9:.1f} GB")
     memory = _available_memory()

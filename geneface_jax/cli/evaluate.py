@@ -1,6 +1,7 @@
 """Measures a trained person on held-out frames, or a video against ground truth or against its own audio."""
 
 import argparse
+from typing import Any
 
 from data_tools.errors import InputError
 
@@ -8,7 +9,7 @@ from data_tools.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     person = parser.add_argument_group("a trained person")
-    person.add_argument("--subject", metavar="DIR", help="subject folder; its held-out frames are scored")
+    person.add_argument("--subject", metavar="DIR", help="subject folder, or the name of a shipped person; its held-out frames are scored")
     person.add_argument("--against", metavar="DATASET", help="score all frames of another dataset of the same person and crop instead")
     person.add_argument(
         "--protocol", choices=["head", "audio"], default="head", help="drive the head by true landmarks or by audio (default %(default)s)"
@@ -29,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     videos.add_argument("--truth", metavar="MP4", help="ground truth video")
     videos.add_argument("--truth-masks", metavar="NPZ", help="head masks of the ground truth video (array head_mask)")
     videos.add_argument("--audio", metavar="FILE", help="audio to correlate the mouth with (default: the video's own)")
-    parser.add_argument("--size", type=int, metavar="PIXELS", help="size that all frames are area-resampled to before scoring")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
+    both = parser.add_argument_group("both")
+    both.add_argument("--size", type=int, metavar="PIXELS", help="size that all frames are area-resampled to before scoring")
+    both.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,12 +45,21 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.truth_masks and not args.truth:
         raise InputError(f"--truth-masks is {args.truth_masks} without --truth: give the ground truth video too.")
-    if args.size is not None and not 32 <= args.size <= 2048:
-        raise InputError(f"--size is {args.size}: give a number of pixels from 32 to 2048.")
     from data_tools.io import write_json
     from geneface_jax.evaluation import report
+    from geneface_jax.evaluation.evaluate import evaluate, evaluate_speech, evaluate_video
 
-    found = report.evaluate_person(args) if args.subject else report.evaluate_video(args)
+    found: dict[str, Any]
+    if args.video:
+        found = evaluate_video(args.video, truth=args.truth, truth_masks=args.truth_masks, audio=args.audio, size=args.size)
+        report.show_video(found)
+    elif args.motion:
+        found = evaluate_speech(args.subject, against=args.against, syncnet=args.syncnet)
+        report.show_speech(found)
+    else:
+        names = ("protocol", "against", "size", "baselines", "out", "lpips", "syncnet")
+        found = evaluate(args.subject, **{name: getattr(args, name) for name in names})
+        report.show_person(found)
     if args.json:
         print(write_json(args.json, report.to_json(found)))
     return 0

@@ -5,15 +5,17 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    parser.add_argument("--subject", required=True, metavar="DIR", help="subject folder made by `geneface fit`")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write; an earlier export is replaced")
-    parser.add_argument(
+    add = parser.add_argument_group("input and output").add_argument
+    add("--subject", required=True, metavar="DIR", help="subject folder made by `geneface fit`, or the name of a shipped person: demo")
+    add("--out", required=True, metavar="DIR", help="folder to write; an earlier export is replaced")
+    add = parser.add_argument_group("render step").add_argument
+    add(
         "--platforms",
         default="cpu,cuda",
         metavar="NAMES",
         help="target platforms of the render step, comma-separated: cpu, cuda, rocm, tpu (default %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--end-threshold",
         type=float,
         default=0.01,

@@ -12,55 +12,41 @@ from data_tools.errors import InputError
 from geneface_jax.inference import controls
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from geneface_jax.inference.person import InferenceResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    parser.add_argument("--subject", required=True, metavar="DIR", help="subject folder made by `geneface fit`")
-    parser.add_argument("--audio", required=True, metavar="PATH", help="speech: an audio or video file, or a folder of them")
-    parser.add_argument(
-        "--out", required=True, metavar="FILE", help="video to write: .mp4, with --bg transparent .webm or a folder for PNGs"
-    )
-    parser.add_argument("--debug", metavar="DIR", help="folder for intermediate results: features, motion, cameras, landmarks")
+    add = parser.add_argument_group("input and output").add_argument
+    add("--subject", required=True, metavar="DIR", help="subject folder made by `geneface fit`, or the name of a shipped person: demo")
+    add("--audio", required=True, metavar="PATH", help="speech: an audio or video file, or a folder of them")
+    add("--out", required=True, metavar="FILE", help="video to write: .mp4, with --bg transparent .webm or a folder for PNGs")
+    add("--debug", metavar="DIR", help="folder for intermediate results: features, motion, cameras, landmarks")
     controls.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the video's path last."""
     chosen = controls.from_args(args)
-    from tqdm import tqdm
-
     from geneface_jax.inference.person import infer, infer_folder
 
-    folder = Path(args.audio).is_dir()
-    if folder and args.debug:
-        raise InputError(f"--debug is for one recording and {args.audio} is a folder: give one of its files.")
-
-    with tqdm(unit="frame", desc="rendering", leave=False, disable=None) as bar:  # None: only on a terminal
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        if folder:
-            return _report(infer_folder(args.subject, args.audio, args.out, chosen, progress=progress), bar)
-        result = infer(args.subject, args.audio, args.out, chosen, progress=progress, debug=args.debug)
+    if Path(args.audio).is_dir():
+        if args.debug:
+            raise InputError(f"--debug is for one recording and {args.audio} is a folder: give one of its files.")
+        return _report(infer_folder(args.subject, args.audio, args.out, chosen, progress=True))
+    result = infer(args.subject, args.audio, args.out, chosen, progress=True, debug=args.debug)
     print(f"{result.frames} frames, {result.seconds:.2f} s, rendered by {result.networks}")
     print(result.path)
     return 0
 
 
-def _report(results: Iterator[tuple[Path, InferenceResult | InputError]], bar: tqdm) -> int:
+def _report(results: Iterator[tuple[Path, InferenceResult | InputError]]) -> int:
     """Prints one line per recording; returns exit code 2 if one of them failed."""
     code = 0
     for path, result in results:
         if isinstance(result, InputError):
-            bar.write(f"geneface infer: {result}", file=sys.stderr)
+            print(f"geneface infer: {result}", file=sys.stderr)
             code = 2
         else:
-            bar.write(f"{path.name}: {result.frames} frames, {result.seconds:.2f} s -> {result.path}")
-        bar.reset()
+            print(f"{path.name}: {result.frames} frames, {result.seconds:.2f} s -> {result.path}")
     return code

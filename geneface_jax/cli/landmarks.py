@@ -11,20 +11,20 @@ from data_tools.errors import InputError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    source = parser.add_mutually_exclusive_group(required=True)
+    inputs = parser.add_argument_group("input and output")
+    source = inputs.add_mutually_exclusive_group(required=True)
     source.add_argument("--audio", metavar="FILE", help="speech; its landmarks are predicted with --subject's networks")
     source.add_argument("--file", metavar="NPZ", help="npz file with the array `motion`, such as a dataset's arrays.npz")
-    parser.add_argument("--subject", metavar="DIR", help="subject folder (with --audio)")
-    parser.add_argument(
-        "--stage", choices=["vae", "postnet"], default="postnet", help="before or after the person's PostNet (default %(default)s)"
-    )
-    parser.add_argument("--step", type=int, metavar="N", help="checkpoint of the PostNet (default: the newest)")
-    parser.add_argument("--temperature", type=float, default=0.2, help="sampling temperature of the motion, 0 to 1 (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the motion (default %(default)s)")
-    parser.add_argument("--truth", metavar="NPZ", help="npz file with the true `motion` (default: the dataset's if --audio is its audio)")
-    parser.add_argument("--sound", metavar="FILE", help="audio track (with --file)")
-    parser.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height of the video (default %(default)s)")
-    parser.add_argument("--out", required=True, metavar="MP4", help="video to write")
+    inputs.add_argument("--subject", metavar="DIR", help="subject folder, or the name of a shipped person (with --audio)")
+    inputs.add_argument("--truth", metavar="NPZ", help="npz file with the true `motion` (default: the dataset's if --audio is its audio)")
+    inputs.add_argument("--sound", metavar="FILE", help="audio track (with --file)")
+    inputs.add_argument("--out", required=True, metavar="MP4", help="video to write")
+    inputs.add_argument("--size", type=int, default=512, metavar="PIXELS", help="height of the video (default %(default)s)")
+    add = parser.add_argument_group("motion predicted from --audio").add_argument
+    add("--stage", choices=["vae", "postnet"], default="postnet", help="before or after the person's PostNet (default %(default)s)")
+    add("--step", type=int, metavar="N", help="checkpoint of the PostNet (default: the newest)")
+    add("--temperature", type=float, default=0.2, help="sampling temperature of the motion, 0 to 1 (default %(default)s)")
+    add("--seed", type=int, default=0, help="random seed of the motion (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,8 +43,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         if not args.subject:
             raise InputError("--audio needs --subject DIR: give the person whose networks predict the landmarks.")
+        from geneface_jax.io.person_folder import find_person
+
+        args.subject = find_person(args.subject)
         motions, labels, sound = [predict(args)], [args.stage], args.audio
-        dataset_audio = Path(args.subject) / "dataset" / "audio.wav"
+        dataset_audio = args.subject / "dataset" / "audio.wav"
         if truth is None and dataset_audio.is_file() and dataset_audio.samefile(args.audio):
             truth = dataset_audio.with_name("arrays.npz")
     if truth is not None:
@@ -79,6 +82,6 @@ def predict(args: argparse.Namespace) -> np.ndarray:
     from geneface_jax.inference.motion import AudioToMotion
 
     samples = load_audio(args.audio, min_seconds=0.2)
-    speech = AudioToMotion.load(Path(args.subject) / "postnet", step=args.step, stage=args.stage)
+    speech = AudioToMotion.load(args.subject / "postnet", step=args.step, stage=args.stage)
     features, f0 = audio_features(speech.kind.audio_model).compute(samples, -(-len(samples) * FPS // SAMPLE_RATE))
     return speech.predict(features, f0, temperature=args.temperature, seed=args.seed).reshape(-1, 68, 3)

@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the path of selected.json last."""
     from data_tools.errors import InputError
     from geneface_jax.io.checkpoints import write_selected_step
+    from geneface_jax.io.configs import require_writable
     from geneface_jax.training.reporting import draw_curves, save_png
     from geneface_jax.training.select_postnet import Rules, charts, select, table
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"run: {selection.verdict}; choice: step {selection.step}")
     if args.dry_run:
         return 0
-
+    require_writable(args.workdir, "add --dry-run")
     heading = f"PostNet {Path(args.workdir).resolve().parent.name}: step {selection.step} chosen, run {selection.verdict}"
     save_png(draw_curves(charts(args.workdir), selection.step, heading), args.png or Path(args.workdir) / "selected.png")
     print(write_selected_step(args.workdir, selection.step, selection.record()))

@@ -8,10 +8,9 @@ EPILOG = "Any key of the config can be set with --config.key=value: --config.tra
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
     parser.epilog = EPILOG
-    parser.add_argument(
-        "--config", required=True, metavar="FILE[:VARIANT]", help="config file, or its name in configs/; variant demo or reference"
-    )
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder for config, checkpoints and curves")
+    add = parser.add_argument_group("input and output").add_argument
+    add("--config", required=True, metavar="FILE[:VARIANT]", help="config file, or its name in configs/; variant demo or reference")
+    add("--workdir", required=True, metavar="DIR", help="folder for config, checkpoints and curves")
     start = parser.add_argument_group("initialization")
     start.add_argument("--init", metavar="FROM_WORKDIR", help="initialize with the parameters of another run; ignored when a run resumes")
     start.add_argument(

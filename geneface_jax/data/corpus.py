@@ -17,6 +17,7 @@ import numpy as np
 
 from data_tools.errors import InputError
 from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of, open_npz, read_meta_json
+from geneface_jax.io import configs
 
 
 class LRUCache:
@@ -58,7 +59,7 @@ SPLITS = ("train", "val")
 CACHE_BYTES = 2 << 30
 """Default cache size of a version 2 corpus; a second of speech in network space takes 37 kB."""
 
-_REMAKE = "make the corpus again with `geneface prepare-corpus` or `python -m data_tools.avatar corpus --out DIR`"
+_REMAKE = "make the corpus again with `geneface prepare-corpus` or `geneface avatar corpus --out DIR`"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Corpus:
         Raises:
           InputError: a file or an array is missing, damaged or not as docs/file-formats.md describes, or a split is empty.
         """
-        folder = Path(folder)
+        folder = configs.resolve(folder)
         meta = _read_meta(folder)
         clips: tuple[Clip | LazyClip, ...]
         if meta["format_version"] == 1:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from data_tools.landmarks68 import KnownFace
+from geneface_jax.io import configs
 
 # -------- The subject dataset: one person's arrays in memory, pictures decoded on demand
 #
@@ -134,7 +135,7 @@ class Subject:
         Raises:
           InputError: the folder, a file or an array is missing, unreadable, or not as docs/file-formats.md describes.
         """
-        folder = Path(dataset_dir)
+        folder = configs.resolve(dataset_dir)
         if not (folder / "meta.json").is_file() and (folder / "dataset" / "meta.json").is_file():
             folder = folder / "dataset"
         meta = _read_meta(folder)

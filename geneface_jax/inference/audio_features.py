@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from data_tools.audio.sound import MEL_F0, AudioFeatures, features_for_frames
+from data_tools.command_line import AUDIO_MODELS
 from data_tools.errors import InputError
 
-AUDIO_MODELS = ("mel_f0", "hubert")
 HUBERT_VARIABLE = "GENEFACE_HUBERT"
 """Environment variable with the folder of HuBERT's weights."""
 
@@ -29,7 +29,7 @@ def hubert_folder(folder: str | os.PathLike | None = None) -> Path:
         raise InputError(
             f"HuBERT is not in {found} (no config.json): download config.json and model.safetensors (or pytorch_model.bin) of "
             f"facebook/hubert-large-ls960-ft from huggingface.co, under its own license, into {default}, or name its folder in the "
-            f"environment variable {HUBERT_VARIABLE}; or use --audio mel_f0, which needs no download."
+            f"environment variable {HUBERT_VARIABLE}; or use --features mel_f0, which needs no download."
         )
     return found
 
@@ -58,7 +58,7 @@ def audio_features_of(meta: Mapping[str, Any], name: str) -> AudioFeatures:
     if wanted != features.weights:
         raise InputError(
             f"The HuBERT weights of {name} are {wanted}, but {hubert_folder()} holds {features.weights}: set {HUBERT_VARIABLE} to the "
-            "folder of the former, or make the dataset again with `geneface prepare --audio hubert`."
+            "folder of the former, or make the dataset again with `geneface prepare --features hubert`."
         )
     return features
 

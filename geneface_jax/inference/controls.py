@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from typing import Any
-
-import jax
-import jax.numpy as jnp
+from typing import TYPE_CHECKING, Any
 
 from data_tools.command_line import add_options, check_ranges, flag, given, option
 from data_tools.encoder import FIELDS as ENCODER_FIELDS
 from data_tools.encoder import EncoderOptions, add_encoder_arguments, encoder_values
 from data_tools.errors import InputError
-from geneface_jax.io.person_folder import SubjectParts
+
+if TYPE_CHECKING:
+    from geneface_jax.io.person_folder import SubjectParts
 
 # -------- Numeric precision of a renderer's weights (`--precision`)
 
@@ -28,6 +27,9 @@ def in_precision(parameters: Any, precision: str) -> Any:
     bf16 rounds the stored weights to 8 significant bits. Positions, encodings and sums stay float32: networks multiply float32 activations
     by rounded weights.
     """
+    import jax  # here, so that --help, which needs the controls, does not wait for it
+    import jax.numpy as jnp
+
     dtype = {"fp32": jnp.float32, "bf16": jnp.bfloat16}[precision]
     return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None), parameters)
 
@@ -39,6 +41,11 @@ BADGES = ("none", "corner")
 TRANSPARENT = "transparent"
 """The value of --bg for output with an alpha channel."""
 
+MOUTH, EYES, MOTION, CAMERA = "mouth", "eyes", "motion of the whole face", "head pose and camera"
+PICTURE, RENDERING = "picture", "speed and memory"
+GROUPS = (MOUTH, EYES, MOTION, CAMERA, PICTURE, RENDERING)
+"""Titles of the controls' groups in --help, in this order."""
+
 _FRAME_RANGE = re.compile(r"([0-9]+)-([0-9]+)")
 
 
@@ -46,40 +53,75 @@ _FRAME_RANGE = re.compile(r"([0-9]+)-([0-9]+)")
 class Controls(EncoderOptions):
     """Inference controls of motion and picture, and the encoder's options; `validate` enforces the ranges in the fields' metadata."""
 
-    # Motion.
     blink_mode: str = option(
-        "video", "eyes: open, a blink every --blink-period frames, or blinks of the training video", choices=BLINK_MODES
+        "video", "eyes: open, a blink every --blink-period frames, or blinks of the training video", choices=BLINK_MODES, group=EYES
     )
-    blink_period: int = option(100, "frames (25 per second) from one blink to the next with --blink-mode period", low=8, high=1000, step=1)
-    lle: float = option(0.0, "pull of the landmarks towards the training video's (1 = full projection)", low=0.0, high=1.0, step=0.025)
-    lle_mouth: float = option(0.0, "the same for the mouth only, after --lle", low=0.0, high=1.0, step=0.025)
-    lle_eyes: float = option(0.0, "the same for brows and eyes only, after --lle", low=0.0, high=1.0, step=0.025)
-    lle_k: int = option(10, "nearest frames of the training video that --lle, --lle-mouth and --lle-eyes combine", low=1, high=100, step=1)
-    mouth_amp: float = option(0.4, "amplitude of the mouth motion; 0.4 leaves it as predicted", low=0.0, high=1.0, step=0.025)
-    temperature: float = option(0.2, "variety of the motion: 0 = the most likely, 1 = a random sample", low=0.0, high=1.0, step=0.025)
-    clamp: float = option(2.5, "limit of the landmarks, in standard deviations of the training video", low=0.5, high=10.0, step=0.1)
-    smooth: float = option(0.2, "share of the previous frame's landmarks in the next (0 = no smoothing)", low=0.0, high=0.95, step=0.05)
-    close_mouth: float = option(1.0, "how far the mouth closes in silence (0 = as predicted)", low=0.0, high=1.0, step=0.05)
-    silence_db: float = option(40.0, "dB below the recording's loud speech that count as silence", low=10.0, high=80.0, step=1.0)
-    seed: int = option(0, "random seed of the motion", low=0, high=2**31 - 1, step=1)
-    # Picture.
-    pose: str = option("video", "head pose: 'video' (the training video's, back and forth), 'still', or its frames A-B, back and forth")
-    orbit: float = option(0.0, "free viewpoint: degrees by which the camera orbits the head, to each side", low=0.0, high=45.0, step=1.0)
+    blink_period: int = option(
+        100, "frames (25 per second) from one blink to the next with --blink-mode period", low=8, high=1000, step=1, group=EYES
+    )
+    lle: float = option(
+        0.0, "pull of the landmarks towards the training video's (1 = full projection)", low=0.0, high=1.0, step=0.025, group=MOTION
+    )
+    lle_mouth: float = option(
+        0.0, "pull towards the training video's landmarks, for the mouth only, after --lle", low=0.0, high=1.0, step=0.025, group=MOUTH
+    )
+    lle_eyes: float = option(
+        0.0, "pull towards the training video's landmarks, for brows and eyes only, after --lle", low=0.0, high=1.0, step=0.025, group=EYES
+    )
+    lle_k: int = option(
+        10, "nearest frames of the training video that --lle, --lle-mouth and --lle-eyes combine", low=1, high=100, step=1, group=MOTION
+    )
+    mouth_amp: float = option(0.4, "amplitude of the mouth motion; 0.4 leaves it as predicted", low=0.0, high=1.0, step=0.025, group=MOUTH)
+    temperature: float = option(
+        0.2, "variety of the motion: 0 = the most likely, 1 = a random sample", low=0.0, high=1.0, step=0.025, group=MOTION
+    )
+    clamp: float = option(
+        2.5, "limit of the landmarks, in standard deviations of the training video", low=0.5, high=10.0, step=0.1, group=MOTION
+    )
+    smooth: float = option(
+        0.2, "share of the previous frame's landmarks in the next (0 = no smoothing)", low=0.0, high=0.95, step=0.05, group=MOTION
+    )
+    close_mouth: float = option(1.0, "how far the mouth closes in silence (0 = as predicted)", low=0.0, high=1.0, step=0.05, group=MOUTH)
+    silence_db: float = option(
+        40.0, "dB below the recording's loud speech that count as silence", low=10.0, high=80.0, step=1.0, group=MOUTH
+    )
+    seed: int = option(0, "random seed of the motion", low=0, high=2**31 - 1, step=1, group=MOTION)
+    pose: str = option(
+        "video", "head pose: 'video' (the training video's, back and forth), 'still', or its frames A-B, back and forth", group=CAMERA
+    )
+    orbit: float = option(
+        0.0, "free viewpoint: degrees by which the camera orbits the head, to each side", low=0.0, high=45.0, step=1.0, group=CAMERA
+    )
     bg: str = option(
         "original",
         "background: 'original', a color (name or #rrggbb), an image file, or 'transparent' for an --out that ends in .webm or is a "
         "folder (of PNGs)",
+        group=PICTURE,
     )
-    badge: str = option("none", "a visible 'AI-generated' label in the lower left corner of every frame", choices=BADGES)
-    end_threshold: float = option(0.01, "transmittance that ends a ray; larger is faster and coarser", low=0.0, high=0.1, step=0.0025)
+    badge: str = option("none", "a visible 'AI-generated' label in the lower left corner of every frame", choices=BADGES, group=PICTURE)
+    end_threshold: float = option(
+        0.01, "transmittance that ends a ray; larger is faster and coarser", low=0.0, high=0.1, step=0.0025, group=RENDERING
+    )
     precision: str = option(
-        "fp32", "'bf16' keeps the renderer's networks in bfloat16: half the memory, colors change by a level or two", choices=PRECISIONS
+        "fp32",
+        "'bf16' keeps the renderer's networks in bfloat16: half the memory, colors change by a level or two",
+        choices=PRECISIONS,
+        group=RENDERING,
     )
-    n_samples_per_ray: int | None = option(None, "vanilla NeRF: samples of the coarse pass; default: as trained", low=4, high=1024, step=4)
+    n_samples_per_ray: int | None = option(
+        None, "vanilla NeRF: samples of the coarse pass; default: as trained", low=4, high=1024, step=4, group=RENDERING
+    )
     n_samples_per_ray_fine: int | None = option(
-        None, "vanilla NeRF: additional samples per ray of the fine pass, 0 for none; default: as trained", low=0, high=1024, step=4
+        None,
+        "vanilla NeRF: additional samples per ray of the fine pass, 0 for none; default: as trained",
+        low=0,
+        high=1024,
+        step=4,
+        group=RENDERING,
     )
-    size: int | None = option(None, "width and height of the video in pixels, even; default: as trained", low=64, high=2048, step=2)
+    size: int | None = option(
+        None, "width and height of the video in pixels, even; default: as trained", low=64, high=2048, step=2, group=PICTURE
+    )
 
     def validate(self) -> Controls:
         """Returns itself if every value is in range.
@@ -113,8 +155,9 @@ def frame_range(pose: str) -> tuple[int, int]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds one option per field, with its default and range in the help."""
-    add_options(parser.add_argument_group("controls"), _OWN_FIELDS)
+    """Adds one option per field, with its default and range in the help, in groups."""
+    for title in GROUPS:
+        add_options(parser.add_argument_group(title), [field for field in _OWN_FIELDS if field.metadata["group"] == title])
     add_encoder_arguments(parser)
 
 

@@ -45,18 +45,21 @@ class NerfRenderer:
     attend: bool
 
     @classmethod
-    def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True) -> "NerfRenderer":
+    def load(
+        cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True, subject: Subject | None = None
+    ) -> "NerfRenderer":
         """Reads `SUBJECT/{dataset,nerf_head,nerf_torso}`.
 
         Args:
           step: head checkpoint; if None the one that the torso was trained with, or without a torso the newest.
           torso: False omits the torso (evaluation of the head over the true torso).
+          subject: the dataset if it is in memory already.
 
         Raises:
           InputError: a stage is missing, the head was trained for another camera, or the torso for another head.
         """
         folder = Path(subject_dir)
-        subject = Subject.load(folder / "dataset")
+        subject = subject or Subject.load(folder / "dataset")
         body = checkpoints.load(folder / TORSO) if torso else None
         if body is not None and step is None and body.config.data.head_step in checkpoints.steps(folder / HEAD):
             step = body.config.data.head_step

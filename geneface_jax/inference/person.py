@@ -1,13 +1,17 @@
-"""Synthesis: audio in, talking video out (`infer`); opening a person, motion plans, rendering, folders of recordings, debug files."""
+"""Synthesis: a trained `Person` speaks a recording, which makes a `TalkingVideo`; motion plans, rendering, folders of recordings."""
 
+import base64
 import dataclasses
+import html
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio, save_wav
+from data_tools.audio.sound import FPS, SAMPLE_RATE, check_samples, load_audio, save_wav
+from data_tools.command_line import bar
 from data_tools.encoder import check_output
 from data_tools.errors import InputError
 from data_tools.io import write_folder, write_json
@@ -15,7 +19,7 @@ from data_tools.video import write_video
 from geneface_jax.data.subject import Subject, feature_types_of, require_same_features
 from geneface_jax.inference import provenance
 from geneface_jax.inference.audio_features import audio_features_of
-from geneface_jax.inference.controls import TRANSPARENT, Controls, sampling_options
+from geneface_jax.inference.controls import PRECISIONS, TRANSPARENT, Controls, sampling_options
 from geneface_jax.inference.motion import AudioToMotion, orbit, pose_track, shape_motion
 from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH, loudness, silence_weight
 from geneface_jax.inference.pictures import load_background, resize, with_badge
@@ -25,104 +29,16 @@ from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.typing import Float
 
-# -------- Audio to video: speech to landmarks, landmarks to frames, frames to mp4, one frame in memory at a time
+# -------- A person in memory, and a recording as a video of that person
 
 MIN_SECONDS = 0.2
 """Five video frames: shorter than any syllable."""
 
+DISPLAY_SECONDS = 60.0
+"""Longest video that a notebook renders by itself."""
+
 ProgressCallback = Callable[[int, int], None]
 """Called as progress(frames done, frames in all)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class InferenceResult:
-    """The video: path, duration in s, number of frames, and the networks that made it."""
-
-    path: Path
-    seconds: float
-    frames: int
-    networks: str = ""
-
-
-def infer(
-    subject_dir: str | os.PathLike[str],
-    audio: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    controls: Controls | None = None,
-    *,
-    progress: ProgressCallback | None = None,
-    debug: str | os.PathLike[str] | None = None,
-) -> InferenceResult:
-    """Makes a video of a trained person speaking a recording.
-
-    Args:
-      subject_dir: `SUBJECT` with `dataset/` (a light one is enough) and the networks that `person_folder.find_parts` looks for.
-      audio: speech in any audio or video file; may be longer than the training video.
-      out: the mp4 to write (with `bg="transparent"` a webm, or a folder of PNGs), with the audio; its duration is the audio's, rounded up
-        to a whole frame.
-      controls: see `Controls`.
-      progress: called after every frame.
-      debug: folder for the intermediate results (`write_intermediates`).
-
-    Raises:
-      InputError: a control out of range, a part of the subject missing, or audio that is missing, silent or shorter than 0.2 s.
-    """
-    controls = (controls or Controls()).validate()
-    _check_output(Path(out), controls)
-    parts = find_parts(subject_dir)
-    sampling_options(parts, controls)
-    samples = load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS)
-    return _infer(open_person(parts, controls.precision), samples, audio, Path(out), controls, progress, debug)
-
-
-def infer_open(
-    person: "OpenPerson",
-    audio: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    controls: Controls,
-    *,
-    progress: ProgressCallback | None = None,
-    debug: str | os.PathLike[str] | None = None,
-) -> InferenceResult:
-    """`infer` for a person whose networks are in memory; arguments and errors as there."""
-    controls.validate()
-    _check_output(Path(out), controls)
-    return _infer(person, load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS), audio, Path(out), controls, progress, debug)
-
-
-def _infer(
-    person: "OpenPerson",
-    samples: Float[np.ndarray, " N"],
-    audio: str | os.PathLike[str],
-    out: Path,
-    controls: Controls,
-    progress: ProgressCallback | None,
-    debug: str | os.PathLike[str] | None,
-) -> InferenceResult:
-    parts = person.parts
-    plan = plan_motion(person, samples, controls)
-    if debug is not None:
-        write_intermediates(debug, person, samples, plan, controls)
-    frames = _report_progress(render_frames(person, plan, controls), plan.frames, progress)
-    write_video(out, frames, audio, FPS, controls, alpha=controls.bg == TRANSPARENT)
-    if out.suffix.lower() == ".mp4":
-        stamp(out, provenance_of(parts, person.subject.meta))
-    return InferenceResult(out, plan.frames / FPS, plan.frames, f"{parts.speech}, {parts}")
-
-
-def _check_output(out: Path, controls: Controls) -> None:
-    check_output(out, controls, controls.bg == TRANSPARENT, ask_alpha="--bg transparent")
-
-
-@dataclasses.dataclass(frozen=True)
-class OpenPerson:
-    """A person's networks in memory, for any number of recordings; `precision` is that of the renderer's weights."""
-
-    parts: SubjectParts
-    subject: Subject
-    speech: AudioToMotion
-    renderer: Renderer
-    precision: str = "fp32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +65,175 @@ class MotionPlan:
         return len(self.motion)
 
 
-def open_person(parts: SubjectParts, precision: str = "fp32") -> OpenPerson:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Person:
+    """A trained person: dataset and networks in memory, for any number of recordings.
+
+    ```python
+    import geneface_jax as gf
+
+    person = gf.Person.load("demo")
+    person.speak("speech.wav", gf.Controls(mouth_amp=0.5)).save("talk.mp4")
+    ```
+
+    Attributes:
+      parts: the folder and the networks that were found in it.
+      subject: the dataset.
+      speech: audio features -> motion.
+      renderer: motion -> pictures.
+      precision: of the renderer's weights, "fp32" or "bf16".
+    """
+
+    parts: SubjectParts
+    subject: Subject
+    speech: AudioToMotion
+    renderer: Renderer
+    precision: str = "fp32"
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, precision: str = "fp32") -> "Person":
+        """Reads a person's dataset and newest networks (of the PostNet the selected checkpoint), a few seconds.
+
+        Args:
+          folder: the person's folder, with `dataset/` (a light one is enough) and the networks that `person_folder.find_parts` looks
+            for; or the name of a shipped person, "demo".
+          precision: "fp32", or "bf16" for half the memory.
+
+        Raises:
+          InputError: there is no such person, a part is missing, not trained yet or damaged, or the parts don't belong together.
+        """
+        if precision not in PRECISIONS:
+            raise InputError(f"precision is {precision!r}: choose {', '.join(PRECISIONS)}.")
+        return open_person(find_parts(folder), precision)
+
+    @property
+    def name(self) -> str:
+        """Name of the person."""
+        return self.subject.name
+
+    @property
+    def size(self) -> int:
+        """Height and width of the pictures in pixels, as trained."""
+        return self.subject.size
+
+    def speak(self, audio: str | os.PathLike[str] | np.ndarray, controls: Controls | None = None) -> "TalkingVideo":
+        """Predicts the motion for a recording; the frames are rendered when the result is saved or iterated.
+
+        Args:
+          audio: speech in any audio or video file, of any length; or [N] samples at 16 kHz in -1..1.
+          controls: of motion and picture (docs/inference.md); their `precision` is replaced by the person's.
+
+        Raises:
+          InputError: a control out of range, or audio that is missing, silent or shorter than 0.2 s.
+        """
+        controls = dataclasses.replace(controls or Controls(), precision=self.precision).validate()
+        sampling_options(self.parts, controls)
+        if not isinstance(audio, np.ndarray):
+            return self._speak(load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS), Path(audio), controls)
+        check_samples(audio, "The recording", SAMPLE_RATE, MIN_SECONDS)
+        return self._speak(np.asarray(audio, np.float32), None, controls)
+
+    def _speak(self, samples: Float[np.ndarray, " N"], sound: Path | None, controls: Controls) -> "TalkingVideo":
+        return TalkingVideo(self, controls, samples, sound, plan_motion(self, samples, controls))
+
+    def __repr__(self) -> str:
+        seconds = self.subject.n_frames / self.subject.fps
+        return f"Person({self.name!r}: {self.parts.speech}, {self.parts}; {self.size}x{self.size}, {seconds:.0f} s of video)"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class TalkingVideo:
+    """A recording as a video of a person, 25 frames per second: iterate over its frames, or save it.
+
+    Iterating renders the frames anew each time, in constant memory. A notebook shows the video.
+
+    Attributes:
+      person, controls: what it is made with.
+      samples: the recording at 16 kHz, in -1..1.
+      sound: file whose sound the saved video gets; None stands for `samples`.
+      plan: the renderer's inputs.
+    """
+
+    person: Person
+    controls: Controls
+    samples: Float[np.ndarray, " N"]
+    sound: Path | None
+    plan: MotionPlan
+
+    @property
+    def motion(self) -> Float[np.ndarray, "T 68 3"]:
+        """The 68 landmarks' displacement from the mean face, 10 x decimeters, in the head's frame, as rendered."""
+        return self.plan.motion
+
+    @property
+    def landmarks(self) -> Float[np.ndarray, "T 68 3"]:
+        """Positions of the 68 landmarks in the head's frame, in decimeters."""
+        return self.plan.motion / 10.0 + self.person.subject.mean_face
+
+    @property
+    def seconds(self) -> float:
+        """Duration: the recording's, rounded up to a whole frame."""
+        return len(self) / FPS
+
+    @property
+    def networks(self) -> str:
+        """Names of the stages that make it."""
+        return f"{self.person.parts.speech}, {self.person.parts}"
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self.plan.frames
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Renders the frames, one at a time: uint8 [size, size, 3], or RGBA with `bg="transparent"`. Raises as `render_frames`."""
+        return render_frames(self.person, self.plan, self.controls)
+
+    def save(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        progress: ProgressCallback | bool = False,
+        debug: str | os.PathLike[str] | None = None,
+    ) -> Path:
+        """Renders the video and writes it with its sound; an mp4 gets provenance metadata.
+
+        Args:
+          out: the mp4 to write; with `bg="transparent"` a webm, or a folder of PNGs.
+          progress: True draws a progress bar on stderr; a function is called after every frame.
+          debug: folder for the intermediate results (`write_intermediates`).
+
+        Returns:
+          `out`.
+
+        Raises:
+          InputError: `out` does not fit the controls, or as `render_frames`. A file that was there before is kept then.
+        """
+        out, controls = Path(out), self.controls
+        check_output(out, controls, controls.bg == TRANSPARENT, ask_alpha="--bg transparent")
+        if debug is not None:
+            write_intermediates(debug, self.person, self.samples, self.plan, controls)
+        with bar(total=len(self), unit="frame", desc="rendering", leave=False, disable=progress is not True) as drawn:
+            report = progress if callable(progress) else lambda *_: drawn.update()
+            frames = _report_progress(self, len(self), report)
+            write_video(out, frames, self.samples if self.sound is None else self.sound, FPS, controls, alpha=controls.bg == TRANSPARENT)
+        if out.suffix.lower() == ".mp4":
+            stamp(out, provenance_of(self.person.parts, self.person.subject.meta))
+        return out
+
+    def __repr__(self) -> str:
+        return f"TalkingVideo({self.person.name!r}, {len(self)} frames, {self.seconds:.2f} s)"
+
+    def _repr_html_(self) -> str:
+        """The video as HTML, for notebooks."""
+        if self.seconds > DISPLAY_SECONDS:
+            return f'<code>{html.escape(repr(self))}</code>: more than {DISPLAY_SECONDS:.0f} s, use <code>.save("talk.mp4")</code>'
+        suffix = "webm" if self.controls.bg == TRANSPARENT else "mp4"
+        with tempfile.TemporaryDirectory() as folder:
+            data = base64.b64encode(self.save(Path(folder) / f"talk.{suffix}").read_bytes()).decode()
+        return f'<video controls src="data:video/{suffix};base64,{data}"></video>'
+
+
+def open_person(parts: SubjectParts, precision: str = "fp32") -> Person:
     """Reads the networks that `person_folder.find_parts` found; `render_frames` needs controls of the same precision.
 
     Raises:
@@ -158,10 +242,56 @@ def open_person(parts: SubjectParts, precision: str = "fp32") -> OpenPerson:
     subject = Subject.load(parts.folder / "dataset")
     speech = open_speech(parts, subject)
     require_same_features(f"the {parts.speech} of {parts.folder}", speech.kind, "its dataset", feature_types_of(subject.meta))
-    return OpenPerson(parts, subject, speech, open_renderer(parts, precision=precision), precision)
+    return Person(parts, subject, speech, open_renderer(parts, subject=subject, precision=precision), precision)
 
 
-def plan_motion(person: OpenPerson, samples: Float[np.ndarray, " N"], controls: Controls) -> MotionPlan:
+# -------- One call: from a person's folder and a recording to a file
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceResult:
+    """The video: path, duration in s, number of frames, and the networks that made it."""
+
+    path: Path
+    seconds: float
+    frames: int
+    networks: str = ""
+
+
+def infer(
+    subject_dir: str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    controls: Controls | None = None,
+    *,
+    progress: ProgressCallback | bool = False,
+    debug: str | os.PathLike[str] | None = None,
+) -> InferenceResult:
+    """Makes a video of a trained person speaking a recording: `Person.load`, `Person.speak` and `TalkingVideo.save`.
+
+    What is wrong with the arguments is found before the networks are read.
+
+    Args:
+      subject_dir: as `Person.load`.
+      audio, controls: as `Person.speak`.
+      out, progress, debug: as `TalkingVideo.save`.
+
+    Raises:
+      InputError: as these three.
+    """
+    controls = (controls or Controls()).validate()
+    check_output(Path(out), controls, controls.bg == TRANSPARENT, ask_alpha="--bg transparent")
+    parts = find_parts(subject_dir)
+    sampling_options(parts, controls)
+    samples = load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS)
+    video = open_person(parts, controls.precision)._speak(samples, Path(audio), controls)
+    return InferenceResult(video.save(out, progress=progress, debug=debug), video.seconds, len(video), video.networks)
+
+
+# -------- The steps: motion of a recording, frames of a motion
+
+
+def plan_motion(person: Person, samples: Float[np.ndarray, " N"], controls: Controls) -> MotionPlan:
     """Motion, eyes and cameras for a recording at 16 kHz in -1..1. The controls must be validated.
 
     Raises:
@@ -183,7 +313,7 @@ def plan_motion(person: OpenPerson, samples: Float[np.ndarray, " N"], controls: 
     return MotionPlan(predicted, motion, eye_openness, cameras, orbit(cameras, controls.orbit))
 
 
-def render_frames(person: OpenPerson, plan: MotionPlan, controls: Controls) -> Generator[np.ndarray, None, None]:
+def render_frames(person: Person, plan: MotionPlan, controls: Controls) -> Generator[np.ndarray, None, None]:
     """Renders a motion plan, one frame at a time.
 
     Torso and background keep the filmed viewpoint under `--orbit`; the head rotates about its own axis and stays over its neck.
@@ -234,11 +364,10 @@ def output_cameras(subject: Subject, n_frames: int, pose: str) -> Float[np.ndarr
     return pose_track(source, n_frames, pose)
 
 
-def _report_progress(frames: Iterable[np.ndarray], n_frames: int, progress: ProgressCallback | None) -> Iterator[np.ndarray]:
+def _report_progress(frames: Iterable[np.ndarray], n_frames: int, progress: ProgressCallback) -> Iterator[np.ndarray]:
     for i, frame in enumerate(frames):
         yield frame
-        if progress is not None:
-            progress(i + 1, n_frames)
+        progress(i + 1, n_frames)
 
 
 # -------- Intermediate results as files (`geneface infer --debug DIR`)
@@ -247,7 +376,7 @@ ARRAYS, LANDMARKS, SOUND, SETTINGS = "script.npz", "landmarks.mp4", "audio.wav",
 
 
 def write_intermediates(
-    folder: str | os.PathLike[str], person: OpenPerson, samples: Float[np.ndarray, " N"], plan: MotionPlan, controls: Controls
+    folder: str | os.PathLike[str], person: Person, samples: Float[np.ndarray, " N"], plan: MotionPlan, controls: Controls
 ) -> Path:
     """Writes the inputs and results of `plan_motion` into a folder, which is replaced if it exists.
 
@@ -315,7 +444,7 @@ def infer_folder(
     out_dir: str | os.PathLike[str],
     controls: Controls | None = None,
     *,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool = False,
 ) -> Iterator[tuple[Path, InferenceResult | InputError]]:
     """Makes `OUT_DIR/NAME.mp4` (with `bg="transparent"`: .webm) of every recording NAME.* of a folder, as `infer` does for one.
 
@@ -340,6 +469,8 @@ def infer_folder(
     suffix = ".webm" if controls.bg == TRANSPARENT else ".mp4"
     for path in found:
         try:
-            yield path, infer_open(person, path, out_dir / f"{path.stem}{suffix}", controls, progress=progress)
+            video = person.speak(path, controls)
+            out = video.save(out_dir / f"{path.stem}{suffix}", progress=progress)
+            yield path, InferenceResult(out, video.seconds, len(video), video.networks)
         except InputError as error:
             yield path, error

@@ -127,19 +127,28 @@ class SubjectRenderer:
     super_resolver: SuperResolver | None = None
 
     @classmethod
-    def load(cls, subject_dir: str | Path, *, step: int | None = None, torso: bool = True, stage: str = "head") -> "SubjectRenderer":
+    def load(
+        cls,
+        subject_dir: str | Path,
+        *,
+        step: int | None = None,
+        torso: bool = True,
+        stage: str = "head",
+        subject: Subject | None = None,
+    ) -> "SubjectRenderer":
         """Reads `SUBJECT/{dataset,head,torso}`, or `head_sr` and `torso_sr` (`open_renderer` chooses).
 
         Args:
           step: head checkpoint; the newest when None.
           torso: False omits the torso (evaluation of the head over the true torso).
           stage: "head" or "head_sr".
+          subject: the dataset if it is in memory already.
 
         Raises:
           InputError: a stage is missing, the head was trained for another dataset or camera or is empty, or the torso for another head.
         """
         folder = Path(subject_dir)
-        subject = Subject.load(folder / "dataset")
+        subject = subject or Subject.load(folder / "dataset")
         checkpoint = checkpoints.load(folder / stage, step)
         config, params = checkpoint.config, checkpoint.state["params"]
         name = f"the head in {folder / stage}"
@@ -389,8 +398,10 @@ class Renderer(Protocol):
         """Yields uint8 [size, size, 3], or with alpha [size, size, 4], in order; arguments as `SubjectRenderer.render`."""
 
 
-def open_renderer(parts: SubjectParts, *, step: int | None = None, precision: str = "fp32") -> Renderer:
+def open_renderer(parts: SubjectParts, *, step: int | None = None, precision: str = "fp32", subject: Subject | None = None) -> Renderer:
     """Reads the networks that `person_folder.find_parts` found, with the newest head checkpoint if `step` is None.
+
+    `subject` is the dataset if it is in memory already.
 
     Raises:
       InputError: a stage is damaged, or the networks and the dataset do not belong together.
@@ -399,5 +410,5 @@ def open_renderer(parts: SubjectParts, *, step: int | None = None, precision: st
     if parts.head == "nerf_head":
         from geneface_jax.inference.nerf_renderer import NerfRenderer
 
-        return NerfRenderer.load(parts.folder, step=step, torso=torso).in_precision(precision)
-    return SubjectRenderer.load(parts.folder, step=step, torso=torso, stage=parts.head).in_precision(precision)
+        return NerfRenderer.load(parts.folder, step=step, torso=torso, subject=subject).in_precision(precision)
+    return SubjectRenderer.load(parts.folder, step=step, torso=torso, stage=parts.head, subject=subject).in_precision(precision)

@@ -20,7 +20,7 @@ from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion, shape_motion, with_eyes
 from geneface_jax.inference.motion_filters import RAMP, UNCHANGED_MOUTH, loudness, smooth_exponential
-from geneface_jax.inference.person import MotionPlan, OpenPerson, output_cameras, plan_motion, render_frames
+from geneface_jax.inference.person import MotionPlan, Person, output_cameras, plan_motion, render_frames
 from geneface_jax.inference.provenance import Provenance, provenance_of, uuid_box
 from geneface_jax.models.audio2motion import STRIDE
 from geneface_jax.typing import Float, UInt8
@@ -45,7 +45,7 @@ AVFrame = tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, " samples"]]
 """A picture and its 640 audio samples (16 kHz, -1..1)."""
 
 
-def stream(person: OpenPerson, samples: Float[np.ndarray, " N"], controls: Controls) -> Generator[bytes, None, None]:
+def stream(person: Person, samples: Float[np.ndarray, " N"], controls: Controls) -> Generator[bytes, None, None]:
     """Renders a whole recording and yields the bytes of one fragmented mp4 (H.264 and AAC); the frames are those of `person.infer`.
 
     Args:
@@ -245,7 +245,7 @@ def delay_frames(speech: AudioToMotion) -> int:
     return BLOCK + _tail(speech)
 
 
-def stream_live(person: OpenPerson, chunks: Iterable[np.ndarray], controls: Controls) -> Iterator[AVFrame]:
+def stream_live(person: Person, chunks: Iterable[np.ndarray], controls: Controls) -> Iterator[AVFrame]:
     """Yields pictures and their audio as soon as enough audio has arrived, for `encode`; the last frame is padded with silence.
 
     Args:
@@ -295,7 +295,7 @@ class _Block:
 class _LiveSession:
     """State of live speech: audio of the last windows, motion around the current block, crossfade and smoothing."""
 
-    def __init__(self, person: OpenPerson, controls: Controls):
+    def __init__(self, person: Person, controls: Controls):
         self._person, self._controls = person, controls
         self._features = audio_features_of(person.subject.meta, f"the dataset of {person.parts.folder}")
         self._tail = _tail(person.speech)

@@ -171,6 +171,7 @@ def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str
     Raises:
       InputError: there is no (such) checkpoint, or it is damaged.
     """
+    workdir = configs.resolve(workdir)
     step = _resolve_step(workdir, step)
     path = _step_path(workdir, step)
     _require_intact(workdir, step)
@@ -194,6 +195,7 @@ def read_arrays(workdir: str | os.PathLike, step: int | None = None, *, widen: b
     Raises:
       InputError: there is no (such) checkpoint, or it is damaged.
     """
+    workdir = configs.resolve(workdir)
     step = _resolve_step(workdir, step)
     path = _step_path(workdir, step)
     _require_intact(workdir, step)

@@ -1,4 +1,4 @@
-"""ml_collections configs: loading by name, command-line overrides, saving with a run, and which changes a resumed run accepts."""
+"""Shipped files; ml_collections configs: loading by name, overrides, saving with a run, and which changes a resumed run accepts."""
 
 import ast
 import builtins
@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +16,58 @@ from ml_collections import ConfigDict
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
 
+# -------- Shipped files: configs/ and checkpoints/, at the top of a clone, below the package where a wheel is installed (setup.py)
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = _PACKAGE / "shipped"
+"""Where a wheel has them."""
+
+
+def clone() -> Path | None:
+    """The clone of the repository that this process runs from; None where a wheel is installed."""
+    root = _PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() and (root / "kernels" / "geneface_kernels").is_dir() else None
+
+
+def shipped(name: str) -> Path:
+    """A shipped folder, "configs" or "checkpoints" (the demo person; corpus, SyncNet and audio2motion of the avatar).
+
+    Raises:
+      InputError: the installation lacks it.
+    """
+    root = clone()
+    folder = (root or INSTALLED) / name
+    if not folder.is_dir():
+        remedy = f"`git checkout -- {name}` in {root} brings it back" if root else "reinstall geneface_jax from a complete wheel"
+        raise InputError(f"This installation has no {name}/ ({folder} is missing): {remedy}.")
+    return folder
+
+
+def resolve(path: str | os.PathLike[str]) -> Path:
+    """`path`; or, where nothing is there and it begins with checkpoints/ or configs/, the shipped file of that name.
+
+    `checkpoints/avatar/corpus` therefore means the same in every folder, and a saved config that says so is valid on other machines.
+
+    Raises:
+      InputError: see `shipped`.
+    """
+    path = Path(path)
+    if path.exists() or path.parts[:1] not in (("checkpoints",), ("configs",)):
+        return path
+    there = shipped(path.parts[0]).parent / path
+    return there if there.exists() else path
+
+
+def require_writable(folder: str | os.PathLike[str], remedy: str) -> None:
+    """Raises InputError with `remedy` if `folder` lies in an installed wheel: what is written there is lost with the next installation."""
+    if Path(folder).resolve().is_relative_to(INSTALLED):
+        raise InputError(f"{folder} belongs to the installation of geneface_jax, where nothing is written: {remedy}.")
+
+
 # -------- Config files: loading, overriding, saving
 #
 # A config file is Python with one `get_config(variant)` that returns an `ml_collections.ConfigDict`. It is named `FILE[:variant]`:
-# `configs/head.py:demo`, or `head:demo` for a file of the repository's own `configs/`.
+# `configs/head.py:demo`, or `head:demo` for a file of the shipped `configs/`.
 
 CONFIG_FILE = "config.json"
 
@@ -38,24 +86,12 @@ TRAIN_DEFAULTS = {
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def repository() -> Path:
-    """The clone this package runs from: the folder that holds configs/ and checkpoints/.
-
-    Raises:
-      InputError: the package was copied away from its clone.
-    """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "configs").is_dir():
-        raise InputError(f"{root} holds no configs/ folder: install from a clone of the repository with `pip install -e .`.")
-    return root
-
-
-def load(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Reads `FILE[:variant]` and applies `--config.key=value` overrides.
+def load(name: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> ConfigDict:
+    """Reads `FILE[:variant]` and applies overrides.
 
     Args:
-      name: a path, a path relative to the repository, or the bare name of a file in configs/; `:variant` is passed to `get_config`.
-      overrides: `--config.a.b=value` or `a.b=value`.
+      name: a path, `configs/FILE` from any folder, or the bare name of a shipped file; `:variant` is passed to `get_config`.
+      overrides: `{"a.b": value}`, or texts `a.b=value` or `--config.a.b=value`.
 
     Returns:
       the resolved config.
@@ -74,7 +110,7 @@ def from_file(name: str) -> ConfigDict:
     path, variant = _locate(name)
     get_config = _run_config_file(path, {}).get("get_config")
     if get_config is None:
-        raise InputError(f"{path} defines no get_config(variant): name one of the files in {repository() / 'configs'}.")
+        raise InputError(f"{path} defines no get_config(variant): name one of the files in {shipped('configs')}.")
     try:
         return get_config(variant) if variant else get_config()
     except (KeyError, ValueError) as error:
@@ -86,24 +122,34 @@ def train_plan(config: ConfigDict) -> ConfigDict:
     return ConfigDict({**config.train.to_dict(), **{key: value for key, value in TRAIN_DEFAULTS.items() if key not in config.train}})
 
 
-def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Applies `[--config.]a.b=value` assignments to a copy of `config`.
+def override(config: ConfigDict, overrides: Sequence[str] | Mapping[str, Any]) -> ConfigDict:
+    """Applies `[--config.]a.b=value` assignments, or a mapping of dotted keys to values, to a copy of `config`.
 
-    A value must have the key's type: int, float, bool (true/false), str, a tuple of the same element type (Python syntax), or anything
-    if the key's value is None.
+    A value must have the key's type: int, float (an int will do), bool (as text true/false), str (a path will do), a tuple of the same
+    element type (as text in Python syntax), or anything if the key's value is None.
 
     Raises:
       InputError: see `load`.
     """
     config = config.copy_and_resolve_references()
-    for text in overrides:
-        key, equals, value = text.removeprefix("--").removeprefix("config.").partition("=")
-        if not equals:
-            raise InputError(f"{text!r} is not an override: write --config.key=value.")
+    for key, value in _assignments(overrides):
         holder, leaf = _find(config, key)
         with holder.ignore_type():
             holder[leaf] = _parse(key, value, holder[leaf])
     return config
+
+
+def _assignments(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every override; values are text unless they come from a mapping."""
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            yield key, os.fspath(value) if isinstance(value, os.PathLike) else value
+        return
+    for text in overrides:
+        key, equals, value = text.removeprefix("--").removeprefix("config.").partition("=")
+        if not equals:
+            raise InputError(f"{text!r} is not an override: write --config.key=value.")
+        yield key, value
 
 
 def keys(config: ConfigDict, prefix: str = "") -> Iterator[str]:
@@ -160,7 +206,7 @@ def _run_config_file(path: Path, loaded: dict[Path, dict[str, Any]]) -> dict[str
     """Runs a config file and returns its names.
 
     A config file imports its neighbors by their plain names, `from base import new_config`: names of files in its own folder, or else in
-    the repository's configs/. Only the file being run sees them: nothing is added to `sys.modules` or `sys.path`.
+    the shipped configs/. Only the file being run sees them: nothing is added to `sys.modules` or `sys.path`.
 
     Args:
       path: the file.
@@ -173,7 +219,7 @@ def _run_config_file(path: Path, loaded: dict[Path, dict[str, Any]]) -> dict[str
         return loaded[path]
 
     def import_(name: str, scope: Any = None, own: Any = None, fromlist: Sequence[str] = (), level: int = 0) -> Any:
-        neighbor = next((file for folder in (path.parent, repository() / "configs") if (file := folder / f"{name}.py").is_file()), None)
+        neighbor = next((file for folder in (path.parent, shipped("configs")) if (file := folder / f"{name}.py").is_file()), None)
         if level or neighbor is None or neighbor == path:
             return builtins.__import__(name, scope, own, fromlist, level)
         return SimpleNamespace(**_run_config_file(neighbor, loaded))
@@ -198,8 +244,10 @@ def _locate(name: str) -> tuple[Path, str]:
     file, colon, variant = name.rpartition(":")
     if not colon or variant.endswith(".py"):
         file, variant = name, ""
-    configs = repository() / "configs"
-    for candidate in (Path(file), repository() / file, configs / file, configs / f"{file}.py"):
+    if Path(file).is_file():
+        return Path(file), variant
+    configs = shipped("configs")
+    for candidate in (resolve(file), configs / file, configs / f"{file}.py"):
         if candidate.is_file():
             return candidate, variant
     known = sorted(path.relative_to(configs).with_suffix("").as_posix() for path in configs.rglob("*.py") if path.stem != "base")
@@ -223,8 +271,10 @@ def _find(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
     return config, leaf
 
 
-def _parse(key: str, text: str, old: Any) -> Any:
-    """Reads `text` as a value of the type of `old`."""
+def _parse(key: str, text: Any, old: Any) -> Any:
+    """`text`, or a value from Python, as a value of the type of `old`."""
+    if not isinstance(text, str):
+        return _checked(key, text, old)
     try:
         if isinstance(old, bool):
             return _BOOLEANS[text.lower()]
@@ -245,6 +295,19 @@ def _parse(key: str, text: str, old: Any) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _checked(key: str, value: Any, old: Any) -> Any:
+    """`value` if it is of the type of `old`."""
+    if isinstance(old, (tuple, list)) and isinstance(value, (tuple, list)):
+        return tuple(_checked(key, item, old[0]) for item in value) if old else tuple(value)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if old is None or type(value) is type(old):
+        return value
+    raise InputError(
+        f"config.{key} is {value!r}, which is not of the key's type {type(old).__name__}: its value is {old!r}, give one of that type."
+    )
 
 
 def _get(config: ConfigDict, key: str) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import difflib
 import importlib.metadata
 import os
 import platform
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_text
-from geneface_jax.io import checkpoints
+from geneface_jax.io import checkpoints, configs
 
 TORSO_OF = {"head_sr": "torso_sr", "head": "torso", "nerf_head": "nerf_torso"}
 """Head stage -> its torso stage, in order of preference: super-resolution is trained on top of a finished `head`."""
@@ -44,19 +45,53 @@ class SubjectParts:
         return f"{self.head} and {self.torso}" if self.torso else f"{self.head} without a torso"
 
 
+def find_person(subject: str | os.PathLike[str]) -> Path:
+    """The subject folder that is meant: `subject` where that is a folder, else the shipped person of that name ("demo").
+
+    Raises:
+      InputError: neither; suggests the shipped person of a similar name.
+    """
+    folder = folder_of(subject)
+    if folder.is_dir():
+        return folder
+    near = difflib.get_close_matches(folder.name, shipped_people(), 1) if len(folder.parts) == 1 else []
+    hint = f"did you mean the shipped person {near[0]}? Otherwise make it" if near else "make one"
+    raise InputError(f"There is no subject folder {folder}: {hint} with `geneface fit VIDEO --out {folder}`.")
+
+
+def folder_of(subject: str | os.PathLike[str]) -> Path:
+    """`find_person` that returns a folder which doesn't exist as it is."""
+    folder = configs.resolve(subject)
+    return folder if folder.is_dir() or len(folder.parts) != 1 else shipped_people().get(folder.name, folder)
+
+
+def shipped_people() -> dict[str, Path]:
+    """Name -> folder of the people that come with the program. Raises InputError if the installation has no checkpoints/."""
+    return {path.parent.name: path.parent for path in sorted(configs.shipped("checkpoints").glob("*/dataset"))}
+
+
+def person_argument(folder: Path) -> str:
+    """How `--subject` names a subject folder: a person of an installed wheel by its name, others by their path."""
+    return folder.name if folder.is_relative_to(configs.INSTALLED) else str(folder)
+
+
+def evaluation_folder(subject_dir: Path) -> Path:
+    """Where files of an evaluation go: SUBJECT/evaluation; below the current folder for a person of an installed wheel."""
+    shipped = subject_dir.is_relative_to(configs.INSTALLED)
+    return Path("evaluation") / subject_dir.name if shipped else subject_dir / "evaluation"
+
+
 def find_parts(subject_dir: str | os.PathLike[str], *, need_torso: bool = True, need_speech: bool = True) -> SubjectParts:
     """Finds the trained networks of a subject folder.
 
     Args:
-      subject_dir: the subject folder.
+      subject_dir: the subject folder, or the name of a shipped person.
       need_torso, need_speech: whether these stages are required.
 
     Raises:
       InputError: no folder, no dataset, or a missing stage; names the first missing one and the command that makes it.
     """
-    folder = Path(subject_dir)
-    if not folder.is_dir():
-        raise InputError(f"There is no subject folder {folder}: make one with `geneface fit VIDEO --out {folder}`.")
+    folder = find_person(subject_dir)
     if not (folder / "dataset").is_dir():
         raise InputError(f"{folder} has no dataset/: make it with `geneface prepare VIDEO --out {folder}`.")
     speech = next((stage for stage in SPEECH if _trained(folder, stage)), None)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
-from geneface_jax.io import checkpoints, configs
+from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import STAGES
 from geneface_jax.training.reporting import LOG_FOLDER, METRICS_FILE, Chart, draw_curves, read_metrics
 
@@ -139,7 +139,6 @@ class JobRunner:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    cwd=configs.repository(),
                     env={**os.environ, "PYTHONUNBUFFERED": "1"},
                     pass_fds=(lock.fileno(),),
                     start_new_session=True,
@@ -175,7 +174,8 @@ class JobRunner:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", "\n".join(line for line in lines if line)).replace(f"{self.folder}/", "")
 
     def _command(self, job: Job, folder: Path) -> list[str]:
-        command = [sys.executable, "-m", "geneface_jax", job.kind, str(folder / Path(job.video).name)]
+        # -P: the current folder, which may hold anything, is no place to import from.
+        command = [sys.executable, "-P", "-m", "geneface_jax", job.kind, str(folder / Path(job.video).name)]
         command += ["--out", str(folder), "--size", str(job.size)]
         return command if job.kind == "prepare" else [*command, f"--consent={job.consent}", *self._fit_options]
 

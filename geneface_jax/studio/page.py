@@ -16,6 +16,7 @@ import numpy as np
 from data_tools.command_line import flag
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
+from geneface_jax.io.person_folder import person_argument
 from geneface_jax.studio.i18n import LANGUAGES, Labels, language_of, text
 from geneface_jax.studio.jobs import JobRunner
 from geneface_jax.studio.render_queue import Cancelled, Context, ListedPerson, Portraits, RenderJob, RenderTask
@@ -188,7 +189,7 @@ class SpeakTab:
         controls = controls_from(named, str(picture) if picture else None)
         wav = accept_audio(audio, context.workspace, context.limits)
         displayed = controls if picture is None else dataclasses.replace(controls, bg=Path(named["bg_picture"]).name)
-        return person, wav, controls, infer_command(str(person.parts.folder), Path(audio).name, displayed)
+        return person, wav, controls, infer_command(person_argument(person.parts.folder), Path(audio).name, displayed)
 
     def _run_job(
         self,

@@ -21,9 +21,10 @@ from data_tools.io import read_json
 from data_tools.video import open_writer
 from geneface_jax.inference import provenance
 from geneface_jax.inference.controls import TRANSPARENT, Controls
-from geneface_jax.inference.person import MotionPlan, OpenPerson, open_person, plan_motion, render_frames
+from geneface_jax.inference.person import MotionPlan, Person, open_person, plan_motion, render_frames
 from geneface_jax.inference.streaming import stream
-from geneface_jax.io.person_folder import SubjectParts, find_parts
+from geneface_jax.io import configs
+from geneface_jax.io.person_folder import SubjectParts, find_parts, folder_of
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.studio.i18n import text
 from geneface_jax.studio.security import Limits
@@ -60,17 +61,42 @@ class PersonList:
 
     Args:
       folder: a folder of subject folders, or one subject folder.
+      added: where new people are added, if not in `folder`; they are listed too, and win over those of the same name there.
 
     Raises:
       InputError: no such folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
+    def __init__(self, folder: str | os.PathLike[str], added: Path | None = None):
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"There is no folder {folder}: name a subject folder or a folder of subject folders.")
         self.single = folder if (folder / "dataset").is_dir() else None
-        self.folder = folder.parent if self.single else folder
+        self._served = folder.parent if self.single else folder
+        self.folder = added or self._served
+
+    @classmethod
+    def open(cls, subject: str | None) -> "PersonList":
+        """The people of a folder, or of a subject folder, or a shipped person; all shipped people when None.
+
+        Nothing is added to an installed wheel: its people are served with people/ below the current folder, which is made for new ones.
+
+        Raises:
+          InputError: no such folder, or people/ can't be made.
+        """
+        folder = configs.shipped("checkpoints") if subject is None else folder_of(subject)
+        if not folder.is_relative_to(configs.INSTALLED):
+            return cls(folder)
+        added = Path("people")
+        try:
+            added.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(f"New people can't be kept in {added.resolve()} ({error.strerror}): name a folder with --subject.") from error
+        return cls(folder, added)
+
+    def without_folders(self, sentence: str) -> str:
+        """A sentence without the paths of the served folders."""
+        return sentence.replace(f"{self._served}/", "").replace(f"{self.folder}/", "")
 
     def names(self) -> list[str]:
         """Names of all persons that can be rendered, sorted."""
@@ -88,9 +114,9 @@ class PersonList:
         raise InputError("There is no person of that name: choose one from the list.")
 
     def _all(self) -> list[ListedPerson]:
-        folders = [self.single] if self.single else sorted(path for path in self.folder.iterdir() if not path.name.startswith("."))
+        folders = {path.name: path for parent in (self._served, self.folder) for path in parent.iterdir() if not path.name.startswith(".")}
         found = []
-        for folder in folders:
+        for folder in [self.single] if self.single else [folders[name] for name in sorted(folders)]:
             # A link could lead out of the served folder.
             if not folder.is_dir() or (folder.is_symlink() and not self.single):
                 continue
@@ -141,7 +167,7 @@ class RenderQueue:
     def __init__(self, max_waiting: int, cached_persons: int):
         self._max_jobs, self._max_cached = max_waiting + 1, cached_persons
         self._jobs: list[RenderJob] = []
-        self._cache: collections.OrderedDict[tuple, OpenPerson] = collections.OrderedDict()
+        self._cache: collections.OrderedDict[tuple, Person] = collections.OrderedDict()
         self._changed = threading.Condition()
 
     def submit(self) -> RenderJob:
@@ -180,7 +206,7 @@ class RenderQueue:
                 if self._jobs.index(job):
                     self._changed.wait(every)
 
-    def open(self, person: ListedPerson, precision: str = "fp32") -> OpenPerson:
+    def open(self, person: ListedPerson, precision: str = "fp32") -> Person:
         """The person's networks from the LRU cache; call it only from the running job.
 
         They are loaded again after a checkpoint was added (by a training), or for another precision (see `open_person`).
@@ -311,14 +337,14 @@ class Renders:
                 job.check()
                 yield chunk
 
-    def _open(self, job: RenderJob, person: ListedPerson, precision: str) -> RenderTask[OpenPerson]:
+    def _open(self, job: RenderJob, person: ListedPerson, precision: str) -> RenderTask[Person]:
         """Waits in the queue; returns the person's networks."""
         for ahead in self._queue.wait(job):
             yield RenderProgress(ahead)
         yield RenderProgress()
         return self._queue.open(person, precision)
 
-    def _plan_preview(self, opened: OpenPerson, audio: Path, controls: Controls) -> MotionPlan:
+    def _plan_preview(self, opened: Person, audio: Path, controls: Controls) -> MotionPlan:
         return plan_motion(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)
 
     def _write(
@@ -409,7 +435,7 @@ class Context:
         if not isinstance(error, InputError):
             logger.error("Unexpected error in the studio.", exc_info=error)
             return text("error.unexpected", language)
-        return str(error).replace(f"{self.workspace.folder}/", "").replace(f"{self.people.folder}/", "")
+        return self.people.without_folders(str(error).replace(f"{self.workspace.folder}/", ""))
 
 
 # -------- Portraits: the first frame of every person speaking silence, rendered once

@@ -76,7 +76,7 @@ def train(
 
     Raises:
       InputError: bad data, a checkpoint or config that does not fit, a full disk, or a loss that is repeatedly not finite.
-      SystemExit: 143 after SIGTERM, 130 after SIGINT; a checkpoint was saved first.
+      TrainingStopped: a KeyboardInterrupt, after SIGINT (Ctrl-C) or SIGTERM; a checkpoint was saved first.
     """
     workdir, start, make_stage = Path(workdir), Start(init, appearance_codes, renames, restore_mode), make_stage or get_stage
     if devices.is_writer():
@@ -184,7 +184,7 @@ def _attempt(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, 
                 if stopping and not last:
                     writer.wait()
                     log.say(f"stopped at step {now}; the same command resumes from there")
-                    raise SystemExit(interrupts.exit_code())
+                    raise interrupts.stopped(now)
         finally:
             batches.close()
             recording.close()

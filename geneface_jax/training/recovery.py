@@ -120,6 +120,19 @@ AGREE_EVERY = 10
 """Updates between the points at which the processes of a multi-host run exchange whether one of them is to stop."""
 
 
+class TrainingStopped(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C or SIGTERM after its state was saved; the same call resumes it.
+
+    Attributes:
+      step: the step of the checkpoint that was saved.
+      exit_code: 128 + the signal's number, as shells report it.
+    """
+
+    def __init__(self, step: int, received: int):
+        super().__init__(f"training stopped at step {step}; the same call resumes it from there")
+        self.step, self.exit_code = step, 128 + received
+
+
 class Interrupts:
     """Context in which the first signal is only recorded, in `received`; a second one has its usual effect."""
 
@@ -143,9 +156,9 @@ class Interrupts:
             return self.received is not None
         return step % AGREE_EVERY == 0 and any_of_all(self.received is not None)
 
-    def exit_code(self) -> int:
-        """128 + the signal's number, as shells report it; SIGTERM's if another process of the run received the signal."""
-        return 128 + (self.received or signal.SIGTERM)
+    def stopped(self, step: int) -> TrainingStopped:
+        """The exception that ends the run after `step` updates; SIGTERM's if another process of the run received the signal."""
+        return TrainingStopped(step, self.received or signal.SIGTERM)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number

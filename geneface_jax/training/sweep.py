@@ -1,5 +1,7 @@
 """Sweeps (ablations): runs of one stage that differ in a few config keys, trained in parallel, resumed, and summarized in a table.
 
+`geneface sweep` is the command line of this module.
+
 A sweep file (`configs/ablations/*.py`) has a `get_config()` with
   base       the config, as for `geneface train --config`: "head:demo";
   overrides  keys that all runs share: {"train.steps": 500};
@@ -144,7 +146,7 @@ def summarize(sweep: ConfigDict, out: str | os.PathLike, extra_overrides: Sequen
 def _train(base: str, trial: Trial, workdir: Path, slot: str) -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": slot} if slot else {})}
-    command = [sys.executable, "-m", "geneface_jax", "train", "--config", base, "--workdir", str(workdir)]
+    command = [sys.executable, "-P", "-m", "geneface_jax", "train", "--config", base, "--workdir", str(workdir)]
     command += [f"--config.{text}" for text in trial.overrides]
     with (workdir / LOG_FILE).open("a", encoding="utf-8") as log:
         return subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False).returncode

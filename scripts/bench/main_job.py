@@ -29,7 +29,7 @@ def main() -> None:
     result = {"machine": f"{platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"}
     with tempfile.TemporaryDirectory() as scratch:
         clip = Path(scratch) / "clip"
-        run([sys.executable, "-m", "data_tools.avatar", "video", "--out", str(clip), "--seconds", str(args.seconds)])
+        run([sys.executable, "-m", "geneface_jax", "avatar", "video", "--out", str(clip), "--seconds", str(args.seconds)])
         person = [str(clip / "video.mp4"), "--out", f"{scratch}/person", "--size", "512"]
         seconds = run([sys.executable, "-m", "geneface_jax", "prepare", *person])
         ratio = round(seconds / args.seconds, 2)

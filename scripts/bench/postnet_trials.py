@@ -27,8 +27,8 @@ from data_tools.prepare import prepare
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.speech_batches import NormalizedClip, corpus_clips, model_audio, silence
 from geneface_jax.data.subject import Subject
+from geneface_jax.evaluation.evaluate import motion_report
 from geneface_jax.evaluation.heldout import in_head_frame_of
-from geneface_jax.evaluation.report import motion_report
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.audio2motion import generate, typical_voice

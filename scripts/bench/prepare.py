@@ -137,7 +137,7 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=ROOT / "docs/figures/prepare.json", help="file to update (default %(default)s)")
-    parser.add_argument("--avatar", type=Path, help="folder of `python -m data_tools.avatar video` (default: rendered first)")
+    parser.add_argument("--avatar", type=Path, help="folder of `geneface avatar video` (default: rendered first)")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of square and portrait (default %(default)s)")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of long (default %(default)s)")
     parser.add_argument("--clips", type=Path, help="folder of real videos")
@@ -150,7 +150,7 @@ def main() -> None:
         avatar = args.avatar
         if avatar is None and set(args.only) - {"clips"}:
             avatar = scratch / "avatar"
-            run([sys.executable, "-m", "data_tools.avatar", "video", "--out", str(avatar), "--seconds", str(args.seconds)])
+            run([sys.executable, "-m", "geneface_jax", "avatar", "video", "--out", str(avatar), "--seconds", str(args.seconds)])
         trim = f"0-{args.seconds:g}"
         if "square" in args.only:
             video = avatar / "video.mp4"

@@ -19,12 +19,13 @@ from data_tools.audio.sound import load_audio
 from data_tools.io import read_json, write_json
 from data_tools.prepare import prepare
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation.report import evaluate_motion, find_expert, motion_report, to_json
-from geneface_jax.fit import plan
+from geneface_jax.evaluation.evaluate import evaluate_motion, find_expert, motion_report
+from geneface_jax.evaluation.report import to_json
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion, shape_motion
 from geneface_jax.inference.motion_filters import loudness
 from geneface_jax.io import checkpoints, configs
+from geneface_jax.pipeline import plan
 from geneface_jax.training.loop import train
 
 SETTINGS = {"both": (True, True), "augmentation": (True, False), "fine-tuning": (False, True), "neither": (False, False)}

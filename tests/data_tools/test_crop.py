@@ -10,7 +10,8 @@ import pytest
 from synthetic_video import ffmpeg
 
 from data_tools import crop as module
-from data_tools.crop import crop, main
+from data_tools.command_line import run_command
+from data_tools.crop import crop
 from data_tools.encoder import EncoderOptions
 from data_tools.errors import InputError
 from data_tools.face.crop import HEAD_FRACTION, follow_crop, head_extent, load_record, record_path
@@ -139,9 +140,11 @@ def run(*words):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(module.__file__).parents[1])
 
 
-def test_the_command_line_refuses_with_one_sentence_and_exit_code_2(tmp_path):
-    with pytest.raises(InputError, match="give one of them"):
-        main([str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), "--crf", "18", "--bitrate", "1M"])
+def test_the_command_line_refuses_with_one_sentence_and_exit_code_2(tmp_path, capsys):
+    words = [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), "--crf", "18", "--bitrate", "1M"]
+    assert run_command(lambda: module, "geneface crop", words) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("geneface crop: ") and "give one of them" in message and message.count("\n") == 1
     result = run(str(tmp_path / "absent.mp4"), str(tmp_path / "a.mp4"))
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "absent.mp4" in result.stderr
 

@@ -226,7 +226,7 @@ def test_a_cut_off_file_is_refused(mediapipe, avatar, tmp_path):
 
 
 def test_the_command_line_prints_one_sentence_and_exits_with_2(tmp_path):
-    command = [sys.executable, "-m", "data_tools.prepare", str(tmp_path / "absent.mp4"), str(tmp_path / "out")]
+    command = [sys.executable, "-m", "data_tools.prepare", str(tmp_path / "absent.mp4"), "--out", str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(module.__file__).parents[1])
     assert result.returncode == 2
     assert result.stderr.strip().count("\n") == 0 and "absent.mp4" in result.stderr

@@ -58,9 +58,9 @@ RUN: dict[str, tuple[str, ...]] = {
     "geneface evaluate --subject people/me --baselines": (),
     "geneface evaluate --subject people/me --protocol head": (),
     "geneface evaluate --subject people/me --protocol audio": (),
-    "python -m data_tools.crop interview.mp4 face.mp4": ("--size", "64"),
-    "python -m data_tools.crop interview.mp4 face.mp4 --follow --size 256": ("--size", "64"),
-    "python -m data_tools.crop interview.mp4 face.webm --alpha": ("--size", "64"),
+    "geneface crop interview.mp4 face.mp4": ("--size", "64"),
+    "geneface crop interview.mp4 face.mp4 --follow --size 256": ("--size", "64"),
+    "geneface crop interview.mp4 face.webm --alpha": ("--size", "64"),
     "geneface compose --face talk.mp4 --into interview.mp4 --crop people/me --out whole.mp4": (),
     "geneface train --config head_sr:demo --workdir SUBJECT/head_sr --config.data.subject=SUBJECT/dataset --init SUBJECT/head "
     "--init-rule head-into-head_sr": (*_tiny("head_sr"), "--config.super_resolution.size=32"),
@@ -76,7 +76,7 @@ RUN: dict[str, tuple[str, ...]] = {
 _INSTALLS = "installs packages"
 _SHELL = "a line of the shell, not of ours"
 _TRAINED = "minutes of compiling: tests/end_to_end/test_every_config.py trains every config in both variants by the same command"
-_FIT = "minutes of compiling: tests/geneface_jax/test_fit.py runs the command's parts with stand-ins for the networks"
+_FIT = "minutes of compiling: tests/geneface_jax/test_pipeline.py runs the command's parts with stand-ins for the networks"
 _CLUSTER = "needs other hosts: tests/geneface_jax/training/test_devices_hosts.py runs two processes"
 _TORCH = "needs PyTorch and the originals' files: tests/geneface_jax/convert makes and reads such files"
 _SERVES = "serves until Ctrl-C: tests/geneface_jax/studio and tests/end_to_end/test_studio_browser.py start it"
@@ -121,7 +121,7 @@ NOT_RUN: dict[str, str] = {
     "[ $code = 143 ]": _SHELL,
     "scontrol requeue $SLURM_JOB_ID": _CLUSTER,
     "exit $code": _SHELL,
-    "python scripts/ablate.py configs/ablations/head_grid.py --out runs/head_grid --devices 0,1,2,3 "
+    "geneface sweep configs/ablations/head_grid.py --out runs/head_grid --devices 0,1,2,3 "
     "--config.data.subject=SUBJECT/dataset": "four GPUs: tests/geneface_jax/training/test_sweep.py runs a sweep",
     "python scripts/bench/loop.py --subject SUBJECT/dataset --json loop.json": "minutes, and alone on the machine",
     "geneface import-torch checkpoints/lrs3 CORPUS": _TORCH,

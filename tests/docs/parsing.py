@@ -56,15 +56,12 @@ def check(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         case ["geneface", *argv]:
             _geneface(argv, monkeypatch)
         case ["python", "-m", module, *argv]:
-            args, rest = _parsed(lambda: runpy.run_module(module, run_name="__main__"), module, argv)
+            _, rest = _parsed(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True), module, argv)
             assert not rest
         case ["python", script, *argv]:
             monkeypatch.syspath_prepend((ROOT / script).parent)
-            args, rest = _parsed(lambda: runpy.run_path(str(ROOT / script), run_name="__main__"), script, argv)
-            overrides = [text.removeprefix("--config.") for text in rest if text.startswith("--config.")]
-            assert len(overrides) == len(rest), rest
-            if script == "scripts/ablate.py":
-                assert sweep.trials(configs.load(args.file), overrides)
+            _, rest = _parsed(lambda: runpy.run_path(str(ROOT / script), run_name="__main__"), script, argv)
+            assert not rest
         case ["tensorboard", "--logdir", _]:
             pass
         case ["pip", "install", "-e", what]:
@@ -96,6 +93,8 @@ def _geneface(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if verb == "train":
         configs.load(args.config, args.overrides)
         restore.parse_renames(args.init_rule, args.init_rename)
+    if verb == "sweep":
+        assert sweep.trials(configs.load(args.file), [text.removeprefix("--config.") for text in args.overrides])
     if verb == "infer":
         controls.from_args(args)
 

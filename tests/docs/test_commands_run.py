@@ -94,7 +94,7 @@ def run(command: Command, more: tuple[str, ...]) -> int:
         assert words[:2] == ["python", "-m"], command
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", words[2:])
-            runpy.run_module(words[2], run_name="__main__")
+            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
         return 0
     except SystemExit as stopped:
         return int(stopped.code or 0)

@@ -8,7 +8,7 @@ import pytest
 from data_tools.video import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation.report import evaluate_motion
+from geneface_jax.evaluation.evaluate import evaluate_motion
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.person import infer
 from geneface_jax.inference.renderer import open_renderer
@@ -72,7 +72,7 @@ def train(folder, stage, variant, workdir, vae="audio2motion"):
 
 @pytest.mark.parametrize("variant", ["reference", "demo"])
 def test_trains_two_steps_and_speaks(folder, variant, monkeypatch, tmp_path):
-    monkeypatch.chdir(configs.repository())
+    monkeypatch.chdir(configs.clone())
     for stage in ("syncnet", "audio2motion", "audio2motion_pitch"):
         train(folder, stage, variant, folder / "models" / variant / stage)
     train(folder, "postnet", variant, tmp_path / "postnet of the pitch-aware VAE", vae="audio2motion_pitch")
@@ -83,7 +83,7 @@ def test_trains_two_steps_and_speaks(folder, variant, monkeypatch, tmp_path):
         train(folder, stage, variant, person / stage)
         assert json.loads((person / stage / "config.json").read_text())["variant"] == variant
 
-    speech = configs.repository() / "data_tools" / "avatar" / "speech" / "demo_heldout.wav"
+    speech = configs.clone() / "data_tools" / "avatar" / "speech" / "demo_heldout.wav"
     result = infer(person, speech, tmp_path / "said.mp4", Controls(crf=30))
     frames = list(read_video(result.path))
     assert len(frames) == result.frames == 147 and frames[0].shape == (32, 32, 3)
@@ -93,7 +93,7 @@ def test_trains_two_steps_and_speaks(folder, variant, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("variant", ["reference", "demo"])
 def test_the_vanilla_nerf_trains_two_steps_and_renders(folder, variant, monkeypatch, tmp_path):
-    monkeypatch.chdir(configs.repository())
+    monkeypatch.chdir(configs.clone())
     person = tmp_path / "person"
     person.mkdir()
     (person / "dataset").symlink_to(folder / "person" / "dataset")
@@ -108,7 +108,7 @@ def test_the_vanilla_nerf_trains_two_steps_and_renders(folder, variant, monkeypa
 
 @pytest.mark.parametrize("variant", ["reference", "demo"])
 def test_super_resolution_trains_two_steps_and_renders(folder, variant, monkeypatch, tmp_path):
-    monkeypatch.chdir(configs.repository())
+    monkeypatch.chdir(configs.clone())
     person = tmp_path / "person"
     person.mkdir()
     (person / "dataset").symlink_to(folder / "person" / "dataset")

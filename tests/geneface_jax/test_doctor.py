@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
-from geneface_jax import system_libraries
+from geneface_jax import __version__, system_libraries
 from geneface_jax.cli import doctor
 from geneface_jax.io import configs
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_everything_missing_has_a_remedy():
@@ -26,11 +29,12 @@ def test_a_missing_library_is_named_with_its_package(monkeypatch):
     assert not doctor.healthy([check])
 
 
-def test_a_missing_package_is_needed(monkeypatch, tmp_path):
-    (tmp_path / "requirements.txt").write_text("# core\nno-such-package>=1,<2\nnumpy>=999\n")
-    monkeypatch.setattr(configs, "repository", lambda: tmp_path)
-    missing, old = list(doctor._packages())[:2]
-    assert (missing.ok, missing.needed, missing.remedy) == (False, True, 'pip install "no-such-package>=1,<2"')
+def test_a_missing_package_is_needed(monkeypatch):
+    needed = ["no-such-package>=1,<2", "numpy>=999", 'gradio>=6; extra == "ui"', 'scipy; python_version < "3"']
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: needed)
+    missing, old, *others = doctor._packages()
+    assert [check.name for check in others] == ["OpenCV"]
+    assert (missing.ok, missing.needed, missing.remedy) == (False, True, 'pip install "no-such-package<2,>=1"')
     assert (old.ok, old.needed) == (False, False), "an untested version is told, not refused"
 
 
@@ -41,9 +45,27 @@ def test_models_are_checked_by_hash(monkeypatch, tmp_path, content, state):
     (folder / "NOTICE").write_text(f"A model.\nsha256 {hashlib.sha256(b'model').hexdigest()}  a.task\n")
     if content is not None:
         (folder / "a.task").write_bytes(content)
-    monkeypatch.setattr(configs, "repository", lambda: tmp_path)
+    monkeypatch.setattr(doctor.data_tools, "__file__", str(folder.parents[1] / "__init__.py"))
     (check,) = doctor._models()
     assert state in check.found and check.ok == (content == b"model")
+
+
+def test_a_clone_says_so_and_a_wheel_too(monkeypatch, tmp_path):
+    version, configs_folder, weights = doctor._installation()
+    assert version.found == f"{__version__}, from the clone {ROOT}"
+    assert (configs_folder.found, weights.found) == (str(ROOT / "configs"), str(ROOT / "checkpoints"))
+    assert doctor.install_extra("ui") == 'pip install -e ".[ui]"'
+
+    (tmp_path / "shipped" / "configs").mkdir(parents=True)
+    monkeypatch.setattr(configs, "clone", lambda: None)
+    monkeypatch.setattr(configs, "INSTALLED", tmp_path / "shipped")
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda name: ["numpy", 'gradio>=6; extra == "ui"'])
+    version, configs_folder, weights = doctor._installation()
+    assert version.found == f"{__version__}, from a wheel, installed in {tmp_path}"
+    assert configs_folder.found == str(tmp_path / "shipped" / "configs")
+    assert not weights.ok and weights.needed and weights.remedy.endswith(f" geneface_jax-{__version__}-py3-none-any.whl")
+    assert list(doctor._weights()) == []
+    assert doctor.install_extra("ui") == 'pip install "gradio>=6"'
 
 
 def test_what_is_optional_does_not_make_a_machine_unhealthy():

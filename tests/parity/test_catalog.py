@@ -13,7 +13,7 @@ import pytest
 from geneface_jax.convert import speech
 from geneface_jax.convert.rules import flat_leaves
 from geneface_jax.inference.motion_filters import lle_project
-from geneface_jax.io.configs import repository
+from geneface_jax.io.configs import clone
 from geneface_jax.models.syncnet import SyncNet
 from tests.geneface_jax.convert.originals import state_dict
 from tests.parity.networks import catalog
@@ -93,7 +93,7 @@ def test_the_script_tells_what_it_leaves(tmp_path, syncnet):
     folder(tmp_path, "later_work", x=np.ones(2))
 
     def run(*options):
-        command = [sys.executable, str(repository() / "scripts" / "check_parity.py"), "networks", str(tmp_path), *options]
+        command = [sys.executable, str(clone() / "scripts" / "check_parity.py"), "networks", str(tmp_path), *options]
         return subprocess.run(command, capture_output=True, text=True)
 
     plain = run("--verbose")

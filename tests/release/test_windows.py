@@ -15,7 +15,7 @@ PARTS = (
     "geneface_jax.cli.evaluate",
     "geneface_jax.inference.person",
     "geneface_jax.evaluation",
-    "geneface_jax.fit",
+    "geneface_jax.pipeline",
     "geneface_jax.training.loop",
     "data_tools.prepare",
     "data_tools.avatar.__main__",

@@ -11,7 +11,6 @@ from pathlib import Path, PureWindowsPath
 
 import pytest
 
-from data_tools.avatar.__main__ import _parser as avatar_parser
 from geneface_jax.cli import main as cli
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -32,8 +31,6 @@ def parse(command: list[str]) -> argparse.Namespace:
     if command[1] != "-m":
         assert (SCRIPTS.parent / command[1]).is_file()
         return argparse.Namespace(what=Path(command[1]).name)
-    if command[2] == "data_tools.avatar":
-        return argparse.Namespace(what="avatar", **vars(avatar_parser().parse_args(command[3:])))
     assert command[2] == "geneface_jax"
     parser = argparse.ArgumentParser(allow_abbrev=False)
     cli.verb_module(command[3]).add_arguments(parser)

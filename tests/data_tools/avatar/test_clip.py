@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from data_tools.audio.sound import features_for_frames, load_audio
-from data_tools.avatar.__main__ import main
+from data_tools.avatar import __main__ as tool
 from data_tools.avatar.clip import make_corpus, render_clip, truth_arrays
 from data_tools.avatar.performance import Performance, perform
 from data_tools.avatar.render import Renderer
 from data_tools.avatar.speakers import PARAMETERS, recording, sentence_clips, voices
+from data_tools.command_line import run_command
 from data_tools.errors import InputError
 from data_tools.face.track import FACE_LANDMARKER
 from data_tools.ffmpeg import ffmpeg_executable
@@ -131,8 +132,13 @@ def test_bad_requests_are_refused_and_leave_nothing(tmp_path, capsys):
         render_clip(tmp_path / "full", seconds=0.2)
     with pytest.raises(InputError, match="not empty"):
         make_corpus(tmp_path / "full")
-    assert main(["video", "--out", str(tmp_path / "full"), "--seconds", "0.2"]) == 2
-    assert "not empty" in capsys.readouterr().err
+    for words, sentence in (
+        (["video", "--out", str(tmp_path / "full"), "--seconds", "0.2"], "not empty"),
+        (["video", "--out", str(tmp_path / "new"), "--speaker", "nobody"], "choose one of anna, "),
+        (["record", "--out", str(tmp_path / "new"), "--only", "nobody"], "choose from anna, "),
+    ):
+        assert run_command(lambda: tool, "geneface avatar", words) == 2
+        assert sentence in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["full"]
 
 

@@ -48,9 +48,10 @@ def test_help_names_every_verb_and_imports_nothing_heavy():
     script = (
         "import sys; from geneface_jax.cli.main import main; main(['--help']); print(sorted({'jax', 'numpy', 'rich'} & set(sys.modules)))"
     )
-    root = configs.repository()
+    root = configs.clone()
     out = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True).stdout
     assert all(f"\n  {name} " in out for name in cli.VERBS)
+    assert all(f"\n{title}:\n" in out for title in cli.GROUPS)
     assert out.splitlines()[-1] == "[]"
 
 
@@ -60,6 +61,23 @@ def test_help_of_a_verb(name, capsys):
         cli.main([name, "--help"])
     assert stopped.value.code == 0
     assert f"usage: geneface {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("infer", ["input and output", "mouth", "eyes", "motion of the whole face", "head pose and camera", "picture", "speed and memory"]),
+        ("fit", ["input and output", "pictures and face", "sound", "machine", "training", "warm start"]),
+        ("train", ["input and output", "initialization", "devices and hosts (docs/scaling.md)"]),
+        ("evaluate", ["a trained person", "a video", "both"]),
+    ],
+)
+def test_options_stand_below_titles(name, titles):
+    parser = command_line.command_parser(cli.verb_module(name), f"geneface {name}")
+    text = parser.format_help()
+    places = [text.index(f"\n{title}:\n") for title in titles]
+    assert places == sorted(places)
+    assert [action.dest for action in parser._optionals._group_actions] == ["help"], "the others have a title of their own"
 
 
 def test_an_unknown_verb_names_the_nearest(capsys):
@@ -79,7 +97,7 @@ def test_an_unknown_argument_names_the_nearest(verb, capsys):
     ("error", "code", "sentence"),
     [
         (InputError("a.mp4 has no sound: record it again."), 2, "geneface doctor: a.mp4 has no sound: record it again.\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "the disk is full while writing out/x"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "The disk is full while writing out/x"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )

@@ -19,7 +19,7 @@ def starts(monkeypatch):
 
 def test_restarts_once_with_the_same_arguments(starts, monkeypatch):
     main.restart(["train", "--workdir", "a b"])
-    assert starts[0][1:] == ["-m", "geneface_jax", "train", "--workdir", "a b"]
+    assert starts[0][1:] == ["-P", "-m", "geneface_jax", "train", "--workdir", "a b"]
     assert os.environ["GLIBC_TUNABLES"] == main.TUNABLE
     main.restart(["train"])
     assert len(starts) == 1

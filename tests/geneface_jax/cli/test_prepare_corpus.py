@@ -28,7 +28,7 @@ def videos(tmp_path) -> Path:
         (["VIDEOS", "--config.filters.min_face_pixel=3"], "did you mean --config.filters.min_face_pixels"),
         (["VIDEOS", "--config.speaker=folders"], "config.speaker is 'folders': use one of folder, top, file"),
         (["VIDEOS", "--syncnet", "ABSENT"], "no checkpoint|doesn't exist|holds no"),
-        (["VIDEOS", "--hubert", "ABSENT"], "write --audio hubert"),
+        (["VIDEOS", "--hubert", "ABSENT"], "write --features hubert"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(videos, tmp_path, capsys, arguments, sentence):
@@ -60,5 +60,5 @@ def test_overrides_and_options_reach_the_corpus(videos, tmp_path, monkeypatch, c
     arguments = ["--workers", "3", "--limit", "7", "--config.filters.min_face_pixels=60", "--config.split.val_share=0.2"]
     assert geneface(["prepare-corpus", str(videos), "--out", str(tmp_path / "out"), *arguments]) == 0
     assert seen["settings"].filters.min_face_pixels == 60.0 and seen["settings"].split.val_share == 0.2
-    assert (seen["workers"], seen["limit"], seen["scorer"], seen["audio"].name) == (3, 7, None, "mel_f0")
+    assert (seen["workers"], seen["limit"], seen["scorer"], seen["features"].name) == (3, 7, None, "mel_f0")
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out")

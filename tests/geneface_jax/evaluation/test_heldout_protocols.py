@@ -12,7 +12,8 @@ from data_tools.video import read_video, write_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import heldout
-from geneface_jax.evaluation.report import motion_report, to_json
+from geneface_jax.evaluation.evaluate import motion_report
+from geneface_jax.evaluation.report import to_json
 from geneface_jax.evaluation.scores import compare_videos, landmark_tracks, load_head_masks, video_against_audio
 from geneface_jax.inference import renderer as renderer_module
 from geneface_jax.io import weights
@@ -161,7 +162,7 @@ def test_the_command_scores_a_trained_person(trained, rendering, tmp_path, capsy
         (["--subject", "a", "--video", "b.mp4"], "either --subject"),
         (["--video", "b.mp4", "--truth-masks", "m.npz"], "without --truth"),
         (["--subject", "nowhere", "--size", "8"], "--size is 8"),
-        (["--subject", "nowhere"], "no dataset in nowhere"),
+        (["--subject", "nowhere"], "no subject folder nowhere"),
     ],
 )
 def test_bad_commands_are_refused_in_one_sentence(words, sentence, capsys):

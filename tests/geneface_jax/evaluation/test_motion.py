@@ -9,7 +9,7 @@ from data_tools.errors import InputError
 from data_tools.landmarks68 import mean_face
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import FeatureTypes, Subject
-from geneface_jax.evaluation import report as evaluation
+from geneface_jax.evaluation import evaluate as evaluation
 from geneface_jax.training.speech_losses import SyncExpert
 from tests.synthetic_subject import write_subject
 

@@ -7,12 +7,13 @@ import pytest
 from hubert_folder import write_hubert
 
 from data_tools.audio.sound import MEL_F0, features_for_frames
+from data_tools.command_line import add_features_arguments
 from data_tools.dataset.arrays import make_arrays
 from data_tools.errors import InputError
 from data_tools.face.pose import HeadPose
 from data_tools.landmarks68 import RIGID
 from geneface_jax.cli import main as cli
-from geneface_jax.cli.prepare import add_audio_arguments, chosen_audio
+from geneface_jax.cli.prepare import chosen_features
 from geneface_jax.inference.audio_features import HUBERT_VARIABLE, audio_features, audio_features_of, hubert_folder
 
 
@@ -83,11 +84,11 @@ def test_a_dataset_is_made_with_the_features_it_is_given(home):
 
 def test_the_command_line_names_the_features(home, capsys):
     parser = argparse.ArgumentParser()
-    add_audio_arguments(parser)
+    add_features_arguments(parser)
     folder = str(write_hubert(home / "model"))
-    assert chosen_audio(parser.parse_args([])) is MEL_F0
-    assert chosen_audio(parser.parse_args(["--audio", "hubert", "--hubert", folder])).name == "hubert"
-    with pytest.raises(InputError, match="--hubert is given with --audio mel_f0"):
-        chosen_audio(parser.parse_args(["--hubert", folder]))
-    assert cli.main(["prepare", "video.mp4", "--out", str(home / "person"), "--audio", "hubert"]) == 2
+    assert chosen_features(parser.parse_args([])) is MEL_F0
+    assert chosen_features(parser.parse_args(["--features", "hubert", "--hubert", folder])).name == "hubert"
+    with pytest.raises(InputError, match="--hubert is given with --features mel_f0"):
+        chosen_features(parser.parse_args(["--hubert", folder]))
+    assert cli.main(["prepare", "video.mp4", "--out", str(home / "person"), "--features", "hubert"]) == 2
     assert "facebook/hubert-large-ls960-ft" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def template(tmp_path_factory):
 @pytest.fixture
 def person(template, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "AudioToMotion", FakeSpeech)
-    monkeypatch.setattr(pipeline, "open_renderer", lambda parts, precision="fp32": FakeRenderer.load(parts.folder))
+    monkeypatch.setattr(pipeline, "open_renderer", lambda parts, subject, precision="fp32": FakeRenderer.load(parts.folder))
     return shutil.copytree(template, tmp_path / "a person")
 
 

@@ -14,7 +14,7 @@ SIZE = 48
 @pytest.fixture(scope="module")
 def frames():
     """uint8 -> int [3, 48, 48, 3]: the camera where it was, and 20 degrees to either side."""
-    renderer = open_renderer(find_parts(configs.repository() / "checkpoints" / "demo"))
+    renderer = open_renderer(find_parts(configs.shipped("checkpoints") / "demo"))
     subject = renderer.subject
     still = subject.cameras[track_indices(subject.cameras, 8, "still")]
     chosen = [0, 2, 6]  # of a swing over eight frames: its middle and both ends

@@ -24,7 +24,7 @@ def test_only_floating_numbers_are_rounded():
 
 
 def test_the_shipped_person_takes_half_the_memory_and_looks_the_same():
-    parts = find_parts(configs.repository() / "checkpoints" / "demo")
+    parts = find_parts(configs.shipped("checkpoints") / "demo")
     frames, weights = {}, {}
     for precision in ("fp32", "bf16"):
         renderer = open_renderer(parts, precision=precision)

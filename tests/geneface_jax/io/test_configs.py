@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -105,15 +106,47 @@ def test_missing_files_are_told(tmp_path):
 
 
 def test_the_repositorys_configs_load_by_name():
-    for path in (configs.repository() / "configs").glob("*.py"):
+    for path in configs.shipped("configs").glob("*.py"):
         if path.name == "base.py":
             continue
         # The corpus config is prepare-corpus's, not a stage's: it has no variants.
         for variant in ("demo", "reference") if path.stem != "corpus" else ():
-            config = configs.load(f"{path.relative_to(configs.repository())}:{variant}")
+            config = configs.load(f"{path.relative_to(configs.clone())}:{variant}")
             assert isinstance(config, ConfigDict)
             assert {"steps", "log_every", "eval_every", "save_every", "keep"} <= set(config.train)
             assert configs.from_json(configs.to_json(config)) == config
+
+
+def test_shipped_paths_mean_the_same_in_every_folder_and_what_is_there_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = configs.clone()
+    assert (
+        configs.resolve("checkpoints/avatar/corpus")
+        == configs.shipped("checkpoints") / "avatar" / "corpus"
+        == root / "checkpoints/avatar/corpus"
+    )
+    for path in ("checkpoints/nobody", "corpus", root / "checkpoints/nobody"):
+        assert configs.resolve(path) == Path(path)
+    assert configs.load("configs/head.py:demo") == configs.load("head:demo")
+    (tmp_path / "checkpoints" / "avatar" / "corpus").mkdir(parents=True)
+    assert configs.resolve("checkpoints/avatar/corpus") == Path("checkpoints/avatar/corpus")
+
+
+def test_an_installed_wheel_has_its_own_folders_says_what_it_lacks_and_is_not_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(configs, "clone", lambda: None)
+    monkeypatch.setattr(configs, "INSTALLED", tmp_path / "shipped")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.py").write_text(FILE)
+    for use in (lambda: configs.shipped("checkpoints"), lambda: configs.resolve("checkpoints/avatar"), lambda: configs.load("head:demo")):
+        with pytest.raises(InputError, match=r"^This installation has no \w+/ .*: reinstall geneface_jax from a complete wheel\.$"):
+            use()
+    (tmp_path / "shipped" / "configs").mkdir(parents=True)
+    assert configs.load("toy.py:demo").stage == "toy"
+    (tmp_path / "shipped" / "configs" / "toy2.py").write_text(FILE)
+    assert configs.load("toy2:demo") == configs.load("configs/toy2.py:demo") == configs.load("toy.py:demo")
+    configs.require_writable(tmp_path / "elsewhere", "no")
+    with pytest.raises(InputError, match="belongs to the installation .*: write elsewhere"):
+        configs.require_writable(tmp_path / "shipped" / "checkpoints" / "demo", "write elsewhere")
 
 
 MINE = """

@@ -68,12 +68,12 @@ def write_speech(path: Path, seconds: float = 1.0) -> Path:
 
 def stand_in_networks(monkeypatch) -> None:
     """No network is read: whoever opens a person gets the stand-ins."""
-    from geneface_jax.inference.person import OpenPerson
+    from geneface_jax.inference.person import Person
     from geneface_jax.studio import render_queue
 
     def open_person(parts, precision="fp32"):
         subject = Subject.load(parts.folder / "dataset")
-        return OpenPerson(parts, subject, FakeSpeech(), FakeRenderer(subject))
+        return Person(parts, subject, FakeSpeech(), FakeRenderer(subject))
 
     monkeypatch.setattr(render_queue, "open_person", open_person)
 

@@ -107,15 +107,15 @@ def test_somebody_elses_folder_is_not_touched(runner, tmp_path):
 def test_the_commands_are_the_ones_of_the_command_line(tmp_path):
     runner = JobRunner(tmp_path, ("--head-steps", "2"))
     words = runner._command(Job("anna", "fit", "../../etc/passwd", 256, consent="--size 9"), tmp_path / "anna")
-    assert words[1:5] == ["-m", "geneface_jax", "fit", str(tmp_path / "anna" / "passwd")]
+    assert words[1:6] == ["-P", "-m", "geneface_jax", "fit", str(tmp_path / "anna" / "passwd")]
     from geneface_jax.cli import fit, prepare
 
     for verb, module in (("fit", fit), ("prepare", prepare)):
         parser = argparse.ArgumentParser()
         module.add_arguments(parser)
         words = runner._command(Job("anna", verb, "source.mp4", 256, consent="--size 9"), tmp_path / "anna")
-        args = parser.parse_args(words[4:])
-        assert args.out == str(tmp_path / "anna") and args.size == 256 and getattr(args, "consent", None) in (None, "--size 9")
+        args = parser.parse_args(words[5:])
+        assert args.out == tmp_path / "anna" and args.size == 256 and getattr(args, "consent", None) in (None, "--size 9")
     assert KINDS == ("prepare", "fit")
 
 

@@ -17,7 +17,7 @@ from geneface_jax.io import configs
 from geneface_jax.training import devices
 from tests.tiny_stages import OVERRIDES, write_data
 
-ROOT = configs.repository()
+ROOT = configs.clone()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from toy_stage import ToyStage, toy_config
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.training.loop import train
+from geneface_jax.training.recovery import TrainingStopped
 from geneface_jax.training.reporting import read_metrics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,12 +82,12 @@ def test_a_finished_run_is_left_alone(undisturbed):
     assert stage.traces == 0 and (workdir / "metrics.jsonl").read_bytes() == before
 
 
-def test_sigterm_saves_exits_143_and_resumes_to_the_same_bits(undisturbed, tmp_path):
+def test_sigterm_saves_and_stops_and_the_run_resumes_to_the_same_bits(undisturbed, tmp_path):
     stage = ToyStage(toy_config(save_every=0), signal_at=9)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(TrainingStopped, match="resumes it from there") as stopped:
         train(stage.config, tmp_path, stage=stage)
-    assert stopped.value.code == 143
-    assert 0 < checkpoints.steps(tmp_path)[-1] < 20
+    assert stopped.value.exit_code == 143 and isinstance(stopped.value, KeyboardInterrupt)
+    assert 0 < stopped.value.step == checkpoints.steps(tmp_path)[-1] < 20
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     train(toy_config(), tmp_path, stage=ToyStage(toy_config()))
     assert_same_bits(final_state(tmp_path), final_state(undisturbed[0]))

@@ -12,7 +12,7 @@ from geneface_jax.io import configs
 
 @pytest.mark.slow
 def test_nothing_is_lost_by_kills_at_random_moments(tmp_path):
-    script = configs.repository() / "scripts" / "bench" / "kills.py"
+    script = configs.clone() / "scripts" / "bench" / "kills.py"
     command = [sys.executable, str(script), "--kills", "5", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

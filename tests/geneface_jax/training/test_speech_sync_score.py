@@ -6,10 +6,10 @@ import pytest
 from data_tools.errors import InputError
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.subject import FeatureTypes
-from geneface_jax.io.configs import repository
+from geneface_jax.io.configs import shipped
 from geneface_jax.training.speech_losses import sync_scorer
 
-SHIPPED = repository() / "checkpoints" / "avatar"
+SHIPPED = shipped("checkpoints") / "avatar"
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ from ml_collections import ConfigDict
 from toy_stage import ToyStage, toy_config
 
 from data_tools.errors import InputError
-from geneface_jax import fit as fit_module
+from geneface_jax import pipeline as fit_module
 from geneface_jax.cli.main import main
 from geneface_jax.data.subject import FeatureTypes
-from geneface_jax.fit import fit, plan
 from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import STAGES, _row
+from geneface_jax.pipeline import fit, plan
 from geneface_jax.training import loop, select_postnet
+from geneface_jax.training.recovery import TrainingStopped
 
 SOURCE = {"file": "/home/me/anna.mp4", "sha256": "ab" * 32, "fps": 30.0, "changes": ["30 frames/s were resampled to 25."]}
 
@@ -30,7 +31,7 @@ def road(monkeypatch):
     """A prepare that writes the two files fit reads, and toy stages; returns what ran and knobs to turn."""
     made = SimpleNamespace(prepared=0, stages=[], content=0.0, signal_in=None)
 
-    def prepare(video, out_dir, audio, **options):
+    def prepare(video, out_dir, features, **options):
         made.prepared += 1
         out_dir.mkdir(parents=True, exist_ok=True)
         meta = {
@@ -38,7 +39,7 @@ def road(monkeypatch):
             "n_train": 100,
             "fps": 25,
             "face_model": "mediapipe",
-            "audio_model": audio.name,
+            "audio_model": features.name,
             "source": SOURCE,
             **options,
         }
@@ -79,7 +80,7 @@ def test_a_card_without_consent_says_so(road, tmp_path):
 
 def test_goes_on_where_it_was_stopped_and_skips_what_is_whole(road, tmp_path, capsys):
     road.signal_in = "head"
-    with pytest.raises(SystemExit):
+    with pytest.raises(TrainingStopped):
         fit("anna.mp4", tmp_path / "anna")
     assert road.stages == ["postnet", "head"]
     road.signal_in = None
@@ -161,6 +162,9 @@ def test_begins_with_another_persons_networks_and_keeps_to_them(road, tmp_path, 
     shutil.rmtree(bruno / "postnet")  # the toy's has no motion scale
     with pytest.raises(InputError, match="began without --from"):
         fit("anna.mp4", tmp_path / "anna", start_from=bruno)
+    with pytest.raises(InputError, match="no subject folder .*nobody"):
+        fit("carla.mp4", tmp_path / "carla", start_from=tmp_path / "nobody")
+    (tmp_path / "nobody").mkdir()
     with pytest.raises(InputError, match="--from .*nobody holds no trained postnet, head, torso"):
         fit("carla.mp4", tmp_path / "carla", start_from=tmp_path / "nobody")
 

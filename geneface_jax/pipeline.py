@@ -1,5 +1,6 @@
-"""Resumable pipeline from a video to a trained person: prepare -> postnet and its checkpoint selection -> head -> torso -> model card.
+"""From a video to a person: `prepare` makes the dataset; `fit` does everything in one resumable call.
 
+`fit` is prepare -> postnet and its checkpoint selection -> head -> torso -> model card.
 With `start_from` every stage is initialized with another person's parameters and running statistics: all appearance codes are set to the
 other person's mean code, the occupancy grid is carved from the new person's masks, and optimizer states start at zero (see `io.restore`).
 """
@@ -15,16 +16,46 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_tools.audio.sound import MEL_F0, AudioFeatures
+from data_tools.audio.sound import AudioFeatures
 from data_tools.errors import InputError
 from data_tools.io import read_json, write_json
 from geneface_jax.data.subject import FeatureTypes, feature_types_of, require_same_features
+from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.io import checkpoints, configs, restore
-from geneface_jax.io.person_folder import STAGES, write_card
+from geneface_jax.io.person_folder import STAGES, find_person, person_argument, write_card
 
 logger = logging.getLogger(__name__)
 
 RECORD_FILE = "fit.json"
+
+
+def prepare(
+    video: str | os.PathLike,
+    person: str | os.PathLike,
+    *,
+    features: AudioFeatures | str = "mel_f0",
+    name: str | None = None,
+    **options: Any,
+) -> Path:
+    """Makes the dataset of a person, `PERSON/dataset`, from a talking video (`geneface prepare`).
+
+    Args:
+      video: the talking video.
+      person: the person's folder.
+      features: audio features or their name, "mel_f0" or "hubert".
+      name: name of the person; the folder's name when None.
+      options: the other arguments of `data_tools.prepare.prepare`, such as `size`, `trim`, `consent`.
+
+    Returns:
+      the dataset's folder.
+
+    Raises:
+      InputError: the video or an argument can't be used; an existing dataset is not touched.
+    """
+    from data_tools.prepare import prepare as make_dataset
+
+    person = Path(person)
+    return make_dataset(video, person / "dataset", features=by_name(features), name=name or person.resolve().name, **options)
 
 
 def fit(
@@ -33,7 +64,7 @@ def fit(
     *,
     size: int = 256,
     name: str | None = None,
-    audio: AudioFeatures = MEL_F0,
+    features: AudioFeatures | str = "mel_f0",
     variant: str = "demo",
     corpus: str | os.PathLike | None = None,
     corpus_models: str | os.PathLike | None = None,
@@ -49,12 +80,12 @@ def fit(
       subject: the folder to make; returned.
       size: height and width in pixels.
       name: name of the person; the folder's name when None.
-      audio: audio features; must be those of the corpus and its models.
+      features: audio features or their name, "mel_f0" or "hubert"; must be those of the corpus and its models.
       variant: of every config, "demo" or "reference".
       corpus: corpus folder for the postnet; the shipped one when None.
       corpus_models: folder with `syncnet/` and `audio2motion/`; the shipped ones when None.
       steps: updates by stage, where they differ from the config's.
-      start_from: subject folder of another person (full or released) whose networks initialize each stage.
+      start_from: another person (a subject folder, full or released, or the name of a shipped one) whose networks initialize each stage.
       restore_mode: "strict" refuses networks of other sizes than the config's, "lenient" initializes mismatched tensors at random.
       prepare_options: `trim`, `consent`, `audio_offset` and the other arguments of `data_tools.prepare.prepare`.
 
@@ -62,16 +93,15 @@ def fit(
       InputError: bad video, missing corpus or corpus models, networks in the folder that were trained on another dataset or with another
         `start_from`, or a `start_from` that does not fit.
     """
-    subject = Path(subject)
-    kind = FeatureTypes(audio_model=audio.name, face_model=prepare_options.get("face_model", "mediapipe"))
+    subject, features = Path(subject), by_name(features)
+    start_from = None if start_from is None else find_person(start_from)
+    kind = FeatureTypes(audio_model=features.name, face_model=prepare_options.get("face_model", "mediapipe"))
     plans = plan(subject, variant=variant, corpus=corpus, corpus_models=corpus_models, steps=steps or {}, kind=kind)
     origins = _origins(start_from, plans)
 
     _log(f"1 of {len(STAGES) + 1}: prepare {video}")
-    from data_tools.prepare import prepare
-
     started = time.perf_counter()
-    dataset = prepare(video, subject / "dataset", size=size, audio=audio, name=name or subject.resolve().name, **prepare_options)
+    dataset = prepare(video, subject, size=size, features=features, name=name, **prepare_options)
     record = _open_record(subject, dataset, start_from)
     _add_minutes(subject, record, "prepare", started)
 
@@ -93,6 +123,11 @@ def fit(
     return subject
 
 
+def by_name(features: AudioFeatures | str) -> AudioFeatures:
+    """Audio features, or those of that name. Raises as `audio_features`."""
+    return audio_features(features) if isinstance(features, str) else features
+
+
 def plan(
     subject: Path,
     *,
@@ -111,17 +146,14 @@ def plan(
     Raises:
       InputError: the corpus or a corpus model is missing, or the corpus has other feature types.
     """
-    shipped = configs.repository() / "checkpoints" / "avatar"
-    corpus = Path(corpus) if corpus else shipped / "corpus"
-    models = Path(corpus_models) if corpus_models else shipped
+    corpus = configs.resolve(corpus) if corpus else configs.shipped("checkpoints") / "avatar" / "corpus"
+    models = configs.resolve(corpus_models) if corpus_models else configs.shipped("checkpoints") / "avatar"
     if not (corpus / "meta.json").is_file():
-        raise InputError(
-            f"{corpus} is no corpus (it has no meta.json): give one with --corpus, or make the avatar's with ./scripts/demo.sh --train."
-        )
+        raise InputError(f"{corpus} is no corpus (it has no meta.json): give one with --corpus, or leave it out for the shipped one.")
     for model in ("syncnet", "audio2motion"):
         if not checkpoints.steps(models / model):
             raise InputError(
-                f"{models / model} holds no checkpoint: give trained models with --corpus-models, or run ./scripts/demo.sh --train."
+                f"{models / model} holds no checkpoint: give trained models with --corpus-models, or leave it out for the shipped ones."
             )
     require_same_features(
         "the dataset to make", kind or FeatureTypes(), f"the corpus {corpus}", feature_types_of(read_json(corpus / "meta.json"))
@@ -191,7 +223,7 @@ def _choose_postnet(workdir: Path) -> None:
 def _open_record(subject: Path, dataset: Path, start_from: str | os.PathLike | None) -> dict:
     """The record of the run: minutes so far, the dataset and `start_from`; refuses a change of these two after training has begun."""
     fingerprint = hashlib.sha256((dataset / "arrays.npz").read_bytes()).hexdigest()
-    origin = None if start_from is None else str(Path(start_from).resolve())
+    origin = None if start_from is None else person_argument(Path(start_from).resolve())
     fresh: dict[str, Any] = {"dataset": fingerprint, "from": origin, "minutes": {}}
     path = subject / RECORD_FILE
     record = read_json(path) if path.is_file() else fresh

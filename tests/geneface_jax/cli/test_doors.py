@@ -1,0 +1,189 @@
+"""The two doors of a data tool, `geneface VERB` and `python -m data_tools.TOOL`: one parser, the same sentences and exit codes."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from data_tools.avatar import __main__ as avatar
+from data_tools.command_line import command_parser, run_command
+from data_tools.masks import PARTS
+from geneface_jax.cli import main as cli
+from geneface_jax.io import configs
+
+TOOLS = {verb: module.removesuffix(".__main__") for verb, module in {**cli.ELSEWHERE, "prepare": "data_tools.prepare"}.items()}
+"""Verb -> what stands after `python -m`."""
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+
+
+@pytest.fixture
+def doors(monkeypatch, capsys):
+    """A function that goes through both doors of a verb; gives (exit code, stdout, stderr) of each, the programs' names taken out."""
+
+    def go(verb, *words):
+        found = []
+        module = TOOLS[verb]
+        for program in (f"geneface {verb}", f"python -m {module}"):
+            monkeypatch.setattr(sys, "argv", [module, *words])
+            try:
+                code = cli.main([verb, *words]) if program.startswith("geneface") else None
+                if code is None:
+                    runpy.run_module(module, run_name="__main__", alter_sys=True)
+            except SystemExit as stopped:
+                code = stopped.code
+            captured = capsys.readouterr()
+            found.append((code, captured.out.replace(program, "PROGRAM"), captured.err.replace(program, "PROGRAM")))
+        return found
+
+    monkeypatch.setenv("COLUMNS", "10000")  # no line of --help is broken, so that the programs' lengths do not matter
+    return go
+
+
+@pytest.mark.parametrize("verb", TOOLS)
+def test_both_doors_have_the_same_help(doors, verb):
+    verb_door, module_door = doors(verb, "--help")
+    assert verb_door == module_door
+    assert verb_door[0] == 0 and "usage: PROGRAM" in verb_door[1] and "--quiet" in verb_door[1]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "sentence"),
+    [
+        ("light", ["ABSENT", "OUT"], "ABSENT is not a dataset"),
+        ("report", ["ABSENT"], "ABSENT"),
+        ("audio", ["ABSENT"], "ABSENT"),
+        ("crop", ["ABSENT", "OUT.mp4", "--size", "63"], "--size 63"),
+        ("prepare", ["ABSENT", "--out", "OUT"], "ABSENT"),
+        ("prepare", ["ABSENT", "--out", "OUT", "--hubert", "DIR"], "write --features hubert"),
+        ("prepare", ["ABSENT", "--out", "OUT", "--audio", "hubert"], "--features hubert"),
+        ("avatar", ["video", "--out", "OUT", "--part", "all"], "choose one of train"),
+    ],
+)
+def test_both_doors_say_the_same_sentence_with_exit_code_2(doors, tmp_path, monkeypatch, verb, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    verb_door, module_door = doors(verb, *words)
+    assert verb_door == module_door
+    code, out, err = verb_door
+    assert (code, out, err.count("\n")) == (2, "", 1) and err.startswith("PROGRAM: ") and sentence in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "nearest"),
+    [
+        ("crop", ["a.mp4", "b.mp4", "--folow"], "--follow"),
+        ("audio", ["a.wav", "--out-feature", "b.npz"], "--out-features"),
+        ("prepare", ["a.mp4", "--out", "b", "--featurs=hubert"], "--features"),
+        ("avatar", ["corpus", "--out", "a", "--sentence", "3"], "--sentences"),
+    ],
+)
+def test_both_doors_name_the_nearest_option(doors, verb, words, nearest):
+    verb_door, module_door = doors(verb, *words)
+    assert verb_door == module_door and verb_door[0] == 2 and f"did you mean {nearest}?" in verb_door[2]
+
+
+def test_hubert_is_a_matter_of_the_verb(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["prepare", "a.mp4", "--out", str(tmp_path), "--features", "hubert"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("data_tools.prepare", run_name="__main__", alter_sys=True)
+    assert stopped.value.code == 2 and "run `geneface prepare` with the same arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["prepare", "prepare-corpus", "fit"])
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--audio", "mel_f0"], "write --features mel_f0."),
+        (["--audio=hubert"], "write --features hubert."),
+        (["--audio", "speech.wav"], "write --features mel_f0|hubert."),
+    ],
+)
+def test_the_former_spelling_of_features_is_explained(capsys, verb, words, advice):
+    assert cli.main([verb, "video", "--out", "somewhere", *words]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "--audio names a sound file" in message and message.endswith(f"{advice}\n")
+    parser = command_parser(cli.verb_module(verb), f"geneface {verb}")
+    assert "--features" in parser.format_help() and "--audio " not in parser.format_help()
+
+
+def test_verbosity_is_taken_before_and_after_a_sub_command():
+    parser = command_parser(avatar, "geneface avatar")
+    assert parser.parse_args(["-q", "corpus", "--out", "a"]).quiet and parser.parse_args(["corpus", "--out", "a", "-q"]).quiet
+    assert not hasattr(parser.parse_args(["corpus", "--out", "a"]), "quiet")
+
+
+def test_a_stopped_training_has_the_exit_code_of_its_signal(capsys):
+    class Stopped(KeyboardInterrupt):
+        exit_code = 143
+
+    def run(args):
+        raise Stopped
+
+    module = SimpleNamespace(__doc__="Tests.", add_arguments=lambda parser: None, run=run)
+    assert run_command(lambda: module, "geneface train", []) == 143
+    assert capsys.readouterr().err == "\ngeneface train: stopped\n"
+
+
+def test_the_help_of_segmentation_names_the_parts():
+    assert f"{', '.join(f'{number} {part}' for number, part in list(enumerate(PARTS))[:-1])} and 4 {PARTS[4]}" in cli.verb_module(
+        "segmentation"
+    ).__doc__.replace("\n", " ")
+
+
+IMPORTED = """
+import sys
+from geneface_jax.cli.main import main
+for verb in sys.argv[1:]:
+    try:
+        main([verb, "--help"])
+    except SystemExit:
+        pass
+    print("loaded", verb, *sorted({"jax", "cv2", "mediapipe", "librosa", "gradio", "torch"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_no_help_of_a_verb_waits_for_jax():
+    # The modules of these two are libraries of pictures that also have a command line.
+    last = ("compose", "crop")
+    verbs = [*(verb for verb in cli.VERBS if verb not in last), *last]
+    done = subprocess.run([sys.executable, "-c", IMPORTED, *verbs], cwd=configs.clone(), capture_output=True, text=True, check=True)
+    loaded = {words[1]: words[2:] for words in map(str.split, done.stderr.splitlines()) if words[:1] == ["loaded"]}
+    assert list(loaded) == verbs
+    assert all(not modules for verb, modules in loaded.items() if verb not in last), loaded
+    assert set(loaded["crop"]) <= {"cv2", "librosa"}
+
+
+def test_only_command_lines_print_and_exit():
+    """`run` of a tool, the functions that it alone calls, and programs; everything else logs, and raises InputError."""
+    allowed = {
+        "data_tools/command_line.py": {"run_program", "run_command"},
+        "geneface_jax/evaluation/report.py": {"show", "show_person"},  # what `geneface evaluate` prints
+        "geneface_jax/studio/server.py": {"serve"},  # the handler of SIGTERM
+        "geneface_jax/system_libraries.py": {"<module>"},
+    }
+    root = configs.clone()
+    found = {}
+    for package in ("geneface_jax", "data_tools", "kernels/geneface_kernels"):
+        for path in sorted((root / package).rglob("*.py")):
+            name = path.relative_to(root).as_posix()
+            if name.startswith("geneface_jax/cli/") or path.name == "__main__.py":
+                continue
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for top in tree.body:
+                where = top.name if isinstance(top, ast.FunctionDef | ast.ClassDef) else "<module>"
+                if where != "run" and any(map(_prints_or_exits, ast.walk(top))):
+                    found.setdefault(name, set()).add(where)
+    assert {name: functions - allowed.get(name, set()) for name, functions in found.items() if functions - allowed.get(name, set())} == {}
+    assert allowed.keys() <= found.keys()
+
+
+def _prints_or_exits(node: ast.AST) -> bool:
+    if isinstance(node, ast.Raise) and node.exc is not None:
+        return "SystemExit" in ast.unparse(node.exc)
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.exit", "exit", "quit")
