@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import ROOT, english, prose, translations
 
-OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "checkpoints/README.md", "checkpoints/demo/card.md")
+HABITS = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+OTHERS = (*HABITS, "checkpoints/README.md", "checkpoints/demo/card.md")
 PAGES = [*english(), *(page for _, page in translations()), *(ROOT / name for name in OTHERS if (ROOT / name).is_file())]
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_ELSEWHERE = re.compile(r"[a-z]+:|\.\./\.\./(actions|issues|releases|security)\b")
+"""Addresses, and pages of the repository on GitHub as a file at its top links them."""
 _HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 _FOLDERS = "configs|data_tools|docs|geneface_jax|kernels|scripts|tests"
 _NAMED = re.compile(rf"(?<![\w/.-])((?:{_FOLDERS})/[\w./-]*\.(?:py|sh|md|json|png|wav|html))\b")
@@ -31,7 +35,7 @@ def broken(page: Path) -> list[str]:
     """The page's links to places in the repository that are not there."""
     found = []
     for target in _LINK.findall(prose(page)):
-        if re.match(r"[a-z]+:", target):
+        if _ELSEWHERE.match(target):
             continue
         path, _, anchor = target.partition("#")
         there = (page.parent / path) if path else page
@@ -60,6 +64,18 @@ def test_a_broken_link_is_noticed(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# One page\n[a](#one-page) [b](#two) [c](other.md) [d](https://example.org)\n", encoding="utf-8")
     assert broken(page) == ["#two", "other.md"]
+
+
+def columns(text: str) -> int:
+    """Width of a line; Chinese characters take two columns."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "card.md"], ids=named)
+def test_lines_fit_on_a_screen(page):
+    """120 columns at most, but for the rows of a table that a test generates; cards are generated too."""
+    lines = re.sub(r"<!-- bad inputs.*?<!-- end of bad inputs -->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL).splitlines()
+    assert [line for line in lines if columns(line) > 120] == []
 
 
 def test_the_readme_stays_short():
