@@ -3,7 +3,8 @@
 demo: 96 channels, input from both audio frames of a video frame, for a small corpus of synthetic voices with strong audio augmentation.
 (The weights in checkpoints/ are of configs/audio2motion_pitch.py.)
 reference: the network, losses and schedule of GeneFace's `lm3d_vae_sync` (256 channels, 11 million parameters, 40,000 updates), for a
-large corpus. The original's batches have at most 60,000 audio frames of complete clips; 128 windows of 200 video frames have about as many.
+large corpus. The original's batches have at most 60,000 audio frames of complete clips; 128 windows of 200 video frames have about as many,
+and are drawn so that every clip's frames are seen equally often, as there.
 
     geneface train --config configs/audio2motion.py:demo --workdir MODELS/audio2motion \
         --config.data.corpus=CORPUS --config.data.syncnet=MODELS/syncnet
@@ -25,6 +26,9 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "batch": 128,
             # Video frames, a multiple of 4.
             "window": 200,
+            # Which windows are drawn. "length": a clip in proportion to its length. "starts": every possible start, which short clips
+            # hardly have; runs that began with version 0.1.0 keep it.
+            "draw": "length",
             "augment": augmentation(),
         }
     )

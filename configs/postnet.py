@@ -26,6 +26,8 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "batch": 128,
             "person_batch": 32,
             "window": 200,
+            # As in configs/audio2motion.py.
+            "draw": "length",
             # Sampling temperature of the VAE.
             "temperature": 1.0,
             # Corpus clips scored by the SyncNet expert in an evaluation.

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import errno
 import functools
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from tqdm import tqdm
 
-from data_tools.errors import InputError
+from data_tools.errors import InputError, make_printable
 
 # -------- The door of every command line, `geneface VERB` and `python -m data_tools.TOOL`
 
@@ -39,31 +40,84 @@ def run_command(load: Callable[[], ModuleType], program: str, argv: Sequence[str
       argv: the arguments.
 
     Returns:
-      The exit code: that of `run`, 2 after an InputError or on a full disk (one sentence on stderr), 130 after Ctrl-C, or the
-      `exit_code` of the KeyboardInterrupt (143 after a SIGTERM that ended a training).
+      The exit code: that of `run`, 2 after an InputError or where a file can't be written or read (one sentence on stderr), 130 after
+      Ctrl-C, 143 after SIGTERM, 129 after SIGHUP (`exit_code` of the KeyboardInterrupt), 141 if the reader of stdout has left.
 
     Raises:
       SystemExit: 0 after --help, 2 for arguments that the parser refuses.
     """
     os.environ.setdefault("GLOG_minloglevel", "2")  # silences the startup messages of MediaPipe and TensorFlow Lite
+    make_printable()
     try:
-        module = load()  # here, because Ctrl-C may come during the import too
-        args = parse(command_parser(module, program), argv)
-        level = logging.DEBUG if hasattr(args, "verbose") else logging.WARNING if hasattr(args, "quiet") else logging.INFO
-        set_up_logging(level)
-        return module.run(args)
+        with signals_as_interrupts():
+            module = load()  # here, because Ctrl-C may come during the import too
+            args = parse(command_parser(module, program), argv)
+            level = logging.DEBUG if hasattr(args, "verbose") else logging.WARNING if hasattr(args, "quiet") else logging.INFO
+            set_up_logging(level)
+            code = module.run(args)
+            sys.stdout.flush()  # here, where a reader that has left is no traceback
+            return code
     except InputError as error:
         sentence = str(error)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        sentence = f"The disk is full{where}: free some space and run the same command again, what is finished is kept."
     except KeyboardInterrupt as stopped:
         print(f"\n{program}: stopped", file=sys.stderr)
         return getattr(stopped, "exit_code", 130)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            return 141
+        from data_tools.io import disk_error_sentence  # imports numpy, which --help does not need
+
+        if (found := disk_error_sentence(error)) is None:
+            raise
+        logging.getLogger(__name__).debug("the error in full", exc_info=True)
+        sentence = found
     print(f"{program}: {sentence}", file=sys.stderr)
     return 2
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads stdout any more (`geneface ... | head`); Python's own last flush is silenced then."""
+    try:
+        print(flush=True)  # what could not be written before is forgotten, so that something must be written to know
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended the command; what it had begun is cleaned up as after Ctrl-C. `exit_code` is 128 + the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """Turns SIGTERM and SIGHUP (a closed terminal) in the block into `Stopped`, where their default would end the process at once.
+
+    A second one ends it at once. Signals that are ignored (nohup) or handled already keep their effect; a training handles them itself.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Stopped(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Python lets only the main thread set handlers.
+    taken = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL] if _in_main_thread() else []
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def command_parser(module: ModuleType, program: str) -> argparse.ArgumentParser:
@@ -275,13 +329,14 @@ def add_prepare_arguments(parser: argparse.ArgumentParser, out: str, size: int =
     sound.add_argument(
         "--audio-offset", type=float, default=0.0, metavar="SECONDS", help="delay of the sound (the report estimates the one that fits)"
     )
+    sound.add_argument("--track", type=int, metavar="N", help="sound track, from 1 (default: the first that is not silent)")
     add = parser.add_argument_group("machine").add_argument
     add("--workers", type=int, default=1, metavar="N", help="worker processes (default %(default)s); the result does not depend on it")
     add("--device", choices=("cpu", "gpu"), help="device for JAX, if it is used (default: JAX's own choice)")
 
 
 OPTION_NAMES = (
-    "size", "trim", "face_model", "bfm_folder", "audio_offset", "segmenter_model", "name", "consent", "workers", "device",
+    "size", "trim", "face_model", "bfm_folder", "audio_offset", "track", "segmenter_model", "name", "consent", "workers", "device",
 )  # fmt: skip
 
 

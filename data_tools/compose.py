@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,10 @@ from data_tools.encoder import EncoderOptions, add_encoder_arguments, check_outp
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, load_record, record_path
 from data_tools.ffmpeg import VideoInfo, probe
+from data_tools.picture import corrections
 from data_tools.video import frames, read_video, write_video
+
+logger = logging.getLogger(__name__)
 
 
 def paste(picture: np.ndarray, face: np.ndarray, corner: np.ndarray, side: int, feather: float) -> np.ndarray:
@@ -161,6 +165,8 @@ def compose(
     if n_used is not None:
         length = min(length, max(round(n_used / record.fps * head.fps), 1))
     total = round(head.seconds * head.fps)
+    for note in corrections(into).notes:
+        logger.info("%s: %s", into, note)
 
     def composite():
         backgrounds = looped_frames(into, (scene.width, scene.height), head.fps, record.start, length, fill)

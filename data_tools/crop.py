@@ -5,6 +5,7 @@ Its position is written to OUT.crop.json, so that `geneface compose` can paste a
 
 import argparse
 import functools
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,14 @@ from data_tools.dataset.settings import check_size, parse_trim, scan, scan_faces
 from data_tools.encoder import EncoderOptions, add_encoder_arguments, check_output, encoder_values
 from data_tools.errors import InputError
 from data_tools.face.crop import CropRecord, follow_crop, record_path, save_record
-from data_tools.face.track import check_rivals, fill
+from data_tools.face.track import fill
 from data_tools.ffmpeg import VideoInfo, probe
-from data_tools.io import file_sha256
+from data_tools.io import file_sha256, require_output
 from data_tools.masks import NETWORK_SIZE, SelfieSegmenter, refine
+from data_tools.picture import corrections
 from data_tools.video import FPS, Box, frames, write_video
+
+logger = logging.getLogger(__name__)
 
 FOLLOW_FPS = 10.0
 """Frame rate of face detection with --follow; the path between detections is interpolated."""
@@ -63,11 +67,14 @@ def crop(
     if not 1 <= fps <= 120:
         raise InputError(f"--fps {fps:g} is not possible: choose a number from 1 to 120, for example {FPS}.")
     check_output(out, options, alpha, ask_alpha="--alpha")
+    require_output(record_path(out), option="OUT")
     info = probe(video)
     if span is not None:
         span = span[0], min(span[1], info.seconds)
         if span[0] >= span[1]:
             raise InputError(f"--trim begins at {span[0]:g} s, but {video} ends at {info.seconds:.2f} s: choose seconds inside it.")
+    for note in corrections(video).notes:
+        logger.info("%s", note)
     bar = frames_bar(progress)
     corners, side = _corners(Path(video), info, span, fps, follow, bar)
     pictures = _cut(Path(video), info, corners, side, size, span, fps)
@@ -87,8 +94,7 @@ def _corners(video: Path, info: VideoInfo, span: tuple[float, float] | None, fps
     if not follow:
         found = scan(video, info, span, functools.partial(bar, desc="finding the face"))
         return np.array([[found.box.x, found.box.y]], np.float64), found.box.size
-    track = scan_faces(video, info, span, FOLLOW_FPS, functools.partial(bar, desc="finding the face"))
-    check_rivals(track)
+    track, _, _ = scan_faces(video, info, span, FOLLOW_FPS, functools.partial(bar, desc="finding the face"))
     faces = fill(track.landmarks) * np.array([info.width, info.height, info.width], np.float32)
     path, side = follow_crop(faces, info.width, info.height, FOLLOW_FPS)
     seconds = info.seconds if span is None else span[1] - span[0]

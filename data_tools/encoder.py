@@ -15,6 +15,7 @@ from typing import Any
 
 from data_tools.command_line import add_options, check_ranges, flag, given, option
 from data_tools.errors import InputError
+from data_tools.io import require_output
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 PIX_FMTS = ("yuv420p", "yuv422p", "yuv444p", "rgb24", "rgba")
@@ -34,6 +35,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 _RATE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?[kKM]?")
 _H264_PROFILES = {"yuv420p": "high", "yuv422p": "high422", "yuv444p": "high444"}
 _BT709 = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv"
+# Old versions of ffmpeg write the tags of these options, new ones those of the frames.
+_BT709_TAGS = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +112,9 @@ def check_output(path: str | os.PathLike, options: EncoderOptions, alpha: bool, 
       ask_alpha: the option that requests alpha, for error sentences; "" if there is none.
 
     Raises:
-      InputError: they do not, or a folder at `path` holds other files, which would be lost.
+      InputError: they do not, nothing can be written at `path`, or a folder there holds other files, which would be lost.
     """
+    require_output(path, folder=alpha and not Path(path).suffix, replaced=True, option="output")
     path, suffix = Path(path), Path(path).suffix.lower()
     if not alpha:
         _check_opaque(path, suffix, options, ask_alpha)
@@ -155,7 +159,8 @@ def _is_frame_or_audio(entry: Path) -> bool:
 def codec_arguments(options: EncoderOptions, alpha: bool) -> list[str]:
     """ffmpeg's filter and codec options for raw RGB (with alpha: RGBA) frames."""
     crf = DEFAULT_CRF if options.crf is None else options.crf
-    color = ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,format={'yuva420p' if alpha else options.pix_fmt},{_BT709}"]
+    convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+    color = ["-vf", f"{convert},format={'yuva420p' if alpha else options.pix_fmt},{_BT709}", *_BT709_TAGS]
     if alpha:
         # VP9's CRF goes up to 63, its cpu-used from 0 (slowest) to 8.
         quality = ["-crf", f"{round(crf * 63 / 51)}", "-b:v", "0"] if options.bitrate is None else ["-b:v", options.bitrate]

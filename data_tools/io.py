@@ -1,11 +1,14 @@
-"""Files and folders: atomic writes, JSON and npz, checksummed manifests, resumable work folders with locks, full-disk errors."""
+"""Files and folders: atomic writes, JSON and npz, checksummed manifests, resumable work folders, outputs that can't be written."""
 
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,9 +17,61 @@ from typing import Any
 
 import numpy as np
 
+from data_tools import locks, records
 from data_tools.errors import InputError
 
+# Here too, for modules that write files anyway.
+hold = locks.hold
+read_json, read_npz = records.read_json, records.read_npz
+
 # -------- Atomic writes: everything is written under a temporary name next to the target and renamed when it is complete
+#
+# A temporary name says which process of which machine made it, so that the next run with the same target deletes what a killed one left.
+
+_NUMBERS = itertools.count()
+_OPEN: set[Path] = set()
+"""Temporary files and folders that this process is filling."""
+
+_TEMPORARY = re.compile(
+    r"\.(?P<stem>.+)\.(?P<machine>[0-9a-f]{6})-(?P<boot>[0-9a-f]{6})-(?P<pid>[0-9]+)-[0-9]+\.(?P<kind>partial|old).*", re.S
+)
+_LONGEST_STEM = 120
+"""Bytes of a target's name in its temporary name: file systems allow 255, and the target's own may have all of them."""
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    return name if len(os.fsencode(name)) <= _LONGEST_STEM else hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+
+
+def _temporary_name(path: Path, kind: str) -> Path:
+    owner = f"{locks.machine()}-{locks.boot()}-{os.getpid()}-{next(_NUMBERS)}"
+    return path.with_name(f".{_stem(path)}.{owner}.{kind}")
+
+
+def clear_leftovers(path: str | os.PathLike) -> None:
+    """Deletes what killed runs left of `path`: temporary files and folders of processes of this machine that have ended.
+
+    A folder that such a run had already put aside, in order to replace it, gets its name back if there is no other of that name.
+    """
+    path = Path(path).absolute()
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match and match["stem"] == _stem(path) and _is_abandoned(Path(entry.path), match):
+                with contextlib.suppress(OSError):
+                    if match["kind"] == "old" and not path.exists():
+                        os.replace(entry.path, path)
+                    remove_folder(Path(entry.path))
+
+
+def _is_abandoned(path: Path, match: re.Match[str]) -> bool:
+    if match["machine"] != locks.machine():
+        return False
+    if match["boot"] == locks.boot() and int(match["pid"]) == os.getpid():
+        # The names of helpers, such as `.partial.wav`, begin with that of the file they belong to.
+        return not any(path.name.startswith(other.name) and path.parent == other.parent for other in _OPEN)
+    return match["boot"] != locks.boot() or locks.process_start(int(match["pid"])) is None
 
 
 @contextlib.contextmanager
@@ -26,17 +81,28 @@ def atomic_path(path: str | os.PathLike, suffix: str = "", *, per_process: bool 
     Args:
       path: the target; its folder is made.
       suffix: ending of the temporary name (`numpy.savez` insists on ".npz").
-      per_process: True puts the process id into the temporary name, so that several processes may write one target. False uses a fixed
-        name, so that what a killed process left is overwritten by the next attempt (work folders, which are published with all they hold).
+      per_process: True makes a temporary name of this process, so that several processes may write one target, and deletes what killed
+        runs left. False uses a fixed name, which the next attempt overwrites (work folders, which are published with all they hold, and
+        folders of thousands of files, where looking for leftovers is slow).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}" if per_process else f".{path.name}.tmp{suffix}")
+    if per_process:
+        clear_leftovers(path)
+    temporary = _temporary_name(path, f"partial{suffix}") if per_process else path.with_name(f".{_stem(path)}.tmp{suffix}")
+    _OPEN.add(temporary.absolute())
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    """Deletes a temporary file or folder if it is still there; a failure leaves it to the next run and hides no other error."""
+    _OPEN.discard(temporary.absolute())
+    with contextlib.suppress(OSError):
+        remove_folder(temporary)
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> Path:
@@ -53,24 +119,9 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
     return Path(path)
 
 
-def write_json(path: str | os.PathLike, value: Any) -> Path:
-    """Writes `value` as indented JSON, atomically; returns the path."""
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-      InputError: the file is missing or is not JSON.
-    """
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} doesn't exist: check the folder's name.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} isn't a JSON file ({error}): delete it and make it again.") from error
+def write_json(path: str | os.PathLike, value: Any, *, checksum: bool = False) -> Path:
+    """Writes `value` as indented JSON, atomically; returns the path. With `checksum`, `read_json` finds later damage in it (a record)."""
+    return write_text(path, json.dumps(records.sealed(value) if checksum else value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> Path:
@@ -81,49 +132,61 @@ def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> Path:
     return Path(path)
 
 
-def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All arrays of an npz file (no pickles)."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
-
-
 @contextlib.contextmanager
-def atomic_folder(path: str | os.PathLike, *, replace: bool = True) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike, *, replace: bool = True, lock: bool = True) -> Iterator[Path]:
     """Yields an empty temporary folder to fill; it becomes `path` at the end of the block, or is deleted if the block raises.
 
     Args:
       path: the target; its parents are made.
       replace: True replaces an existing folder; False allows an absent or empty one only (OSError otherwise).
+      lock: keep other runs from making the same folder meanwhile; False where the caller holds a lock around it.
+
+    Raises:
+      InputError: another run is making the same folder.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if not replace and path.exists():
-            path.rmdir()
-        _replace_folder(temporary, path, path.with_name(f".{path.name}.{os.getpid()}.old"))
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with locks.hold(path, "making this folder", beside=True) if lock else contextlib.nullcontext():
+        clear_leftovers(path)
+        temporary = _temporary_name(path, "partial")
+        _OPEN.add(temporary)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for entry in temporary.rglob(".*"):
+                if _TEMPORARY.fullmatch(entry.name):  # of a helper file that could not be deleted when it was done with
+                    remove_folder(entry)
+            if not replace and path.exists():
+                path.rmdir()
+            _replace_folder(temporary, path, _temporary_name(path, "old"))
+        finally:
+            _discard(temporary)
 
 
-def write_folder(path: str | os.PathLike, fill: Callable[[Path], None]) -> Path:
-    """Makes or replaces a folder atomically: `fill(temporary_folder)` writes its content; returns the absolute path."""
-    with atomic_folder(path) as temporary:
+def write_folder(path: str | os.PathLike, fill: Callable[[Path], None], *, lock: bool = True) -> Path:
+    """Makes or replaces a folder atomically: `fill(temporary_folder)` writes its content; returns the absolute path. As `atomic_folder`."""
+    with atomic_folder(path, lock=lock) as temporary:
         fill(temporary)
     return Path(path).absolute()
 
 
 def _replace_folder(new: Path, target: Path, old: Path) -> None:
     """Renames `new` to `target`; an existing target is renamed to `old` first and deleted once the new one is in place."""
-    remove_folder(old)
-    if target.exists():
+    _OPEN.add(old)
+    try:
+        if not target.exists():
+            os.replace(new, target)
+            return
         os.replace(target, old)
-    os.replace(new, target)
-    with contextlib.suppress(OSError):
-        remove_folder(old)
+        try:
+            os.replace(new, target)
+        except BaseException:
+            os.replace(old, target)
+            raise
+        with contextlib.suppress(OSError):
+            remove_folder(old)
+    finally:
+        _OPEN.discard(old)
 
 
 def remove_folder(path: Path) -> None:
@@ -136,7 +199,7 @@ def remove_folder(path: Path) -> None:
 
 # -------- Resumable work folders: steps with keys, a lock, and one rename that publishes the result
 
-_STEPS, _LOCK = "steps.json", ".lock"
+_STEPS = "steps.json"
 
 
 def settings_fingerprint(*parts: Any) -> str:
@@ -164,21 +227,13 @@ class Workspace:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other runs out of this folder during the block (on systems with `fcntl` file locks).
+        """Keeps other runs out of the folder during the block.
 
         Raises:
-          InputError: another run holds the lock.
+          InputError: another run holds it.
         """
-        try:
-            import fcntl
-        except ImportError:
-            yield
-            return
-        with open(self.path(_LOCK), "w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(f"Another run is making {self.out}: wait for it to end, or stop it.") from error
+        with locks.hold(self.out, "geneface prepare", beside=True):
+            clear_leftovers(self.out)
             yield
 
     def path(self, name: str) -> Path:
@@ -187,9 +242,11 @@ class Workspace:
 
     def _steps(self) -> dict[str, dict[str, str]]:
         try:
-            return json.loads(self.path(_STEPS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            steps = read_json(self.path(_STEPS))
+        except InputError:
             return {}
+        # A damaged file means that every step is done again.
+        return {name: step for name, step in steps.items() if isinstance(step, dict)} if isinstance(steps, dict) else {}
 
     def done(self, step: str, key: str) -> bool:
         """Whether the step was finished under this key."""
@@ -202,26 +259,72 @@ class Workspace:
         if steps.get(step, {}).get("started") != key:
             for name in files:
                 remove_folder(self.path(name))
-        write_json(self.path(_STEPS), {**steps, step: {"started": key}})
+        write_json(self.path(_STEPS), {**steps, step: {"started": key}}, checksum=True)
         yield
-        write_json(self.path(_STEPS), {**self._steps(), step: {"started": key, "finished": key}})
+        write_json(self.path(_STEPS), {**self._steps(), step: {"started": key, "finished": key}}, checksum=True)
 
     def publish(self, scratch: list[str]) -> Path:
         """Deletes the scratch files and renames the work folder to `out`, replacing an earlier result; returns `out`."""
-        for name in [*scratch, _STEPS, _LOCK]:
+        # The steps first: those that are listed as finished must have their files. Version 0.1.0 left a lock inside.
+        for name in [_STEPS, locks.LOCK_FILE, *scratch]:
             remove_folder(self.path(name))
-        _replace_folder(self.folder, self.out, self.out.with_name(self.out.name + ".old"))
+        _replace_folder(self.folder, self.out, _temporary_name(self.out, "old"))
         return self.out
 
 
-# -------- Disk errors: full or read-only disks, reported in one sentence before or after the fact
+# -------- Outputs that can't be written: found before the work where that is possible, else reported in one sentence
 
 SPARE = 64 << 20
 """Bytes that must stay free in addition to what is about to be written: logs, curves, the file system's own tables."""
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _RESUME = "free some space and run the same command again; it resumes from what is finished."
+_DISK_ERRORS = {
+    errno.ENOSPC: f"The disk of {{where}} is full: {_RESUME}",
+    errno.EDQUOT: f"The quota of the disk of {{where}} is used up: {_RESUME}",
+    errno.EROFS: "{where} can't be written to ({reason}): name another {option}.",
+    errno.EACCES: "{where} can't be written to or read ({reason}): change its permissions, or name another {option}.",
+    errno.EPERM: "{where} can't be written to or read ({reason}): change its permissions, or name another {option}.",
+    errno.ENAMETOOLONG: "{where} is too long a name for this file system: give a shorter one.",
+    errno.EISDIR: "{where} is a folder where a file is expected: name another {option}.",
+    errno.ENOTDIR: "{where} needs a folder where there is a file: name another {option}.",
+    errno.EEXIST: "{where} exists already and is in the way: remove it, or name another {option}.",
+    errno.ENOTEMPTY: "{where} exists already and is in the way: remove it, or name another {option}.",
+    errno.EBUSY: "{where} is in use ({reason}), as a mounted disk is: name a folder inside of it with another {option}.",
+    errno.EIO: "{where} can't be written to or read ({reason}): check the disk, then run the same command again.",
+    errno.ESTALE: "{where} can't be written to or read ({reason}): mount that disk again, then run the same command again.",
+}
+"""Error number -> sentence. These errors are about the user's disk and names; others are bugs and keep their traceback."""
+
+
+def disk_error_sentence(
+    error: BaseException, where: str | os.PathLike | None = None, option: str = "place", *, in_text: bool = False
+) -> str | None:
+    """The sentence for an error that a disk, or the name of an output, has caused; None for others.
+
+    Args:
+      error: of any library.
+      where: file or folder; None takes the one in the error.
+      option: what another place is named with.
+      in_text: look for the system's error in the text too: tensorstore reports it inside a ValueError or an ExceptionGroup's first
+        member. Only where nothing else speaks so: "RESOURCE_EXHAUSTED" of JAX is a GPU's memory.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and in_text:
+        text = " ".join(str(part) for part in (error, *getattr(error, "exceptions", ())))
+        number = next((number for number in _DISK_ERRORS if os.strerror(number) in text), None)
+        number = errno.ENOSPC if number is None and "RESOURCE_EXHAUSTED" in text else number
+    if number not in _DISK_ERRORS:
+        return None
+    if where is None:
+        names = [name for name in (getattr(error, "filename2", None), getattr(error, "filename", None)) if isinstance(name, (str, bytes))]
+        where = _target(Path(os.fsdecode(names[0]))) if names else "The output"
+    return _DISK_ERRORS[number].format(where=where, reason=os.strerror(number), option=option)
+
+
+def _target(path: Path) -> Path:
+    """What a temporary name is for."""
+    match = _TEMPORARY.fullmatch(path.name)
+    return path.with_name(match["stem"]) if match else path
 
 
 def require_space(folder: str | os.PathLike, wanted: int, what: str) -> None:
@@ -235,50 +338,77 @@ def require_space(folder: str | os.PathLike, wanted: int, what: str) -> None:
         raise InputError(f"The disk of {folder} has {_megabytes(free)} free and {what} needs {_megabytes(wanted + SPARE)}: {_RESUME}")
 
 
-def require_writable(folder: str | os.PathLike) -> None:
+def require_writable(folder: str | os.PathLike, option: str = "--workdir") -> None:
     """Makes `folder` if it is absent, and checks that files can be created in it.
 
     Raises:
-      InputError: they can't.
+      InputError: they can't; `option` is what names another one.
     """
-    with disk_errors_as_input_errors(folder):
+    require_output(folder, folder=True, option=option)
+    with disk_errors_as_input_errors(folder, option):
         Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=str(folder), prefix=".writable-"):
-            pass
+        _try_to_write(folder)
+
+
+def require_output(path: str | os.PathLike | None, *, folder: bool = False, replaced: bool = False, option: str = "--out") -> None:
+    """Checks before any work that a file, or a folder, can be written under a name; makes nothing.
+
+    Args:
+      path: the output; None (there is none) passes.
+      folder: whether it will be a folder.
+      replaced: whether an existing folder will be replaced as a whole, so that the folder it is in must be writable.
+      option: what names it, for the sentence.
+
+    Raises:
+      InputError: the name is empty or too long, something else is in the way, or the folder it would be in can't be written to.
+    """
+    if path is None:
+        return
+    if not os.fspath(path).strip():
+        raise InputError(f"The name of the output is empty: give a name with {option}.")
+    path = Path(path)
+    with disk_errors_as_input_errors(path, option):
+        parent = path.absolute().parent
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if stat.S_ISDIR(mode := os.stat(path).st_mode):
+                parent = path if folder and not replaced else parent
+                if not folder:
+                    raise InputError(f"{path} is a folder where a file is to be written: give a name inside of it with {option}.")
+            elif folder or not stat.S_ISREG(mode):
+                kind = "a file where a folder" if stat.S_ISREG(mode) else "no ordinary file, where an output"
+                raise InputError(f"{path} is {kind} is to be written: name another {option}.")
+        missing = [path.name]
+        while not parent.is_dir():
+            if os.path.lexists(parent):
+                raise InputError(f"{path} can't be written because {parent} is a file: name another {option}.")
+            missing.append(parent.name)
+            parent = parent.parent
+        if max(len(os.fsencode(name)) for name in missing) > _longest_name(parent):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        _try_to_write(parent)
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes of the longest name that the disk of a folder allows."""
+    return os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+
+
+def _try_to_write(folder: str | os.PathLike) -> None:
+    with tempfile.NamedTemporaryFile(dir=str(folder), prefix=".writable-"):
+        pass
 
 
 @contextlib.contextmanager
-def disk_errors_as_input_errors(folder: str | os.PathLike) -> Iterator[None]:
-    """Turns errors of a full or read-only disk, whichever library raised them, into an InputError about `folder`."""
+def disk_errors_as_input_errors(folder: str | os.PathLike, option: str = "--workdir", *, in_text: bool = False) -> Iterator[None]:
+    """Turns errors in `_DISK_ERRORS` into an InputError about `folder`; others pass. `in_text`: see `disk_error_sentence`."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        # tensorstore reports the system's error as text inside a ValueError or an ExceptionGroup's first member.
-        text = " ".join(str(part) for part in (error, *getattr(error, "exceptions", ())))
-        number = error.errno if isinstance(error, OSError) else None
-        if number in _FULL or os.strerror(errno.ENOSPC) in text or "RESOURCE_EXHAUSTED" in text:
-            raise _disk_full(folder) from error
-        if number in _READ_ONLY or os.strerror(errno.EROFS) in text:
-            reason = os.strerror(number) if number else "read-only file system"
-            raise InputError(f"{folder} can't be written to ({reason}): name another --workdir.") from error
-        raise
-
-
-@contextlib.contextmanager
-def disk_full_as_input_error(folder: str | os.PathLike) -> Iterator[None]:
-    """Turns an OSError of a full disk (or quota) into an InputError about `folder`; other errors pass."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
+        if (sentence := disk_error_sentence(error, folder, option, in_text=in_text)) is None:
             raise
-        raise _disk_full(folder) from error
-
-
-def _disk_full(folder: str | os.PathLike) -> InputError:
-    return InputError(f"The disk of {folder} is full: {_RESUME}")
+        raise InputError(sentence) from error
 
 
 def _megabytes(size: int) -> str:
@@ -291,6 +421,7 @@ MANIFEST = "manifest.json"
 IGNORED = frozenset({MANIFEST, "commit_success.txt"})
 """File names that are no content: the manifest itself, and orbax's note of where it wrote."""
 _CHUNK = 1 << 20
+_LISTED = {"bytes": records.Field(int, low=0), "crc32": records.Field(int, low=0, high=2**32 - 1)}
 _SYNCS = os.name == "posix"
 """Windows can sync neither folders nor files that are open for reading."""
 
@@ -311,17 +442,24 @@ def manifest_damage(folder: Path) -> str | None:
     if not (folder / MANIFEST).is_file():
         return None
     try:
-        content = read_json(folder / MANIFEST)["files"]
-    except (InputError, KeyError, TypeError):
+        content = records.read_record(folder / MANIFEST, {"files": records.Field(dict, low=1)})["files"]
+        for name, wanted in content.items():
+            records.check_fields(wanted, name, _LISTED)
+    except InputError:
         return f"its {MANIFEST} can't be read"
     for name, wanted in content.items():
+        if not records.stays_inside(name):
+            return f"its {MANIFEST} names {name!r}, which is not inside of the folder"
         path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != wanted["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes of {wanted['bytes']}"
-        if _checksum(path) != wanted["crc32"]:
-            return f"{name} doesn't hold the bytes that were written"
+        try:
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != wanted["bytes"]:
+                return f"{name} has {path.stat().st_size} bytes of {wanted['bytes']}"
+            if _checksum(path) != wanted["crc32"]:
+                return f"{name} doesn't hold the bytes that were written"
+        except OSError as error:
+            return f"{name} can't be read ({error.strerror})"
     return None
 
 

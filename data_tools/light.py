@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_tools.command_line import run_program
 from data_tools.errors import InputError
-from data_tools.io import read_npz, remove_folder, write_npz
+from data_tools.io import atomic_folder, read_npz, require_output, write_npz
 
 
 def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Path:
@@ -26,16 +26,13 @@ def light_copy(dataset_dir: str | os.PathLike, out_dir: str | os.PathLike) -> Pa
             raise InputError(f"{source} is not a dataset ({name} is missing): make one with `geneface prepare`.")
     if out.resolve() == source.resolve():
         raise InputError(f"The light copy of {source} can't replace the dataset itself: give another folder.")
-    temporary = out.with_name(out.name + ".partial")
-    remove_folder(temporary)
-    temporary.mkdir(parents=True)
-    arrays = read_npz(source / "arrays.npz")
-    arrays.pop("landmarks_mediapipe", None)
-    write_npz(temporary / "arrays.npz", **arrays)
-    for name in ("meta.json", "background.png"):
-        shutil.copyfile(source / name, temporary / name)
-    remove_folder(out)
-    os.rename(temporary, out)
+    require_output(out, folder=True, replaced=True, option="OUT")
+    with atomic_folder(out) as temporary:
+        arrays = read_npz(source / "arrays.npz")
+        arrays.pop("landmarks_mediapipe", None)
+        write_npz(temporary / "arrays.npz", **arrays)
+        for name in ("meta.json", "background.png"):
+            shutil.copyfile(source / name, temporary / name)
     return out
 
 

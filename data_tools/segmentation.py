@@ -24,10 +24,10 @@ def run(args: argparse.Namespace) -> int:
     from data_tools.dataset.settings import chunk_frames
     from data_tools.masks import color_parts, label_parts, smooth_in_time
 
-    for kind in ("head", "torso", "parts"):
-        (args.out / kind).mkdir(parents=True, exist_ok=True)
     preview = []
-    with analyzed_video(args) as clip:
+    with analyzed_video(args, folder=True) as clip:
+        for kind in ("head", "torso", "parts"):
+            (args.out / kind).mkdir(parents=True, exist_ok=True)
         background = clip.analysis.background(args.size)
         for position, chunk in enumerate(clip.analysis.chunks):
             layers = clip.analysis.layers(position)

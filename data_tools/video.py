@@ -4,21 +4,19 @@ import contextlib
 import dataclasses
 import math
 import os
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import cv2
 import numpy as np
 
-from data_tools.audio.sound import SAMPLE_RATE, load_audio, save_wav
+from data_tools.audio.sound import SAMPLE_RATE, SoundTrack, find_sound, load_audio, save_wav
 from data_tools.encoder import EncoderOptions, check_output, codec_arguments
 from data_tools.errors import InputError
-from data_tools.ffmpeg import ffmpeg_executable, file_argument, first_error_line, input_arguments, require_plain_file
+from data_tools.ffmpeg import Process, file_argument, input_arguments, patience_for, require_plain_file
+from data_tools.io import atomic_folder, atomic_path
+from data_tools.picture import correcting_filters
 
 # ----------------------------------------------------------------------------------------------------
 # Streaming video decoder on ffmpeg (resampled, trimmed, cropped and scaled, or unchanged), and scene cut detection.
@@ -26,8 +24,17 @@ from data_tools.ffmpeg import ffmpeg_executable, file_argument, first_error_line
 FPS = 25
 """Frame rate of every dataset."""
 
+MIN_SECONDS = 3.0
+"""Shortest clip that a dataset is made of."""
+
 SQUARE_PIXELS = "scale=w='if(gt(sar,0)*not(eq(sar,1)),trunc(iw*sar/2)*2,iw)':h=ih"
 """Filter that scales anamorphic video to square pixels, which face measurements assume; other video passes through unchanged."""
+
+EXACT_COLORS = "scale=flags=bicubic+accurate_rnd+full_chroma_int"
+"""Filter that converts to RGB without ffmpeg's default shortcuts, which darken a picture by 1.2 levels."""
+
+MAX_PIXELS = ("-max_pixels", f"{8192 * 8192}")
+"""Input option that refuses larger pictures before they are decoded; an 8K video has half as many pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +54,7 @@ def frames(
     trim: tuple[float, float] | None = None,
     fps: float = FPS,
 ) -> Generator[np.ndarray, None, None]:
-    """Yields the video's frames as uint8 [height, width, 3] RGB, rotation applied.
+    """Yields the video's frames as uint8 [height, width, 3] RGB in BT.709, rotation applied, corrected as `picture.corrections` says.
 
     Args:
       path: the video.
@@ -67,29 +74,23 @@ def frames(
     enlarged = crop is not None and crop.size < width
     filters.append(f"scale={width}:{height}:flags={'bicubic' if enlarged else 'area'}+accurate_rnd+full_chroma_int")
     seek = ["-ss", f"{trim[0]:.3f}", "-t", f"{trim[1] - trim[0]:.3f}"] if trim else []
-    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *seek, *input_arguments(path), "-map", "0:V:0"]
-    command += ["-vf", ",".join(filters), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    command = [*seek, *MAX_PIXELS, *input_arguments(path), "-map", "0:V:0"]
     length = width * height * 3
     count = 0
-    with tempfile.TemporaryFile() as messages:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, bufsize=length)
-        assert process.stdout is not None
-        try:
-            while len(data := process.stdout.read(length)) == length:
-                count += 1
-                yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
-            failed = process.wait() != 0
-        finally:
-            process.stdout.close()
-            process.kill()
-            process.wait()
-        if failed or not count:
-            reason = first_error_line(messages, "no frame was decoded")
+    with contextlib.ExitStack() as stack:
+        first, last, folder = stack.enter_context(correcting_filters(path))
+        command += ["-vf", ",".join([*first, *filters, *last]), "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+        process = stack.enter_context(Process(command, patience=patience_for(path), folder=folder))
+        while len(data := process.read(length)) == length:
+            count += 1
+            yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        if not process.finish() or not count:
+            reason = process.complaint("no frame was decoded")
             raise InputError(f"{Path(path)} can't be decoded after frame {count} ({reason}): export the video again.")
 
 
 def read_video(path: str | os.PathLike[str], fps: float | None = None) -> Generator[np.ndarray, None, None]:
-    """Yields a video's frames as uint8 [H, W, 3] RGB, rotation applied.
+    """Yields a video's frames as uint8 [H, W, 3] RGB in BT.709, rotation applied, corrected as `picture.corrections` says.
 
     Args:
       path: a local video file.
@@ -99,33 +100,32 @@ def read_video(path: str | os.PathLike[str], fps: float | None = None) -> Genera
       InputError: the file is missing or ffmpeg can't read it to its end.
     """
     path = require_plain_file(path)
-    filters = [] if fps is None else ["-vf", f"fps={fps}"]
+    # To keep every frame, they are numbered, and so slowly (one in 1000 s) that the length of the last one is no frame: the option for
+    # it, -vsync or -fps_mode, has another name in each ffmpeg.
+    rate, output_rate = (f"fps={fps}", []) if fps is not None else ("settb=1000,setpts=N", ["-r", "1/1000"])
     # PPM frames include their size, so the file need not be probed first.
-    command = [ffmpeg_executable(), "-nostdin", "-v", "error", *input_arguments(path), "-map", "0:V:0", *filters]
-    command += ["-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "pipe:1"]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL)
-        assert process.stdout is not None
-        count = 0
-        try:
-            while (frame := _read_ppm(process.stdout)) is not None:
-                count += 1
-                yield frame
-            if process.wait() != 0 or count == 0:
-                raise InputError(f"ffmpeg could not read {path} as a video ({first_error_line(log)}): give another file.")
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
+    command = [*MAX_PIXELS, *input_arguments(path), "-map", "0:V:0"]
+    count = 0
+    with contextlib.ExitStack() as stack:
+        first, last, folder = stack.enter_context(correcting_filters(path))
+        command += ["-vf", ",".join([*first, rate, EXACT_COLORS, *last]), *output_rate]
+        command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"]
+        process = stack.enter_context(Process(command, patience=patience_for(path), folder=folder))
+        while (frame := _read_ppm(process)) is not None:
+            count += 1
+            yield frame
+        if not process.finish() or not count:
+            raise InputError(f"ffmpeg could not read {path} as a video ({process.complaint()}): give another file.")
 
 
-def _read_ppm(stream) -> np.ndarray | None:
-    """Reads one binary PPM image as written by ffmpeg (three header lines); None at the end of the stream."""
-    if stream.readline() != b"P6\n":
+def _read_ppm(process: Process) -> np.ndarray | None:
+    """Reads one binary 8-bit PPM image as written by ffmpeg (three header lines); None at the end of the stream."""
+    if process.read_line() != b"P6\n":
         return None
-    width, height = map(int, stream.readline().split())
-    stream.readline()  # 255
-    data = stream.read(3 * width * height)
+    width, height = map(int, process.read_line().split())
+    if process.read_line() != b"255\n":
+        return None
+    data = process.read(3 * width * height)
     return np.frombuffer(data, np.uint8).reshape(height, width, 3) if len(data) == 3 * width * height else None
 
 
@@ -187,21 +187,31 @@ def find_cuts(path: str | os.PathLike, thumbnails: list[np.ndarray], rate: float
     return sorted({round(time, 3) for time in times})
 
 
-def check_cuts(path: str | os.PathLike, thumbnails: list[np.ndarray], rate: float, start: float = 0.0) -> None:
-    """Rejects a clip with several scenes; arguments as for `find_cuts`.
+def trim_of_longest(stretches: Iterable[tuple[float, float]], least: float) -> str | None:
+    """`--trim A-B` of the longest of some stretches, in seconds; None if even that is shorter than `least`, so that it would not help."""
+    # Rounded inwards: a trim must not reach into what it is to avoid.
+    first, end = max(
+        ((math.ceil(a * 100) / 100, math.floor(b * 100 + 1e-6) / 100) for a, b in stretches), key=lambda pair: pair[1] - pair[0]
+    )
+    return f"--trim {first:.2f}-{end:.2f}" if end - first >= max(least, 1.0 / FPS) else None
+
+
+def check_cuts(path: str | os.PathLike, thumbnails: list[np.ndarray], rate: float, start: float = 0.0, least: float = 0.0) -> None:
+    """Rejects a clip with several scenes; arguments as for `find_cuts`, and `least` as for `trim_of_longest`.
 
     Raises:
-      InputError: there is a cut; the sentence names its time and the `--trim` of the longest scene.
+      InputError: there is a cut; the sentence names its time and the `--trim` of the longest scene, if one is long enough.
     """
     cuts = find_cuts(path, thumbnails, rate, start)
     if not cuts:
         return
     borders = [start, *cuts, start + len(thumbnails) / rate]
-    first, end = max(zip(borders[:-1], borders[1:], strict=True), key=lambda scene: scene[1] - scene[0])
+    trim = trim_of_longest(zip(borders[:-1], borders[1:], strict=True), least)
     named = ", ".join(f"{time:.2f}" for time in cuts[:5]) + (f" and {len(cuts) - 5} more" if len(cuts) > 5 else "")
+    if trim is None:
+        raise InputError(f"The video cuts to another scene at {named} s, and no scene lasts {least:g} s: use a video without cuts.")
     raise InputError(
-        f"The video cuts to another scene at {named} s: keep one scene (the longest is `--trim {first:.2f}-{end:.2f}`), or use a video "
-        "without cuts."
+        f"The video cuts to another scene at {named} s: keep one scene (the longest is `{trim}`), or use a video without cuts."
     )
 
 
@@ -211,8 +221,11 @@ def check_cuts(path: str | os.PathLike, thumbnails: list[np.ndarray], rate: floa
 # Opaque videos are H.264 + AAC in mp4 with the index in front (faststart), which every browser plays; videos with alpha are VP9 + Opus in
 # webm, or a folder of PNGs. Colors are converted to BT.709 and tagged, so that players do not have to guess.
 
-Sound = str | os.PathLike[str] | np.ndarray | None
-"""A media file whose first audio stream is used, samples [n] in -1 .. 1 at 16 kHz, or None for no audio track."""
+Sound = str | os.PathLike[str] | SoundTrack | np.ndarray | None
+"""A media file (its track is chosen by `find_sound`), a track of one, samples [n] in -1 .. 1 at 16 kHz, or None for no audio track."""
+
+SOUND_RATE = 48000
+"""Hz, of the sound in videos."""
 
 
 class VideoWriter:
@@ -227,12 +240,14 @@ class VideoWriter:
       options: encoder options.
       alpha: whether frames are RGBA, with alpha not premultiplied.
       sound_start: seconds of the media file at which its audio begins.
+      finish: called with the complete file before it gets its name, for what must be in every file of that name (provenance).
 
     Attributes:
       count: frames written so far.
 
     Raises:
-      InputError: on entry if the name does not fit (`encoder.check_output`); on exit if there was no frame or ffmpeg failed.
+      InputError: on entry if the name does not fit (`encoder.check_output`) or there is no sound in `audio`; on exit if there was no
+        frame or ffmpeg failed.
     """
 
     def __init__(
@@ -244,20 +259,23 @@ class VideoWriter:
         *,
         alpha: bool = False,
         sound_start: float = 0.0,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
         self.path, self.count = Path(path), 0
         self._audio, self._fps, self._options, self._alpha = audio, fps, options or EncoderOptions(), alpha
-        self._sound_start = sound_start
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        self._muxed = self._partial.with_suffix(".muxed")
-        self._log: IO[bytes] | None = None
-        self._process: subprocess.Popen | None = None
+        self._sound_start, self._finishing = sound_start, finish
+        self._stack = contextlib.ExitStack()
+        self._partial = self.path  # a temporary name once the writer is entered
+        self._process: Process | None = None
         self._shape: tuple[int, ...] = ()
 
     def __enter__(self) -> "VideoWriter":
         check_output(self.path, self._options, self._alpha)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._log = tempfile.TemporaryFile()
+        if isinstance(self._audio, str | os.PathLike):
+            self._audio = find_sound(self._audio)
+        with contextlib.ExitStack() as stack:
+            self._partial = stack.enter_context(atomic_path(self.path))
+            self._stack = stack.pop_all()
         return self
 
     def write(self, frame: np.ndarray) -> None:
@@ -272,25 +290,29 @@ class VideoWriter:
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise ValueError(f"frame {self.count} is {frame.dtype} {frame.shape}, not uint8 {self._shape}")
         try:
-            self._process.stdin.write(np.ascontiguousarray(frame).data)
+            self._process.write(np.ascontiguousarray(frame).data)
         except BrokenPipeError as error:
-            self._process.wait()
-            raise self._failure() from error
+            self._process.finish()
+            raise self._failure(self._process) from error
         self.count += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            if self._process is not None:
-                self._process.kill()
-                with contextlib.suppress(BrokenPipeError):
-                    self._process.stdin.close()
-                self._process.wait()
-            self._log.close()
-            for leftover in (self._partial, self._muxed, self._partial.with_suffix(".wav")):
-                leftover.unlink(missing_ok=True)
+        with self._stack:  # renames the file, or deletes it if this block raises
+            try:
+                if error is None:
+                    self._finish()
+            finally:
+                if self._process is not None:
+                    self._process.stop()
+                for helper in (self._beside(".muxed"), self._beside(".wav")):
+                    with contextlib.suppress(OSError):
+                        helper.unlink()
+            if error is not None:
+                raise error
+
+    def _beside(self, suffix: str) -> Path:
+        """A helper file, which is deleted with the partial one."""
+        return self._partial.with_name(self._partial.name + suffix)
 
     @property
     def _container(self) -> list[str]:
@@ -301,21 +323,20 @@ class VideoWriter:
         if height % 2 or width % 2:
             raise InputError(f"Frames of {width}x{height} pixels can't be stored in {self.path}: give an even width and height.")
         self._shape = (height, width, 4 if self._alpha else 3)
-        command = [ffmpeg_executable(), "-nostdin", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgba" if self._alpha else "rgb24"]
+        command = ["-y", "-f", "rawvideo", "-pix_fmt", "rgba" if self._alpha else "rgb24"]
         command += ["-s", f"{width}x{height}", "-r", f"{self._fps}", "-i", "pipe:0", *codec_arguments(self._options, self._alpha)]
         command += [*self._container, file_argument(self._partial)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._log)
+        self._process = Process(command, feed=True)
 
     def _finish(self) -> None:
         if self._process is None:
             raise InputError(f"There is not a single frame to write to {self.path}: give a longer audio or video.")
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        if self._process.wait() != 0:
-            raise self._failure()
+        if not self._process.finish():
+            raise self._failure(self._process)
         if self._audio is not None:
             self._add_sound()
-        os.replace(self._partial, self.path)
+        if self._finishing is not None:
+            self._finishing(self._partial)
 
     def _add_sound(self) -> None:
         """Copies the finished video stream and encodes the audio to its exact length, which is known only at the end.
@@ -324,19 +345,25 @@ class VideoWriter:
         """
         audio = self._audio
         if isinstance(audio, np.ndarray):
-            audio = self._partial.with_suffix(".wav")
-            save_wav(audio, self._audio, SAMPLE_RATE)
+            audio = SoundTrack(self._beside(".wav"))
+            save_wav(audio.path, self._audio, SAMPLE_RATE)
+        seconds = self.count / self._fps
         seek = ["-ss", f"{self._sound_start:.3f}"] if self._sound_start else []
-        command = [ffmpeg_executable(), "-nostdin", "-v", "error", "-y", *input_arguments(self._partial), *seek, *input_arguments(audio)]
-        command += ["-map", "0:v:0", "-c:v", "copy", "-map", "1:a:0", "-af", "apad", "-t", f"{self.count / self._fps:.6f}"]
-        command += ["-c:a", "libopus" if self._alpha else "aac", "-b:a", "128k", "-ar", "48000"]
-        command += [*self._container, file_argument(self._muxed)]
-        if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log, check=False).returncode != 0:
-            raise self._failure()
-        os.replace(self._muxed, self._partial)
+        command = ["-y", *input_arguments(self._partial), *seek, *input_arguments(audio.path)]
+        command += ["-map", "0:v:0", "-c:v", "copy", "-map", f"1:a:{audio.index}", "-t", f"{seconds:.6f}"]
+        # The filters of the samples that the lips were made from: late sound stays late, with silence before it.
+        command += ["-af", ",".join([*audio.filters(SOUND_RATE, math.ceil((seconds + 1.0) * SOUND_RATE)), "apad"])]
+        command += ["-c:a", "libopus" if self._alpha else "aac", "-b:a", "128k", "-ar", f"{SOUND_RATE}"]
+        command += [*self._container, file_argument(self._beside(".muxed"))]
+        if clock := audio.clock(1):
+            command += ["-t", f"{seconds:.6f}", *clock]
+        with Process(command, patience=patience_for(self._partial, audio.path)) as process:
+            if not process.finish():
+                raise self._failure(process)
+        os.replace(self._beside(".muxed"), self._partial)
 
-    def _failure(self) -> InputError:
-        return InputError(f"ffmpeg could not write {self.path} ({first_error_line(self._log)}): check disk space and encoder options.")
+    def _failure(self, process: Process) -> InputError:
+        return InputError(f"ffmpeg could not write {self.path} ({process.complaint()}): check disk space and encoder options.")
 
 
 class ImageFolderWriter:
@@ -345,17 +372,24 @@ class ImageFolderWriter:
     The folder appears under its name only when complete, replacing an earlier one.
 
     Raises:
-      InputError: on entry if the name does not fit (`encoder.check_output`); on exit if there was no frame or the audio can't be read.
+      InputError: on entry if the name does not fit (`encoder.check_output`) or the audio can't be read; on exit if there was no frame.
     """
 
     def __init__(self, path: str | os.PathLike[str], audio: Sound, fps: float = 25, *, sound_start: float = 0.0) -> None:
         self.path, self.count = Path(path), 0
         self._audio, self._fps, self._sound_start = audio, fps, sound_start
-        self._partial = self.path.absolute().with_name(f".{self.path.name}.{os.getpid()}.partial")
+        self._stack = contextlib.ExitStack()
+        self._partial = self.path  # a temporary name once the writer is entered
 
     def __enter__(self) -> "ImageFolderWriter":
         check_output(self.path, EncoderOptions(), alpha=True)
-        self._partial.mkdir(parents=True)
+        if isinstance(self._audio, SoundTrack):
+            self._audio = load_audio(self._audio.path, track=self._audio.index + 1)
+        elif isinstance(self._audio, str | os.PathLike):
+            self._audio = load_audio(self._audio)
+        with contextlib.ExitStack() as stack:
+            self._partial = stack.enter_context(atomic_folder(self.path))
+            self._stack = stack.pop_all()
         return self
 
     def write(self, frame: np.ndarray) -> None:
@@ -365,25 +399,18 @@ class ImageFolderWriter:
         self.count += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+        with self._stack:  # renames the folder, or deletes it if this block raises
+            if error is not None:
+                raise error
+            self._finish()
 
     def _finish(self) -> None:
         if not self.count:
             raise InputError(f"There is not a single frame to write to {self.path}: give a longer audio or video.")
         if self._audio is not None:
-            samples = self._audio if isinstance(self._audio, np.ndarray) else load_audio(self._audio)
-            samples = samples[round(self._sound_start * SAMPLE_RATE) :]
+            samples = self._audio[round(self._sound_start * SAMPLE_RATE) :]
             length = round(self.count / self._fps * SAMPLE_RATE)
             save_wav(self._partial / "audio.wav", np.pad(samples, (0, max(length - len(samples), 0)))[:length])
-        old = self._partial.with_suffix(".old")
-        if self.path.is_dir():
-            os.rename(self.path, old)
-        os.rename(self._partial, self.path)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def open_writer(
@@ -394,11 +421,12 @@ def open_writer(
     *,
     alpha: bool = False,
     sound_start: float = 0.0,
+    finish: Callable[[Path], None] | None = None,
 ) -> VideoWriter | ImageFolderWriter:
     """Selects the writer by name: an `ImageFolderWriter` for frames with alpha and a name without extension, else a `VideoWriter`."""
     if alpha and not Path(path).suffix:
         return ImageFolderWriter(path, audio, fps, sound_start=sound_start)
-    return VideoWriter(path, audio, fps, options, alpha=alpha, sound_start=sound_start)
+    return VideoWriter(path, audio, fps, options, alpha=alpha, sound_start=sound_start, finish=finish)
 
 
 def write_video(
@@ -410,9 +438,10 @@ def write_video(
     *,
     alpha: bool = False,
     sound_start: float = 0.0,
+    finish: Callable[[Path], None] | None = None,
 ) -> int:
     """Writes all frames through `open_writer` (same arguments and errors); returns the number of frames."""
-    with open_writer(path, audio, fps, options, alpha=alpha, sound_start=sound_start) as writer:
+    with open_writer(path, audio, fps, options, alpha=alpha, sound_start=sound_start, finish=finish) as writer:
         for frame in frames:
             writer.write(frame)
     return writer.count

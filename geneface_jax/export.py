@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_tools.errors import InputError
-from data_tools.io import write_folder, write_text
+from data_tools.io import require_output, write_folder, write_text
 from geneface_jax.data.motion import STD_FLOOR
 from geneface_jax.inference.renderer import SubjectRenderer, open_renderer
 from geneface_jax.io import checkpoints, configs
@@ -263,6 +263,7 @@ def export_subject(
     Raises:
       InputError: no head, a vanilla NeRF (a frame needs more than one step), or an unknown platform.
     """
+    require_output(out, folder=True, replaced=True)
     out = Path(out)
     if out.exists() and not (out / "config.json").is_file():
         raise InputError(f"{out} exists and is no earlier export: choose another --out, or remove it.")
@@ -286,7 +287,8 @@ def export_subject(
         write_safetensors(folder / STAGES, arrays)
         shutil.copyfile(renderer.subject.folder / "background.png", folder / "background.png")
         card = subject_dir / "card.md"
-        text = card.read_text(encoding="utf-8") if card.is_file() else f"# {renderer.subject.name}\n\nThe subject folder holds no card.\n"
+        empty = f"# {renderer.subject.name}\n\nThe subject folder holds no card.\n"
+        text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else empty
         write_text(folder / "card.md", text)
         record = _record(renderer, step, platforms, end_threshold, records)
         record["files"] = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}

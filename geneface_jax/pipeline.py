@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 
 from data_tools.audio.sound import AudioFeatures
 from data_tools.errors import InputError
-from data_tools.io import read_json, write_json
+from data_tools.io import hold, require_output, write_json
+from data_tools.records import Field, check_fields, read_record
 from geneface_jax.data.subject import FeatureTypes, feature_types_of, require_same_features
 from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.io import checkpoints, configs, restore
@@ -90,20 +91,36 @@ def fit(
       prepare_options: `trim`, `consent`, `audio_offset` and the other arguments of `data_tools.prepare.prepare`.
 
     Raises:
-      InputError: bad video, missing corpus or corpus models, networks in the folder that were trained on another dataset or with another
-        `start_from`, or a `start_from` that does not fit.
+      InputError: bad video, missing corpus or corpus models, another run works in the folder, networks in it that were trained on another
+        video, with other options of `prepare` or with another `start_from` (nothing in it is changed then), or a `start_from` that does
+        not fit.
     """
     subject, features = Path(subject), by_name(features)
     start_from = None if start_from is None else find_person(start_from)
     kind = FeatureTypes(audio_model=features.name, face_model=prepare_options.get("face_model", "mediapipe"))
     plans = plan(subject, variant=variant, corpus=corpus, corpus_models=corpus_models, steps=steps or {}, kind=kind)
-    origins = _origins(start_from, plans)
+    require_output(subject, folder=True)
+    with hold(subject, "geneface fit"):
+        origins = _origins(start_from, plans)
+        _require_same_origin(subject, start_from)
+        _log(f"1 of {len(STAGES) + 1}: prepare {video}")
+        started = time.perf_counter()
+        dataset = prepare(video, subject, size=size, features=features, name=name, **prepare_options)
+        record = _open_record(subject, dataset, start_from)
+        _add_minutes(subject, record, "prepare", started)
+        return _train(subject, variant, plans, origins, record, start_from, restore_mode)
 
-    _log(f"1 of {len(STAGES) + 1}: prepare {video}")
-    started = time.perf_counter()
-    dataset = prepare(video, subject, size=size, features=features, name=name, **prepare_options)
-    record = _open_record(subject, dataset, start_from)
-    _add_minutes(subject, record, "prepare", started)
+
+def _train(
+    subject: Path,
+    variant: str,
+    plans: Mapping[str, ConfigDict],
+    origins: Mapping[str, Path],
+    record: dict,
+    start_from: Path | None,
+    restore_mode: str,
+) -> Path:
+    """The stages and the card of `fit`, in a folder that it holds."""
 
     from geneface_jax.training.loop import train
 
@@ -156,7 +173,7 @@ def plan(
                 f"{models / model} holds no checkpoint: give trained models with --corpus-models, or leave it out for the shipped ones."
             )
     require_same_features(
-        "the dataset to make", kind or FeatureTypes(), f"the corpus {corpus}", feature_types_of(read_json(corpus / "meta.json"))
+        "the dataset to make", kind or FeatureTypes(), f"the corpus {corpus}", feature_types_of(read_record(corpus / "meta.json", {}))
     )
     sources = {
         "data.subject": subject / "dataset",
@@ -214,29 +231,46 @@ def _choose_postnet(workdir: Path) -> None:
     except InputError as error:
         _log(f"the newest postnet checkpoint is used: {error}")
         return
-    checkpoints.write_selected_step(workdir, selection.step, selection.record())
+    with hold(workdir, "geneface fit"):
+        checkpoints.write_selected_step(workdir, selection.step, selection.record())
     _log(f"postnet: step {selection.step} is used; the run is {selection.verdict}; `geneface select-postnet {workdir}` shows why")
     for finding in selection.findings:
         _log(finding)
 
 
 def _open_record(subject: Path, dataset: Path, start_from: str | os.PathLike | None) -> dict:
-    """The record of the run: minutes so far, the dataset and `start_from`; refuses a change of these two after training has begun."""
+    """The record of the run: minutes so far, the dataset and `start_from`; refuses another dataset after training has begun."""
     fingerprint = hashlib.sha256((dataset / "arrays.npz").read_bytes()).hexdigest()
     origin = None if start_from is None else person_argument(Path(start_from).resolve())
     fresh: dict[str, Any] = {"dataset": fingerprint, "from": origin, "minutes": {}}
     path = subject / RECORD_FILE
-    record = read_json(path) if path.is_file() else fresh
+    record = _read_record(path) if path.is_file() else fresh
     trained = [stage for stage in STAGES if checkpoints.steps(subject / stage)]
     if trained and record["dataset"] != fingerprint:
         raise InputError(
             f"{dataset} has changed since {', '.join(trained)} in {subject} began training on it: "
             "use another --out, or delete those folders to train them again."
         )
-    if trained and record.get("from") != origin:
+    return record if trained else fresh | {"minutes": record["minutes"] if record["dataset"] == fingerprint else {}}
+
+
+def _require_same_origin(subject: Path, start_from: Path | None) -> None:
+    """Raises InputError if networks in the folder began with another person than `start_from`; looks before anything is changed."""
+    path = subject / RECORD_FILE
+    trained = [stage for stage in STAGES if checkpoints.steps(subject / stage)]
+    if not trained or not path.is_file():
+        return
+    record = _read_record(path)
+    if record.get("from") != (None if start_from is None else person_argument(start_from.resolve())):
         earlier = f"with --from {record['from']}" if record.get("from") else "without --from"
         raise InputError(f"{', '.join(trained)} in {subject} began {earlier}: give the same again, or use another --out.")
-    return record if trained else fresh | {"minutes": record["minutes"] if record["dataset"] == fingerprint else {}}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    fields = {"dataset": Field(str), "from": Field(str, optional=True), "minutes": Field(dict)}
+    record = read_record(path, fields, "delete it, and --from and the dataset are not compared with those of the earlier run")
+    check_fields(record["minutes"], path, dict.fromkeys(record["minutes"], Field(float, low=0)))
+    return record
 
 
 def _card_notes(start_from: str | os.PathLike | None, origins: Mapping[str, Path]) -> list[str]:
@@ -247,7 +281,7 @@ def _card_notes(start_from: str | os.PathLike | None, origins: Mapping[str, Path
 
 def _add_minutes(subject: Path, record: dict, part: str, started: float) -> None:
     record["minutes"][part] = record["minutes"].get(part, 0.0) + (time.perf_counter() - started) / 60
-    write_json(subject / RECORD_FILE, record)
+    write_json(subject / RECORD_FILE, record, checksum=True)
 
 
 def _log(text: str) -> None:

@@ -1,23 +1,26 @@
-"""Sound: decoding to 16 kHz mono, loudness and silence, log-mel and f0 features (`mel_f0`) with a cache."""
+"""Sound: decoding to 16 kHz mono, log-mel and f0 features (`mel_f0`) with a cache."""
 
 import contextlib
 import dataclasses
 import functools
 import hashlib
+import logging
 import math
 import os
-import subprocess
+import re
 import wave
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import librosa
 import numpy as np
-from scipy.signal import lfilter
 
+from data_tools.audio.level import loudness
 from data_tools.errors import InputError
-from data_tools.ffmpeg import ffmpeg_executable, input_arguments
+from data_tools.ffmpeg import Media, Process, describe, first_complaint, input_arguments, patience_for
+from data_tools.io import atomic_path, read_npz
+
+logger = logging.getLogger(__name__)
 
 # -------- Reading speech from any audio or video file, and writing 16-bit wav files
 
@@ -27,41 +30,236 @@ SAMPLE_RATE = 16000
 SILENCE_PEAK = 1e-4
 """Peak (full scale 1) below which a recording counts as silent; about three steps of 16-bit audio."""
 
-_TO_MONO = "aresample=ochl=mono:rematrix_maxval=1.0"
-"""Averages the channels; ffmpeg's default stereo downmix adds 3 dB and may clip."""
+LOUDEST = 10.0
+"""Largest sample of a recording whose scale (full scale 1) is believed: decoders overshoot by half, other scales by far more."""
+
+QUIET_LUFS = -50.0
+"""Loudness below which the predicted lips hardly move; speech is recorded at -40 and above."""
+
+MAX_SECONDS = 3 * 3600.0
+"""Longest recording that is decoded, 0.7 GB of memory: a file of 100 kB can hold days of silence."""
+
+MAX_TRACKS = 16
+"""Tracks in which sound is looked for."""
+
+CANCELED = 0.1
+"""Channels cancel each other out if their mean has less than this share of their mean power: a correlation below -0.8."""
+
+_CHUNK_BYTES = 1 << 20
 
 
-def load_audio(path: str | os.PathLike, sample_rate: int = SAMPLE_RATE, min_seconds: float = 0.0) -> np.ndarray:
-    """Decodes the first audio stream of any audio or video file to mono.
+@dataclasses.dataclass(frozen=True)
+class SoundTrack:
+    """The sound of a media file: one of its tracks.
+
+    Attributes:
+      path: the file.
+      index: of the track among the file's audio tracks, from 0.
+      channel: 0 or 1 if that channel alone is used, because the two cancel each other out.
+      picture: whether the file has a picture too.
+    """
+
+    path: Path
+    index: int = 0
+    channel: int | None = None
+    picture: bool = False
+
+    def clock(self, number: int = 0) -> list[str]:
+        """A second output that makes ffmpeg count from the start of the whole file, its input `number`: for some formats (mpegts), new
+        versions count from the start of the streams that are used."""
+        return ["-map", f"{number}:V:0", "-c", "copy", "-f", "null", os.devnull] if self.picture else []
+
+    def filters(self, sample_rate: int, max_samples: int, layout: str = "") -> list[str]:
+        """ffmpeg's filters that put its samples where their timestamps say: silence before late sound and in gaps.
+
+        The clock is bounded too, because ffmpeg fills a gap in its memory. No more than `max_samples` are decoded, whatever the
+        timestamps say; filling gaps can double them. `layout` is "mono", "stereo" or "" for the track's own.
+        """
+        one = [] if self.channel is None else [f"pan=mono|c0=c{self.channel}"]
+        mixed = [f"aformat=channel_layouts={layout}"] if layout else []
+        bounds = [f"atrim=end_sample={max_samples}", f"asetpts=min(PTS\\,{max_samples})"]
+        # rematrix_maxval averages the channels; ffmpeg's default stereo downmix adds 3 dB and may clip.
+        return [*one, f"aresample={sample_rate}:rematrix_maxval=1.0", *mixed, *bounds, "aresample=async=1:first_pts=0"]
+
+
+def load_audio(
+    path: str | os.PathLike,
+    sample_rate: int = SAMPLE_RATE,
+    min_seconds: float = 0.0,
+    *,
+    max_seconds: float = MAX_SECONDS,
+    track: int | None = None,
+) -> np.ndarray:
+    """Decodes the sound of any audio or video file to mono; arguments and errors are those of `load_track`.
+
+    Returns:
+      [n] float32 in about -1..1, channels averaged. Sample 0 is at the start of the file: sound that begins late is preceded by silence.
+    """
+    return load_track(path, sample_rate, min_seconds, max_seconds=max_seconds, track=track)[0]
+
+
+def load_track(
+    path: str | os.PathLike,
+    sample_rate: int = SAMPLE_RATE,
+    min_seconds: float = 0.0,
+    *,
+    span: tuple[float, float] | None = None,
+    max_seconds: float = MAX_SECONDS,
+    track: int | None = None,
+) -> tuple[np.ndarray, SoundTrack]:
+    """Decodes one track of any audio or video file to mono, by its timestamps.
 
     Args:
       path: file in any container and codec that ffmpeg supports.
       sample_rate: of the result, in Hz.
       min_seconds: shortest accepted length.
+      span: seconds [a, b) of the file; None decodes all of it.
+      max_seconds: longest accepted length. No more than that is decoded, whatever the file says.
+      track: number of the track, from 1; None takes the first that is not silent.
 
     Returns:
-      [n] float32 in about -1..1, channels averaged.
+      [n] float32 in about -1..1, channels averaged; and the track they are from.
 
     Raises:
-      InputError: the file is missing, empty or not a media file, has no audio stream, is silent, or is shorter than `min_seconds`.
+      InputError: the file is missing, empty or not a media file, has no such track, is silent, shorter than `min_seconds`, longer than
+        `max_seconds`, or holds values that are no sound.
     """
+    path = _require_file(path)
+    media = describe(path)
+    samples, used, complaint = _first_sound(path, media, sample_rate, span, max_seconds, track)
+    name = f"The audio of {path}" + (f" between {span[0]:g} and {span[1]:g} s" if span else "")
+    if not samples.size:
+        raise InputError(f"{name} is empty{f' ({complaint})' if complaint else ''}: record or export it again.")
+    if samples.size > max_seconds * sample_rate:
+        raise InputError(f"{name} is longer than {max_seconds:g} s: use a part of it.")
+    check_samples(samples, name, sample_rate, min_seconds)
+    _say_what_is_used(media, used, track)
+    if span is None:
+        _say_what_is_missing(path, media, samples.size / sample_rate, complaint)
+    return samples, used
+
+
+def find_sound(path: str | os.PathLike, track: int | None = None) -> SoundTrack:
+    """The track that `load_track` would use, or the first if all are silent.
+
+    Raises:
+      InputError: the file is missing or not a media file, or has no such track.
+    """
+    path = _require_file(path)
+    media = describe(path)
+    sounds = _tracks(path, media, track)
+    if len(sounds) == 1 and not _is_stereo(sounds[0][1]):
+        return SoundTrack(path, sounds[0][0], picture=bool(media.of_kind("Video")))
+    return _first_sound(path, media, SAMPLE_RATE, None, MAX_SECONDS, track)[1]
+
+
+def _require_file(path: str | os.PathLike) -> Path:
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file but a folder, a pipe or a device: give a file with sound.")
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the spelling of the path.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): copy or record it again.")
-    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *input_arguments(path)]
-    command += ["-map", "0:a:0", "-vn", "-af", _TO_MONO, "-ar", str(sample_rate), "-f", "f32le", "pipe:1"]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    samples = np.frombuffer(result.stdout[: len(result.stdout) // 4 * 4], np.float32).copy()
-    if not samples.size:
-        raise InputError(_why_no_samples(path, result.stderr.decode("utf-8", "replace")))
-    check_samples(samples, f"The audio of {path}", sample_rate, min_seconds)
-    return samples
+    return path
+
+
+def _tracks(path: Path, media: Media, track: int | None) -> list[tuple[int, str]]:
+    """(index, description) of the tracks in question: all, or the one with the number `track`."""
+    sounds = [stream.description for stream in media.of_kind("Audio")]
+    if not sounds and media.streams:
+        raise InputError(f"{path} has no audio stream: use a file with audio, or add an audio track to it.")
+    if not sounds:
+        why = first_complaint(media.messages, "it says no more")
+        raise InputError(f"{path} is not an audio or video file that ffmpeg can read ({why}): convert it to wav, mp3 or mp4 first.")
+    if track is None:
+        return list(enumerate(sounds))[:MAX_TRACKS]
+    if not 1 <= track <= len(sounds):
+        raise InputError(f"{path} has no sound track {track}: give a number from 1 to {len(sounds)}.")
+    return [(track - 1, sounds[track - 1])]
+
+
+def _is_stereo(description: str) -> bool:
+    return re.search(r", (stereo|2 channels)\b", description) is not None
+
+
+def _first_sound(
+    path: Path, media: Media, sample_rate: int, span: tuple[float, float] | None, max_seconds: float, track: int | None
+) -> tuple[np.ndarray, SoundTrack, str]:
+    """Samples of the first track that is not silent, that track, and ffmpeg's complaint or ""; the first track if all are silent."""
+    first = None
+    for index, description in _tracks(path, media, track):
+        used = SoundTrack(path, index, picture=bool(media.of_kind("Video")))
+        samples, channel, complaint = _decode(used, sample_rate, 2 if _is_stereo(description) else 1, span, max_seconds)
+        if channel is not None:
+            used = dataclasses.replace(used, channel=channel)
+            samples, _, complaint = _decode(used, sample_rate, 1, span, max_seconds)
+        if samples.size and not peak(samples) < SILENCE_PEAK:
+            return samples, used, complaint
+        first = first or (samples, used, complaint)
+    return first
+
+
+def _decode(
+    track: SoundTrack, sample_rate: int, channels: int, span: tuple[float, float] | None, max_seconds: float
+) -> tuple[np.ndarray, int | None, str]:
+    """Decodes a track.
+
+    Returns:
+      [n] float32, the mean of its channels; the louder channel if the two cancel each other out, else None; ffmpeg's complaint or "".
+      n is larger than max_seconds * sample_rate if the track is longer.
+    """
+    most = int(max_seconds * sample_rate) + 1
+    seek = ["-ss", f"{span[0]:.3f}", "-t", f"{span[1] - span[0]:.3f}"] if span else []
+    filters = track.filters(sample_rate, most, "stereo" if channels == 2 else "mono")
+    command = [*seek, *input_arguments(track.path), "-map", f"0:a:{track.index}", "-vn"]
+    command += ["-af", ",".join(filters), "-f", "f32le", "pipe:1", *track.clock()]
+    # Memory of an empty array is taken when it is written, so a short recording does not pay for the longest one.
+    mono, count, power, complaint = np.empty(most, np.float32), 0, np.zeros(3), ""
+    with Process(command, patience=patience_for(track.path)) as process:
+        while count < most and (chunk := process.read(_CHUNK_BYTES)):
+            both = np.frombuffer(chunk[: len(chunk) // (4 * channels) * 4 * channels], np.float32).reshape(-1, channels)
+            both = both[: most - count]
+            mean = both.mean(axis=1, dtype=np.float32) if channels == 2 else both[:, 0]
+            if channels == 2:
+                with np.errstate(all="ignore"):  # absurd values are refused by `check_samples`
+                    power += [np.square(part, dtype=np.float64).sum() for part in (both[:, 0], both[:, 1], mean)]
+            mono[count : count + len(mean)] = mean
+            count += len(mean)
+        if count < most and not process.finish():
+            complaint = process.complaint()
+    mono.resize(count, refcheck=False)
+    canceled = channels == 2 and np.isfinite(power).all() and power[2] < CANCELED * power[:2].mean()
+    return mono, int(power[1] > power[0]) if canceled else None, complaint
+
+
+def _say_what_is_missing(path: Path, media: Media, seconds: float, complaint: str) -> None:
+    """Warns if the sound ends before the file's headers say so, or was not decoded to its end."""
+    promised = 0.0 if media.guessed else media.seconds - max(media.start, 0.0)
+    with contextlib.suppress(wave.Error, EOFError, OSError), wave.open(str(path), "rb") as header:
+        # ffmpeg believes the size of a wav file, not its header. The largest size stands for one that was not known.
+        if header.getnframes() * header.getsampwidth() * header.getnchannels() < 0x7FFFFF00:
+            promised = header.getnframes() / max(header.getframerate(), 1)
+    if seconds < 0.95 * promised - 0.5 or complaint:
+        why = f" ({complaint})" if complaint else ""
+        logger.warning(
+            "%s says that it lasts %.1f s, but its sound ends after %.1f s%s: if that is too early, copy or record it again.",
+            *(path, promised, seconds, why),
+        )
+
+
+def _say_what_is_used(media: Media, used: SoundTrack, track: int | None) -> None:
+    count = len(media.of_kind("Audio"))
+    if count > 1 and track is None:
+        silent = f", since {'track 1 is' if used.index == 1 else 'the tracks before it are'} silent" if used.index else ""
+        logger.warning("%s has %d sound tracks, and track %d is used%s.", used.path, count, used.index + 1, silent)
+    if used.channel is not None:
+        side = ("left", "right")[used.channel]
+        logger.warning("The two channels of %s cancel each other out (opposite phase), so the %s one alone is used.", used.path, side)
 
 
 def check_samples(samples: np.ndarray, name: str, sample_rate: int = SAMPLE_RATE, min_seconds: float = 0.0) -> None:
-    """Checks decoded audio.
+    """Checks decoded audio, and warns if it is very quiet.
 
     Args:
       samples: mono, full scale is -1..1.
@@ -70,145 +268,41 @@ def check_samples(samples: np.ndarray, name: str, sample_rate: int = SAMPLE_RATE
       min_seconds: shortest accepted length.
 
     Raises:
-      InputError: not [n] floating-point numbers, not finite, silent, or shorter than `min_seconds`.
+      InputError: not [n] floating-point numbers, not finite, beyond `LOUDEST`, silent, or shorter than `min_seconds`.
     """
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
         raise InputError(
             f"{name} is an array of {samples.dtype} of shape {samples.shape}: give one channel of floating-point numbers from -1 to 1."
         )
-    if not np.isfinite(samples).all():
+    highest = peak(samples)
+    if not math.isfinite(highest):
         raise InputError(f"{name} has values that are not finite: export it again as 16-bit wav.")
-    if not samples.size or np.abs(samples).max() < SILENCE_PEAK:
+    if highest > LOUDEST:
+        raise InputError(
+            f"{name} has values up to {highest:.3g} where full scale is 1: export it again as 16-bit wav, or divide the samples."
+        )
+    if highest < SILENCE_PEAK:
         raise InputError(f"{name} is silent (peak below {SILENCE_PEAK:g} of full scale): choose a recording with speech.")
     if samples.size < min_seconds * sample_rate:
         raise InputError(f"{name} lasts {samples.size / sample_rate:.2f} s and {min_seconds:g} s are needed: use a longer recording.")
+    # The level is measured only if the peak allows it to be that low.
+    if highest < 0.05 and (level := loudness(samples, sample_rate)) < QUIET_LUFS:
+        logger.warning("%s is very quiet (%.0f LUFS), so the lips will hardly move: record it louder, or raise its volume.", name, level)
 
 
-def _why_no_samples(path: Path, messages: str) -> str:
-    """The error sentence for a file without samples, from ffmpeg's messages."""
-    if "matches no streams" in messages:
-        return f"{path} has no audio stream: use a file with audio, or add an audio track to it."
-    if not messages.strip():
-        return f"The audio stream of {path} is empty: record or export it again."
-    return f"{path} is not an audio or video file that ffmpeg can read: convert it to wav, mp3 or mp4 first."
+def peak(samples: np.ndarray) -> float:
+    """Largest absolute value of [n] samples, without a copy of them; 0.0 of none, not finite if one of them is not."""
+    return max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
 
 
 def save_wav(path: str | os.PathLike, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
     """Writes [n] mono samples (-1..1, clipped) as a 16-bit wav file, atomically."""
-    path = Path(path)
     pcm = np.round(np.clip(np.asarray(samples, np.float64), -1.0, 1.0) * 32767.0).astype("<i2")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream, wave.open(stream, "wb") as writer:
-            writer.setnchannels(1)
-            writer.setsampwidth(2)
-            writer.setframerate(sample_rate)
-            writer.writeframes(pcm.tobytes())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-# -------- Level measurement: loudness (ITU-R BS.1770-4), clipping, silence and background noise
-
-BLOCK_SECONDS, STEP_SECONDS = 0.4, 0.1
-"""Length and hop of the loudness blocks (BS.1770-4: 400 ms with 75 % overlap)."""
-
-ABSOLUTE_GATE, RELATIVE_GATE = -70.0, -10.0
-"""Gates of the loudness blocks: in LUFS, and in LU relative to the mean of the blocks above the first gate (BS.1770-4)."""
-
-CLIPPED = 0.99
-"""Amplitude from which on a sample counts as clipped; below 1 because resampling changes clipped samples in both directions."""
-
-FRAME_SECONDS = 0.04
-"""Silence is measured in frames as long as a video frame."""
-
-SILENCE_BELOW_LOUD_DB, SILENCE_FLOOR_DB = 35.0, -60.0
-"""A frame is silent this far below the recording's loud frames (their 95th percentile), or below this level."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SoundLevel:
-    """Level of a recording.
-
-    Attributes:
-      loudness: LUFS (integrated, gated); -inf for silence. Web speech is produced at -16 to -23.
-      peak: dBFS, largest sample.
-      clipped: fraction of the samples at full scale, 0..1.
-      silent: fraction of the recording in pauses, 0..1.
-      longest_pause: seconds.
-      noise: dBFS, level of the quietest tenth: the background noise.
-    """
-
-    loudness: float
-    peak: float
-    clipped: float
-    silent: float
-    longest_pause: float
-    noise: float
-
-
-def measure_level(samples: np.ndarray, sample_rate: int) -> SoundLevel:
-    """Measures a recording: [n] float samples, mono, full scale 1."""
-    samples = np.asarray(samples, np.float64)
-    level = frame_levels(samples, sample_rate)
-    quiet = level < max(np.percentile(level, 95) - SILENCE_BELOW_LOUD_DB, SILENCE_FLOOR_DB)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(int), [0]]))).reshape(-1, 2)
-    return SoundLevel(
-        loudness=loudness(samples, sample_rate),
-        peak=_decibels(np.abs(samples).max(initial=0.0) ** 2),
-        clipped=float(np.mean(np.abs(samples) >= CLIPPED)) if len(samples) else 0.0,
-        silent=float(quiet.mean()),
-        longest_pause=float((edges[:, 1] - edges[:, 0]).max(initial=0) * FRAME_SECONDS),
-        noise=float(np.percentile(level, 10)),
-    )
-
-
-def frame_levels(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """[n] samples -> [T] RMS level in dBFS of each frame of `FRAME_SECONDS`; an incomplete last frame is dropped unless it is the first."""
-    length = round(FRAME_SECONDS * sample_rate)
-    count = max(len(samples) // length, 1)
-    padded = np.pad(samples, (0, max(length - len(samples), 0)))[: count * length]
-    return 10.0 * np.log10(np.mean(padded.reshape(count, length) ** 2, axis=1) + 1e-12)
-
-
-def loudness(samples: np.ndarray, sample_rate: int) -> float:
-    """Integrated loudness of mono samples in LUFS (BS.1770-4); -inf if no block exceeds the absolute gate."""
-    weighted = k_weighted(np.asarray(samples, np.float64), sample_rate)
-    length, step = round(BLOCK_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
-    if len(weighted) < length:
-        weighted = np.pad(weighted, (0, length - len(weighted)))
-    energy = np.concatenate([[0.0], np.cumsum(weighted**2)])
-    starts = np.arange(0, len(weighted) - length + 1, step)
-    power = (energy[starts + length] - energy[starts]) / length
-    power = power[_lufs(power) > ABSOLUTE_GATE]
-    if not len(power):
-        return -math.inf
-    power = power[_lufs(power) > _lufs(power.mean()) + RELATIVE_GATE]
-    return float(_lufs(power.mean()))
-
-
-def k_weighted(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """K-weighting filter of BS.1770 (high shelf, then high pass), designed for any sample rate."""
-    # High shelf: +4 dB above 1.7 kHz. The constants are the analog prototype of the standard's 48 kHz coefficients.
-    k = math.tan(math.pi * 1681.974450955533 / sample_rate)
-    gain, q = 10.0 ** (3.999843853973347 / 20.0), 0.7071752369554196
-    boost = gain**0.4996667741545416
-    a0 = 1.0 + k / q + k * k
-    shelf = [(gain + boost * k / q + k * k) / a0, 2.0 * (k * k - gain) / a0, (gain - boost * k / q + k * k) / a0]
-    samples = lfilter(shelf, [1.0, 2.0 * (k * k - 1.0) / a0, (1.0 - k / q + k * k) / a0], samples)
-    k, q = math.tan(math.pi * 38.13547087602444 / sample_rate), 0.5003270373238773
-    a0 = 1.0 + k / q + k * k
-    return lfilter([1.0, -2.0, 1.0], [1.0, 2.0 * (k * k - 1.0) / a0, (1.0 - k / q + k * k) / a0], samples)
-
-
-def _lufs(power: np.ndarray | float) -> np.ndarray:
-    return -0.691 + 10.0 * np.log10(np.maximum(power, 1e-15))
-
-
-def _decibels(power: float) -> float:
-    return float(10.0 * np.log10(max(power, 1e-12)))
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream, wave.open(stream, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(sample_rate)
+        writer.writeframes(pcm.tobytes())
 
 
 # -------- Log-mel spectrogram and f0
@@ -388,20 +482,15 @@ def content_key(audio: AudioFeatures, samples: np.ndarray, n_frames: int) -> str
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return archive["features"], archive["f0"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(path, names=("features", "f0"))
+    except (InputError, OSError):
         return None
+    return arrays["features"], arrays["f0"]
 
 
 def _write(path: Path, features: np.ndarray, f0: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
+    with atomic_path(path, ".npz") as temporary:
         np.savez(temporary, features=features, f0=f0)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _prune(folder: Path) -> None:

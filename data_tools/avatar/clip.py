@@ -1,9 +1,8 @@
 """Avatar clips and the avatar corpus on disk: the video with its exact truth, and motion with audio features of many speakers."""
 
+import contextlib
 import json
 import os
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from data_tools.avatar.performance import Performance, eye_openness, mouth_openi
 from data_tools.avatar.render import Renderer, camera_matrices, head_to_camera, intrinsics, project
 from data_tools.avatar.speakers import SpeechClip, excerpt, recording, sentence_clips, voices
 from data_tools.errors import InputError
-from data_tools.ffmpeg import ffmpeg_executable, file_argument
-from data_tools.io import atomic_folder
+from data_tools.ffmpeg import Process, file_argument
+from data_tools.io import atomic_folder, require_output
 from data_tools.landmarks68 import LANDMARKS_68
 
 # -------- Clip folder: encoded video and ground truth
@@ -55,16 +54,17 @@ def render_clip(
       InputError: unknown speaker or part, a bad size or length, or `out` is not empty.
     """
     out = Path(out)
+    _require_empty(out)
     performance = perform(_speech_clip(speaker, part, seconds), seed)
     if size % 2 or not 64 <= size <= 2048:
         raise InputError(f"The picture size {size} is not supported: choose an even number from 64 to 2048.")
-    _require_empty(out)
     with atomic_folder(out, replace=False) as temporary:
         _write(temporary, performance, size, progress)
     return out
 
 
 def _require_empty(out: Path) -> None:
+    require_output(out, folder=True, replaced=True)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty: remove it or name another folder.")
 
@@ -115,38 +115,47 @@ def _write(folder: Path, performance: Performance, size: int, progress: Callable
 
     def images() -> Iterable[np.ndarray]:
         for i, (image, mask) in enumerate(renderer.frames(performance)):
-            cv2.imwrite(str(folder / "head" / f"{i:06d}.png"), mask)
+            _write_png(folder / "head" / f"{i:06d}.png", mask)
             progress(i + 1, clip.n_frames)
             yield image
 
     _encode(folder / "video.mp4", images(), folder / "audio.wav", size)
     np.savez_compressed(folder / "truth.npz", **truth_arrays(performance, size))
-    cv2.imwrite(str(folder / "background.png"), renderer.background[..., ::-1])
+    _write_png(folder / "background.png", renderer.background[..., ::-1])
     phonemes = [[round(p.start, 4), round(p.end, 4), p.ipa] for p in clip.phonemes]
     (folder / "phonemes.json").write_text(json.dumps(phonemes, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    """Writes a picture, gray or BGR; `cv2.imwrite` would say nothing of a full disk."""
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
 def _encode(path: Path, images: Iterable[np.ndarray], wav: Path, size: int) -> None:
     """Pipes RGB frames to ffmpeg; the audio is as long as the video."""
-    command = [ffmpeg_executable(), "-v", "error", "-nostdin", "-y"]
-    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size}x{size}", "-r", str(FPS), "-i", "pipe:0", "-i", file_argument(wav)]
+    command = [
+        "-y",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        f"{size}x{size}",
+        "-r",
+        str(FPS),
+        "-i",
+        "pipe:0",
+        "-i",
+        file_argument(wav),
+    ]
     command += ["-c:v", "libx264", "-crf", str(CRF), "-preset", "veryfast", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", AUDIO_BITRATE]
     command += ["-map", "0:v:0", "-map", "1:a:0", "-movflags", "+faststart", file_argument(path)]
-    with tempfile.TemporaryFile() as messages:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages)
-        try:
+    with Process(command, feed=True) as process:
+        with contextlib.suppress(BrokenPipeError):  # ffmpeg stopped; its messages are reported below
             for image in images:
-                process.stdin.write(image.tobytes())
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # ffmpeg stopped; its messages are reported below
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        if process.wait() != 0:
-            messages.seek(0)
-            raise RuntimeError(f"ffmpeg could not write {path.name}: {messages.read().decode('utf-8', 'replace').strip()}")
+                process.write(image.tobytes())
+        if not process.finish():
+            raise RuntimeError(f"ffmpeg could not write {path.name}: {process.complaint()}")
 
 
 # -------- Corpus folder: true motion and audio features of many speakers (format: docs/file-formats.md)

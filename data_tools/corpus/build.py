@@ -31,8 +31,9 @@ from data_tools.corpus.selection import (
 from data_tools.errors import InputError
 from data_tools.face.track import detect
 from data_tools.ffmpeg import VideoInfo, probe
-from data_tools.io import atomic_path, disk_full_as_input_error, file_sha256, settings_fingerprint
+from data_tools.io import atomic_path, disk_errors_as_input_errors, file_sha256, hold, read_npz, require_output, settings_fingerprint
 from data_tools.jobs import exit_with_parent
+from data_tools.locks import LOCK_FILE
 from data_tools.video import FPS
 
 # -------- Clip files: `clips/NAME.npz` (docs/file-formats.md)
@@ -66,8 +67,8 @@ def write_clip(corpus: Path, name: str, arrays: dict[str, np.ndarray]) -> Path:
 
 def read_clip(path: Path) -> dict[str, np.ndarray]:
     """audio_features, f0 and motion of a clip's file as float32."""
-    with np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key].astype(np.float32) for key in ("audio_features", "f0", "motion")}
+    clip = read_npz(path, "delete it and run the same command again", ("audio_features", "f0", "motion"))
+    return {name: array.astype(np.float32) for name, array in clip.items()}
 
 
 # -------- Journal: one JSON line per clip
@@ -93,7 +94,7 @@ class Journal:
             try:
                 record = json.loads(line)
                 self.records[record["name"]] = record
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         if lines and not lines[-1].endswith(b"\n"):
             # A new record must not be appended to a torn line.
@@ -242,11 +243,13 @@ def build_corpus(
             "other people in folders of their own, or pass --config.speaker=file if every file shows another person."
         )
     _check_out(out)
+    require_output(out, folder=True)
     if workers > 1 and features is not MEL_F0:
         raise InputError(f"{features.name} features are computed in one process: remove --workers.")
     detect(iter(()), FPS)  # fails here if MediaPipe can't start, instead of dropping the first clip
-    with disk_full_as_input_error(out):
+    with disk_errors_as_input_errors(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
+    with hold(out, "geneface prepare-corpus"), disk_errors_as_input_errors(out, "--out"):
         return _Build(sources, out, settings, features, scorer).run(max(workers, 1), limit, progress)
 
 
@@ -372,14 +375,14 @@ def _check_out(out: Path) -> None:
     """Raises InputError if the output folder holds something other than a corpus of this format."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder for the corpus.")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or not any(entry.name != LOCK_FILE for entry in out.iterdir()):
         return
     try:
         meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))
         is_corpus = (meta["format"], meta["format_version"]) == (FORMAT, FORMAT_VERSION)
     except FileNotFoundError:
         is_corpus = (out / FILE).exists()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         is_corpus = False
     if not is_corpus:
         raise InputError(f"{out} holds something other than a corpus made by prepare-corpus: give an empty or a new folder.")

@@ -7,15 +7,15 @@ import cv2
 import numpy as np
 
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
-from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, features_for_frames
+from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, features_for_frames, load_track
 from data_tools.corpus.selection import MeasureSettings
 from data_tools.dataset.analyze import ANALYSIS_SIZE
-from data_tools.dataset.arrays import clip_sound, excess_change
+from data_tools.dataset.arrays import excess_change
 from data_tools.dataset.settings import SCAN_FPS, scan_size
 from data_tools.errors import InputError
 from data_tools.face.crop import choose_crop
 from data_tools.face.pose import INTERPOLATED_TRUST, canonical_landmarks, solve_poses
-from data_tools.face.track import RIVAL_SIZE, FaceTrack, detect, fill, gaps_of
+from data_tools.face.track import RIVAL_SIZE, FaceTrack, detect, detect_thoroughly, fill, gaps_of
 from data_tools.ffmpeg import VideoInfo
 from data_tools.landmarks68 import CHIN, FOREHEAD, RIGID, motion_from_landmarks
 from data_tools.video import FPS, Box, frames
@@ -175,14 +175,14 @@ def _sound(path: Path, info: VideoInfo, span: Span) -> np.ndarray:
     if info.audio is None:
         raise UnusableError("no_sound", f"{path} has no sound.")
     try:
-        return clip_sound(path, span)
+        return load_track(path, span=span)[0]
     except InputError as error:
         raise UnusableError("no_sound", str(error)) from error
 
 
 def _scan_faces(path: Path, info: VideoInfo, span: Span) -> FaceTrack:
     """Tracks the face in a few pictures a second of the whole frame, and detects other faces."""
-    track = detect(frames(path, scan_size(info), trim=span, fps=SCAN_FPS), SCAN_FPS)
+    track, _ = detect_thoroughly(frames(path, scan_size(info), trim=span, fps=SCAN_FPS), SCAN_FPS)
     if not track.found.any():
         raise UnusableError("no_face", f"No face was found in {path}.")
     return track

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,11 @@ import numpy as np
 from data_tools.audio.sound import AudioFeatures
 from data_tools.dataset.settings import tool_versions
 from data_tools.errors import InputError
+from data_tools.ffmpeg import VIDEO_SUFFIXES
 from data_tools.io import write_json
 from data_tools.video import FPS
+
+logger = logging.getLogger(__name__)
 
 # -------- Settings of a corpus, its source videos and their speakers, and the train/validation split by speaker
 
@@ -92,8 +96,6 @@ class CorpusSettings:
 
 # -------- Source videos and their speakers
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
-
 LRS3_PARTS = frozenset({"pretrain", "trainval", "test", "main"})
 """Top folders of LRS2 and LRS3: parts of the data set, not speakers."""
 
@@ -153,7 +155,7 @@ def rank(text: str, seed: int = 0) -> int:
 
 
 def _videos(folder: Path) -> list[Path]:
-    found, visited = [], set()
+    found, visited, left_out = [], set(), Counter[str]()
     for parent, folders, files in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(parent)) in visited:
             folders.clear()
@@ -162,8 +164,16 @@ def _videos(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
                 found.append(path)
+            else:
+                left_out[path.suffix.lower() or "no suffix"] += 1
+    if found and left_out:
+        # Transcripts and such: there may be one for every video.
+        kinds = ", ".join(f"{count} ({suffix})" for suffix, count in left_out.most_common(10))
+        logger.info("files left out because their names do not end like those of videos: %s", kinds)
     return found
 
 
@@ -292,7 +302,7 @@ def publish(
     speakers = list(dict.fromkeys(source.speaker for source, _, _ in kept))
     val = held_out((source.speaker for source in sources), speakers, settings.split) if len(speakers) > 1 else set()
     report = _report(kept, dropped, speakers, val, complete)
-    write_json(out / "report.json", report)
+    write_json(out / "report.json", report, checksum=True)
     if len(speakers) > 1:
         clips = [
             {
@@ -313,7 +323,7 @@ def publish(
             "tools": tool_versions(),
             "clips": clips,
         }
-        write_json(out / "meta.json", meta)
+        write_json(out / "meta.json", meta, checksum=True)
     return report
 
 

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import dataclasses
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from data_tools.dataset.settings import Chunk, FrameSource, chunk_frames, parse_
 from data_tools.face.align import TEXTURE_SIZE, Skin, Texture, sample_texture
 from data_tools.face.track import MAX_FACES, FaceTrack, check_gaps, fill, find_faces, follow
 from data_tools.ffmpeg import probe
-from data_tools.io import read_npz, write_bytes, write_npz
+from data_tools.io import read_npz, require_output, write_bytes, write_npz
 from data_tools.jobs import run_jobs
 from data_tools.masks import (
     NETWORK_SIZE,
@@ -32,7 +33,14 @@ from data_tools.masks import (
     smooth_in_time,
     torso_image,
 )
+from data_tools.picture import corrections
+from data_tools.records import ArrayFile
 from data_tools.video import FPS
+
+AGAIN = "delete it and run the same command again, which makes it again"
+"""The way out of damaged work files of an interrupted run."""
+
+logger = logging.getLogger(__name__)
 
 # -------- Chunk-wise inference of the face landmarker and the person segmenter
 
@@ -122,8 +130,8 @@ class Analysis:
         """Opens the results of finished jobs and counts the frames that were really decoded."""
         paths, chunks = [], []
         for job in jobs:
-            with np.load(job.result, allow_pickle=False) as archive:
-                n = len(archive["faces"])
+            with ArrayFile(job.result, AGAIN) as archive:
+                n = archive.kind("faces")[0][0]
             if n:
                 paths.append(job.result)
                 chunks.append(Chunk(job.chunk.index, job.chunk.first, job.chunk.first + n))
@@ -139,7 +147,7 @@ class Analysis:
         """Tracks one face through the whole clip."""
         faces = []
         for path in self.paths:
-            with np.load(path, allow_pickle=False) as archive:
+            with ArrayFile(path, AGAIN) as archive:
                 faces += [points[np.isfinite(points[:, 0, 0])] for points in archive["faces"]]
         return follow(faces)
 
@@ -147,16 +155,16 @@ class Analysis:
         """uint8 [size, size, 3]: the chunks' plates merged, with the pixels that were never visible filled in."""
         plate = BackgroundPlate(size)
         for path in self.paths:
-            with np.load(path, allow_pickle=False) as archive:
+            with ArrayFile(path, AGAIN) as archive:
                 plate.merge(archive["plate"], archive["plate_distance"])
         return plate.finish()
 
     def layers(self, position: int) -> np.ndarray:
         """[n + 2, L, 256, 256] uint8: the mask layers of chunk number `position`, with the frame before and after it (repeated at the
         clip's ends), for temporal smoothing."""
-        layers = read_npz(self.paths[position])["layers"]
-        before = read_npz(self.paths[position - 1])["layers"][-1:] if position else layers[:1]
-        after = read_npz(self.paths[position + 1])["layers"][:1] if position + 1 < len(self.paths) else layers[-1:]
+        layers = read_npz(self.paths[position], AGAIN)["layers"]
+        before = read_npz(self.paths[position - 1], AGAIN)["layers"][-1:] if position else layers[:1]
+        after = read_npz(self.paths[position + 1], AGAIN)["layers"][:1] if position + 1 < len(self.paths) else layers[-1:]
         return np.concatenate([before, layers, after])
 
 
@@ -181,15 +189,22 @@ class AnalyzedVideo:
 
 
 @contextmanager
-def analyzed_video(args: argparse.Namespace) -> Iterator[AnalyzedVideo]:
+def analyzed_video(args: argparse.Namespace, folder: bool = False) -> Iterator[AnalyzedVideo]:
     """Crops a video to the face and runs both networks over it; the intermediate files are deleted at the end of the block.
 
+    Args:
+      args: parsed arguments of `command_line.add_video_arguments`.
+      folder: whether OUT is a folder.
+
     Raises:
-      InputError: the video can't be used.
+      InputError: the video can't be used, or OUT can't be written.
     """
+    require_output(args.out, folder=folder, option="OUT")
     span = parse_trim(args.trim)
     info = probe(args.video)
     segmenter = SegmenterChoice.from_file(args.segmenter_model)
+    for note in corrections(args.video).notes:
+        logger.info("%s", note)
     box = scan(args.video, info, span).box
     n_frames = round(((min(span[1], info.seconds) - span[0]) if span else info.seconds) * FPS)
     with tempfile.TemporaryDirectory() as temporary, frames_bar()(total=n_frames) as bar:
@@ -297,7 +312,7 @@ def make_chunk(job: PicturesJob, tick: Callable[[int], None] = lambda frames: No
 
     `tick` is called with the number of frames done since the last call.
     """
-    track = read_npz(job.folder / TRACK)
+    track = read_npz(job.folder / TRACK, AGAIN)
     background = cv2.imread(str(job.folder / "background.png"))[..., ::-1]
     layers = job.analysis.layers(job.position)
     first = job.chunk.first
@@ -328,7 +343,7 @@ def make_chunk(job: PicturesJob, tick: Callable[[int], None] = lambda frames: No
 
 def read_texture(path: Path) -> Texture:
     """The skin texture samples of one chunk."""
-    return Texture(**read_npz(path))
+    return Texture(**read_npz(path, AGAIN))
 
 
 def _scaled(frame: np.ndarray, size: int) -> np.ndarray:

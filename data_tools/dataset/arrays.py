@@ -1,18 +1,13 @@
-"""The arrays of a dataset (arrays.npz) from landmarks, poses and audio; decoding of the audio; detection of head jumps."""
-
-import subprocess
-from pathlib import Path
+"""The arrays of a dataset (arrays.npz) from landmarks, poses and audio; detection of head jumps."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from data_tools import landmarks68
-from data_tools.audio.sound import SAMPLE_RATE, SILENCE_PEAK, AudioFeatures
+from data_tools.audio.sound import AudioFeatures
 from data_tools.dataset.settings import Settings
-from data_tools.errors import InputError
 from data_tools.face.bfm import CAMERA_DISTANCE, fit_face_model, load_face_model
 from data_tools.face.pose import HeadPose, camera_matrices, canonical_landmarks
-from data_tools.ffmpeg import ffmpeg_executable, input_arguments
 
 # -------- Contents of arrays.npz
 
@@ -87,32 +82,6 @@ def _statistics(motion: np.ndarray) -> dict[str, np.ndarray]:
     """Mean and standard deviation over the training frames."""
     train = motion[: n_train_frames(len(motion))]
     return {"motion_mean": train.mean(0).astype(np.float32), "motion_std": train.std(0).astype(np.float32)}
-
-
-# -------- Audio of the clip, aligned with its frames
-
-
-def clip_sound(path: Path, trim: tuple[float, float] | None) -> np.ndarray:
-    """Decodes the audio of a video so that sample 0 belongs to frame 0; gaps in the stream become silence.
-
-    Returns:
-      [n] float32, 16 kHz, mono, of the seconds `trim` [a, b).
-
-    Raises:
-      InputError: nothing could be decoded, or the audio is silent.
-    """
-    seek = ["-ss", f"{trim[0]:.3f}", "-t", f"{trim[1] - trim[0]:.3f}"] if trim else []
-    command = [ffmpeg_executable(), "-v", "error", "-nostdin", *seek, *input_arguments(path), "-map", "0:a:0", "-vn"]
-    # first_pts=0 inserts silence where the audio starts later than the picture; async=1 where packets are missing.
-    command += ["-af", f"aresample={SAMPLE_RATE}:async=1:first_pts=0", "-ac", "1", "-f", "f32le", "pipe:1"]
-    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    samples = np.frombuffer(result.stdout[: len(result.stdout) // 4 * 4], np.float32).copy()
-    if not samples.size or not np.isfinite(samples).all():
-        raise InputError(f"The sound of {path} can't be decoded: export the video again with AAC sound.")
-    if np.abs(samples).max() < SILENCE_PEAK:
-        where = f" between {trim[0]:g} and {trim[1]:g} s" if trim else ""
-        raise InputError(f"The sound of {path} is silent{where}: use a video in which speech can be heard.")
-    return samples
 
 
 # -------- Jump cuts within one scene, seen as jumps of the head. (Cuts to another scene are found by `data_tools.video`.)

@@ -1,7 +1,6 @@
 """The steps from video to dataset, in order; a step whose result exists is skipped."""
 
 import functools
-import json
 import logging
 import os
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.audio.sound import SAMPLE_RATE, cached, save_wav
+from data_tools.audio.sound import SAMPLE_RATE, SoundTrack, cached, load_track, save_wav
 from data_tools.command_line import frames_bar
 from data_tools.dataset import report
 from data_tools.dataset.analyze import (
@@ -29,16 +28,18 @@ from data_tools.dataset.analyze import (
     read_texture,
     write_picture,
 )
-from data_tools.dataset.arrays import clip_sound, describe_jumps, make_arrays, n_train_frames, with_face_model
+from data_tools.dataset.arrays import describe_jumps, make_arrays, n_train_frames, with_face_model
 from data_tools.dataset.settings import MIN_SECONDS, SCAN_FPS, Chunk, FrameSource, Settings, format_changes, plan, scan, tool_versions
 from data_tools.errors import InputError
 from data_tools.face.align import align_texture, known_face, mean_texture, pose_state, skin_brightness, skin_of
+from data_tools.face.identity import check_faults
 from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
 from data_tools.ffmpeg import VideoInfo
 from data_tools.io import Workspace, settings_fingerprint, write_json, write_npz
 from data_tools.jobs import run_jobs
 from data_tools.landmarks68 import KnownFace
+from data_tools.records import Field, check_fields, read_record
 from data_tools.video import FPS, Box
 
 logger = logging.getLogger(__name__)
@@ -88,13 +89,15 @@ class Pipeline:
         started, size = time.time(), self.settings.size
         found = self._scan()
         box = found["box"]
-        samples = self._sound()
-        analysis, track = self._analyze(box)
+        samples, sound_track = self._sound()
+        cut_off = found["faults"]["cut_off"] > 0.5
+        analysis, track = self._analyze(box, cut_off)
         n_frames = self._usable_frames(analysis.n_frames, len(samples))
         landmarks = track.landmarks[:n_frames] * np.float32(size)
         seen = np.isfinite(landmarks[:, 0, 0])
         landmarks = fill(landmarks)
-        changes = [*format_changes(self.info, self.settings.span, box, size), *found["changes"], *self._notes(analysis, seen, landmarks)]
+        changes = [*self.settings.corrections.notes, *format_changes(self.info, self.settings.span, box, size, sound_track)]
+        changes += [*found["changes"], *self._notes(analysis, seen, landmarks)]
         trust = np.where(seen, 1.0, INTERPOLATED_TRUST)
         with self._timed("poses"):
             pose = solve_poses(self._at_analysis_size(landmarks), ANALYSIS_SIZE, trust)
@@ -111,7 +114,7 @@ class Pipeline:
         with self._timed("report"):
             write_npz(self.work.path("arrays.npz"), **arrays)
             save_wav(self.work.path("audio.wav"), samples)
-            write_json(self.work.path("meta.json"), self._meta(box, n_frames, changes))
+            write_json(self.work.path("meta.json"), self._meta(box, n_frames, changes), checksum=True)
             track = FaceTrack(track.landmarks[:n_frames], track.rival[:n_frames])
             facts = report.measure(self.info, found, track, arrays, pose, samples, brightness, size, self.settings.audio_offset)
             self.seconds["total"] = round(time.time() - started, 2)
@@ -126,6 +129,10 @@ class Pipeline:
             logger.info("  %s", change)
         if (offset := facts["offset"]["suggested_audio_offset"]) is not None:
             logger.warning("  Mouth and sound seem to be out of sync: check the lips in the video and try --audio-offset %g.", offset)
+        for name in report.SERIOUS:
+            if facts["lights"][name] == "poor":
+                check, value = report.CHECKS[name], facts["values"][name]
+                logger.warning("  %s is %.3g%s: %s.", check.title, value, f" {check.unit}" if check.unit else "", check.advice)
         logger.info("  %s", ", ".join(f"{step} {seconds:.1f} s" for step, seconds in self.seconds.items()))
 
     @contextmanager
@@ -143,17 +150,20 @@ class Pipeline:
             total = round(self.length * SCAN_FPS)
             bar = functools.partial(frames_bar(self.progress), desc=_title("finding the face"), total=total)
             with self._timed("scan"), self.work.step("scan", key, ["scan.json"]):
-                found = scan(self.settings.video, self.info, self.settings.span, bar)
-                write_json(path, {**vars(found), "box": vars(found.box)})
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {**found, "box": Box(**found["box"])}
+                found = scan(self.settings.video, self.info, self.settings.span, bar, MIN_SECONDS)
+                check_faults(found.faults, self.start, self.length, MIN_SECONDS)
+                write_json(path, {**vars(found), "box": vars(found.box)}, checksum=True)
+        remedy = f"delete {self.work.folder} and run the same command again"
+        record = read_record(path, {"box": Field(dict)}, remedy)
+        box = check_fields(record["box"], path, dict.fromkeys(("x", "y", "size"), Field(int, low=0)), remedy)
+        return {**record, "box": Box(**box)}
 
-    def _sound(self) -> np.ndarray:
-        """The clip's audio, delayed by `audio_offset`."""
+    def _sound(self) -> tuple[np.ndarray, SoundTrack]:
+        """The clip's audio, delayed by `audio_offset`: sample 0 belongs to frame 0. And the track it is from."""
         with self._timed("sound"):
-            samples = clip_sound(self.settings.video, self.settings.span)
+            samples, track = load_track(self.settings.video, span=self.settings.span, track=self.settings.track)
             delay = round(self.settings.audio_offset * SAMPLE_RATE)
-            return np.pad(samples, (max(delay, 0), 0))[max(-delay, 0) :]
+            return np.pad(samples, (max(delay, 0), 0))[max(-delay, 0) :], track
 
     def _run_jobs(self, title: str, function, jobs: list, n_frames: int) -> None:
         """Runs the jobs whose results don't exist yet."""
@@ -162,8 +172,8 @@ class Pipeline:
             bar.update(n_frames - sum(len(job.chunk) for job in pending))
             run_jobs(function, pending, self.workers, bar.update)
 
-    def _analyze(self, box: Box) -> tuple[Analysis, FaceTrack]:
-        """Faces, mask layers and background: the network inference."""
+    def _analyze(self, box: Box, cut_off: bool) -> tuple[Analysis, FaceTrack]:
+        """Faces, mask layers and background: the network inference. `cut_off`: whether the picture's border cuts off the face."""
         settings = self.settings
         n_frames = round(self.length * FPS)
         source = FrameSource(settings.video, box, settings.span, ANALYSIS_SIZE)
@@ -174,7 +184,7 @@ class Pipeline:
             self._run_jobs("landmarks, masks", analyze_chunk, jobs, n_frames)
             analysis = Analysis.of(jobs)
             track = analysis.track()
-            check_gaps(track.found, FPS, self.start)
+            check_gaps(track.found, FPS, self.start, MIN_SECONDS, cut_off)
             if not self.work.path("background.png").exists():
                 write_picture(self.work.path("background.png"), analysis.background(settings.size))
         return analysis, track
@@ -256,6 +266,7 @@ class Pipeline:
                 "changes": changes,
                 "recipe": settings.recipe,
                 **({"audio_offset": settings.audio_offset} if settings.audio_offset else {}),
+                **({"track": settings.track} if settings.track is not None else {}),
             },
             "consent": self.consent,
             "tools": tool_versions(),

@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import json
 import math
 import os
 from pathlib import Path
@@ -12,16 +11,18 @@ import cv2
 import jinja2
 import numpy as np
 
+from data_tools.audio.level import measure_level
 from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
-from data_tools.audio.sound import SAMPLE_RATE, measure_level
+from data_tools.audio.sound import SAMPLE_RATE
 from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.errors import InputError
 from data_tools.face.pose import HeadPose, find_blinks, jitter
-from data_tools.face.track import FaceTrack
+from data_tools.face.track import FaceTrack, lip_range
 from data_tools.ffmpeg import VideoInfo
-from data_tools.io import write_bytes, write_json
+from data_tools.io import read_npz, write_bytes, write_json
 from data_tools.landmarks68 import RIGID
 from data_tools.masks import color_parts, label_parts
+from data_tools.records import Field, read_record
 from data_tools.video import FPS
 
 # -------- Quality checks: thresholds and advice
@@ -63,6 +64,16 @@ CHECKS = {
     "blinks_per_minute": QualityCheck(
         "blinks per minute", "", (5.0, 40.0), (0.0, 90.0), "blinks can't be learned from eyes that never close"
     ),
+    "head_tilt_deg": QualityCheck("tilt of the head", "deg", (-12.0, 12.0), (-25.0, 25.0), "turn the video so that the head is upright"),
+    "face_cut_off": QualityCheck(
+        "pictures in which the face leaves the picture", "%", (0.0, 2.0), (0.0, 20.0), "film the whole head, with room around it"
+    ),
+    "mouth_movement": QualityCheck(
+        "movement of the lips / face height", "%", (3.0, ANY), (1.5, ANY), "use a video in which the person speaks clearly"
+    ),
+    "another_person": QualityCheck(
+        "difference of the face between two parts", "", (0.0, 2.4), (0.0, 2.8), "--trim the video to one person, in one look"
+    ),
     "light_change": QualityCheck("change of light on the skin", "%", (0.0, 12.0), (0.0, 30.0), "use constant light and fixed exposure"),
     "loudness_lufs": QualityCheck("loudness", "LUFS", (-30.0, -12.0), (-45.0, -6.0), "record at a normal level"),
     "sound_clipping": QualityCheck("clipped samples", "%", (0.0, 0.01), (0.0, 0.5), "record quieter"),
@@ -73,6 +84,9 @@ CHECKS = {
     ),
 }
 """In the order of the report."""
+
+SERIOUS = ("head_tilt_deg", "face_cut_off", "mouth_movement", "another_person")
+"""What is also warned of on the command line if it is poor."""
 
 LIGHT_COLORS = {"good": "#2e9d5b", "usable": "#d99a1c", "poor": "#c8402f", "unknown": "#9a9a9a"}
 
@@ -202,6 +216,10 @@ def measure(
         "pose_jitter_px": jitter(pose.rotation, pose.translation, pose.shape, ANALYSIS_SIZE),
         "yaw_range_deg": float(np.degrees(np.arctan2(forward[:, 0], forward[:, 2])).std()),
         "blinks_per_minute": len(find_blinks(arrays["eye_openness"], FPS)) * 60.0 * FPS / n_frames,
+        "head_tilt_deg": scan["faults"]["roll"],
+        "face_cut_off": 100.0 * scan["faults"]["cut_off"],
+        "mouth_movement": 100.0 * lip_range(arrays["landmarks_mediapipe"], np.ones(3)),
+        "another_person": scan["faults"]["another_person"],
         "light_change": light_change(brightness),
         "loudness_lufs": max(level.loudness, -120.0),
         "sound_peak_db": level.peak,
@@ -265,9 +283,8 @@ def write(folder: Path, name: str, facts: dict[str, Any], changes: list[str], se
       changes: notes about differences between dataset and source video.
       seconds: time per step.
     """
-    write_json(folder / "report.json", {"name": name, **facts, "changes": changes, "seconds_per_step": seconds})
-    with np.load(folder / "arrays.npz", allow_pickle=False) as archive:
-        landmarks, mesh = archive["landmarks_2d"], archive["landmarks_mediapipe"]
+    write_json(folder / "report.json", {"name": name, **facts, "changes": changes, "seconds_per_step": seconds}, checksum=True)
+    landmarks, mesh = read_npz(folder / "arrays.npz", names=("landmarks_2d", "landmarks_mediapipe")).values()
     pictures = {
         "Landmarks, head mask, torso": contact_sheet(folder, landmarks),
         "Background; face, hair, neck, clothes": parts_sheet(folder, mesh),
@@ -294,6 +311,9 @@ def page(name: str, facts: dict[str, Any], changes: list[str], seconds: dict[str
     )
 
 
+_FIELDS = {name: Field(dict) for name in ("values", "lights", "seconds_per_step")} | {"name": Field(str), "changes": Field(list)}
+
+
 def rewrite_page(folder: str | os.PathLike) -> Path:
     """Renders a dataset's `report.html` from its `report.json` and its pictures.
 
@@ -301,9 +321,10 @@ def rewrite_page(folder: str | os.PathLike) -> Path:
       InputError: the folder is not a dataset with a report.
     """
     folder = Path(folder)
+    remedy = "make the dataset with `geneface prepare`"
+    facts = read_record(folder / "report.json", _FIELDS, remedy)
     try:
-        facts = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         write(folder, facts.pop("name"), facts, facts.pop("changes"), facts.pop("seconds_per_step"))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{folder} is not a dataset with pictures and a report: make it with `geneface prepare`.") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, OSError, cv2.error, jinja2.TemplateError) as error:
+        raise InputError(f"{folder} is not a dataset with pictures and a report: {remedy}.") from error
     return folder / "report.html"

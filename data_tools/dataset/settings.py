@@ -8,21 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.audio.sound import MEL_F0, AudioFeatures
+from data_tools.audio.sound import MEL_F0, AudioFeatures, SoundTrack
 from data_tools.command_line import FACE_MODELS
 from data_tools.errors import InputError
 from data_tools.face.bfm import model_key
 from data_tools.face.crop import choose_crop
-from data_tools.face.track import FaceTrack, check_rivals, detect
+from data_tools.face.identity import FacePictures, find_faults
+from data_tools.face.track import FaceTrack, check_rivals, detect_thoroughly
 from data_tools.ffmpeg import VideoInfo, probe
 from data_tools.io import file_sha256, settings_fingerprint
 from data_tools.masks import SegmenterChoice
-from data_tools.video import FPS, Box, check_cuts, frames, with_thumbnails
+from data_tools.picture import Corrections
+from data_tools.video import FPS, MIN_SECONDS, Box, check_cuts, frames, with_thumbnails
 
 # -------- Settings of a dataset, their fingerprints for the resume rules, and the validation of the options
 
 RECIPE_VERSION = 4
 """Incremented when a step changes so that existing datasets are outdated."""
+
+SCAN_VERSION = 1
+"""Incremented when the scan finds other or more facts, so that interrupted runs scan again; finished datasets stay valid."""
 
 MAX_AUDIO_OFFSET = 5.0
 """Seconds; a larger offset means that the audio is from another recording."""
@@ -40,6 +45,8 @@ class Settings:
       audio: the audio features.
       audio_offset: seconds by which the audio is delayed.
       segmenter: the network that makes the masks.
+      track: number of the sound track, from 1; None takes the first that is not silent.
+      corrections: what is done to the picture.
     """
 
     video: Path
@@ -51,23 +58,28 @@ class Settings:
     audio: AudioFeatures = MEL_F0
     audio_offset: float = 0.0
     segmenter: SegmenterChoice = SegmenterChoice()
+    track: int | None = None
+    corrections: Corrections = Corrections()
 
     @property
     def scan_key(self) -> str:
         """Fingerprint of everything the crop depends on."""
-        return settings_fingerprint(RECIPE_VERSION, self.sha256, self.span)
+        return settings_fingerprint(SCAN_VERSION, RECIPE_VERSION, self.sha256, self.span)
 
     @property
     def picture_key(self) -> str:
         """Fingerprint of everything pictures and landmarks depend on."""
         model = self.segmenter.model
-        return settings_fingerprint(RECIPE_VERSION, self.sha256, self.span, self.size, file_sha256(model) if model else None)
+        # Datasets without corrections keep the fingerprint that they always had.
+        corrected = [vars(self.corrections)] if self.corrections != Corrections() else []
+        return settings_fingerprint(RECIPE_VERSION, self.sha256, self.span, self.size, file_sha256(model) if model else None, *corrected)
 
     @property
     def recipe(self) -> str:
         """Fingerprint of everything the dataset depends on."""
         face_model = model_key(self.bfm_folder) if self.face_model == "bfm" else self.face_model
-        return settings_fingerprint(self.picture_key, face_model, self.audio.recipe, self.audio_offset)
+        chosen = () if self.track is None else (f"track {self.track}",)
+        return settings_fingerprint(self.picture_key, face_model, self.audio.recipe, self.audio_offset, *chosen)
 
 
 def tool_versions() -> dict[str, str]:
@@ -104,7 +116,6 @@ def check_options(size: int, face_model: str, bfm_folder: Path | None, audio_off
 
 # -------- Validation and face scan at a low frame rate
 
-MIN_SECONDS = 3.0
 SCAN_FPS = 5.0
 """Frame rate at which the crop is chosen and other people are detected."""
 SCAN_SIDE = 640
@@ -113,12 +124,14 @@ SCAN_SIDE = 640
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """`box` the crop; `head_fraction` head height over its side; `rival_fraction` share of frames with another face; `changes` notes."""
+    """`box` the crop; `head_fraction` head height over its side; `rival_fraction` share of frames with another face; `changes` notes;
+    `faults` as `identity.find_faults`."""
 
     box: Box
     head_fraction: float
     rival_fraction: float
     changes: list[str]
+    faults: dict[str, float | None]
 
 
 def parse_trim(trim: str | tuple[float, float] | None) -> tuple[float, float] | None:
@@ -134,7 +147,7 @@ def parse_trim(trim: str | tuple[float, float] | None) -> tuple[float, float] | 
     return start, end
 
 
-def check_video(path: Path, trim: tuple[float, float] | None) -> tuple[VideoInfo, tuple[float, float] | None]:
+def check_video(path: Path, trim: tuple[float, float] | None, track: int | None = None) -> tuple[VideoInfo, tuple[float, float] | None]:
     """Checks that need no decoding; returns the file's metadata and the trim clipped to its length.
 
     Raises:
@@ -145,6 +158,8 @@ def check_video(path: Path, trim: tuple[float, float] | None) -> tuple[VideoInfo
         raise InputError(
             f"{path} has no sound: use the video with its audio track, since the model learns from speech and picture together."
         )
+    if track is not None and not 1 <= track <= len(info.tracks):
+        raise InputError(f"{path} has no sound track {track}: give a number from 1 to {len(info.tracks)}.")
     if trim is not None:
         trim = (trim[0], min(trim[1], info.seconds))
     length = info.seconds if trim is None else trim[1] - trim[0]
@@ -160,15 +175,27 @@ def scan_size(info: VideoInfo) -> tuple[int, int]:
     return max(round(info.width * scale / 2) * 2, 2), max(round(info.height * scale / 2) * 2, 2)
 
 
-def scan_faces(path: Path, info: VideoInfo, trim: tuple[float, float] | None, rate: float, progress=iter) -> FaceTrack:
-    """Tracks the face in small pictures of the whole frame, `rate` a second; arguments as in `scan`, InputError at a scene cut."""
+def scan_faces(
+    path: Path, info: VideoInfo, trim: tuple[float, float] | None, rate: float, progress=iter, least: float = 0.0
+) -> tuple[FaceTrack, dict[str, float | None], list[str]]:
+    """Tracks the face in small pictures of the whole frame, `rate` a second; arguments as in `scan`.
+
+    Returns:
+      The track, what may be wrong with the person (`identity.find_faults`), and notes.
+
+    Raises:
+      InputError: as `scan`.
+    """
     thumbnails: list[np.ndarray] = []
-    track = detect(progress(with_thumbnails(frames(path, scan_size(info), trim=trim, fps=rate), thumbnails)), rate)
-    check_cuts(path, thumbnails, rate, trim[0] if trim else 0.0)
-    return track
+    pictures = FacePictures()
+    stream = progress(with_thumbnails(frames(path, scan_size(info), trim=trim, fps=rate), thumbnails))
+    track, faces = detect_thoroughly(stream, rate, pictures)
+    check_cuts(path, thumbnails, rate, trim[0] if trim else 0.0, least)
+    notes = check_rivals(track)
+    return track, find_faults(track, scan_size(info), pictures.of(track, faces), rate), notes
 
 
-def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress=iter) -> Scan:
+def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress=iter, least: float = 0.0) -> Scan:
     """Chooses the crop from a few pictures a second of the whole frame.
 
     Args:
@@ -176,19 +203,19 @@ def scan(path: Path, info: VideoInfo, trim: tuple[float, float] | None, progress
       info: its metadata.
       trim: seconds to scan.
       progress: wraps the iterator of frames.
+      least: seconds below which a `--trim` would not help.
 
     Raises:
-      InputError: a cut to another scene, no face, or two people of similar size.
+      InputError: a cut to another scene, no face, a head that is not upright, or two people of similar size.
     """
-    track = scan_faces(path, info, trim, SCAN_FPS, progress)
-    changes = check_rivals(track)
+    track, faults, changes = scan_faces(path, info, trim, SCAN_FPS, progress, least)
     faces = track.landmarks[track.found] * [info.width, info.height, info.width]
     box, fraction = choose_crop(faces, info.width, info.height)
-    return Scan(box, fraction, float((track.rival > 0)[track.found].mean()), changes)
+    return Scan(box, fraction, float((track.rival > 0)[track.found].mean()), changes, faults)
 
 
-def format_changes(info: VideoInfo, trim: tuple[float, float] | None, box: Box, size: int) -> list[str]:
-    """Notes about the differences between dataset and source file: trim, frame rate, crop, scale, audio format."""
+def format_changes(info: VideoInfo, trim: tuple[float, float] | None, box: Box, size: int, track: SoundTrack) -> list[str]:
+    """Notes about the differences between dataset and source file: trim, frame rate, crop, scale, audio track and format."""
     changes = []
     if trim is not None:
         changes.append(f"only the seconds {trim[0]:g} to {trim[1]:g} are used")
@@ -198,7 +225,11 @@ def format_changes(info: VideoInfo, trim: tuple[float, float] | None, box: Box, 
         changes.append(f"cropped from {info.width}x{info.height} to the square of {box.size} at ({box.x}, {box.y})")
     if box.size != size:
         changes.append(f"scaled from {box.size}x{box.size} to {size}x{size}")
-    sound = info.audio or ""
+    sound = info.tracks[track.index]
+    if len(info.tracks) > 1:
+        changes.append(f"of {len(info.tracks)} sound tracks, number {track.index + 1} is used")
+    if track.channel is not None:
+        changes.append(f"the two sound channels cancel each other out, so the {('left', 'right')[track.channel]} one alone is used")
     if not ("16000 Hz" in sound and "mono" in sound):
         changes.append(f"the sound was converted to 16 kHz mono (from {', '.join(part.strip() for part in sound.split(',')[:3])})")
     return changes

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import scipy.io
-from scipy.io.matlab import MatReadError
 
 from data_tools.errors import InputError
 from data_tools.face.pose import intrinsics
 from data_tools.io import file_sha256, settings_fingerprint
+from data_tools.records import read_npy
 
 # -------- The model's files; by its license every user must fetch them
 
@@ -60,12 +60,14 @@ def load_face_model(folder: Path) -> FaceModel:
     model_path, index_path = model_files(folder)
     try:
         arrays = scipy.io.loadmat(str(model_path), variable_names=["meanshape", "idBase", "exBase"])
-        index = np.load(index_path, allow_pickle=False).astype(np.int64).reshape(-1)
+        index = read_npy(index_path, "fetch it again").astype(np.int64).reshape(-1)
         mean = np.asarray(arrays["meanshape"], np.float32).reshape(-1, 3)
         bases = [np.asarray(arrays[name], np.float32).reshape(*mean.shape, -1) for name in ("idBase", "exBase")]
-        if index.shape != (N_POINTS,) or index.max() >= len(mean):
+        if index.shape != (N_POINTS,) or index.max() >= len(mean) or not all(np.isfinite(array).all() for array in (mean, *bases)):
             raise ValueError(f"{index.shape} points up to vertex {index.max()}")
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # SciPy's reader raises a dozen kinds
         raise InputError(f"{folder} holds no Basel face model in GeneFace++'s format ({error}): fetch its two files again.") from error
     vertex = np.maximum(index, 0)
     identity, expression = (base[vertex] for base in bases)

@@ -12,6 +12,7 @@ from scipy import ndimage
 from data_tools.errors import InputError
 from data_tools.io import write_bytes
 from data_tools.landmarks68 import CHIN, FOREHEAD
+from data_tools.records import Field, read_json, sealed, short
 from data_tools.video import Box
 
 # -------- Fixed crop
@@ -96,6 +97,9 @@ SUFFIX = ".crop.json"
 DATASET_FPS = 25.0
 
 
+PIXELS, FRAME_RATE, START = Field(int, low=1, high=10_000_000), Field(float, low=0.01, high=1000), Field(float, low=0, high=1e7)
+
+
 @dataclasses.dataclass(frozen=True)
 class CropRecord:
     """A square cut out of a video.
@@ -144,7 +148,7 @@ def save_record(path: Path, record: CropRecord, source: dict[str, Any]) -> None:
         "frames": record.frames,
         "corners": np.round(record.corners, 3).tolist(),
     }
-    write_bytes(path, (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8"))
+    write_bytes(path, (json.dumps(sealed(value), ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def load_record(path: str | os.PathLike) -> CropRecord:
@@ -164,10 +168,10 @@ def load_record(path: str | os.PathLike) -> CropRecord:
             "folder of `geneface prepare`."
         )
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(file, "crop the video again, or give the subject folder")
         record = _from_dataset(value) if value["format"] == "geneface_jax.subject" else _from_crop(value)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{file} is not a crop record ({error}): crop the video again, or give the subject folder.") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{file} is not a crop record ({str(error)[:200]}): crop the video again, or give the subject folder.") from error
     _check(record, file)
     return record
 
@@ -192,9 +196,12 @@ def _from_crop(value: dict[str, Any]) -> CropRecord:
 
 def _check(record: CropRecord, file: Path) -> None:
     """Raises InputError if a value is out of range or the square leaves the source picture."""
-    limit = [record.width - record.side, record.height - record.side]
-    valid = len(record.corners) and record.side >= 2 and record.fps > 0 and record.start >= 0 and np.isfinite(record.corners).all()
-    if not valid or (record.corners < 0).any() or (record.corners > limit).any():
+    whole = [record.width, record.height, record.side, *(n for n in (record.frames, record.loop) if n is not None)]
+    valid = all(PIXELS.accepts(n) for n in whole) and record.side >= 2 and START.accepts(record.start) and FRAME_RATE.accepts(record.fps)
+    valid = valid and len(record.corners) and np.isfinite(record.corners).all()
+    valid = valid and (record.loop is None or record.frames is None or record.loop <= record.frames)
+    if not valid or (record.corners < 0).any() or (record.corners > [record.width - record.side, record.height - record.side]).any():
         raise InputError(
-            f"The crop in {file} does not lie inside its picture of {record.width}x{record.height} pixels: crop the video again."
+            f"The crop in {file} does not lie inside its picture of {short(record.width)}x{short(record.height)} pixels: "
+            "crop the video again."
         )

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import ipaddress
 import logging
 
 from data_tools.errors import InputError
@@ -30,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="additional host name to accept, such as a reverse proxy's; repeatable",
     )
+    add("--root-path", default="", metavar="PATH", help="path below which a reverse proxy shows the page, such as /geneface")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,16 +42,17 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--port is {args.port}: give a number from 0 to 65535.")
     from geneface_jax.studio import server
     from geneface_jax.studio.jobs import JobRunner
-    from geneface_jax.studio.render_queue import PersonList
-    from geneface_jax.studio.security import Limits, host_names
+    from geneface_jax.studio.people import PersonList
+    from geneface_jax.studio.security import Limits, host_names, is_loopback, root_path
     from geneface_jax.studio.uploads import SessionFolder
 
+    hosts, path = host_names(args.host, args.allow_host), root_path(args.root_path)
     people = PersonList.open(args.subject)
-    if not _loopback(args.host):
+    if not is_loopback(args.host):
         logger.warning("%s is reachable from other machines: everyone who can reach it can use every person in the studio.", args.host)
     with SessionFolder() as workspace:
         jobs = JobRunner(people.folder)
-        app = server.build_app(people, workspace, Limits(), host_names(args.host, args.allow_host), jobs)
+        app = server.build_app(people, workspace, Limits(), hosts, jobs, path)
         listener = server.free_socket(args.host, args.port)
         name = f"[{args.host}]" if ":" in args.host else args.host
         print(
@@ -63,10 +64,3 @@ def run(args: argparse.Namespace) -> int:
         finally:
             jobs.stop()
     return 0
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

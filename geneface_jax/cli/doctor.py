@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,20 +157,50 @@ def _libraries() -> Iterator[Check]:
 
 
 def _ffmpeg() -> Iterator[Check]:
-    from data_tools.ffmpeg import ffmpeg_executable
+    """Encodes and decodes a second of picture and sound: a version alone says little about what a build can do."""
+    from data_tools.ffmpeg import ffmpeg_executable, unsuitable
 
+    remedy = "pip install --force-reinstall imageio-ffmpeg"
     try:
         executable = ffmpeg_executable()
         version = subprocess.run([executable, "-version"], capture_output=True, text=True, check=True, timeout=30).stdout.split("\n")[0]
-        encoders = subprocess.run([executable, "-hide_banner", "-encoders"], capture_output=True, text=True, check=True, timeout=30).stdout
+        found = f"{version} at {executable}"
+        if (first := shutil.which("ffmpeg")) and first != executable and (reason := unsuitable(first)):
+            found += f" (the one at {first} {reason})"
+        if problem := _encode_and_decode():
+            remedy = "unset IMAGEIO_FFMPEG_EXE, or put an ffmpeg 4.2 or newer with libx264 and aac on PATH"
+            yield Check("ffmpeg", f"{found}: {problem}", False, remedy=remedy)
+            return
     except (InputError, OSError, subprocess.SubprocessError) as error:
-        yield Check("ffmpeg", str(error), False, remedy="pip install --force-reinstall imageio-ffmpeg")
+        yield Check("ffmpeg", str(error), False, remedy=remedy)
         return
-    lacks = [name for name in ("libx264", "aac") if not re.search(rf"^ \S+ {name} ", encoders, re.MULTILINE)]
-    found = f"{version} at {executable}" + (f", without {', '.join(lacks)}" if lacks else "")
-    yield Check(
-        "ffmpeg", found, not lacks, remedy="unset IMAGEIO_FFMPEG_EXE, or put an ffmpeg with libx264 and aac on PATH" if lacks else ""
-    )
+    yield Check("ffmpeg", f"{found}, encodes and decodes", True)
+
+
+def _encode_and_decode() -> str:
+    """What goes wrong when a second of gray picture and a tone are written to an mp4 and read back; "" if nothing does."""
+    try:
+        import numpy as np
+
+        from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
+        from data_tools.ffmpeg import probe
+        from data_tools.video import read_video, write_video
+    except ImportError as error:
+        return f"not tried ({error})"
+
+    tone = (0.3 * np.sin(np.arange(SAMPLE_RATE) * 0.2)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "check.mp4"
+        try:
+            write_video(path, (np.full((64, 64, 3), 100, np.uint8) for _ in range(FPS)), tone)
+            info, frames, heard = probe(path), list(read_video(path)), load_audio(path)
+        except InputError as error:
+            return str(error)
+    if (info.width, info.height, len(frames)) != (64, 64, FPS) or np.abs(frames[0].astype(int) - 100).max() > 4:
+        return "pictures don't come back as they were written"
+    if abs(len(heard) - SAMPLE_RATE) > SAMPLE_RATE // 10 or not 0.15 < heard[4000:12000].std() < 0.3:
+        return "sound does not come back as it was written"
+    return ""
 
 
 def _models() -> Iterator[Check]:

@@ -45,10 +45,11 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.truth_masks and not args.truth:
         raise InputError(f"--truth-masks is {args.truth_masks} without --truth: give the ground truth video too.")
-    from data_tools.io import write_json
+    from data_tools.io import require_output, write_json
     from geneface_jax.evaluation import report
     from geneface_jax.evaluation.evaluate import evaluate, evaluate_speech, evaluate_video
 
+    require_output(args.json, option="--json")
     found: dict[str, Any]
     if args.video:
         found = evaluate_video(args.video, truth=args.truth, truth_masks=args.truth_masks, audio=args.audio, size=args.size)

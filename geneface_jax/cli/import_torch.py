@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the written folder last."""
     from geneface_jax.convert import dataset, release
+    from geneface_jax.convert.rules import require_new
 
+    require_new(args.out)  # before the reading, which may take minutes
     source = Path(args.source)
     if release.checkpoint_folders(source):
         if args.step is not None:

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("input and output").add_argument
     add("--subject", required=True, metavar="DIR", help="subject folder made by `geneface fit`, or the name of a shipped person: demo")
     add("--audio", required=True, metavar="PATH", help="speech: an audio or video file, or a folder of them")
+    add("--track", type=int, metavar="N", help="sound track of a file that has several, from 1 (default: the first that is not silent)")
     add("--out", required=True, metavar="FILE", help="video to write: .mp4, with --bg transparent .webm or a folder for PNGs")
     add("--debug", metavar="DIR", help="folder for intermediate results: features, motion, cameras, landmarks")
     controls.add_arguments(parser)
@@ -33,8 +34,10 @@ def run(args: argparse.Namespace) -> int:
     if Path(args.audio).is_dir():
         if args.debug:
             raise InputError(f"--debug is for one recording and {args.audio} is a folder: give one of its files.")
+        if args.track is not None:
+            raise InputError(f"--track is for one recording and {args.audio} is a folder: give one of its files.")
         return _report(infer_folder(args.subject, args.audio, args.out, chosen, progress=True))
-    result = infer(args.subject, args.audio, args.out, chosen, progress=True, debug=args.debug)
+    result = infer(args.subject, args.audio, args.out, chosen, progress=True, debug=args.debug, track=args.track)
     print(f"{result.frames} frames, {result.seconds:.2f} s, rendered by {result.networks}")
     print(result.path)
     return 0

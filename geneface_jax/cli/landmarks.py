@@ -1,12 +1,12 @@
 """Draws a sequence of 68 landmarks as a video with audio, next to the ground truth if available."""
 
 import argparse
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from data_tools.errors import InputError
+from data_tools.records import ArrayFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the video's path last."""
+    from data_tools.encoder import EncoderOptions, check_output
     from data_tools.landmarks68 import mean_face
     from data_tools.video import write_video
     from geneface_jax.rendering.landmark_video import landmark_frames
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--size is {args.size}: give an even number from 64 to 2048.")
     if not 0.0 <= args.temperature <= 1.0:
         raise InputError(f"--temperature is {args.temperature}: give a number from 0.0 to 1.0.")
+    check_output(args.out, EncoderOptions(), alpha=False)
     truth = Path(args.truth) if args.truth else None
     if args.file:
         motions, labels, sound = [read_motion(Path(args.file))], [Path(args.file).stem], args.sound
@@ -65,11 +67,11 @@ def read_motion(path: Path) -> np.ndarray:
     Raises:
       InputError: no such file or array, another shape, or non-finite values.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            motion = archive["motion"].astype(np.float32)
-    except (OSError, ValueError, KeyError, IndexError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path} has no array "motion" that can be read: give an npz file such as a dataset\'s arrays.npz.') from error
+    with ArrayFile(path, "give an npz file such as a dataset's arrays.npz") as archive:
+        motion = archive["motion"]
+    if motion.dtype.kind not in "fiu":
+        raise InputError(f'"motion" of {path} is {motion.dtype}, not numbers: give an npz file such as a dataset\'s arrays.npz.')
+    motion = motion.astype(np.float32)
     if motion.shape[1:] not in ((68, 3), (204,)) or not len(motion) or not np.isfinite(motion).all():
         raise InputError(f'"motion" of {path} has shape {list(motion.shape)} or non-finite values: it must be finite and [T, 68, 3].')
     return motion.reshape(-1, 68, 3)

@@ -1,7 +1,7 @@
 """`geneface VERB ...`: finds the module of a verb and runs it.
 
 Nothing heavy is imported before a verb is known, so `geneface --help` answers at once.
-Exit codes: 0 done, 1 a check failed (doctor) or a run did (sweep), 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 a check failed (doctor) or a run did (sweep), 2 wrong input or a place that can't be written, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import difflib
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from data_tools.errors import make_printable
 from geneface_jax import __version__
 
 TUNABLE = "glibc.malloc.hugetlb=1"
@@ -85,6 +86,7 @@ HEAVY = ("train", "fit", "infer", "evaluate", "app")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns its exit code."""
+    make_printable()
     from_shell = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):

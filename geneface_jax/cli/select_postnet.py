@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the path of selected.json last."""
     from data_tools.errors import InputError
+    from data_tools.io import hold, require_output
     from geneface_jax.io.checkpoints import write_selected_step
     from geneface_jax.io.configs import require_writable
     from geneface_jax.training.reporting import draw_curves, save_png
@@ -35,7 +36,10 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return 0
     require_writable(args.workdir, "add --dry-run")
+    png = args.png or Path(args.workdir) / "selected.png"
+    require_output(png, option="--png")
     heading = f"PostNet {Path(args.workdir).resolve().parent.name}: step {selection.step} chosen, run {selection.verdict}"
-    save_png(draw_curves(charts(args.workdir), selection.step, heading), args.png or Path(args.workdir) / "selected.png")
-    print(write_selected_step(args.workdir, selection.step, selection.record()))
+    with hold(args.workdir, "geneface select-postnet"):
+        save_png(draw_curves(charts(args.workdir), selection.step, heading), png)
+        print(write_selected_step(args.workdir, selection.step, selection.record()))
     return 0

@@ -16,6 +16,7 @@ from data_tools.errors import InputError
 from data_tools.io import write_folder, write_json
 from data_tools.landmarks68 import eye_openness, lip_box, pick_68
 from data_tools.landmarks68 import mean_face as canonical_mean_face
+from data_tools.records import read_npy, short
 from geneface_jax.convert import restricted_unpickle
 from geneface_jax.convert.rules import require_new
 from geneface_jax.data.motion import STD_FLOOR
@@ -127,7 +128,9 @@ def read_trainval(path: str | Path) -> Trainval:
         eye_area=fields.array("eye_area_percent", np.float32, (n_frames,)) if plus else None,
         expression=fields.array("exp", np.float32, (n_frames, None)) if plus else None,
         pictures={
-            kind: [str(sample[name]) for sample in samples] for kind, name in _PICTURES.items() if all(name in sample for sample in samples)
+            kind: [sample[name] for sample in samples]
+            for kind, name in _PICTURES.items()
+            if all(isinstance(sample.get(name), str) for sample in samples)
         },
     )
 
@@ -154,22 +157,23 @@ class _Fields:
         missing = [i for i, sample in enumerate(samples) if name not in sample]
         if missing:
             raise InputError(f"{self.path} has no {name} for {_list_frames(missing)}: {_RECREATE}.")
-        try:
-            stacked = np.stack([np.asarray(sample[name], np.float32) for sample in samples])
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: {name} is not an array of numbers of the same shape in every frame: {_RECREATE}.") from error
-        return self._checked(name, stacked, np.float32, (len(samples), *shape))
+        # Each is checked before they are stacked: samples may share one huge array, which takes no room in the file.
+        checked = [self._checked(f"{name} of frame {i}", sample[name], np.float32, shape, finite=False) for i, sample in enumerate(samples)]
+        if len({value.shape for value in checked}) > 1:
+            raise InputError(f"{self.path}: {name} is not an array of numbers of the same shape in every frame: {_RECREATE}.")
+        return self._checked(name, np.stack(checked), np.float32, (len(samples), *shape))
 
-    def _checked(self, name: str, value: Any, dtype: Any, shape: Sequence[int | None]) -> np.ndarray:
+    def _checked(self, name: str, value: Any, dtype: Any, shape: Sequence[int | None], finite: bool = True) -> np.ndarray:
         try:
-            array = np.asarray(value, dtype)
-        except (TypeError, ValueError) as error:
+            with np.errstate(over="ignore", invalid="ignore"):  # too large a number becomes infinite, which is told below
+                array = np.asarray(value, dtype)
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{self.path}: {name} is not an array of numbers: {_RECREATE}.") from error
         if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=True)):
             wanted = ", ".join("any" if n is None else str(n) for n in shape)
             raise InputError(f"{self.path}: {name} has the shape {list(array.shape)}, not [{wanted}]: {_RECREATE}.")
-        if not np.isfinite(array).all():
-            bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist()
+        if finite and not np.isfinite(array).all():
+            bad = np.unique(np.argwhere(~np.isfinite(array))[:, 0]).tolist() if array.ndim else [0]
             raise InputError(
                 f"{self.path}: {name} is not finite for {_list_frames(bad)} because the tracking failed there: process the video again."
             )
@@ -183,11 +187,11 @@ def _samples(fields: _Fields) -> list[Mapping[str, Any]]:
         raise InputError(f"{fields.path} lists no training frames: {_RECREATE}.")
     samples = train + val
     numbers = [sample.get("idx") for sample in samples]
-    if numbers != list(range(len(samples))):
-        wrong = next(i for i, number in enumerate(numbers) if number != i)
+    wrong = next((i for i, number in enumerate(numbers) if type(number) is not int or number != i), None)
+    if wrong is not None:
         raise InputError(
-            f"{fields.path}: frame {wrong} of {len(samples)} has the number {numbers[wrong]}: give a file with all frames, the training "
-            "frames first."
+            f"{fields.path}: frame {wrong} of {len(samples)} has the number {short(numbers[wrong])}: give a file with all frames, the "
+            "training frames first."
         )
     return samples
 
@@ -195,8 +199,8 @@ def _samples(fields: _Fields) -> list[Mapping[str, Any]]:
 def _intrinsics(fields: _Fields, size: int) -> dict[str, float]:
     """Intrinsics scaled to `size`; the principal point, in both versions the picture's center, shows the size that they are stated for."""
     focal, cx, cy = (float(fields.array(name, np.float64, ())) for name in ("focal", "cx", "cy"))
-    if not (focal > 0 and cx > 0 and cy > 0):
-        raise InputError(f"{fields.path}: focal, cx, cy are {focal:g}, {cx:g}, {cy:g}, not all positive: {_RECREATE}.")
+    if not all(0.01 < value < 1e6 for value in (focal, cx, cy)):
+        raise InputError(f"{fields.path}: focal, cx, cy are {focal:g}, {cx:g}, {cy:g}, not pixels of a camera: {_RECREATE}.")
     scale = size / (2.0 * cx)
     return {"fx": focal * scale, "fy": focal * scale, "cx": cx * scale, "cy": cy * scale}
 
@@ -324,8 +328,10 @@ class ProcessedFolder:
     data: Trainval
 
     def pictures(self, kind: str) -> list[Path]:
-        """Files of "frames", "torso", "head" or "parsing", one per frame."""
+        """Files of "frames", "torso", "head" or "parsing", one per frame. Raises InputError if a name leads out of the folder."""
         names = [Path(name.replace("\\", "/")) for name in self.data.pictures.get(kind, [])]
+        if any(".." in name.parts[-2:] for name in names):
+            raise InputError(f"{self.data.path} names pictures outside of their folder: {_RECREATE}.")
         return [self.folder / name.parent.name / name.name for name in names]
 
     def landmarks_2d(self) -> np.ndarray | None:
@@ -340,7 +346,7 @@ class ProcessedFolder:
         array = self.folder / "lms_2d.npy"
         try:
             if array.is_file():
-                points = np.load(array, allow_pickle=False).astype(np.float32)
+                points = read_npy(array, "process the video again").astype(np.float32)
                 return pick_68(points.reshape(n_frames, -1, points.shape[-1]))[..., :2]
             if not (self.folder / "ori_imgs" / "0.lms").is_file():
                 return None
@@ -385,7 +391,9 @@ class ProcessedFolder:
             if picture.size != (self.data.size, self.data.size):
                 raise InputError(f"{path} has {picture.size[0]}x{picture.size[1]} pixels, not {self.data.size}: process the video again.")
             return picture if picture.mode == mode else picture.convert(mode)
-        except (OSError, SyntaxError, ValueError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # Pillow's decoders raise a dozen kinds
             raise InputError(f"The picture {path} is damaged: process the video again.") from error
 
     def _write_frame(self, source: Path, target: Path) -> None:
@@ -546,7 +554,7 @@ def fill_dataset(dataset: ImportedDataset, target: Path) -> list[str]:
     with (target / "arrays.npz").open("wb") as file:
         np.savez(file, **dataset.arrays)
     Image.fromarray(dataset.data.background).save(target / "background.png")
-    write_json(target / "meta.json", _meta(dataset.data))
+    write_json(target / "meta.json", _meta(dataset.data), checksum=True)
     return notes
 
 

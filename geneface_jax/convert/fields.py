@@ -218,7 +218,7 @@ def import_head(checkpoint: TorchCheckpoint) -> rules.Imported:
     with_sr = any(key.startswith(_SR_PREFIX) for key in weights)
     stage = "head_sr" if with_sr else "head"
     config = configs.load(f"{stage}:reference")
-    frames = int(number(checkpoint.hparams, "cond_win_size") or 1)
+    frames = _whole(checkpoint, "cond_win_size", 1, 1000) or 1
     with config.unlocked():
         record_feature_types(config, ORIGINAL_FEATURES)
         config.model.update({**head_sizes(weights), "condition_frames": frames})
@@ -273,6 +273,14 @@ def _super_resolution(config: ConfigDict, weights: rules.Weights) -> tuple[dict[
     return rules.match(network, convert_super_resolution, jax.eval_shape(lambda: module.init(jax.random.key(0), picture)))
 
 
+def _whole(checkpoint: TorchCheckpoint, key: str, low: int, high: int) -> int | None:
+    """A setting of config.yaml that decides about sizes in memory; None if it is missing. Raises InputError outside of [low, high]."""
+    value = number(checkpoint.hparams, key)
+    if value is not None and not low <= value <= high:
+        raise InputError(f"The config.yaml of {checkpoint.path} has {key} {value:g}: only {low} to {high} are supported.")
+    return None if value is None else int(value)
+
+
 def _apply_grids(model: ConfigDict, checkpoint: TorchCheckpoint) -> None:
     """Sets the grids' kind and resolution, which the tables do not show, from config.yaml."""
     settings = checkpoint.hparams
@@ -280,14 +288,14 @@ def _apply_grids(model: ConfigDict, checkpoint: TorchCheckpoint) -> None:
     if kind not in _GRIDS:
         raise InputError(f"The config.yaml of {checkpoint.path} has grid_type {kind!r}: only {' and '.join(_GRIDS)} are supported.")
     common: dict[str, Any] = {"kind": _GRIDS[kind], "interpolation": str(settings.get("grid_interpolation_type", "linear"))}
-    size = number(settings, "log2_hashmap_size")
+    size = _whole(checkpoint, "log2_hashmap_size", 1, 30)
     if size is not None:
-        common["log2_table_size"] = int(size)
+        common["log2_table_size"] = size
     bound = number(settings, "bound")
     model.bound = float(bound) if bound is not None else model.bound
     for name, extent in (("position_grid", model.bound), ("ambient_grid", 1.0)):
         model[name].update(common)
-        finest = number(settings, "desired_resolution")
+        finest = _whole(checkpoint, "desired_resolution", 1, 1 << 20)
         model[name].finest_resolution = int((model[name].finest_resolution if finest is None else finest) * extent)
 
 
@@ -299,6 +307,7 @@ def _apply_march(march: ConfigDict, checkpoint: TorchCheckpoint, weights: rules.
     steps = int(number(settings, "max_steps") or march.max_samples)
     scale = number(settings, "camera_scale")
     offset = settings.get("camera_offset") or [0, 0, 0]
+    offset = offset if isinstance(offset, list) else [offset]
     where = f"The config.yaml of {checkpoint.path}"
     if resolution**3 != cells or weights["density_grid"].size != cells:
         raise InputError(
@@ -306,7 +315,7 @@ def _apply_march(march: ConfigDict, checkpoint: TorchCheckpoint, weights: rules.
         )
     if steps > resolution:
         raise InputError(f"{where} has max_steps {steps}: only up to the grid resolution {resolution} is supported.")
-    if (scale is not None and scale != SCALE) or any(float(value) for value in offset):
+    if (scale is not None and scale != SCALE) or any(number({"value": value}, "value") != 0 for value in offset):
         raise InputError(f"{where} has a camera_scale other than {SCALE:g} or a camera_offset: such scenes are not supported.")
     march.aabb = tuple(float(value) for value in weights["aabb_infer"])
     march.grid_resolution = resolution

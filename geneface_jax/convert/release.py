@@ -30,6 +30,17 @@ def import_checkpoint(checkpoint: TorchCheckpoint, vae: Checkpoint | None = None
     Raises:
       InputError: another kind of checkpoint, a VAE that is not needed, or as the importer of its kind.
     """
+    try:
+        return _import(checkpoint, vae)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # A stranger's file can have tensors and settings of any shape, and so fail in any line of a converter.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"{checkpoint.path} does not hold such a network as the originals write it ({reason}): get the file again."
+        ) from error
+
+
+def _import(checkpoint: TorchCheckpoint, vae: Checkpoint | None) -> Imported:
     network = checkpoint.networks.get("model", {})
     if is_field(network) or is_nerf(network):
         if vae is not None:

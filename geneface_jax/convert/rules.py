@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from data_tools.io import write_folder
+from data_tools.io import require_output, write_folder
 from geneface_jax.convert.torch_checkpoint import TorchCheckpoint, number
 from geneface_jax.io import checkpoints, configs
 
@@ -292,7 +292,8 @@ def apply_hparams(config: ConfigDict, checkpoint: TorchCheckpoint) -> None:
             section = section.get(name) if section is not None and name in section else None
         if section is not None and last in section:
             section[last] = type(section[last])(value)
-    task = str(checkpoint.hparams.get("task_cls", ""))
+    task = checkpoint.hparams.get("task_cls", "")
+    task = task if isinstance(task, str) else ""
     config.source = ConfigDict({"file": checkpoint.path.name, "step": checkpoint.step, "task": task})
 
 
@@ -354,8 +355,9 @@ def require_new(folder: str | Path) -> Path:
     """`folder` as a path.
 
     Raises:
-      InputError: it exists and is not empty.
+      InputError: it exists and is not empty, or can't be made.
     """
+    require_output(folder, folder=True, replaced=True, option="DST")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already: give a new folder, or remove this one.")

@@ -10,13 +10,14 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of, open_npz, read_meta_json
+from data_tools.records import ArrayFile, Field, check_fields, stays_inside
+from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of, read_meta_json
 from geneface_jax.io import configs
 
 
@@ -58,6 +59,21 @@ SPLITS = ("train", "val")
 
 CACHE_BYTES = 2 << 30
 """Default cache size of a version 2 corpus; a second of speech in network space takes 37 kB."""
+
+_LARGEST_META = 1 << 30
+"""Bytes of meta.json, which has a line for every clip: enough for ten million."""
+
+_LARGEST_FEATURES = 65_536
+"""Audio features of a frame; networks give a thousand."""
+
+_META = {"clips": Field(list), "face_model": Field(str, optional=True), "audio_model": Field(str, optional=True)}
+_CLIP = {
+    "name": Field(str, high=1000),
+    "speaker": Field(str, high=1000),
+    "n_frames": Field(int, low=1, high=100_000_000),
+    "split": Field(str, choices=SPLITS),
+}
+"""What meta.json says of a clip."""
 
 _REMAKE = "make the corpus again with `geneface prepare-corpus` or `geneface avatar corpus --out DIR`"
 
@@ -116,13 +132,13 @@ class LazyClip:
         Raises:
           InputError: the file is missing or damaged.
         """
-        with open_npz(self.path, _REMAKE) as archive:
+        with ArrayFile(self.path, _REMAKE) as archive:
             return Clip(self.name, self.speaker, self.split, **_arrays(archive, self.n_frames, "", self.path))
 
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """As `Clip.moments`, read from the file's statistics instead of its frames."""
-        with open_npz(self.path, _REMAKE) as archive:
+        with ArrayFile(self.path, _REMAKE) as archive:
             mean = _array(archive, "motion_mean", (MOTION_DIM,), self.path)
             mean_square = _array(archive, "motion_mean_square", (MOTION_DIM,), self.path)
         return mean.astype(np.float64), mean_square.astype(np.float64)
@@ -180,7 +196,7 @@ class Corpus:
         clips: tuple[Clip | LazyClip, ...]
         if meta["format_version"] == 1:
             path = folder / "clips.npz"
-            with open_npz(path, _REMAKE) as archive:
+            with ArrayFile(path, _REMAKE) as archive:
                 clips = tuple(
                     Clip(e["name"], e["speaker"], e["split"], **_arrays(archive, e["n_frames"], f"{e['name']}/", path))
                     for e in meta["clips"]
@@ -221,37 +237,34 @@ def mean_motion(clips: Sequence[Clip | LazyClip]) -> np.ndarray:
 
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
-    meta = read_meta_json(folder, "corpus", _REMAKE, _REMAKE)
+    meta = read_meta_json(folder, "corpus", _REMAKE, _REMAKE, _LARGEST_META)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("format_version") not in FORMAT_VERSIONS:
         raise InputError(f'{path} does not describe a corpus ("format" is not "{FORMAT}" of version 1 or 2): {_REMAKE}.')
-    clips = meta.get("clips")
-    if not isinstance(clips, list) or not clips:
+    clips = check_fields(meta, path, _META, _REMAKE)["clips"]
+    if not clips:
         raise InputError(f"{path} lists no clips: {_REMAKE}.")
-    wanted = {"name": str, "speaker": str, "n_frames": int, "split": str}
     for entry in clips:
-        if not isinstance(entry, dict) or any(not isinstance(entry.get(key), kind) for key, kind in wanted.items()):
-            raise InputError(f"An entry of the clips in {path} lacks one of {', '.join(wanted)}: {_REMAKE}.")
-        if entry["split"] not in SPLITS:
-            raise InputError(f'The clip {entry["name"]} in {path} has the split "{entry["split"]}", not train or val: {_REMAKE}.')
-        name = PurePosixPath(entry["name"])
-        if not entry["name"] or name.is_absolute() or ".." in name.parts:
+        check_fields(entry, f"a clip in {path}", _CLIP, _REMAKE)
+        if not stays_inside(entry["name"]):
             raise InputError(f"The clip name {entry['name']!r} in {path} leads out of the corpus: {_REMAKE}.")
+    if len({entry["name"] for entry in clips}) < len(clips):
+        raise InputError(f"{path} lists a clip twice: {_REMAKE}.")
     return meta
 
 
-def _arrays(archive: Any, frames: int, prefix: str, path: Path) -> dict[str, np.ndarray]:
+def _arrays(archive: ArrayFile, frames: int, prefix: str, path: Path) -> dict[str, np.ndarray]:
     """The three arrays of a clip of T frames, float32."""
     shapes = {"audio_features": (2 * frames, None), "f0": (2 * frames,), "motion": (frames, MOTION_DIM)}
     return {name: _array(archive, f"{prefix}{name}", shape, path) for name, shape in shapes.items()}
 
 
-def _array(archive: Any, key: str, shape: tuple[int | None, ...], path: Path) -> np.ndarray:
-    """One array as float32; None in `shape` is any length."""
-    if key not in archive.files:
-        raise InputError(f"The array {key} is missing from {path}: {_REMAKE}.")
+def _array(archive: ArrayFile, key: str, shape: tuple[int | None, ...], path: Path) -> np.ndarray:
+    """One array as float32; None in `shape` is any length up to `_LARGEST_FEATURES`."""
+    found, dtype = archive.kind(key)
+    fits = len(found) == len(shape) and all(n <= _LARGEST_FEATURES if m is None else n == m for n, m in zip(found, shape, strict=True))
+    if not fits or dtype.kind not in "fiu":
+        raise InputError(f"The array {key} of {path} is {dtype} {list(found)}, not {list(shape)}: {_REMAKE}.")
     value = archive[key].astype(np.float32)
-    if len(value.shape) != len(shape) or any(want not in (None, got) for want, got in zip(shape, value.shape, strict=True)):
-        raise InputError(f"The array {key} of {path} has the shape {value.shape}, not {shape}: {_REMAKE}.")
     if not np.isfinite(value).all():
         raise InputError(f"The array {key} of {path} has values that are not finite: {_REMAKE}.")
     return value
@@ -271,6 +284,7 @@ class SubjectMotion:
       train, val: the first 10/11 and the last 1/11 of the video as clips.
       motion_mean, motion_std: [204] over the training frames.
       kind: types of landmarks and audio features.
+      fingerprint: of the dataset, see `Subject.fingerprint`.
     """
 
     name: str
@@ -279,6 +293,7 @@ class SubjectMotion:
     motion_mean: np.ndarray
     motion_std: np.ndarray
     kind: FeatureTypes
+    fingerprint: str = ""
 
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike[str]) -> "SubjectMotion":
@@ -314,4 +329,5 @@ class SubjectMotion:
             subject.motion_mean.reshape(MOTION_DIM),
             subject.motion_std.reshape(MOTION_DIM),
             feature_types_of(subject.meta),
+            subject.fingerprint,
         )

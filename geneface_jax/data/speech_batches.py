@@ -268,15 +268,37 @@ def typical_amplitudes(clips: Sequence[AnyNormalizedClip]) -> dict[str, np.ndarr
 # -------- Random windows: the batches of the speech-to-motion stages
 
 
-def sample_windows(rng: np.random.Generator, clips: Sequence[AnyNormalizedClip], batch: int, window: int) -> dict[str, np.ndarray]:
-    """Draws windows of `window` video frames, every possible start of every clip equally likely; short clips are padded at the end.
+LENGTH, STARTS = "length", "starts"
+"""How windows are drawn (`config.data.draw`). "starts" is how version 0.1.0 drew them: a clip shorter than the window has one possible
+start, and one of twice its length as many as the window has frames, so that short clips were hardly ever seen."""
+
+
+def sample_windows(
+    rng: np.random.Generator, clips: Sequence[AnyNormalizedClip], batch: int, window: int, draw: str = LENGTH
+) -> dict[str, np.ndarray]:
+    """Draws windows of `window` video frames; short clips are padded at the end.
+
+    Args:
+      rng: generator.
+      clips: all clips of a split.
+      batch: number of windows.
+      window: length in video frames.
+      draw: "length" draws a clip in proportion to its length, counted as at least one window: as a short clip shows fewer frames at once,
+        every clip's share of the frames that are seen is its share of the frames there are. "starts" draws every possible start of every
+        clip with the same probability. Within a clip all starts are equally likely.
 
     Returns:
       audio [batch, 2 * window, C], motion [batch, window, 204] (zero where padded), mask [batch, window] of 0/1, f0 [batch, 2 * window] Hz
       and the clips' mouth_amp, eye_amp [batch], float32; blink [batch, window] int32. See `NormalizedClip`.
+
+    Raises:
+      InputError: there is no such `draw`.
     """
+    if draw not in (LENGTH, STARTS):
+        raise InputError(f'config.data.draw is {draw!r}: write "{LENGTH}" or "{STARTS}".')
     starts = np.array([max(clip.n_frames - window + 1, 1) for clip in clips])
-    which = rng.choice(len(clips), size=batch, p=starts / starts.sum())
+    weights = starts if draw == STARTS else np.array([max(clip.n_frames, window) for clip in clips])
+    which = rng.choice(len(clips), size=batch, p=weights / weights.sum())
     items = [cut_window(clips[i], int(rng.integers(starts[i])), window) for i in which]
     return {key: np.stack([item[key] for item in items]) for key in items[0]}
 

@@ -1,12 +1,12 @@
 """A subject dataset in memory, and the compatibility of data and networks: feature types, camera, frames."""
 
-import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
 import math
 import os
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from PIL import Image
 
 from data_tools.errors import InputError
 from data_tools.landmarks68 import KnownFace
+from data_tools.records import LARGEST_JSON, ArrayFile, Field, check_fields, read_json, short
 from geneface_jax.io import configs
 
 # -------- The subject dataset: one person's arrays in memory, pictures decoded on demand
@@ -28,16 +29,21 @@ FORMAT_VERSION = 1
 
 _REMAKE = "make the dataset again with `geneface prepare`"
 
-_META_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "fps": (int, float),
-    "size": (int,),
-    "n_frames": (int,),
-    "n_train": (int,),
-    "intrinsics": (dict,),
-    "face_model": (str,),
-    "audio_model": (str,),
+_META = {
+    "name": Field(str, high=1000),
+    "fps": Field(float, low=1, high=240),
+    "size": Field(int, low=2, high=8192),
+    "n_frames": Field(int, low=1, high=100_000_000),
+    "n_train": Field(int, low=1, high=100_000_000),
+    "intrinsics": Field(dict),
+    "face_model": Field(str, high=100),
+    "audio_model": Field(str, high=100),
+    "consent": Field(str, high=100_000, optional=True),
 }
+"""Fields of meta.json that the library uses."""
+
+_LARGEST = 1_000_000
+"""Size of an axis "C" below: features and points are a few thousand at most."""
 
 # Array name -> (shape, dtype). "T" is n_frames, "A" is 2 * n_frames, "C" is any size.
 _ARRAYS: dict[str, tuple[tuple[int | str, ...], type]] = {
@@ -128,6 +134,17 @@ class Subject:
     expression_basis: np.ndarray | None = None
     expression_offset: np.ndarray | None = None
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of what networks are trained on; the same for a light copy, and with another name or consent."""
+        facts = {field: getattr(self, field) for field in ("size", "n_frames", "n_train", "face_model", "audio_model")}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        for name in sorted(_ARRAYS):
+            array = getattr(self, name)
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:16]
+
     @classmethod
     def load(cls, dataset_dir: str | os.PathLike[str]) -> "Subject":
         """Reads and checks a dataset folder, or the `dataset/` of a subject folder.
@@ -139,15 +156,10 @@ class Subject:
         if not (folder / "meta.json").is_file() and (folder / "dataset" / "meta.json").is_file():
             folder = folder / "dataset"
         meta = _read_meta(folder)
-        arrays = _read_arrays(folder, int(meta["n_frames"]))
+        arrays = _read_arrays(folder, int(meta["n_frames"]), int(meta["size"]))
         face = {name: arrays.pop(name) for name in _KNOWN_FACE if name in arrays}
         size = int(meta["size"])
-        background = _read_image(folder / "background.png", "RGB")
-        if background.shape != (size, size, 3):
-            raise InputError(
-                f"{folder / 'background.png'} is {background.shape[1]}x{background.shape[0]} pixels but meta.json says size {size}; "
-                f"{_REMAKE}"
-            )
+        background = _read_image(folder / "background.png", "RGB", size)
         return cls(
             folder=folder,
             meta=meta,
@@ -220,10 +232,7 @@ class Subject:
 
         def read(slot: int) -> None:
             path = self.folder / kind / f"{numbers[slot]:06d}.{suffix}"
-            picture = _read_image(path, mode)
-            if picture.shape != out.shape[1:]:
-                raise InputError(f"{path} has shape {picture.shape}, not {out.shape[1:]}: {_REMAKE}.")
-            out[slot] = picture
+            out[slot] = _read_image(path, mode, self.size)
 
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             list(pool.map(read, range(len(numbers))))
@@ -237,39 +246,32 @@ _PICTURES: dict[str, tuple[str, str, tuple[int, ...]]] = {
 }
 
 
-def _read_image(path: Path, mode: str) -> np.ndarray:
+def _read_image(path: Path, mode: str, size: int) -> np.ndarray:
+    """A picture of `size` x `size` pixels. Raises InputError: another size, or damaged, by the checksums that a PNG has."""
     try:
+        if path.suffix == ".png":  # decoding alone doesn't compare them
+            with Image.open(path) as image:
+                image.verify()
         with Image.open(path) as image:
-            return np.asarray(image.convert(mode))
-    except (OSError, SyntaxError, ValueError) as error:
+            if image.size == (size, size):  # before it is decoded, which may need any amount of memory
+                return np.asarray(image.convert(mode))
+            found = f"{image.width}x{image.height}"
+    except Exception as error:  # Pillow's decoders raise a dozen kinds
         raise InputError(f"The picture {path} is missing or damaged: {_REMAKE}.") from error
+    raise InputError(f"{path} is {found} pixels but meta.json says size {size}: {_REMAKE}.")
 
 
-def read_meta_json(folder: Path, kind: str, make: str, remake: str) -> Any:
-    """Content of `folder/meta.json`.
+def read_meta_json(folder: Path, kind: str, make: str, remake: str, largest: int = LARGEST_JSON) -> Any:
+    """Content of `folder/meta.json`, of at most `largest` bytes.
 
     Raises:
-      InputError: it is missing or is not JSON. `kind` ("dataset", "corpus") names the folder; `make` and `remake` are the ways out.
+      InputError: it is missing, is not JSON, or doesn't agree with its checksum. `kind` ("dataset", "corpus") names the folder; `make` and
+        `remake` are the ways out.
     """
     path = folder / "meta.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"There is no {kind} in {folder} (no meta.json): {make}.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read as JSON: {remake}.") from error
-
-
-@contextlib.contextmanager
-def open_npz(path: Path, remake: str) -> Iterator[Any]:
-    """Opens an npz archive; errors while reading it in the block become an InputError with the way out `remake`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            yield archive
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: {remake}.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged or not a plain array file: {remake}.") from error
+    if not path.exists():
+        raise InputError(f"There is no {kind} in {folder} (no meta.json): {make}.")
+    return read_json(path, remake, largest=largest)
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:
@@ -281,39 +283,47 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         )
     if meta.get("format_version") != FORMAT_VERSION:
         raise InputError(
-            f"{path} has format_version {meta.get('format_version')} but this version of geneface reads {FORMAT_VERSION}: {_REMAKE}."
+            f"{path} has format_version {short(meta.get('format_version'))} but this version of geneface reads {FORMAT_VERSION}: {_REMAKE}."
         )
-    for field, types in _META_TYPES.items():
-        if not isinstance(meta.get(field), types) or isinstance(meta.get(field), bool):
-            raise InputError(f'The field "{field}" of {path} is missing or not {types[-1].__name__}: {_REMAKE}.')
-    missing = [key for key in Intrinsics._fields if not isinstance(meta["intrinsics"].get(key), (int, float))]
+    check_fields(meta, path, _META, _REMAKE)
+    missing = [key for key in Intrinsics._fields if not Field(float).accepts(meta["intrinsics"].get(key))]
     if missing:
         raise InputError(f'The field "intrinsics" of {path} lacks {", ".join(missing)}: {_REMAKE}.')
+    camera = {key: meta["intrinsics"][key] / meta["size"] for key in Intrinsics._fields}
+    # A head that fills the picture has a focal length of several sizes; a principal point may lie beside the picture.
+    wrong = [key for key, value in camera.items() if not (0.05 <= value <= 200 if key.startswith("f") else -5 <= value <= 5)]
+    if wrong:
+        stated = f"{wrong[0]} {meta['intrinsics'][wrong[0]]:g}"
+        raise InputError(f'The field "intrinsics" of {path} has {stated}, which no camera of {meta["size"]} pixels has: {_REMAKE}.')
     if not 0 < meta["n_train"] <= meta["n_frames"]:
         raise InputError(f'The field "n_train" of {path} is {meta["n_train"]}, not between 1 and n_frames ({meta["n_frames"]}): {_REMAKE}.')
     return meta
 
 
-def _read_arrays(folder: Path, n_frames: int) -> dict[str, np.ndarray]:
+def _read_arrays(folder: Path, n_frames: int, size: int) -> dict[str, np.ndarray]:
     path = folder / "arrays.npz"
     known = {**_ARRAYS, **_OPTIONAL_ARRAYS, **_KNOWN_FACE}
-    with open_npz(path, _REMAKE) as archive:
-        arrays = {name: archive[name] for name in known if name in archive.files}
     lengths = {"T": n_frames, "A": 2 * n_frames}
-    for name, (shape, dtype) in known.items():
-        if name not in arrays:
-            if name not in _ARRAYS:
+    arrays: dict[str, np.ndarray] = {}
+    with ArrayFile(path, _REMAKE) as archive:
+        for name, (shape, dtype) in known.items():
+            if name not in archive.files and name not in _ARRAYS:
                 continue
-            raise InputError(f'The array "{name}" is missing from {path}: {_REMAKE}.')
-        found = arrays[name]
-        wanted_shape = tuple(lengths.get(n, n) if isinstance(n, str) else n for n in shape)
-        fits = found.ndim == len(wanted_shape) and all(n == "C" or n == m for n, m in zip(wanted_shape, found.shape, strict=True))
-        if not fits or found.dtype != dtype:
-            raise InputError(
-                f'The array "{name}" of {path} is {found.dtype} {list(found.shape)}, not {np.dtype(dtype)} {list(wanted_shape)}: {_REMAKE}.'
+            wanted_shape = tuple(lengths.get(n, n) if isinstance(n, str) else n for n in shape)
+            # Before the array is read: another shape may need any amount of memory.
+            found_shape, found_dtype = archive.kind(name)
+            fits = len(found_shape) == len(wanted_shape) and all(
+                m <= _LARGEST if n == "C" else n == m for n, m in zip(wanted_shape, found_shape, strict=True)
             )
-        if found.dtype == np.float32 and not np.isfinite(found).all():
+            if not fits or found_dtype != dtype:
+                wanted = f"{np.dtype(dtype)} {list(wanted_shape)}"
+                raise InputError(f'The array "{name}" of {path} is {found_dtype} {list(found_shape)}, not {wanted}: {_REMAKE}.')
+            arrays[name] = archive[name]
+    for name, array in arrays.items():
+        if array.dtype == np.float32 and not np.isfinite(array).all():
             raise InputError(f'The array "{name}" of {path} has values that are not finite: {_REMAKE}.')
+        if name.endswith("_box") and (array.min() < 0 or array.max() > size):
+            raise InputError(f'The array "{name}" of {path} has boxes outside of the picture of {size} pixels: {_REMAKE}.')
     return arrays
 
 
@@ -366,6 +376,34 @@ TOLERANCE = 1e-3
 """Relative difference of intrinsics that is invisible in the pixels."""
 
 
+def record_dataset(config: ConfigDict, fingerprint: str) -> None:
+    """Writes `Subject.fingerprint` to `config.data.fingerprint`, and so into every checkpoint of the stage."""
+    with config.unlocked():
+        config.data.fingerprint = fingerprint
+
+
+def trained_on(config: ConfigDict) -> str:
+    """The fingerprint that a checkpoint recorded; "" if it is an older or imported one and has none."""
+    return config.get("data", ConfigDict()).get("fingerprint") or ""
+
+
+def require_same_dataset(name: str, recorded: str, subject: Subject) -> None:
+    """Checks that a checkpoint was trained on this dataset.
+
+    Args:
+      name: the checkpoint, for the error sentence ("the head in DIR").
+      recorded: `trained_on` of its config; "" passes.
+
+    Raises:
+      InputError: it was trained on another one.
+    """
+    if recorded and recorded != subject.fingerprint:
+        raise InputError(
+            f"{name[0].upper()}{name[1:]} was trained on another dataset than {subject.folder} holds now: restore the dataset it was "
+            "trained on, or train it again."
+        )
+
+
 def record_camera(config: ConfigDict, size: int, intrinsics: Mapping[str, float]) -> None:
     """Writes a dataset's size and its fx, fy, cx, cy to `config.data.camera`, and so into every checkpoint of the stage."""
     with config.unlocked():
@@ -373,13 +411,13 @@ def record_camera(config: ConfigDict, size: int, intrinsics: Mapping[str, float]
 
 
 def require_same_camera(name: str, config: ConfigDict, subject: Subject) -> None:
-    """Checks that a checkpoint was trained with the dataset's camera; older checkpoints recorded none and pass.
+    """Checks that a checkpoint was trained with the dataset's camera, and as `require_same_dataset`; older ones recorded none and pass.
 
     Args:
       name: the checkpoint, for the error sentence ("the head in DIR").
 
     Raises:
-      InputError: the size or the intrinsics differ; names both.
+      InputError: the size or the intrinsics differ, names both; or other arrays do.
     """
     camera = config.get("data", ConfigDict()).get("camera")
     if camera is None:
@@ -393,6 +431,7 @@ def require_same_camera(name: str, config: ConfigDict, subject: Subject) -> None
             f"{name} was trained with {there} but {subject.folder} has {here}: restore the dataset it was trained on, or train it on "
             "this one."
         )
+    require_same_dataset(name, trained_on(config), subject)
 
 
 def require_same_frames(name: str, config: ConfigDict, subject: Subject) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 
 from data_tools.command_line import bar
 from data_tools.errors import InputError
-from data_tools.io import read_json
+from data_tools.io import require_output
 from data_tools.video import VideoWriter
 from geneface_jax.data.corpus import MOTION_DIM, Clip
 from geneface_jax.data.motion import motion_lmd, mouth_opening, pearson
 from geneface_jax.data.speech_batches import NormalizedClip, model_audio, normalize_clip
-from geneface_jax.data.subject import Subject, feature_types_of, require_same_features
+from geneface_jax.data.subject import Subject, feature_types_of, require_same_dataset, require_same_features
 from geneface_jax.evaluation import heldout, scores
 from geneface_jax.evaluation.metrics import Perceptual, best_lag, difference, jitter
 from geneface_jax.inference.motion import AudioToMotion
@@ -66,6 +66,9 @@ def evaluate(
         raise InputError(f"protocol is {protocol!r}: choose {', '.join(PROTOCOLS)}.")
     _check_size(size)
     folder = find_person(person)
+    video = Path(out) if out else evaluation_folder(folder) / f"{protocol}.mp4"
+    if not baselines or heldout.trained_parts(folder):
+        require_output(video)
     training_subject = Subject.load(folder)
     other = heldout.in_head_frame_of(Subject.load(against), training_subject) if against else None
     target = heldout.full_clip_target(other, size) if other else heldout.heldout_target(training_subject, size)
@@ -80,7 +83,6 @@ def evaluate(
         "pixels": heldout.baselines(target, training_subject, faces=faces, perceptual=perceptual) if baselines else {},
     }
     if not baselines or heldout.trained_parts(folder):
-        video = Path(out) if out else evaluation_folder(folder) / f"{protocol}.mp4"
         found = _renderings(folder, target, protocol, video, faces, perceptual)
         result["pixels"] |= found.pop("pixels")
         result |= found
@@ -135,6 +137,7 @@ def evaluate_speech(
     folder = find_person(person)
     training_subject = Subject.load(folder)
     subject = heldout.in_head_frame_of(Subject.load(against), training_subject) if against else training_subject
+    require_same_dataset(f"the postnet of {folder}", AudioToMotion.load(folder / "postnet").trained_on, training_subject)
     frames = range(subject.n_frames) if against else subject.heldout
     expert = find_expert(folder, Path(syncnet) if syncnet else None)
     if expert is None:
@@ -281,7 +284,7 @@ def find_expert(subject_dir: Path, syncnet: Path | None = None) -> SyncExpert | 
     if syncnet is not None:
         return SyncExpert.load(syncnet)
     config = subject_dir / "postnet" / "config.json"
-    trained_with = read_json(config)["data"].get("syncnet") if config.is_file() else None
+    trained_with = configs.load_saved(config.parent).get("data", {}).get("syncnet") if config.is_file() else None
     for folder in filter(None, (trained_with, configs.shipped("checkpoints") / "avatar" / "syncnet")):
         if checkpoints.steps(folder):
             return SyncExpert.load(folder)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage, signal
@@ -301,7 +302,9 @@ class Perceptual:
         if min(image.shape[:2]) < SMALLEST[LPIPS_NETWORK]:
             return float("nan")
         a, b = (x[None].astype(np.float32) / 255.0 for x in (image, truth))
-        return float(lpips(a, b, self.weights)[0])
+        # A reported figure must not depend on the device; as a loss the network may round its factors.
+        with jax.default_matmul_precision("highest"):
+            return float(lpips(a, b, self.weights)[0])
 
 
 def crop_around(mask: Bool[np.ndarray, "H W"]) -> tuple[slice, slice]:

@@ -16,6 +16,7 @@ from data_tools.audio.sound import FPS, load_audio
 from data_tools.errors import InputError
 from data_tools.face import pose as face_pose
 from data_tools.face.track import FACE_LANDMARKER, mediapipe_image, open_task, verified_path
+from data_tools.io import read_npz
 from data_tools.landmarks68 import eye_openness
 from data_tools.video import read_video
 from geneface_jax.data.motion import count_blinks, mouth_opening, pearson
@@ -324,11 +325,7 @@ def load_head_masks(path: Path) -> UInt8[np.ndarray, "T H W"]:
     Raises:
       InputError: the file or the array is missing or has another shape.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            mask = archive["head_mask"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f'{path} holds no readable array "head_mask": give the truth.npz of the avatar.') from error
+    mask = read_npz(path, "give the truth.npz of the avatar", ["head_mask"])["head_mask"]
     if mask.ndim == 3 and mask.shape[2] * 8 == mask.shape[1]:
         mask = np.unpackbits(mask, axis=-1) * np.uint8(255)
     if mask.ndim != 3 or mask.shape[1] != mask.shape[2] or mask.dtype != np.uint8:

@@ -13,7 +13,7 @@ from data_tools.errors import InputError
 from data_tools.landmarks68 import BROWS, EYES, MOUTH
 from geneface_jax.data.corpus import MOTION_DIM
 from geneface_jax.data.speech_batches import model_audio, silence
-from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of
+from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of, trained_on
 from geneface_jax.inference import motion_filters
 from geneface_jax.inference.blinks import blink_envelope, inject_blinks
 from geneface_jax.inference.controls import Controls, frame_range
@@ -116,6 +116,7 @@ class AudioToMotion:
       kind: landmark and audio feature types of the networks.
       amplitudes: typical `mouth_amp` and `eye_amp` of the training faces of a pitch-aware VAE; empty for others.
       expression: (basis, offset) that turn a VAE's E face model coefficients into landmarks; None if it predicts landmarks.
+      trained_on: fingerprint of the person's dataset; "" if it was not recorded.
     """
 
     vae: Audio2Motion
@@ -126,6 +127,7 @@ class AudioToMotion:
     kind: FeatureTypes
     amplitudes: dict[str, float] = dataclasses.field(default_factory=dict)
     expression: tuple[Float[np.ndarray, "E 68 3"], Float[np.ndarray, "68 3"]] | None = None
+    trained_on: str = ""
 
     @property
     def follows_mouth_amp(self) -> bool:
@@ -153,7 +155,8 @@ class AudioToMotion:
 
         postnet = (CNNPostNet(config.model.base, config.model.zero_init), variables("postnet")) if stage == "postnet" else None
         vae = _vae(config.audio2motion.model, postnet_dir)
-        return cls(vae, variables("audio2motion"), postnet, **_constants(state), kind=feature_types_of(config.data))
+        features, dataset = feature_types_of(config.data), trained_on(config)
+        return cls(vae, variables("audio2motion"), postnet, **_constants(state), kind=features, trained_on=dataset)
 
     @classmethod
     def load_corpus_model(

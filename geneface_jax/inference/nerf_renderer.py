@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.motion import normalize_motion, windows
-from geneface_jax.data.subject import Subject, require_same_camera
+from geneface_jax.data.subject import Subject, require_same_camera, require_same_dataset, trained_on
 from geneface_jax.inference.controls import in_precision
 from geneface_jax.inference.pictures import resize, straight_rgba
 from geneface_jax.io import checkpoints
@@ -70,6 +70,8 @@ class NerfRenderer:
                 f"The torso in {folder / TORSO} was trained with another head (step {body.config.data.head_step}) than step {head.step} in "
                 f"{folder / HEAD}: restore that head, or train the torso again."
             )
+        if body is not None:
+            require_same_dataset(f"the torso in {folder / TORSO}", trained_on(body.config), subject)
         if body is not None and body.config.model.condition_frames > 1:
             raise InputError(
                 f"The torso in {folder / TORSO} was imported and needs DeepSpeech features, which are not supported here: train a torso "

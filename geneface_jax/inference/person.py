@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import html
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -10,24 +11,27 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.audio.sound import FPS, SAMPLE_RATE, check_samples, load_audio, save_wav
+from data_tools.audio.sound import FPS, SAMPLE_RATE, SoundTrack, check_samples, load_track, save_wav
 from data_tools.command_line import bar
 from data_tools.encoder import check_output
 from data_tools.errors import InputError
-from data_tools.io import write_folder, write_json
+from data_tools.ffmpeg import SOUND_SUFFIXES, VIDEO_SUFFIXES
+from data_tools.io import require_output, write_folder, write_json
 from data_tools.video import write_video
-from geneface_jax.data.subject import Subject, feature_types_of, require_same_features
+from geneface_jax.data.subject import Subject, feature_types_of, require_same_dataset, require_same_features
 from geneface_jax.inference import provenance
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import PRECISIONS, TRANSPARENT, Controls, sampling_options
 from geneface_jax.inference.motion import AudioToMotion, orbit, pose_track, shape_motion
 from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH, loudness, silence_weight
 from geneface_jax.inference.pictures import load_background, resize, with_badge
-from geneface_jax.inference.provenance import provenance_of, stamp
+from geneface_jax.inference.provenance import provenance_of, stamper
 from geneface_jax.inference.renderer import Renderer, open_renderer
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.typing import Float
+
+logger = logging.getLogger(__name__)
 
 # -------- A person in memory, and a recording as a video of that person
 
@@ -116,12 +120,15 @@ class Person:
         """Height and width of the pictures in pixels, as trained."""
         return self.subject.size
 
-    def speak(self, audio: str | os.PathLike[str] | np.ndarray, controls: Controls | None = None) -> "TalkingVideo":
+    def speak(
+        self, audio: str | os.PathLike[str] | np.ndarray, controls: Controls | None = None, track: int | None = None
+    ) -> "TalkingVideo":
         """Predicts the motion for a recording; the frames are rendered when the result is saved or iterated.
 
         Args:
           audio: speech in any audio or video file, of any length; or [N] samples at 16 kHz in -1..1.
           controls: of motion and picture (docs/inference.md); their `precision` is replaced by the person's.
+          track: number of the file's sound track, from 1; None takes the first that is not silent.
 
         Raises:
           InputError: a control out of range, or audio that is missing, silent or shorter than 0.2 s.
@@ -129,11 +136,11 @@ class Person:
         controls = dataclasses.replace(controls or Controls(), precision=self.precision).validate()
         sampling_options(self.parts, controls)
         if not isinstance(audio, np.ndarray):
-            return self._speak(load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS), Path(audio), controls)
+            return self._speak(*load_track(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS, track=track), controls)
         check_samples(audio, "The recording", SAMPLE_RATE, MIN_SECONDS)
         return self._speak(np.asarray(audio, np.float32), None, controls)
 
-    def _speak(self, samples: Float[np.ndarray, " N"], sound: Path | None, controls: Controls) -> "TalkingVideo":
+    def _speak(self, samples: Float[np.ndarray, " N"], sound: SoundTrack | None, controls: Controls) -> "TalkingVideo":
         return TalkingVideo(self, controls, samples, sound, plan_motion(self, samples, controls))
 
     def __repr__(self) -> str:
@@ -150,14 +157,14 @@ class TalkingVideo:
     Attributes:
       person, controls: what it is made with.
       samples: the recording at 16 kHz, in -1..1.
-      sound: file whose sound the saved video gets; None stands for `samples`.
+      sound: track of the file whose sound the saved video gets; None stands for `samples`.
       plan: the renderer's inputs.
     """
 
     person: Person
     controls: Controls
     samples: Float[np.ndarray, " N"]
-    sound: Path | None
+    sound: SoundTrack | None
     plan: MotionPlan
 
     @property
@@ -210,14 +217,15 @@ class TalkingVideo:
         """
         out, controls = Path(out), self.controls
         check_output(out, controls, controls.bg == TRANSPARENT, ask_alpha="--bg transparent")
+        require_output(debug, folder=True, replaced=True, option="--debug")
         if debug is not None:
             write_intermediates(debug, self.person, self.samples, self.plan, controls)
         with bar(total=len(self), unit="frame", desc="rendering", leave=False, disable=progress is not True) as drawn:
             report = progress if callable(progress) else lambda *_: drawn.update()
             frames = _report_progress(self, len(self), report)
-            write_video(out, frames, self.samples if self.sound is None else self.sound, FPS, controls, alpha=controls.bg == TRANSPARENT)
-        if out.suffix.lower() == ".mp4":
-            stamp(out, provenance_of(self.person.parts, self.person.subject.meta))
+            sound = self.samples if self.sound is None else self.sound
+            finish = stamper(out, provenance_of(self.person.parts, self.person.subject.meta))
+            write_video(out, frames, sound, FPS, controls, alpha=controls.bg == TRANSPARENT, finish=finish)
         return out
 
     def __repr__(self) -> str:
@@ -266,6 +274,7 @@ def infer(
     *,
     progress: ProgressCallback | bool = False,
     debug: str | os.PathLike[str] | None = None,
+    track: int | None = None,
 ) -> InferenceResult:
     """Makes a video of a trained person speaking a recording: `Person.load`, `Person.speak` and `TalkingVideo.save`.
 
@@ -273,7 +282,7 @@ def infer(
 
     Args:
       subject_dir: as `Person.load`.
-      audio, controls: as `Person.speak`.
+      audio, controls, track: as `Person.speak`.
       out, progress, debug: as `TalkingVideo.save`.
 
     Raises:
@@ -281,10 +290,11 @@ def infer(
     """
     controls = (controls or Controls()).validate()
     check_output(Path(out), controls, controls.bg == TRANSPARENT, ask_alpha="--bg transparent")
+    require_output(debug, folder=True, replaced=True, option="--debug")
     parts = find_parts(subject_dir)
     sampling_options(parts, controls)
-    samples = load_audio(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS)
-    video = open_person(parts, controls.precision)._speak(samples, Path(audio), controls)
+    samples, sound = load_track(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS, track=track)
+    video = open_person(parts, controls.precision)._speak(samples, sound, controls)
     return InferenceResult(video.save(out, progress=progress, debug=debug), video.seconds, len(video), video.networks)
 
 
@@ -351,9 +361,12 @@ def render_frames(person: Person, plan: MotionPlan, controls: Controls) -> Gener
 
 
 def open_speech(parts: SubjectParts, subject: Subject) -> AudioToMotion:
-    """A subject's speech-to-motion networks: PostNet with its VAE, or a VAE alone. Raises as `AudioToMotion.load`."""
+    """A subject's speech-to-motion networks: PostNet with its VAE, or a VAE alone. Raises as `AudioToMotion.load`, and
+    InputError if the PostNet was trained on another dataset."""
     if parts.speech == "postnet":
-        return AudioToMotion.load(parts.folder / "postnet")
+        speech = AudioToMotion.load(parts.folder / "postnet")
+        require_same_dataset(f"the postnet in {parts.folder / 'postnet'}", speech.trained_on, subject)
+        return speech
     expression = None if subject.expression_basis is None else (subject.expression_basis, subject.expression_offset)
     return AudioToMotion.load_corpus_model(parts.folder / "audio2motion", expression=expression)
 
@@ -418,24 +431,35 @@ def write_intermediates(
 
 # -------- Folders of recordings
 
-SOUNDS = (".wav", ".mp3", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".webm", ".mp4", ".mov", ".mkv")
+SHOWN = 20
+"""Names of left out files that are shown."""
 
 
-def recordings(folder: str | os.PathLike[str]) -> list[Path]:
-    """The audio and video files of a folder without its subfolders, sorted by name.
+def recordings(folder: str | os.PathLike[str]) -> tuple[list[Path], list[Path]]:
+    """The audio and video files of a folder, and what else is in it (subfolders too, but nothing hidden), both sorted by name.
 
     Raises:
-      InputError: there is none, or two names differ only in their suffix, so that both would make the same video.
+      InputError: there is no recording, or two names differ only in their suffix, so that both would make the same video.
     """
     folder = Path(folder)
-    found = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SOUNDS and not path.name.startswith("."))
+    everything = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    found = [path for path in everything if path.is_file() and path.suffix.lower() in SOUND_SUFFIXES | VIDEO_SUFFIXES]
     if not found:
         raise InputError(f"The folder {folder} holds no recording: put wav, mp3, ogg, flac, m4a or video files there.")
     stems: dict[str, Path] = {}
     for path in found:
         if (other := stems.setdefault(path.stem, path)) is not path:
             raise InputError(f"{other.name} and {path.name} in {folder} would both make {path.stem}.mp4: rename one of them.")
-    return found
+    return found, [path for path in everything if path not in found]
+
+
+def _name_left_out(paths: list[Path]) -> None:
+    """Logs the files of a folder that were not used."""
+    for path in paths[:SHOWN]:
+        reason = "folders in a folder are not looked into" if path.is_dir() else "its name does not end like that of a recording or video"
+        logger.warning("%s was left out: %s", path.name, reason)
+    if len(paths) > SHOWN:
+        logger.warning("%d more were left out for the same reasons", len(paths) - SHOWN)
 
 
 def infer_folder(
@@ -448,7 +472,7 @@ def infer_folder(
 ) -> Iterator[tuple[Path, InferenceResult | InputError]]:
     """Makes `OUT_DIR/NAME.mp4` (with `bg="transparent"`: .webm) of every recording NAME.* of a folder, as `infer` does for one.
 
-    The networks are read once. A recording that fails does not stop the others.
+    The networks are read once. A recording that fails does not stop the others. What else is in the folder is named in the log at the end.
 
     Args:
       subject_dir, controls, progress: as `infer`; progress restarts with every recording.
@@ -462,9 +486,10 @@ def infer_folder(
       InputError: at the first recording; as `recordings`, or the person or the controls can't be used.
     """
     controls = (controls or Controls()).validate()
-    found, out_dir = recordings(folder), Path(out_dir)
+    (found, left_out), out_dir = recordings(folder), Path(out_dir)
     if out_dir.is_file() or out_dir.suffix.lower() in (".mp4", ".webm"):
         raise InputError(f"--out {out_dir} names a file, but {folder} is a folder of recordings: give a folder for their videos.")
+    require_output(out_dir, folder=True)
     person = open_person(find_parts(subject_dir), controls.precision)
     suffix = ".webm" if controls.bg == TRANSPARENT else ".mp4"
     for path in found:
@@ -474,3 +499,4 @@ def infer_folder(
             yield path, InferenceResult(out, video.seconds, len(video), video.networks)
         except InputError as error:
             yield path, error
+    _name_left_out(left_out)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.motion import normalize_motion, windows
-from geneface_jax.data.subject import Subject, require_same_camera, require_same_frames
+from geneface_jax.data.subject import Subject, require_same_camera, require_same_dataset, require_same_frames, trained_on
 from geneface_jax.inference.controls import in_precision
 from geneface_jax.inference.pictures import resize, straight_rgba, without_background
 from geneface_jax.io import checkpoints
@@ -160,6 +160,7 @@ class SubjectRenderer:
             torso_dir = folder / TORSO_OF[stage]
             torso_checkpoint = checkpoints.load(torso_dir)
             _check_torso(torso_dir, torso_checkpoint.config, name, params)
+            require_same_dataset(f"the torso in {torso_dir}", trained_on(torso_checkpoint.config), subject)
             torso_model = Torso.from_config(torso_checkpoint.config.model)
             torso_params = jax.tree.map(jnp.asarray, torso_checkpoint.state["params"])
         return cls(

@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import queue
-import subprocess
-import tempfile
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from typing import IO
@@ -15,7 +14,7 @@ import numpy as np
 from data_tools.audio.sound import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from data_tools.encoder import EncoderOptions, codec_arguments
 from data_tools.errors import InputError
-from data_tools.ffmpeg import ffmpeg_executable, first_error_line
+from data_tools.ffmpeg import Process
 from geneface_jax.inference.audio_features import audio_features_of
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.motion import AudioToMotion, shape_motion, with_eyes
@@ -97,8 +96,8 @@ class _Encoder:
     """
 
     def __init__(self, frames: Iterator[AVFrame]):
-        self._frames, self._log = frames, tempfile.TemporaryFile()
-        self._process: subprocess.Popen | None = None
+        self._frames = frames
+        self._process: Process | None = None
         self._audio: queue.Queue[bytes | None] = queue.Queue(AUDIO_QUEUE_FRAMES)
         self._error: BaseException | None = None
         self._stopped = threading.Event()
@@ -107,9 +106,8 @@ class _Encoder:
             raise InputError("There is not a single frame to stream: give a longer recording.")
         reads, writes = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                _command(first[0].shape, reads), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, pass_fds=(reads,)
-            )
+            # No limit of its own: pictures may be slow to make, and a reader slow to take them.
+            self._process = Process(_command(first[0].shape, reads), patience=math.inf, feed=True, pass_fds=(reads,))
         finally:
             os.close(reads)
         self._threads = [
@@ -121,46 +119,44 @@ class _Encoder:
 
     def read(self) -> bytes:
         """The next chunk; b"" at the end."""
-        return self._process.stdout.read1(CHUNK_BYTES)
+        return self._process.read_some(CHUNK_BYTES)
 
     def finish(self) -> None:
         """Waits for ffmpeg and the threads, and raises their errors."""
-        code = self._process.wait()
+        done = self._process.finish()
         for thread in self._threads:
             thread.join()
         if self._error is not None:
             raise self._error
-        if code:
-            raise InputError(f"ffmpeg could not encode the stream ({first_error_line(self._log)}): check the size of the video.")
+        if not done:
+            raise InputError(f"ffmpeg could not encode the stream ({self._process.complaint()}): check the size of the video.")
 
     def stop(self) -> None:
         """Stops ffmpeg and the threads at any point."""
         self._stopped.set()
         self._process.kill()
-        self._process.wait()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._audio.get_nowait()
         self._audio.put(None)
         for thread in self._threads:
             thread.join()
-        self._process.stdout.close()
-        self._log.close()
+        self._process.stop()
 
     def _write_pictures(self, first: AVFrame) -> None:
         frame: AVFrame | None = first
         try:
-            with self._process.stdin as pipe:
-                while frame is not None and not self._stopped.is_set():
-                    picture, samples = frame
-                    self._enqueue(_pcm(samples))
-                    pipe.write(np.ascontiguousarray(picture).data)
-                    frame = next(self._frames, None)
+            while frame is not None and not self._stopped.is_set():
+                picture, samples = frame
+                self._enqueue(_pcm(samples))
+                self._process.write(np.ascontiguousarray(picture).data)
+                frame = next(self._frames, None)
         except BrokenPipeError:
             pass  # ffmpeg has ended; finish() reports the reason
         except BaseException as error:  # raised by finish() in the caller's thread
             self._error = error
         finally:
+            self._process.end_input()
             self._enqueue(None)
             if (close := getattr(self._frames, "close", None)) is not None:
                 close()
@@ -174,7 +170,7 @@ class _Encoder:
         with contextlib.suppress(BrokenPipeError), pipe:
             while (audio := self._audio.get()) is not None:
                 pipe.write(audio)
-        while not self._stopped.is_set() and self._process.poll() is None:
+        while not self._stopped.is_set() and self._process.running():
             # The pipe is closed: drain the queue, so that the picture thread is not blocked by it.
             with contextlib.suppress(queue.Empty):
                 if self._audio.get(timeout=0.1) is None:
@@ -187,8 +183,7 @@ def _command(shape: tuple[int, ...], sound_fd: int) -> list[str]:
         raise InputError(f"Frames of {width}x{height} pixels can't be streamed, because H.264 needs even sizes: give an even --size.")
     # Probing the inputs' formats would delay the first second.
     quick = ["-probesize", "32", "-analyzeduration", "0"]
-    command = [ffmpeg_executable(), "-nostdin", "-v", "error"]
-    command += [*quick, "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{FPS}", "-i", "pipe:0"]
+    command = [*quick, "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{FPS}", "-i", "pipe:0"]
     command += [*quick, "-f", "s16le", "-ar", f"{SAMPLE_RATE}", "-ac", "1", "-i", f"pipe:{sound_fd}"]
     command += ["-map", "0:v", "-map", "1:a", *codec_arguments(STREAM_ENCODER, False)]
     command += ["-tune", "zerolatency", "-g", f"{KEY_FRAME_INTERVAL}"]

@@ -5,13 +5,15 @@ and `meta` (step, metrics, config, run), and a `manifest.json` of their files. A
 all of it is on the disk, so a killed save is never listed; later damage is detected by the manifest. No other module uses orbax.
 """
 
+import contextlib
 import dataclasses
 import fnmatch
 import logging
 import os
+import re
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,12 @@ from ml_collections import ConfigDict
 
 from data_tools import io as files
 from data_tools.errors import InputError
+from data_tools.records import Field, read_record
 from geneface_jax.io import configs
 
 FOLDER = "checkpoints"
+_STEP = re.compile(r"0|[1-9][0-9]{0,14}")
+_META = {"config": Field(dict), "metrics": Field(dict)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +53,7 @@ def steps(workdir: str | os.PathLike) -> list[int]:
     folder = Path(workdir) / FOLDER
     if not folder.is_dir():
         return []
-    complete = (path for path in folder.iterdir() if path.name.isdecimal() and (path / "state").is_dir() and (path / "meta").is_dir())
+    complete = (path for path in folder.iterdir() if _STEP.fullmatch(path.name) and (path / "state").is_dir() and (path / "meta").is_dir())
     return sorted(int(path.name) for path in complete)
 
 
@@ -63,8 +68,8 @@ def damage(workdir: str | os.PathLike, step: int) -> str | None:
     try:
         read_meta(workdir, step)
         _read(path, _tree_on_disk(path))
-    except Exception as error:  # orbax and tensorstore raise a dozen kinds
-        return f"it can't be read ({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
+    except Exception as error:
+        return _unreadable(error)
     return None
 
 
@@ -99,8 +104,11 @@ def best_step(workdir: str | os.PathLike, tag: str, mode: str) -> int | None:
     """The step whose evaluation scalar `tag` is best (`mode` is "min" or "max"); None if no step was evaluated."""
     if mode not in ("min", "max"):
         raise ValueError(f'mode must be "min" or "max", not {mode!r}')
-    scored = [(read_meta(workdir, step)["metrics"].get(tag), step) for step in steps(workdir)]
-    scored = [(score, step) for score, step in scored if score is not None and np.isfinite(score)]
+    scored = []
+    for step in steps(workdir):
+        with contextlib.suppress(InputError):  # a damaged step is not the best one; whoever reads it is told
+            score = read_meta(workdir, step)["metrics"].get(tag)
+            scored += [(score, step)] if isinstance(score, int | float) and np.isfinite(score) else []
     if not scored:
         return None
     return (min(scored) if mode == "min" else max(scored))[1]
@@ -149,15 +157,20 @@ def save(
             checkpointer.save(partial, items, force=True)
         files.write_manifest(partial)
 
-    files.write_folder(folder, fill)
+    files.write_folder(folder, fill, lock=False)  # the run holds its work folder
     if keep is not None:
         _drop_old(workdir, keep, best, milestones_every)
     return folder
 
 
 def read_meta(workdir: str | os.PathLike, step: int) -> dict[str, Any]:
-    """The `meta` item of a step: `step`, `metrics`, `config` as plain JSON."""
-    return files.read_json(Path(workdir) / FOLDER / str(step) / "meta" / "metadata")
+    """The `meta` item of a step: `step`, `metrics`, `config` as plain JSON.
+
+    Raises:
+      InputError: it is missing or damaged.
+    """
+    path = Path(workdir) / FOLDER / str(step) / "meta" / "metadata"
+    return read_record(path, _META, "use another step, or copy it again from its source")
 
 
 def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str] = ("opt_state",)) -> Checkpoint:
@@ -175,10 +188,11 @@ def load(workdir: str | os.PathLike, step: int | None = None, drop: Sequence[str
     step = _resolve_step(workdir, step)
     path = _step_path(workdir, step)
     _require_intact(workdir, step)
-    tree = {name: value for name, value in _tree_on_disk(path).items() if name not in drop}
-    state = jax.tree.map(_widen, _read(path, tree))
+    with _told(workdir, step):
+        tree = {name: value for name, value in _tree_on_disk(path).items() if name not in drop}
+        state = jax.tree.map(_widen, _read(path, tree))
     meta = read_meta(workdir, step)
-    return Checkpoint(state, configs.from_json(meta["config"]), step, meta["metrics"])
+    return Checkpoint(state, configs.from_json(meta["config"], path / "meta" / "metadata"), step, meta["metrics"])
 
 
 def read_arrays(workdir: str | os.PathLike, step: int | None = None, *, widen: bool = False) -> tuple[dict[str, np.ndarray], int]:
@@ -199,7 +213,8 @@ def read_arrays(workdir: str | os.PathLike, step: int | None = None, *, widen: b
     step = _resolve_step(workdir, step)
     path = _step_path(workdir, step)
     _require_intact(workdir, step)
-    arrays = named(_read(path, _tree_on_disk(path)))
+    with _told(workdir, step):
+        arrays = named(_read(path, _tree_on_disk(path)))
     return {name: _widen(value) if widen else value for name, value in arrays.items()}, step
 
 
@@ -260,9 +275,29 @@ def _resolve_step(workdir: str | os.PathLike, step: int | None) -> int:
 def _require_intact(workdir: str | os.PathLike, step: int) -> None:
     wrong = files.manifest_damage(_step_path(workdir, step))
     if wrong is not None:
-        others = [str(other) for other in steps(workdir) if other != step]
-        way_out = f"delete that folder to use step {others[-1]}" if others else "train again, or copy it again from its source"
-        raise InputError(f"The checkpoint {Path(workdir) / FOLDER / str(step)} is damaged, {wrong}: {way_out}.")
+        raise _damaged(workdir, step, wrong)
+
+
+def _damaged(workdir: str | os.PathLike, step: int, wrong: str) -> InputError:
+    others = [str(other) for other in steps(workdir) if other != step]
+    way_out = f"delete that folder to use step {others[-1]}" if others else "train again, or copy it again from its source"
+    return InputError(f"The checkpoint {Path(workdir) / FOLDER / str(step)} is damaged, {wrong}: {way_out}.")
+
+
+@contextlib.contextmanager
+def _told(workdir: str | os.PathLike, step: int) -> Iterator[None]:
+    """Turns what orbax and tensorstore raise about damage that no manifest shows into an InputError."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(workdir, step, _unreadable(error)) from error
+
+
+def _unreadable(error: Exception) -> str:
+    # orbax and tensorstore raise a dozen kinds, some with a page of text.
+    return f"it can't be read ({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
 
 
 def _step_path(workdir: str | os.PathLike, step: int) -> Path:
@@ -273,7 +308,8 @@ def _open() -> Any:
     """An orbax checkpointer for a step folder that does not synchronize with the other processes of a multi-host run."""
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs every save at INFO
+    # orbax logs every save, and a failed one with a traceback for each of its threads, although it raises the error as well.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     index = jax.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}")
     handlers = {
@@ -395,7 +431,7 @@ class CheckpointWriter:
             self._thread = None
         if self._error is not None:
             error, self._error = self._error, None
-            with files.disk_errors_as_input_errors(self._workdir):
+            with files.disk_errors_as_input_errors(self._workdir, in_text=True):
                 raise error
 
     def close(self) -> None:
@@ -423,7 +459,7 @@ def write_selected_step(workdir: str | os.PathLike, step: int, record: dict[str,
       step: the selected checkpoint.
       record: JSON for human readers, such as the reasons; `format` and `step` are added.
     """
-    return files.write_json(Path(workdir) / SELECTED_FILE, {"format": FORMAT, "step": int(step), **record})
+    return files.write_json(Path(workdir) / SELECTED_FILE, {"format": FORMAT, "step": int(step), **record}, checksum=True)
 
 
 def read_selected_step(workdir: str | os.PathLike) -> int | None:
@@ -435,12 +471,8 @@ def read_selected_step(workdir: str | os.PathLike) -> int | None:
     path = Path(workdir) / SELECTED_FILE
     if not path.is_file():
         return None
-    record = files.read_json(path)
-    step = record.get("step") if isinstance(record, dict) and record.get("format") == FORMAT else None
-    if not isinstance(step, int):
-        raise InputError(f"{path} names no step: delete it, or select again with `geneface select-postnet {workdir}`.")
+    remedy = f"delete it, or select again with `geneface select-postnet {workdir}`"
+    step = read_record(path, {"format": Field(str, choices=(FORMAT,)), "step": Field(int, low=0)}, remedy)["step"]
     if step not in steps(workdir):
-        raise InputError(
-            f"{path} names step {step}, which has no checkpoint: delete it, or select again with `geneface select-postnet {workdir}`."
-        )
+        raise InputError(f"{path} names step {step}, which has no checkpoint: {remedy}.")
     return step

@@ -180,16 +180,17 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
 def save(config: ConfigDict, folder: str | os.PathLike) -> Path:
     """Writes the resolved config as `folder/config.json`."""
-    return write_json(Path(folder) / CONFIG_FILE, to_json(config))
+    return write_json(Path(folder) / CONFIG_FILE, to_json(config), checksum=True)
 
 
 def load_saved(folder: str | os.PathLike) -> ConfigDict:
     """Reads `folder/config.json`; lists become tuples, as in config files.
 
     Raises:
-      InputError: the folder has none.
+      InputError: the folder has none, or a damaged one.
     """
-    return from_json(read_json(Path(folder) / CONFIG_FILE))
+    path = Path(folder) / CONFIG_FILE
+    return from_json(read_json(path, "copy the config from the newest checkpoint's meta, or train again in a new folder"), path)
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
@@ -197,9 +198,16 @@ def to_json(config: ConfigDict) -> dict[str, Any]:
     return _plain(config.copy_and_resolve_references().to_dict())
 
 
-def from_json(value: dict[str, Any]) -> ConfigDict:
-    """The inverse of `to_json`."""
-    return ConfigDict(_tuples(value))
+def from_json(value: Any, where: str | os.PathLike = CONFIG_FILE) -> ConfigDict:
+    """The inverse of `to_json`.
+
+    Raises:
+      InputError: it is not what `to_json` made; `where` is its file.
+    """
+    try:
+        return ConfigDict(_tuples(value))
+    except (TypeError, ValueError, AttributeError, KeyError) as error:  # no dict, or names that a ConfigDict can't have
+        raise InputError(f"{where} holds no config ({error}): train again, or copy it again from its source.") from error
 
 
 def _run_config_file(path: Path, loaded: dict[Path, dict[str, Any]]) -> dict[str, Any]:
@@ -328,7 +336,33 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-# -------- Resume rules: which config changes a resumed run refuses
+# -------- Resume rules: which keys a resumed run keeps, and which config changes it refuses
+
+BEGUN_BEFORE = {"data.draw": "starts"}
+"""Keys that a resumed run keeps as it began, because its batches depend on them -> their value in a run that began before they existed."""
+
+
+def as_begun(config: ConfigDict, workdir: str | os.PathLike) -> tuple[ConfigDict, list[str]]:
+    """A resumed run's config with the keys of `BEGUN_BEFORE` as they were when the run began, so that it goes on with the same batches.
+
+    Args:
+      config: the resolved config to resume with.
+      workdir: the run's work folder.
+
+    Returns:
+      (a copy of the config, or the config itself if nothing differs; a sentence for every key that was set back).
+    """
+    if not (Path(workdir) / CONFIG_FILE).is_file():
+        return config, []
+    known, began = set(keys(config)), leaves(load_saved(workdir))
+    kept = {key: began.get(key, before) for key, before in BEGUN_BEFORE.items() if key in known}
+    changed = {key: value for key, value in kept.items() if value != _get(config, key)}
+    sentences = [
+        f"config.{key} stays {value!r}, with which this run began (a new --workdir begins with {_get(config, key)!r})"
+        for key, value in changed.items()
+    ]
+    return (override(config, changed) if changed else config), sentences
+
 
 REFUSE, WARN = "refuse", "warn"
 
@@ -342,6 +376,7 @@ RULES = (
     ("super_resolution.*", REFUSE, "another network"),
     ("data.face_model", REFUSE, "landmarks of another kind"),
     ("data.audio_model", REFUSE, "audio features of another kind"),
+    ("data.fingerprint", REFUSE, "another dataset"),
     ("data.center", REFUSE, "another network space"),
     ("march.bound", REFUSE, "the extent of the scene that the grids cover"),
     ("*", WARN, "the run continues differently from here"),

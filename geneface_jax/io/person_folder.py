@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_tools.errors import InputError
-from data_tools.io import read_json, write_text
+from data_tools.io import write_text
+from data_tools.records import Field, check_fields, read_record
 from geneface_jax.io import checkpoints, configs
 
 TORSO_OF = {"head_sr": "torso_sr", "head": "torso", "nerf_head": "nerf_torso"}
@@ -121,6 +122,15 @@ STAGES = ("postnet", "head", "torso")
 PACKAGES = ("jax", "flax", "optax", "mediapipe", "numpy")
 
 
+_META = {
+    **dict.fromkeys(("name", "face_model", "audio_model"), Field(str)),
+    **dict.fromkeys(("size", "n_frames", "n_train"), Field(int, low=1)),
+    "fps": Field(float, low=1),
+    "source": Field(dict),
+}
+_SOURCE = {"file": Field(str), "sha256": Field(str), "changes": Field(list, optional=True)}
+
+
 def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: Sequence[str] = ()) -> Path:
     """Writes `SUBJECT/card.md` from the dataset's meta.json and the checkpoints that inference loads (selected, else newest).
 
@@ -133,8 +143,9 @@ def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: 
       the card's path.
     """
     subject = Path(subject)
-    meta = read_json(subject / "dataset" / "meta.json")
-    source = meta["source"]
+    where, remedy = subject / "dataset" / "meta.json", "make the dataset again with `geneface prepare`"
+    meta = read_record(where, _META, remedy)
+    source = check_fields(meta["source"], f"the source in {where}", _SOURCE, remedy)
     seconds = meta["n_frames"] / meta["fps"]
     heldout = meta["n_frames"] - meta["n_train"]
     lines = [
@@ -147,7 +158,7 @@ def write_card(subject: str | os.PathLike, minutes: Mapping[str, float], notes: 
         f"- Source: `{Path(source['file']).name}`, sha256 `{source['sha256']}`",
         f"- {seconds:.1f} s at {meta['fps']} frames/s, {meta['size']}x{meta['size']} pixels; "
         f"the last {heldout} frames ({heldout / meta['fps']:.1f} s) were held out",
-        *(f"- {change}" for change in source.get("changes", [])),
+        *(f"- {change}" for change in source.get("changes") or []),
         "",
         "## The networks",
         "| stage | config | steps | minutes | held-out measurements |",

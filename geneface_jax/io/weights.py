@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from data_tools.errors import InputError
 from data_tools.io import atomic_path
+from data_tools.records import ArrayFile
 
 # -------- Fingerprints of parameter trees, by which a network is recognized
 
@@ -88,15 +88,12 @@ def load_lpips(net: str = "alex", source: str | os.PathLike | None = None) -> di
     path = find_lpips(net, source)
     if path is None or not path.is_file():
         raise InputError(f"LPIPS needs its {net} weights and {path or lpips_cache_path(net)} does not exist: {_FETCH}.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            flat = {name: archive[name].astype(np.float32) for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is damaged or not a plain array file: {_FETCH}.") from error
     convolutions = 5 if net == "alex" else 13
     wanted = {f"conv_{i}/{name}" for i in range(convolutions) for name in ("kernel", "bias")} | {f"weights_{i}" for i in range(5)}
-    if set(flat) != wanted:
-        raise InputError(f"{path} does not hold the {net} weights of LPIPS: {_FETCH}.")
+    with ArrayFile(path, _FETCH) as archive:
+        if set(archive.files) != wanted:
+            raise InputError(f"{path} does not hold the {net} weights of LPIPS: {_FETCH}.")
+        flat = {name: archive[name].astype(np.float32) for name in archive.files}
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         layer, _, leaf = name.partition("/")
@@ -151,7 +148,9 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
             header = json.loads(stream.read(header_size).decode("utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}: check the folder's name.") from error
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"{path} can't be read ({error.strerror}): give the file itself.") from error
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise _damaged(path, "its header is not a JSON object")
@@ -164,12 +163,16 @@ def _array(path: Path, name: str, entry: Any, data: np.ndarray) -> np.ndarray:
     try:
         dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
         start, end = entry["data_offsets"]
-        fits = all(type(n) is int and n >= 0 for n in (*shape, start, end)) and end - start == math.prod(shape) * dtype.itemsize
+        possible = all(type(n) is int and 0 <= n < 2**63 for n in (*shape, start, end)) and len(shape) <= 32
+        fits = possible and end - start == math.prod(shape) * dtype.itemsize
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"{name} has no valid dtype, shape and offsets") from error
     if not fits or end > len(data):
         raise _damaged(path, f"the offsets of {name} are {start} to {end} of {len(data)} bytes for {entry['dtype']} {list(shape)}")
-    array = np.frombuffer(data[start:end], dtype).reshape(shape)
+    try:
+        array = np.frombuffer(data[start:end], dtype).reshape(shape)
+    except (ValueError, OverflowError) as error:  # an empty array whose other sizes are beyond any limit
+        raise _damaged(path, f"{name} has the shape {list(shape)}") from error
     return (array.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else array
 
 

@@ -1,10 +1,17 @@
-"""Cameras and pixel rays: RAD-NeRF's scene coordinates, and the pinhole camera of the vanilla NeRF."""
+"""Cameras and pixel rays: RAD-NeRF's scene coordinates, and the pinhole camera of the vanilla NeRF.
+
+Products of geometry, here and wherever rays, poses and coordinates are made, ask for `EXACT`: by default an NVIDIA GPU rounds the factors
+of a float32 product to 10 bits (TF32), which shifts whole frames by up to half a pixel. Networks keep the default.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from geneface_jax.typing import Array, Float, Num
+
+EXACT = jax.lax.Precision.HIGHEST
+"""Precision of a product of geometry: full float32 on every backend."""
 
 # -------- Scene coordinates of the radiance field
 #
@@ -44,7 +51,7 @@ def pixel_rays(
     y = (rows + 0.5 - cy) / fy
     local = jnp.stack([x, y, jnp.ones_like(x)], axis=-1)
     local = local / jnp.linalg.norm(local, axis=-1, keepdims=True)
-    directions = jnp.einsum("...rk,...jk->...rj", local, pose[..., :3, :3])
+    directions = jnp.einsum("...rk,...jk->...rj", local, pose[..., :3, :3], precision=EXACT)
     origins = jnp.broadcast_to(pose[..., None, :3, 3], directions.shape)
     return origins, directions
 
@@ -99,7 +106,7 @@ def camera_rays(
     x = (columns + offset - cx) / fx
     y = -(rows + offset - cy) / fy
     local = jnp.stack([x, y, -jnp.ones_like(x)], axis=-1)
-    directions = jnp.einsum("...k,jk->...j", local, camera[:3, :3])
+    directions = jnp.einsum("...k,jk->...j", local, camera[:3, :3], precision=EXACT)
     return jnp.broadcast_to(camera[:3, 3], directions.shape), directions
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from geneface_jax.models.nerf import NerfHead, NerfTorso, TwoFields
-from geneface_jax.rendering.cameras import camera_angles, camera_rays
+from geneface_jax.rendering.cameras import EXACT, camera_angles, camera_rays
 from geneface_jax.typing import Array, Bool, Float, Integer
 
 # -------- Hierarchical sampling and compositing over a background pixel (Mildenhall et al. 2020, section 5; AD-NeRF's variant)
@@ -120,7 +120,7 @@ def composite(
     passed = jnp.cumprod(1.0 - alpha + 1e-10, axis=-1)
     weights = alpha * jnp.concatenate([jnp.ones_like(alpha[:, :1]), passed[:, :-1]], axis=-1)
     colors = jax.nn.sigmoid(raw[..., :3])
-    foreground = jnp.einsum("rs,rsc->rc", weights[:, :-1], colors[:, :-1])
+    foreground = jnp.einsum("rs,rsc->rc", weights[:, :-1], colors[:, :-1], precision=EXACT)
     last_weight, opacity = weights[:, -1], jnp.sum(weights, axis=-1)
     depth = jnp.sum(weights * depths, axis=-1)
     return Composite(

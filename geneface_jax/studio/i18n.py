@@ -25,6 +25,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "consent": ("Consent: {consent}", "授权：{consent}"),
     "consent.none": ("not stated; ask the person before you make or share videos of them", "未说明；制作或分享视频前请先征得本人同意"),
     "person.none": ("There is no trained person yet: train one in the Train tab.", "还没有可用的人物：请先在“训练”标签页训练。"),
+    "people.broken": ("People that can't be used because a file of them is damaged:", "以下人物的文件已损坏，无法使用："),
     "audio": ("Speech (upload or record)", "语音（上传或录制）"),
     "speech.text": ("... or type a text", "……或输入文字"),
     "speech.say": ("Speak the text", "朗读文字"),

@@ -1,5 +1,6 @@
 """The page of the studio: its language switch and tabs, and the Speak tab (person, recording or typed text, controls, history)."""
 
+import contextlib
 import dataclasses
 import html
 import shlex
@@ -19,10 +20,20 @@ from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.io.person_folder import person_argument
 from geneface_jax.studio.i18n import LANGUAGES, Labels, language_of, text
 from geneface_jax.studio.jobs import JobRunner
-from geneface_jax.studio.render_queue import Cancelled, Context, ListedPerson, Portraits, RenderJob, RenderTask
+from geneface_jax.studio.people import ListedPerson
+from geneface_jax.studio.render_queue import Cancelled, Context, Portraits, RenderJob, RenderProgress, RenderTask
 from geneface_jax.studio.train_tab import PostnetTab, TrainTab
-from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture
-from geneface_jax.studio.widgets import ControlWidgets, controls_from, done_line, failed_line, idle_line, plain_line, progress_line
+from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture, check_picture, check_recording
+from geneface_jax.studio.widgets import (
+    ControlWidgets,
+    controls_from,
+    done_line,
+    failed_line,
+    idle_line,
+    plain_line,
+    progress_line,
+    status_lines,
+)
 
 # -------- The Speak tab: person, recording or typed text, controls, previews, the video, a comparison, the history
 
@@ -50,6 +61,7 @@ def infer_command(subject: str, audio: str, controls: Controls, out: str = "vide
 
 PROGRAM = "espeak-ng"
 MAX_CHARACTERS = 2000
+SYNTHESIS_SECONDS = 60.0
 VOICES = {"en": "en-us", "zh": "cmn"}
 
 
@@ -67,9 +79,15 @@ def synthesize(typed: str, language: str, workspace: SessionFolder) -> Path:
     typed = (typed or "").strip()
     if not typed or len(typed) > MAX_CHARACTERS:
         raise InputError(f"The text has {len(typed)} characters: type 1 to {MAX_CHARACTERS}.")
-    wav = workspace.new_file("uploads", ".wav")
+    # Gradio shows a file of its own folder without copying it.
+    wav = workspace.new_file("cache", ".wav")
     command = [PROGRAM, "-v", VOICES[language], "-w", str(wav), "--stdin"]
-    if subprocess.run(command, input=typed.encode(), capture_output=True, check=False).returncode or not wav.is_file():
+    try:
+        failed = subprocess.run(command, input=typed.encode(), capture_output=True, check=False, timeout=SYNTHESIS_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        failed = True
+    if failed or not wav.is_file():
+        wav.unlink(missing_ok=True)
         raise InputError("The speech synthesizer failed on this text: record it instead.")
     return wav
 
@@ -78,6 +96,25 @@ def synthesize(typed: str, language: str, workspace: SessionFolder) -> Path:
 
 HISTORY = 20
 """Number of videos in the page's history."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderInputs:
+    """The checked inputs of a render, nothing decoded yet.
+
+    Attributes:
+      person: who speaks.
+      audio: the uploaded recording.
+      picture: the uploaded background picture, or None.
+      controls: validated; `bg` names the uploaded picture.
+      command: the equivalent command line.
+    """
+
+    person: ListedPerson
+    audio: str
+    picture: str | None
+    controls: Controls
+    command: str
 
 
 class SpeakTab:
@@ -89,7 +126,7 @@ class SpeakTab:
       language: the component with the language's name.
 
     Attributes:
-      person, portrait, consent: the components with the person's name, picture and consent.
+      person, portrait, consent, broken: the components with the person's name, picture and consent, and with the broken persons.
     """
 
     def __init__(self, context: Context, labels: Labels, language: gr.Radio):
@@ -116,6 +153,11 @@ class SpeakTab:
         except Exception as error:  # a missing portrait must not keep the page from opening
             return None, html.escape(self._context.error_message(error, code))
 
+    def broken_lines(self, code: str) -> str:
+        """The persons that can't be used, with the reasons; "" if there are none."""
+        reasons = [self._context.without_folders(person.reason) for person in self._context.people.broken()]
+        return status_lines(text("people.broken", code), *reasons) if reasons else ""
+
     def _build_person(self) -> None:
         names = self._context.people.names()
         add = self._labels.add
@@ -125,6 +167,7 @@ class SpeakTab:
                 gr.Image(interactive=False, height=180, width=180, elem_id="portrait", buttons=[], min_width=180), label="portrait"
             )
         self.consent = gr.Markdown(elem_id="consent")
+        self.broken = gr.HTML(self.broken_lines("en"), elem_id="broken")
 
     def _build_speech(self) -> None:
         add = self._labels.add
@@ -178,18 +221,42 @@ class SpeakTab:
         self._show.click(self._do_show, [self._history, self._videos], [self._result, self._download, self._command], **private)
         self._synthesize.click(self._do_synthesize, [self._text, self._language], [self._status, self._audio], **private)
 
-    def _read_inputs(self, values: Sequence[Any]) -> tuple[ListedPerson, Path, Controls, str]:
-        """Checks the inputs of a render: (person, recording, controls, equivalent command line)."""
+    def _check_inputs(self, values: Sequence[Any]) -> "RenderInputs":
+        """Checks the inputs of a render as far as nothing has to be decoded."""
         name, audio, named = values[0], values[1], self._widgets.named(values[2:])
         context = self._context
         person = context.people.get(name)
-        picture = None
-        if named["bg_kind"] == "picture":
-            picture = accept_picture(named["bg_picture"], context.workspace, context.limits) if named["bg_picture"] else None
-        controls = controls_from(named, str(picture) if picture else None)
-        wav = accept_audio(audio, context.workspace, context.limits)
-        displayed = controls if picture is None else dataclasses.replace(controls, bg=Path(named["bg_picture"]).name)
-        return person, wav, controls, infer_command(person_argument(person.parts.folder), Path(audio).name, displayed)
+        picture = named["bg_picture"] if named["bg_kind"] == "picture" else None
+        if picture:
+            check_picture(picture, context.workspace, context.limits)
+        controls = controls_from(named, picture or None)
+        check_recording(audio, context.workspace, context.limits)
+        displayed = controls if not picture else dataclasses.replace(controls, bg=Path(picture).name)
+        command = infer_command(person_argument(person.parts.folder), Path(audio).name, displayed)
+        return RenderInputs(person, audio, picture or None, controls, command)
+
+    @contextlib.contextmanager
+    def _decoded(self, inputs: "RenderInputs", keep: bool = False) -> Iterator[tuple[Path, Path | None, Controls]]:
+        """Decodes the recording and the background picture, which needs the running job: (wav, png or None, controls).
+
+        The files are deleted at the end of the block, or, with `keep`, only if it raises.
+        """
+        files: list[Path] = []
+        context = self._context
+        try:
+            wav = accept_audio(inputs.audio, context.workspace, context.limits)
+            files.append(wav)
+            png, controls = None, inputs.controls
+            if inputs.picture:
+                png = accept_picture(inputs.picture, context.workspace, context.limits)
+                files.append(png)
+                controls = dataclasses.replace(controls, bg=str(png))
+            yield wav, png, controls
+            if keep:
+                files.clear()
+        finally:
+            for path in files:
+                path.unlink(missing_ok=True)
 
     def _run_job(
         self,
@@ -203,33 +270,36 @@ class SpeakTab:
         """Runs a render task in the queue and yields the values of the status and the other outputs; errors go to the error box.
 
         Args:
-          values: of the components that `_read_inputs` reads.
+          values: of the components that `_check_inputs` reads.
           start: starts the render task.
           show: (result, person, command line) -> values of the outputs after the status.
           outputs: number of these outputs; they are unchanged until the task is finished.
         """
         code, unchanged = LANGUAGES[language], (gr.skip(),) * outputs
-        job = None
+        session, job = request.session_hash or "", None
         try:
-            job = self._context.submit(request.session_hash or "")
+            job = self._context.submit(session)
             started = time.monotonic()
-            person, wav, controls, command = self._read_inputs(values)
-            task = start(job, person, wav, controls)
-            while True:
-                try:
-                    progress = next(task)
-                except StopIteration as end:
-                    result = end.value
-                    break
-                yield progress_line(progress, code), *unchanged
-            yield done_line(time.monotonic() - started, code), *show(result, person, command)
+            inputs = self._check_inputs(values)
+            for ahead in self._context.queue.wait(job):
+                yield progress_line(RenderProgress(ahead), code), *unchanged
+            with self._decoded(inputs) as (wav, _, controls):
+                task = start(job, inputs.person, wav, controls)
+                while True:
+                    try:
+                        progress = next(task)
+                    except StopIteration as end:
+                        result = end.value
+                        break
+                    yield progress_line(progress, code), *unchanged
+            yield done_line(time.monotonic() - started, code), *show(result, inputs.person, inputs.command)
         except Cancelled:
             yield plain_line("status.cancelled", code), *unchanged
         except Exception as error:  # any failure must be shown, and the page must stay usable
             yield failed_line(self._context.error_message(error, code), code), *unchanged
         finally:
             if job is not None:
-                self._context.queue.remove(job)
+                self._context.finish(session, job)
 
     def _do_preview(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         yield from self._run_job(request, language, values, self._context.renders.first_frame, _show_preview, 2)
@@ -249,14 +319,25 @@ class SpeakTab:
         yield from self._run_job(request, language, values, self._context.renders.video, show, 5)
 
     def _do_stream(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
+        code, context = LANGUAGES[language], self._context
+        session, job = request.session_hash or "", None
         try:
-            person, wav, controls, command = self._read_inputs(values)
-            token = self._context.register_stream(person, wav, controls)
-            player = f'<video src="/stream/{token}" autoplay controls playsinline style="width:100%"></video>'
-            yield plain_line("status.streaming", LANGUAGES[language]), player, command
+            job = context.submit(session)
+            inputs = self._check_inputs(values)
+            for ahead in context.queue.wait(job):
+                yield progress_line(RenderProgress(ahead), code), gr.skip(), gr.skip()
+            # What is wrong with the recording is told here, where there is a place for sentences.
+            with self._decoded(inputs, keep=True) as (wav, png, controls):
+                token = context.register_stream(inputs.person, wav, controls, png)
+            player = f'<video src="{context.root_path}/stream/{token}" autoplay controls playsinline style="width:100%"></video>'
+            yield plain_line("status.streaming", code), player, inputs.command
+        except Cancelled:
+            yield plain_line("status.cancelled", code), gr.skip(), gr.skip()
         except Exception as error:
-            code = LANGUAGES[language]
-            yield failed_line(self._context.error_message(error, code), code), gr.skip(), gr.skip()
+            yield failed_line(context.error_message(error, code), code), gr.skip(), gr.skip()
+        finally:
+            if job is not None:
+                context.finish(session, job)
 
     def _do_compare(self, request: gr.Request, language: str, *values: Any) -> Iterator[tuple]:
         *values, first = values
@@ -328,7 +409,7 @@ def build_page(context: Context, jobs: JobRunner) -> gr.Blocks:
         with labels.add(gr.Tab(id="speak"), label="tab.speak"):
             speak = SpeakTab(context, labels, language)
         with labels.add(gr.Tab(id="train"), label="tab.train"):
-            TrainTab(context, labels, language, jobs)
+            train = TrainTab(context, labels, language, jobs)
         with labels.add(gr.Tab(id="postnet"), label="tab.postnet"):
             postnet = PostnetTab(context, labels, language)
 
@@ -338,20 +419,21 @@ def build_page(context: Context, jobs: JobRunner) -> gr.Blocks:
 
         def translate(chosen: str, person: str | None) -> list[Any]:
             code = LANGUAGES[chosen]
-            return [f"# {text('title', code)}\n{text('tagline', code)}", *labels.updates(code), speak.show_person(person, chosen)[1]]
+            heading = f"# {text('title', code)}\n{text('tagline', code)}"
+            return [heading, *labels.updates(code), speak.show_person(person, chosen)[1], speak.broken_lines(code)]
 
         def load(request: gr.Request) -> list[Any]:
-            """A new page: the current list of persons, the browser's language, the first portrait."""
+            """A new page: the current lists of persons and jobs, the browser's language, the first portrait."""
             names = context.people.names()
             code = language_of(request.headers.get("accept-language"))
             chosen = next(name for name, value in LANGUAGES.items() if value == code)
             person = names[0] if names else None
-            choices = gr.update(choices=names, value=person)
-            return [choices, choices, chosen, *speak.show_person(person, chosen)]
+            choices, jobs_choices = gr.update(choices=names, value=person), gr.update(choices=train.names())
+            return [choices, choices, jobs_choices, chosen, speak.broken_lines(code), *speak.show_person(person, chosen)]
 
-        outputs = [heading, *labels.components, speak.consent]
+        outputs = [heading, *labels.components, speak.consent, speak.broken]
         language.change(translate, [language, speak.person], outputs, api_visibility="private", show_progress="hidden")
-        loaded = [speak.person, postnet.person, language, speak.portrait, speak.consent]
+        loaded = [speak.person, postnet.person, train.jobs, language, speak.broken, speak.portrait, speak.consent]
         page.load(load, None, loaded, api_visibility="private", show_progress="hidden")
         page.unload(leave)
     return page

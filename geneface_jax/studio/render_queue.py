@@ -1,10 +1,9 @@
-"""Bounded render queue, LRU cache of loaded persons, render tasks, and the state that all parts of a studio share."""
+"""Bounded render queue, LRU cache of loaded persons, render tasks, portraits, and the state that all parts of a studio share."""
 
 import collections
 import contextlib
 import dataclasses
 import logging
-import os
 import threading
 import time
 import uuid
@@ -17,121 +16,18 @@ from PIL import Image
 
 from data_tools.audio.sound import FPS, SAMPLE_RATE, load_audio
 from data_tools.errors import InputError
-from data_tools.io import read_json
 from data_tools.video import open_writer
 from geneface_jax.inference import provenance
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.inference.person import MotionPlan, Person, open_person, plan_motion, render_frames
 from geneface_jax.inference.streaming import stream
-from geneface_jax.io import configs
-from geneface_jax.io.person_folder import SubjectParts, find_parts, folder_of
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.studio.i18n import text
+from geneface_jax.studio.people import ListedPerson, PersonList, broken_reason
 from geneface_jax.studio.security import Limits
-from geneface_jax.studio.uploads import SessionFolder
+from geneface_jax.studio.uploads import Quota, SessionFolder, accept_audio
 
-# -------- Bounded render queue, the list of served persons, and an LRU cache of loaded persons
-
-# -------- Served persons: subject folders by name. A request names a person, never a path
-
-THUMBNAIL_SIZE = 192
-
-
-@dataclasses.dataclass(frozen=True)
-class ListedPerson:
-    """One served person.
-
-    Attributes:
-      name: of the folder; the name that visitors choose.
-      parts: the networks.
-      consent: from the dataset's meta.json; "" if not stated.
-      size: pixels per side as trained.
-      frames: of the training video.
-    """
-
-    name: str
-    parts: SubjectParts
-    consent: str
-    size: int
-    frames: int
-
-
-class PersonList:
-    """The persons in a folder; read at every call, so that a newly trained person appears.
-
-    Args:
-      folder: a folder of subject folders, or one subject folder.
-      added: where new people are added, if not in `folder`; they are listed too, and win over those of the same name there.
-
-    Raises:
-      InputError: no such folder.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], added: Path | None = None):
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(f"There is no folder {folder}: name a subject folder or a folder of subject folders.")
-        self.single = folder if (folder / "dataset").is_dir() else None
-        self._served = folder.parent if self.single else folder
-        self.folder = added or self._served
-
-    @classmethod
-    def open(cls, subject: str | None) -> "PersonList":
-        """The people of a folder, or of a subject folder, or a shipped person; all shipped people when None.
-
-        Nothing is added to an installed wheel: its people are served with people/ below the current folder, which is made for new ones.
-
-        Raises:
-          InputError: no such folder, or people/ can't be made.
-        """
-        folder = configs.shipped("checkpoints") if subject is None else folder_of(subject)
-        if not folder.is_relative_to(configs.INSTALLED):
-            return cls(folder)
-        added = Path("people")
-        try:
-            added.mkdir(exist_ok=True)
-        except OSError as error:
-            raise InputError(f"New people can't be kept in {added.resolve()} ({error.strerror}): name a folder with --subject.") from error
-        return cls(folder, added)
-
-    def without_folders(self, sentence: str) -> str:
-        """A sentence without the paths of the served folders."""
-        return sentence.replace(f"{self._served}/", "").replace(f"{self.folder}/", "")
-
-    def names(self) -> list[str]:
-        """Names of all persons that can be rendered, sorted."""
-        return [person.name for person in self._all()]
-
-    def get(self, name: object) -> ListedPerson:
-        """The person with a name. Names are compared, never opened as paths.
-
-        Raises:
-          InputError: no person has this name.
-        """
-        for person in self._all():
-            if person.name == name:
-                return person
-        raise InputError("There is no person of that name: choose one from the list.")
-
-    def _all(self) -> list[ListedPerson]:
-        folders = {path.name: path for parent in (self._served, self.folder) for path in parent.iterdir() if not path.name.startswith(".")}
-        found = []
-        for folder in [self.single] if self.single else [folders[name] for name in sorted(folders)]:
-            # A link could lead out of the served folder.
-            if not folder.is_dir() or (folder.is_symlink() and not self.single):
-                continue
-            try:
-                parts, meta = find_parts(folder), read_json(folder / "dataset" / "meta.json")
-            except InputError:
-                continue  # a corpus, or a person that is still being trained
-            found.append(ListedPerson(folder.resolve().name, parts, meta.get("consent") or "", meta["size"], meta["n_frames"]))
-        return found
-
-
-def thumbnail(picture: np.ndarray) -> Image.Image:
-    """A square of `THUMBNAIL_SIZE` pixels from a rendered picture, uint8 [H, W, 3]."""
-    return Image.fromarray(picture).resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
-
+logger = logging.getLogger(__name__)
 
 # -------- Render queue: one job runs, a bounded number waits, further ones are refused
 
@@ -159,14 +55,18 @@ class RenderJob:
 class RenderQueue:
     """First-in-first-out queue of jobs; the first one is running.
 
+    A stream whose reader does not keep up lends its turn to the next job (`lend`) and waits for it again (`wait`) when the reader goes on.
+
     Args:
       max_waiting: jobs that may wait behind the running one.
       cached_persons: persons whose networks stay in memory (LRU cache).
+      max_stalled: jobs that may have lent their turn; a further one cancels the one that has for longest.
     """
 
-    def __init__(self, max_waiting: int, cached_persons: int):
-        self._max_jobs, self._max_cached = max_waiting + 1, cached_persons
+    def __init__(self, max_waiting: int, cached_persons: int, max_stalled: int = 4):
+        self._max_jobs, self._max_cached, self._max_stalled = max_waiting + 1, cached_persons, max_stalled
         self._jobs: list[RenderJob] = []
+        self._stalled: list[RenderJob] = []
         self._cache: collections.OrderedDict[tuple, Person] = collections.OrderedDict()
         self._changed = threading.Condition()
 
@@ -186,8 +86,19 @@ class RenderQueue:
     def remove(self, job: RenderJob) -> None:
         """Removes a job, finished or not."""
         with self._changed:
+            for jobs in (self._jobs, self._stalled):
+                if job in jobs:
+                    jobs.remove(job)
+            self._changed.notify_all()
+
+    def lend(self, job: RenderJob) -> None:
+        """Lets the next job run; `wait` must follow before `job` goes on."""
+        with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)
+                self._stalled.append(job)
+            if len(self._stalled) > self._max_stalled:
+                self._stalled.pop(0).cancelled.set()
             self._changed.notify_all()
 
     def wait(self, job: RenderJob, every: float = 0.5) -> Iterator[int]:
@@ -196,6 +107,11 @@ class RenderQueue:
         Raises:
           Cancelled: the job was cancelled.
         """
+        with self._changed:
+            if job in self._stalled:
+                self._stalled.remove(job)
+                # Right behind the running one: it has waited for its turn before.
+                self._jobs.insert(min(1, len(self._jobs)), job)
         while True:
             job.check()
             with self._changed:
@@ -210,12 +126,21 @@ class RenderQueue:
         """The person's networks from the LRU cache; call it only from the running job.
 
         They are loaded again after a checkpoint was added (by a training), or for another precision (see `open_person`).
+
+        Raises:
+          InputError: as `open_person`, or a file of the person can't be read.
         """
         key = (person.parts, precision, tuple(_newest_change(person.parts.folder / stage) for stage in person.parts.stages))
         if key not in self._cache:
             for old in [cached for cached in self._cache if cached[0].folder == person.parts.folder]:
                 del self._cache[old]
-            self._cache[key] = open_person(person.parts, precision)
+            try:
+                self._cache[key] = open_person(person.parts, precision)
+            except InputError:
+                raise
+            except Exception as error:
+                logger.error("%s can't be opened.", person.parts.folder, exc_info=error)
+                raise InputError(broken_reason(person.name, error)) from error
         self._cache.move_to_end(key)
         while len(self._cache) > self._max_cached:
             self._cache.popitem(last=False)
@@ -229,8 +154,6 @@ def _newest_change(workdir: Path) -> int:
 
 
 # -------- Shared state of a running studio: render tasks (videos, previews, comparisons), settings, portraits of the persons
-
-logger = logging.getLogger(__name__)
 
 # -------- Render tasks: generators that wait in the queue, report progress, can be cancelled, and return their result
 
@@ -279,14 +202,11 @@ class Renders:
           InputError: as `inference.person.plan_motion` and `render_frames`.
           Cancelled: the job was cancelled; no file is left.
         """
-        transparent = controls.bg == TRANSPARENT
-        out = self._workspace.new_file("results", ".webm" if transparent else ".mp4")
+        out = self._workspace.new_file("results", ".webm" if controls.bg == TRANSPARENT else ".mp4")
         opened = yield from self._open(job, person, controls.precision)
         plan = plan_motion(opened, load_audio(audio), controls)
         with contextlib.closing(render_frames(opened, plan, controls)) as frames:
-            yield from self._write(job, frames, plan.frames, out, audio, controls, transparent)
-        if not transparent:
-            provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
+            yield from self._write(job, frames, plan.frames, out, audio, controls, opened)
         return out
 
     def first_frame(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> RenderTask[np.ndarray]:
@@ -302,7 +222,7 @@ class Renders:
         plan = self._plan_preview(opened, audio, controls)
         pictures = landmark_frames([plan.predicted, plan.motion], ["network", "controls"], opened.subject.mean_face, LANDMARK_SIZE)
         out = self._workspace.new_file("results", ".mp4")
-        yield from self._write(job, pictures, plan.frames, out, audio, Controls(preset="veryfast"), False)
+        yield from self._write(job, pictures, plan.frames, out, audio, Controls(preset="veryfast"))
         return out
 
     def comparison(self, job: RenderJob, person: ListedPerson, audio: Path, pair: tuple[Controls, Controls]) -> RenderTask[Path]:
@@ -323,16 +243,24 @@ class Renders:
         ):
             both = (np.concatenate(halves, axis=1) for halves in zip(left, right, strict=True))
             out = self._workspace.new_file("results", ".mp4")
-            yield from self._write(job, both, plans[0].frames, out, audio, Controls(), False)
-        provenance.stamp(out, provenance.provenance_of(person.parts, opened.subject.meta))
+            yield from self._write(job, both, plans[0].frames, out, audio, Controls(), opened)
         return out
 
-    def streamed(self, job: RenderJob, person: ListedPerson, audio: Path, controls: Controls) -> Generator[bytes, None, None]:
-        """The complete recording as a fragmented mp4, while it is rendered; raises as `video`."""
+    def streamed(self, job: RenderJob, person: ListedPerson, upload: Path, controls: Controls) -> Generator[bytes, None, None]:
+        """An uploaded recording as a fragmented mp4, while it is rendered; raises as `accept_audio` and `video`.
+
+        The upload is decoded when the job's turn has come, and may be deleted after the first piece.
+        """
         for _ in self._queue.wait(job):
             pass
+        wav = accept_audio(upload, self._workspace, self._limits)
+        try:
+            samples = load_audio(wav)
+        finally:
+            wav.unlink(missing_ok=True)
+        job.check()
         opened = self._queue.open(person, controls.precision)
-        with contextlib.closing(stream(opened, load_audio(audio), controls)) as chunks:
+        with contextlib.closing(stream(opened, samples, controls)) as chunks:
             for chunk in chunks:
                 job.check()
                 yield chunk
@@ -348,10 +276,19 @@ class Renders:
         return plan_motion(opened, load_audio(audio)[: round(self._limits.preview_seconds * SAMPLE_RATE)], controls)
 
     def _write(
-        self, job: RenderJob, frames: Iterable[np.ndarray], total: int, out: Path, audio: Path, controls: Controls, alpha: bool
+        self,
+        job: RenderJob,
+        frames: Iterable[np.ndarray],
+        total: int,
+        out: Path,
+        audio: Path,
+        controls: Controls,
+        person: Person | None = None,
     ) -> Iterator[RenderProgress]:
+        """Encodes frames; with a person, an mp4 gets its provenance before it gets its name."""
+        finish = None if person is None else provenance.stamper(out, provenance.provenance_of(person.parts, person.subject.meta))
         started = reported = time.monotonic()
-        with open_writer(out, audio, FPS, controls, alpha=alpha) as writer:
+        with open_writer(out, audio, FPS, controls, alpha=controls.bg == TRANSPARENT, finish=finish) as writer:
             for frame in frames:
                 job.check()
                 writer.write(frame)
@@ -367,12 +304,13 @@ class Renders:
 
 @dataclasses.dataclass(frozen=True)
 class StreamRequest:
-    """The render behind the address of a stream; `created` is on the monotonic clock."""
+    """The render behind the address of a stream; `created` is on the monotonic clock, `picture` the background of its own."""
 
     person: ListedPerson
     audio: Path
     controls: Controls
     created: float
+    picture: Path | None = None
 
 
 class Context:
@@ -384,24 +322,39 @@ class Context:
       limits: see `Limits`.
       queue: the render queue.
       renders: the render tasks.
+      quota: of the private folder.
+      root_path: path below which a proxy shows the studio; "" without one.
     """
 
-    def __init__(self, people: PersonList, workspace: SessionFolder, limits: Limits):
-        self.people, self.workspace, self.limits = people, workspace, limits
-        self.queue = RenderQueue(limits.max_waiting, limits.cached_persons)
+    def __init__(self, people: PersonList, workspace: SessionFolder, limits: Limits, root_path: str = ""):
+        self.people, self.workspace, self.limits, self.root_path = people, workspace, limits, root_path
+        self.quota = Quota(workspace, limits.folder_bytes)
+        self.queue = RenderQueue(limits.max_waiting, limits.cached_persons, limits.max_stalled)
         self.renders = Renders(self.queue, workspace, limits)
         self._jobs: dict[str, RenderJob] = {}
         self._streams: dict[str, StreamRequest] = {}
         self._lock = threading.Lock()
 
     def submit(self, session: str) -> RenderJob:
-        """A job for a visitor's session; the session's previous job is cancelled. Raises as `RenderQueue.submit`."""
+        """A job for a visitor's session; the session's previous job is cancelled.
+
+        Raises:
+          QueueFull: as `RenderQueue.submit`.
+          StorageFull: the result could not be stored.
+        """
         self.cancel(session)
-        self.workspace.expire(time.time() - self.limits.keep_seconds)
+        self.quota.require()
         job = self.queue.submit()
         with self._lock:
             self._jobs[session] = job
         return job
+
+    def finish(self, session: str, job: RenderJob) -> None:
+        """Removes a session's job from the queue."""
+        with self._lock:
+            if self._jobs.get(session) is job:
+                del self._jobs[session]
+        self.queue.remove(job)
 
     def cancel(self, session: str) -> None:
         """Cancels the session's running or waiting job, if any."""
@@ -410,12 +363,15 @@ class Context:
         if job is not None:
             job.cancelled.set()
 
-    def register_stream(self, person: ListedPerson, audio: Path, controls: Controls) -> str:
-        """A token for the address `/stream/TOKEN`, valid for `limits.stream_seconds`."""
-        token, now = uuid.uuid4().hex, time.monotonic()
+    def register_stream(self, person: ListedPerson, audio: Path, controls: Controls, picture: Path | None = None) -> str:
+        """A token for the address `/stream/TOKEN`.
+
+        It expires, and its files are deleted, after it was not used for `limits.stream_seconds`.
+        """
+        token = uuid.uuid4().hex
+        self._expire_streams()
         with self._lock:
-            self._streams = {key: old for key, old in self._streams.items() if now - old.created < self.limits.stream_seconds}
-            self._streams[token] = StreamRequest(person, audio, controls, now)
+            self._streams[token] = StreamRequest(person, audio, controls, time.monotonic(), picture)
         return token
 
     def stream_request(self, token: str) -> StreamRequest:
@@ -424,23 +380,41 @@ class Context:
         Raises:
           InputError: the token is unknown or has expired.
         """
+        self._expire_streams()
         with self._lock:
-            request = self._streams.get(token)
-        if request is None or time.monotonic() - request.created >= self.limits.stream_seconds:
-            raise InputError("The address of this stream has expired: start it again from the page.")
-        return request
+            if token in self._streams:
+                # It may wait in the queue for long, and be watched again.
+                self._streams[token] = dataclasses.replace(self._streams[token], created=time.monotonic())
+                return self._streams[token]
+        raise InputError("The address of this stream has expired: start it again from the page.")
+
+    def _expire_streams(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            expired = {token: old for token, old in self._streams.items() if now - old.created >= self.limits.stream_seconds}
+            for token in expired:
+                del self._streams[token]
+        for request in expired.values():
+            for path in (request.audio, request.picture):
+                if path is not None:
+                    path.unlink(missing_ok=True)
 
     def error_message(self, error: Exception, language: str) -> str:
         """The sentence for a visitor: an InputError's own, without the server's folders; of other errors, which are logged, no details."""
         if not isinstance(error, InputError):
             logger.error("Unexpected error in the studio.", exc_info=error)
             return text("error.unexpected", language)
-        return self.people.without_folders(str(error).replace(f"{self.workspace.folder}/", ""))
+        return self.without_folders(str(error))
+
+    def without_folders(self, sentence: str) -> str:
+        """A sentence without the paths of the server's folders."""
+        return self.people.without_folders(sentence.replace(f"{self.workspace.folder}/", ""))
 
 
 # -------- Portraits: the first frame of every person speaking silence, rendered once
 
 SILENCE_SECONDS = 0.4
+THUMBNAIL_SIZE = 192
 
 
 class Portraits:
@@ -474,3 +448,8 @@ class Portraits:
                 return np.asarray(thumbnail(next(frames)))
         finally:
             queue.remove(job)
+
+
+def thumbnail(picture: np.ndarray) -> Image.Image:
+    """A square of `THUMBNAIL_SIZE` pixels from a rendered picture, uint8 [H, W, 3]."""
+    return Image.fromarray(picture).resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)

@@ -6,35 +6,32 @@ import socket
 import sys
 from collections.abc import Callable, Collection
 
+import uvicorn
+
 from data_tools.errors import InputError
+from geneface_jax.studio.connections import PatientProtocol
 from geneface_jax.studio.jobs import JobRunner
-from geneface_jax.studio.render_queue import PersonList
+from geneface_jax.studio.people import PersonList
 from geneface_jax.studio.security import Limits
 from geneface_jax.studio.uploads import SessionFolder
 
-
-def configure_gradio(workspace: SessionFolder) -> None:
-    """Sets the environment that Gradio reads at import: no telemetry, and its files in the private folder."""
-    os.environ.update(
-        GRADIO_ANALYTICS_ENABLED="False",
-        GRADIO_TEMP_DIR=str(workspace.cache),
-        HF_HUB_OFFLINE="1",
-        HF_HUB_DISABLE_TELEMETRY="1",
-        GRADIO_NUM_PORTS="1",
-    )
+SEND_BUFFER_BYTES = 128 << 10
 
 
-def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, hosts: Collection[str], jobs: JobRunner) -> Callable:
+def build_app(
+    people: PersonList, workspace: SessionFolder, limits: Limits, hosts: Collection[str], jobs: JobRunner, root_path: str = ""
+) -> Callable:
     """The ASGI app behind its request filter.
 
     Args:
       people: the served persons.
-      workspace: an entered context manager.
+      workspace: an entered context manager; what is older than the limits allow is deleted from now on.
       limits: see `Limits`.
       hosts: accepted host names (`security.host_names`).
       jobs: trains persons.
+      root_path: path below which a proxy shows the studio (`security.root_path`).
     """
-    configure_gradio(workspace)
+    os.environ["GRADIO_TEMP_DIR"] = str(workspace.cache)
     import fastapi
     import gradio as gr
 
@@ -43,7 +40,8 @@ def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, host
     from geneface_jax.studio.render_queue import Context
     from geneface_jax.studio.security import RequestFilter
 
-    context = Context(people, workspace, limits)
+    context = Context(people, workspace, limits, root_path)
+    workspace.keep_tidy(limits.keep_seconds)
     app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     add_routes(app, context)
     page = build_page(context, jobs)
@@ -52,6 +50,7 @@ def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, host
         app,
         page,
         path="/",
+        root_path=root_path or None,
         allowed_paths=[str(workspace.results)],
         show_error=False,
         max_file_size=limits.video_bytes,
@@ -64,7 +63,7 @@ def build_app(people: PersonList, workspace: SessionFolder, limits: Limits, host
         theme=theme(),
         css=CSS,
     )
-    return RequestFilter(app, hosts, limits, lambda: limits.folder_bytes - workspace.size(), workspace.folder)
+    return RequestFilter(app, hosts, limits, context.quota, root_path, {number: len(event.inputs) for number, event in page.fns.items()})
 
 
 def free_socket(host: str, port: int) -> socket.socket:
@@ -76,6 +75,8 @@ def free_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Inherited by every connection. By default the system buffers megabytes for a reader that reads nothing.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     try:
         listener.bind((host.strip("[]"), port))
         # From here on a connection waits for the server to start instead of being refused.
@@ -86,17 +87,21 @@ def free_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
+def serving(app: Callable) -> uvicorn.Server:
+    """The HTTP server of the studio's app."""
+    # Concurrency is limited by the filter and the protocol: uvicorn would count idle connections, and refuse /health too.
+    settings = uvicorn.Config(
+        app, http=PatientProtocol, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=3, server_header=False, ws="none"
+    )
+    return uvicorn.Server(settings)
+
+
 def serve(app: Callable, listener: socket.socket) -> None:
     """Serves until Ctrl-C or SIGTERM.
 
     Raises:
       SystemExit: with code 143, on SIGTERM, so that the callers' cleanup runs (the default handler would skip it).
     """
-    import uvicorn
-
-    settings = uvicorn.Config(
-        app, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=3, server_header=False, ws="none", limit_concurrency=200
-    )
     # uvicorn stops at the signal, then raises it again for the handler installed before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    uvicorn.Server(settings).run(sockets=[listener])
+    serving(app).run(sockets=[listener])

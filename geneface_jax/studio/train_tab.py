@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.studio.i18n import LANGUAGES, Labels, text
 from geneface_jax.studio.jobs import Job, JobRunner, active_stage, curves, report_rows, sample_pictures
 from geneface_jax.studio.render_queue import LANDMARK_SIZE, Context, RenderProgress
-from geneface_jax.studio.uploads import accept_audio, accept_video
+from geneface_jax.studio.uploads import accept_audio, check_recording, check_video
 from geneface_jax.studio.widgets import failed_line, idle_line, plain_line, progress_line, status_lines
 from geneface_jax.training.reporting import draw_curves
 from geneface_jax.training.select_postnet import COLUMNS, charts, select
@@ -31,7 +32,11 @@ REFRESH_SECONDS = 5.0
 
 
 class TrainTab:
-    """Builds the tab inside the current `gr.Blocks`; `jobs` runs the training jobs, the other arguments are as in `SpeakTab`."""
+    """Builds the tab inside the current `gr.Blocks`; `jobs` runs the training jobs, the other arguments are as in `SpeakTab`.
+
+    Attributes:
+      jobs: the component with the names of the jobs.
+    """
 
     def __init__(self, context: Context, labels: Labels, language: gr.Radio, jobs: JobRunner):
         self._context, self._runner, self._language = context, jobs, language
@@ -49,7 +54,7 @@ class TrainTab:
             with gr.Column(scale=6):
                 self._message = gr.HTML(elem_id="train-message")
                 with gr.Row():
-                    self._jobs = add(gr.Dropdown(self._names(), elem_id="train-jobs", scale=3), label="train.job")
+                    self.jobs = add(gr.Dropdown(self.names(), elem_id="train-jobs", scale=3), label="train.job")
                     self._resume = add(gr.Button(elem_id="train-resume", scale=1), value="train.resume")
                     self._stop = add(gr.Button(variant="stop", elem_id="train-stop", scale=1), value="train.stop")
                 self._state = gr.HTML(elem_id="train-state")
@@ -59,30 +64,32 @@ class TrainTab:
                 with add(gr.Accordion(open=False), label="train.report"):
                     self._report = gr.HTML(elem_id="train-report")
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        self._prepare.click(self._do_prepare, [language, self._video, self._name, self._size], [self._message, self._jobs], **quiet)
-        self._start.click(self._do_start, [language, self._jobs, self._consent, self._agree], [self._message], **quiet)
-        self._resume.click(self._do_resume, [language, self._jobs], [self._message], **quiet)
+        self._prepare.click(self._do_prepare, [language, self._video, self._name, self._size], [self._message, self.jobs], **quiet)
+        self._start.click(self._do_start, [language, self.jobs, self._consent, self._agree], [self._message], **quiet)
+        self._resume.click(self._do_resume, [language, self.jobs], [self._message], **quiet)
         self._stop.click(self._do_stop, [language], [self._message], **quiet)
         outputs = [self._state, self._log, self._curves, self._samples, self._report]
         timer = gr.Timer(REFRESH_SECONDS)
-        timer.tick(self._refresh, [language, self._jobs], outputs, **quiet)
-        self._jobs.change(self._refresh, [language, self._jobs], outputs, **quiet)
+        timer.tick(self._refresh, [language, self.jobs], outputs, **quiet)
+        self.jobs.change(self._refresh, [language, self.jobs], outputs, **quiet)
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """Names of the people with a job."""
         return [job.name for job in self._runner.jobs()]
 
     def _do_prepare(self, language: str, video: str | None, name: str, size: int) -> tuple[str, Any]:
-        code = LANGUAGES[language]
+        code, context = LANGUAGES[language], self._context
         try:
-            folder = self._runner.require_free(name)
+            self._runner.require_free(name)
             if video is None and any(job.name == name for job in self._runner.jobs()):
-                job = self._runner.job(name)  # analyze the video again that was uploaded before
+                # Analyze the video again that was uploaded before.
+                self._runner.start(dataclasses.replace(self._runner.job(name), kind="prepare"))
             else:
-                suffix = Path(video or "").suffix.lower()[:8]
-                source = accept_video(video, folder / f"source{suffix}", self._context.workspace, self._context.limits)
-                job = Job(name, "prepare", source.name, int(size))
-            self._runner.start(dataclasses.replace(job, kind="prepare"))
-            return self._status(name, "prepare", "running", code), gr.update(choices=self._names(), value=name)
+                source = check_video(video, context.workspace, context.limits)
+                suffix = source.suffix.lower()
+                job = Job(name, "prepare", f"source{suffix if re.fullmatch(r'[.][a-z0-9]{1,7}', suffix) else ''}", int(size))
+                self._runner.start(job, source)
+            return self._status(name, "prepare", "running", code), gr.update(choices=self.names(), value=name)
         except Exception as error:
             return self._error(error, code), gr.skip()
 
@@ -122,11 +129,16 @@ class TrainTab:
             return plain_line("train.none", code), "", None, [], ""
         folder, log = self._runner.person_folder(job.name), self._runner.log(job.name)
         state = self._status(job.name, job.kind, job.state, code, log)
-        rows = "".join(f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in report_rows(folder))
-        stage = active_stage(folder)
-        if stage is None:
-            return state, log, None, [], f"<table>{rows}</table>"
-        return state, log, curves(folder, stage), sample_pictures(folder, stage), f"<table>{rows}</table>"
+        try:
+            rows = "".join(f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in report_rows(folder))
+            report = f"<table>{rows}</table>"
+        except Exception as error:  # a damaged file must not hide the state of the job
+            report = self._error(error, code)
+        try:
+            stage = active_stage(folder)
+            return state, log, curves(folder, stage) if stage else None, sample_pictures(folder, stage) if stage else [], report
+        except Exception as error:
+            return state + self._error(error, code), log, None, [], report
 
     def _status(self, name: str, kind: str, state: str, code: str, log: str = "") -> str:
         sentence = log.strip().rsplit("\n", 1)[-1]
@@ -188,13 +200,18 @@ class PostnetTab:
             workdir = context.people.get(name).parts.folder / "postnet"
             if step not in checkpoints.steps(workdir):
                 raise InputError("No candidate is chosen: choose one from the list first.")
-            wav = accept_audio(audio, context.workspace, context.limits)
+            check_recording(audio, context.workspace, context.limits)
+            context.quota.require()
             job = context.queue.submit()
             for ahead in context.queue.wait(job):
                 yield progress_line(RenderProgress(ahead), code), gr.skip()
             yield plain_line("status.opening", code), gr.skip()
+            wav = accept_audio(audio, context.workspace, context.limits)
             out = context.workspace.new_file("results", ".mp4")
-            draw_candidate(workdir, step, wav, out, context.limits.preview_seconds)
+            try:
+                draw_candidate(workdir, step, wav, out, context.limits.preview_seconds)
+            finally:
+                wav.unlink(missing_ok=True)
             yield idle_line(code), str(out)
         except Exception as error:
             yield failed_line(context.error_message(error, code), code), gr.skip()

@@ -80,6 +80,14 @@ _COLOR = re.compile(r"#[0-9a-f]{6}", re.IGNORECASE)
 _RGB = re.compile(r"rgba?\(([\d.]+), *([\d.]+), *([\d.]+)(, *[\d.]+)?\)")
 
 
+def picture_upload() -> gr.Image:
+    """A component whose value is the uploaded file: `gr.Image` would decode it, whatever its size and format, before the studio sees it."""
+    upload = gr.Image(type="filepath", sources=["upload"], visible=False, elem_id="control-bg-picture")
+    # Gradio writes a file of types beside the module of any subclass, hence no subclass. A picture inside the message has no path.
+    upload.preprocess = lambda payload: payload.path if payload else None  # type: ignore[method-assign]
+    return upload
+
+
 def field_widget(name: str, labels: Labels) -> gr.components.Component:
     """The component of one field: radio buttons or dropdown, slider, or a number or text box that may be empty."""
     field = _FIELDS[name]
@@ -118,9 +126,7 @@ class ControlWidgets:
                 gr.Radio(list(BACKGROUNDS), value="original", elem_id="control-bg"), label="bg.label", info="bg.info"
             )
             found["bg_color"] = labels.add(gr.ColorPicker("#00b140", visible=False, elem_id="control-bg-color"), label="bg.colour")
-            found["bg_picture"] = labels.add(
-                gr.Image(type="filepath", sources=["upload"], visible=False, elem_id="control-bg-picture"), label="bg.picture"
-            )
+            found["bg_picture"] = labels.add(picture_upload(), label="bg.picture")
             found["pose_kind"] = labels.add(
                 gr.Radio(list(POSES), value="video", elem_id="control-pose"), label="pose.label", info="pose.info"
             )

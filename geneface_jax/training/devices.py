@@ -14,7 +14,9 @@ import numpy as np
 from flax import jax_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from data_tools import locks
 from data_tools.errors import InputError
+from data_tools.io import disk_error_sentence, require_writable
 from geneface_jax.typing import Array
 
 # -------- Data parallelism with pmap: replication, sharding, means over devices
@@ -29,6 +31,7 @@ AXIS = "devices"
 """Name of the mapped axis inside a training step."""
 
 _limit: int | None = None
+_lock: locks.Lock | None = None
 
 
 @contextlib.contextmanager
@@ -239,6 +242,57 @@ def wait_for_all(what: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(what)
+
+
+@contextlib.contextmanager
+def one_run(workdir: str | os.PathLike, doing: str) -> Iterator[None]:
+    """Keeps other runs out of a work folder, which is made, during the block: process 0 takes the lock, the others join its run.
+
+    Raises:
+      InputError: the folder can't be written, another run holds it, or this process looks at another folder than process 0.
+    """
+    with contextlib.ExitStack() as stack:
+        lock, refused = None, None
+        if is_writer():
+            try:
+                require_writable(workdir)
+                lock = stack.enter_context(locks.hold(workdir, doing))
+            except InputError as error:
+                refused = error  # raised once the others know: they would wait for ever
+        with lost_host_as_exit():
+            run = _from_process_0(lock.holder.run if lock else "0" * 16)
+        if refused is not None:
+            raise refused
+        if not int(run, 16):
+            raise InputError(f"Process 0 of this run can't have {workdir} for itself: its own output says why.")
+        if lock is None:
+            locks.join(workdir, run)
+        global _lock
+        before, _lock = _lock, lock
+        try:
+            yield
+        except OSError as error:  # of curves and notes; those that name a file are told apart by it
+            if (sentence := disk_error_sentence(error, None if error.filename else workdir)) is None:
+                raise
+            raise InputError(sentence) from error
+        finally:
+            _lock = before
+
+
+def require_run() -> None:
+    """Checks before a save that the folder of `one_run` is still this run's. Raises InputError if another one has taken it over."""
+    if _lock is not None:
+        _lock.require()
+
+
+def _from_process_0(digits: str) -> str:
+    """16 hex digits of process 0, in every process."""
+    if jax.process_count() == 1:
+        return digits
+    from jax.experimental import multihost_utils
+
+    words = np.array([int(digits[i : i + 4], 16) for i in range(0, 16, 4)], np.int32)
+    return "".join(f"{int(word):04x}" for word in multihost_utils.broadcast_one_to_all(words))
 
 
 def any_of_all(value: bool) -> bool:

@@ -17,16 +17,16 @@ from scipy import ndimage
 from data_tools.errors import InputError
 from geneface_jax.data.motion import normalize_motion, windows
 from geneface_jax.data.pixel_sampling import over
-from geneface_jax.data.subject import Subject, record_camera, require_same_camera, require_same_frames
+from geneface_jax.data.subject import Subject, record_camera, record_dataset, require_same_camera, require_same_frames
 from geneface_jax.io import checkpoints
 from geneface_jax.io.weights import head_fingerprint
 from geneface_jax.models.head import Head
-from geneface_jax.rendering.cameras import pixel_rays, pose_vector, scene_pose, to_scene
+from geneface_jax.rendering.cameras import EXACT, pixel_rays, pose_vector, scene_pose, to_scene
 from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_front_of_face, render_groups, render_head, render_rays
 from geneface_jax.training import devices
 from geneface_jax.training.field_losses import psnr
 from geneface_jax.training.optimizers import field_optimizer
-from geneface_jax.training.stage import Stage
+from geneface_jax.training.stage import Phase, Stage
 from geneface_jax.typing import Metrics, State
 
 # -------- Base of the stages that train a head: cameras and pose refinement, occupancy grid updates, training rays, validation frames
@@ -109,14 +109,14 @@ def affine_basis(poses: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 def without_gauge(corrections: jax.Array, basis: jax.Array) -> jax.Array:
     """Corrections [T, 6] minus their affine part in the slow tracked poses (`affine_basis`), so also zero-mean."""
-    return corrections - basis @ (basis.T @ corrections)
+    return corrections - jnp.matmul(basis, jnp.matmul(basis.T, corrections, precision=EXACT), precision=EXACT)
 
 
 def corrected(poses: jax.Array, corrections: jax.Array) -> jax.Array:
     """Scene poses [..., 4, 4], rotated and translated about the scene's origin, the head's center, by corrections [..., 6]: rotation vector
     in radians, translation in scene units."""
     turn = rotation(corrections[..., :3])
-    moved = jnp.einsum("...ij,...jk->...ik", turn, poses[..., :3, :])
+    moved = jnp.einsum("...ij,...jk->...ik", turn, poses[..., :3, :], precision=EXACT)
     moved = moved.at[..., 3].add(corrections[..., 3:])
     return jnp.concatenate([moved, poses[..., 3:, :]], axis=-2)
 
@@ -131,7 +131,7 @@ def rotation(vector: jax.Array) -> jax.Array:
     x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
     zero = jnp.zeros_like(x)
     cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*vector.shape[:-1], 3, 3)
-    return jnp.eye(3) + sine * cross + cosine * (cross @ cross)
+    return jnp.eye(3) + sine * cross + cosine * jnp.matmul(cross, cross, precision=EXACT)
 
 
 # -------- Occupancy grid during training: carved by the head masks at the start, then updated from the field's densities
@@ -205,6 +205,7 @@ class HeadField(Stage):
         self.subject = subject = Subject.load(config.data.subject)
         config.model.codes = subject.n_train
         record_camera(config, subject.size, subject.intrinsics._asdict())
+        record_dataset(config, subject.fingerprint)
         model = config.model
         self.model = Head.from_config(model)
         self.march = MarchSettings.from_config(config.march)
@@ -216,6 +217,12 @@ class HeadField(Stage):
         self.intrinsics = np.asarray(subject.intrinsics, np.float32)
         self.train_frames = training_frames(subject)
         self._head_size_checked = False
+
+    def phases(self) -> list[Phase]:
+        """Start of the pose refinement, if there is one."""
+        refinement, steps = self.config.pose_refinement, self.config.train.steps
+        start = refinement.start
+        return [Phase("pose_refinement.start", start, start, steps, steps // 2, "pose refinement")] if refinement.lr else []
 
     def load_pictures(self) -> tuple[np.ndarray, np.ndarray]:
         """(frames, torso over background) of the training split, uint8 [T, H, W, 3] each."""

@@ -14,6 +14,7 @@ from geneface_jax.data.pixel_sampling import patch_pixels
 from geneface_jax.data.subject import Subject
 from geneface_jax.io.weights import load_lpips
 from geneface_jax.models.lpips import lpips
+from geneface_jax.training.stage import Phase
 from geneface_jax.typing import Array
 
 # -------- Losses of the radiance fields (RAD-NeRF section 3.4; weights in the configs)
@@ -94,6 +95,17 @@ def ramp(step: jax.Array, start: int, length: int) -> jax.Array:
     return jnp.clip((step - start + 1) / max(length, 1), 0.0, 1.0)
 
 
+def late_loss(prefix: str, lacks: str, start: int, length: int, steps: int) -> list[Phase]:
+    """The phases of a loss that begins at `start` and rises over `length` of a run's `steps` updates; keys `<prefix>start`, `<prefix>ramp`.
+
+    Scaled as in the originals: the last fifth of the run, of which a tenth is the ramp."""
+    begun = Phase(f"{prefix}start", start, start, steps, steps * 4 // 5, lacks)
+    full = Phase(
+        f"{prefix}ramp", length, length - 1, steps - start, (steps - start) // 10, f"{lacks} of full weight", f" after {prefix}start"
+    )
+    return [begun, full] if start < steps else [begun]
+
+
 # -------- Lip fine-tuning: late in training, LPIPS of whole patches around the lips (GeneFace's lip finetuning)
 
 
@@ -124,6 +136,10 @@ class LipPatchLoss:
                 "make config.lips.side smaller or config.data.rays larger."
             )
         self._weights = load_lpips(lips.net, lips.weights) if self.enabled else {}
+
+    def phases(self, steps: int) -> list[Phase]:
+        """Start and full weight of the lip steps in a run of that many updates, if the config gives them a weight."""
+        return late_loss("lips.", "lip steps (LPIPS of the lips)", self.config.start, self.config.ramp, steps) if self.config.weight else []
 
     def weights(self) -> dict[str, Any]:
         """LPIPS's parameters for the devices; empty in a run without lip steps."""
@@ -205,10 +221,15 @@ class PerceptualLoss:
     def __init__(self, config: ConfigDict):
         """Reads `config.perceptual` and `config.loss.perceptual_*`. Raises InputError if LPIPS's weights are needed and absent."""
         loss = config.loss
-        weighted = any(loss[f"perceptual_{name}"] > 0 for name in ("small", "large", "lips"))
+        self.weighted = any(loss[f"perceptual_{name}"] > 0 for name in ("small", "large", "lips"))
         self.config = config
-        self.enabled = weighted and config.train.steps > loss.perceptual_start
+        self.enabled = self.weighted and config.train.steps > loss.perceptual_start
         self._weights = load_lpips(config.perceptual.net, config.perceptual.weights) if self.enabled else {}
+
+    def phases(self, steps: int) -> list[Phase]:
+        """Start and full weight of the perceptual terms in a run of that many updates, if the config gives one a weight."""
+        loss = self.config.loss
+        return late_loss("loss.perceptual_", "perceptual loss", loss.perceptual_start, loss.perceptual_ramp, steps) if self.weighted else []
 
     def weights(self) -> dict[str, Any]:
         """LPIPS's parameters for the devices; empty if no step uses them."""

@@ -1,7 +1,9 @@
 """The training loop of all stages: start or resume, update, log, evaluate, save; NaN recovery around it.
 
 A run is a work folder: the same call starts it, resumes it, or finds it finished. Everything an update depends on is a function of
-(config, step, state), so a run that was stopped, killed or rolled back and resumed ends in the same bits as an uninterrupted one.
+(config, step, state), so on a CPU a run that was stopped, killed or rolled back and resumed ends in the same bits as an uninterrupted one.
+On a GPU the sums of an update have no fixed order, and a resumed run is as close to an uninterrupted one as that one is to itself, started
+twice (docs/reliability.md).
 """
 
 import dataclasses
@@ -15,7 +17,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_tools.io import require_writable
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.io.checkpoints import CheckpointWriter
 from geneface_jax.training import devices
@@ -75,25 +76,29 @@ def train(
       the work folder.
 
     Raises:
-      InputError: bad data, a checkpoint or config that does not fit, a full disk, or a loss that is repeatedly not finite.
+      InputError: another run works in the folder, bad data, a checkpoint or config that does not fit, a disk that is full or can't be
+        written, or a loss that is repeatedly not finite.
       TrainingStopped: a KeyboardInterrupt, after SIGINT (Ctrl-C) or SIGTERM; a checkpoint was saved first.
     """
     workdir, start, make_stage = Path(workdir), Start(init, appearance_codes, renames, restore_mode), make_stage or get_stage
-    if devices.is_writer():
-        require_writable(workdir)
-    plan = configs.train_plan(config)
-    recovery = NanRecovery(workdir, plan.returns, plan.return_rate)
-    stage = make_stage(with_rates(config, config, recovery.rate)) if stage is None or recovery.rate != 1.0 else stage
-    while True:
-        log = RunLog(stage, plan.steps, enabled=devices.is_writer())
-        try:
-            with devices.lost_host_as_exit():
-                return _attempt(with_rates(stage.config, config, 1.0), plan, workdir, stage, start, profile, log)
-        except NotFiniteError as error:
-            log.say(recovery.record_failure(error, config, write=devices.is_writer()))
-        finally:
-            log.close()
-        stage = make_stage(with_rates(config, config, recovery.rate))
+    with devices.one_run(workdir, "geneface train"):
+        # Before the stage is made: its batches depend on these keys.
+        config, kept = configs.as_begun(config, workdir) if checkpoints.steps(workdir) else (config, [])
+        plan = configs.train_plan(config)
+        recovery = NanRecovery(workdir, plan.returns, plan.return_rate)
+        stage = make_stage(with_rates(config, config, recovery.rate)) if stage is None or recovery.rate != 1.0 else stage
+        while True:
+            log = RunLog(stage, plan.steps, enabled=devices.is_writer())
+            for sentence in kept:
+                log.say(sentence)
+            try:
+                with devices.lost_host_as_exit():
+                    return _attempt(with_rates(stage.config, config, 1.0), plan, workdir, stage, start, profile, log)
+            except NotFiniteError as error:
+                log.say(recovery.record_failure(error, config, write=devices.is_writer()))
+            finally:
+                log.close()
+            stage = make_stage(with_rates(config, config, recovery.rate))
 
 
 def _attempt(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, start: Start, profile: int, log: RunLog) -> Path:
@@ -129,14 +134,16 @@ def _attempt(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, 
         number = devices.put_everywhere(np.int32(step))
         return devices.put(stage.host_batch(step)), fold_in(step_seed, number), number
 
-    batches = Prefetch(inputs, first, plan.steps, stalled=log.stalled)
     writer = CheckpointWriter(workdir, keep=plan.keep, best=stage.best, milestones_every=plan.milestones_every, enabled=writes)
     recording = Profile(workdir, profile if writes else 0, first)
     log.open(workdir, first, config)
     pending: list[Metrics] = []
     started = time.perf_counter()
+    for sentence in stage.opening_remarks():
+        log.say(sentence)
     log.say(f"{plan.steps - first} steps on {devices.count()} {jax.default_backend()} device(s); the first one compiles")
 
+    batches = Prefetch(inputs, first, plan.steps, stalled=log.stalled)  # last: an error above would leave its thread waiting
     with Interrupts() as interrupts:
         try:
             for step, (batch, rng, number) in zip(range(first, plan.steps), batches, strict=True):
@@ -176,6 +183,7 @@ def _attempt(config: ConfigDict, plan: ConfigDict, workdir: Path, stage: Stage, 
 
                 # -------------------------------------------------------- save
                 if saving:
+                    devices.require_run()
                     with log.clock.paused():
                         position = {"next_batch": now, "seed": config.seed}
                         writer.save(now, devices.unreplicate(state), {"config": config, "metrics": scalars, "run": position})

@@ -13,14 +13,14 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.pixel_sampling import draw_box_pixels
-from geneface_jax.data.subject import Subject, record_camera
+from geneface_jax.data.subject import Subject, record_camera, record_dataset
 from geneface_jax.models.nerf import TwoFields
 from geneface_jax.rendering.nerf import Noise, RaySettings
 from geneface_jax.training import devices
 from geneface_jax.training.field_base import difference, heldout_frames, to_uint8, training_frames
 from geneface_jax.training.field_losses import psnr
 from geneface_jax.training.optimizers import nerf_optimizer
-from geneface_jax.training.stage import Evaluation, Stage
+from geneface_jax.training.stage import Evaluation, Phase, Stage
 from geneface_jax.typing import Array, Metrics, State
 
 # -------- Detection and restart of a dead initialization
@@ -209,6 +209,18 @@ class NerfStage(Stage):
         self.train_frames = training_frames(subject)
         self._restarts_reported = 0
         record_camera(config, subject.size, subject.intrinsics._asdict())
+        record_dataset(config, subject.fingerprint)
+
+    def phases(self) -> list[Phase]:
+        """The attention, the fall of the learning rate to a tenth, and the decision about a dead start."""
+        steps, tenth, rule = self.config.train.steps, self.config.optimizer.tenth_after, self.rule.steps
+        attention = self.config.model.get("attention_from", 0)
+        found = [Phase("optimizer.tenth_after", tenth, tenth - 1, steps, steps * 5 // 8, "learning rate that falls to a tenth")]
+        if attention:
+            found.append(Phase("model.attention_from", attention, attention, steps, steps // 2, "attention over the window"))
+        if rule:
+            found.append(Phase("restart.steps", rule, rule - 1, steps, steps // 10, "restart after a dead start"))
+        return found
 
     def init(self, rng: jax.Array) -> State:
         """Initial parameters, Adam moments, and the state of the restart rule."""

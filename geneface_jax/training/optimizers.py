@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.io import checkpoints
+from geneface_jax.training.stage import Phase
 
 # -------- Exponential moving average (EMA) of parameters
 #
@@ -156,6 +157,14 @@ def learning_rate(config: ConfigDict, steps: int) -> Callable[[jax.Array], jax.A
         return jnp.maximum(config.lr * rise * shape(n), LOWEST_RATE)
 
     return rate
+
+
+def warm_up(prefix: str, config: ConfigDict, steps: int) -> list[Phase]:
+    """The phase after the warm-up of an optimizer config (key `<prefix>warmup`) that makes `steps` updates; none without a warm-up."""
+    reached = config.warmup + 1  # see `learning_rate`
+    return (
+        [Phase(f"{prefix}warmup", config.warmup, reached, steps, steps // 20, "update at the full learning rate")] if config.warmup else []
+    )
 
 
 def adam(config: ConfigDict, steps: int) -> optax.GradientTransformation:

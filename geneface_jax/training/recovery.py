@@ -15,7 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from data_tools.io import read_json, write_json
+from data_tools.io import write_json
+from data_tools.records import Field, read_record
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.devices import any_of_all
 
@@ -65,7 +66,8 @@ class NanRecovery:
     def __init__(self, workdir: str | os.PathLike, limit: int, factor: float):
         self._workdir, self._limit, self._factor = Path(workdir), limit, factor
         path = self._workdir / RECOVERY_FILE
-        self._failures: list[dict] = read_json(path)["returns"] if path.is_file() else []
+        remedy = "delete it to start again at the full learning rates"
+        self._failures: list[dict] = read_record(path, {"returns": Field(list, high=1000)}, remedy)["returns"] if path.is_file() else []
 
     @property
     def rate(self) -> float:
@@ -91,7 +93,7 @@ class NanRecovery:
             raise InputError(f"{error}{attempts}: {way_out} with a smaller learning rate or other data.")
         self._failures.append({"step": error.step, "metrics": error.tags, "back_to": saved[-1] if saved else 0})
         if write:
-            write_json(self._workdir / RECOVERY_FILE, {"returns": self._failures})
+            write_json(self._workdir / RECOVERY_FILE, {"returns": self._failures}, checksum=True)
         back = f"step {saved[-1]}" if saved else "the start"
         return f"{error}: back to {back} at {self.rate:g} of the learning rate (return {count + 1} of at most {self._limit})"
 

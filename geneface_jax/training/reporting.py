@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data_tools.command_line import is_quiet
 from data_tools.io import atomic_path, write_text
+from data_tools.records import Field
 from geneface_jax.io import configs
 from geneface_jax.training import devices
 from geneface_jax.training.stage import Evaluation, Stage
@@ -139,6 +140,7 @@ def quantity(value: float) -> str:
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FOLDER = "tensorboard"
+_STEP, _NUMBER = Field(int, low=0, high=10**15), Field(float)
 VIDEO_FPS = 25
 
 
@@ -157,6 +159,7 @@ class Summaries:
             write_text(path, "".join(json.dumps(row) + "\n" for row in read_metrics(workdir) if row["step"] <= step))
         self._lines = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(Path(workdir) / LOG_FOLDER), purge_step=step + 1 if step else None)
+        self._board.file_writer.event_writer = _Events(self._board.file_writer.event_writer)
         if charts:
             self._board.add_custom_scalars({"side by side": {title: ["Multiline", list(tags)] for title, tags in charts.items()}})
 
@@ -193,8 +196,10 @@ class Summaries:
 
     def close(self) -> None:
         """Flushes and closes both."""
-        self._board.close()
-        self._lines.close()
+        try:
+            self._board.close()
+        finally:
+            self._lines.close()
 
     def _video(self, tag: str, video: np.ndarray, step: int) -> None:
         """Logs an animated GIF in the images tab; tensorboardX's `add_video` would need moviepy."""
@@ -207,16 +212,47 @@ class Summaries:
         self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=picture)]), step)
 
 
+class _Events:
+    """tensorboardX's event file, written at once. Its own thread dies of a full disk, after which a run would wait for it for ever."""
+
+    def __init__(self, writer: Any) -> None:
+        writer._worker.stop()
+        self._file, self._folder, self._closed = writer._ev_writer, writer.get_logdir(), False
+
+    def add_event(self, event: Any) -> None:
+        self._file.write_event(event)
+
+    def get_logdir(self) -> str:
+        return self._folder
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file; tensorboardX does so once more when the program ends."""
+        if not self._closed:
+            self._closed = True
+            self._file.close()
+
+    def reopen(self) -> None:
+        """Nothing: the file is open until `close`."""
+
+
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`, in order, without a line that was cut off by a kill."""
+    """The lines of `metrics.jsonl`, in order: numbers by tag, and the "step". Lines that were cut off by a kill or damaged are left out."""
     path = Path(workdir) / METRICS_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    rows: list[dict[str, float]] = []
+    if not path.is_file():
+        return rows
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and _STEP.accepts(row.get("step")):
+                # A loss may be NaN.
+                rows.append({tag: value for tag, value in row.items() if isinstance(value, float) or _NUMBER.accepts(value)})
     return rows
 
 

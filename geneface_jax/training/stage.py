@@ -21,6 +21,37 @@ from geneface_jax.typing import Metrics, State
 # (`training.loop`) knows nothing of losses.
 
 
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A part of training that the config places at an absolute update, whatever the length of the run.
+
+    Attributes:
+      key: of the config, dotted. value: its value, in updates.
+      first: the first update (from 0) of the phase.
+      end: number of updates in which it must begin, usually those of the run.
+      scaled: a value that suits a run of this length.
+      lacks: what a run without it has not, for the sentence.
+      since: for the sentence: what the `end` updates follow, if not the beginning of the run.
+    """
+
+    key: str
+    value: int
+    first: int
+    end: int
+    scaled: int
+    lacks: str
+    since: str = ""
+
+    def remark(self) -> str | None:
+        """Sentence for the user if the run ends before the phase; None if not."""
+        if self.first < self.end:
+            return None
+        return (
+            f"config.{self.key} is {self.value:,} but there are only {self.end:,} updates{self.since}, so this run has no {self.lacks}: "
+            f"give --config.{self.key}={max(self.scaled, 1)} to have it"
+        )
+
+
 @dataclasses.dataclass
 class Evaluation:
     """Result of an evaluation.
@@ -83,6 +114,14 @@ class Stage(abc.ABC):
     @abc.abstractmethod
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
         """Evaluates an un-replicated state on held-out data."""
+
+    def phases(self) -> list[Phase]:
+        """Parts of the training that begin at an absolute update and that the config asks for; a shorter run would silently skip them."""
+        return []
+
+    def opening_remarks(self) -> list[str]:
+        """Sentences for the user when training begins."""
+        return [remark for phase in self.phases() if (remark := phase.remark())]
 
     def remarks(self, means: Mapping[str, float]) -> list[str]:
         """Sentences for the user, given the means of the metrics since the last log.

@@ -30,7 +30,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from data_tools.io import write_text
+from data_tools.io import hold, require_writable, write_text
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.training.reporting import read_metrics
 
@@ -99,7 +99,9 @@ def run(
     waiting: queue.SimpleQueue[Trial] = queue.SimpleQueue()
     for trial in trials(sweep, extra_overrides):
         waiting.put(trial)
+    require_writable(out, "--out")
     failed: list[str] = []
+    running: set[subprocess.Popen] = set()
 
     def work(slot: str) -> None:
         while True:
@@ -108,16 +110,26 @@ def run(
             except queue.Empty:
                 return
             log(f"{trial.name}: begins" + (f" on {slot}" if slot else ""))
-            code = _train(sweep.base, trial, Path(out) / trial.name, slot)
+            code = _train(sweep.base, trial, Path(out) / trial.name, slot, running)
             log(f"{trial.name}: {'done' if code == 0 else f'failed with exit code {code}'}")
             if code:
                 failed.append(trial.name)
 
     workers = [threading.Thread(target=work, args=(slot,)) for slot in slots]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with hold(out, "geneface sweep"):
+        try:
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        except BaseException:  # Ctrl-C or SIGTERM: the runs save and end too, and no other begins
+            while not waiting.empty():
+                waiting.get()
+            for process in list(running):
+                process.terminate()
+            for worker in workers:
+                worker.join()
+            raise
     return sorted(failed)
 
 
@@ -143,13 +155,18 @@ def summarize(sweep: ConfigDict, out: str | os.PathLike, extra_overrides: Sequen
     return write_text(Path(out) / "summary.csv", stream.getvalue()), write_text(Path(out) / "summary.md", text)
 
 
-def _train(base: str, trial: Trial, workdir: Path, slot: str) -> int:
+def _train(base: str, trial: Trial, workdir: Path, slot: str, running: set[subprocess.Popen]) -> int:
     workdir.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": slot} if slot else {})}
     command = [sys.executable, "-P", "-m", "geneface_jax", "train", "--config", base, "--workdir", str(workdir)]
     command += [f"--config.{text}" for text in trial.overrides]
     with (workdir / LOG_FILE).open("a", encoding="utf-8") as log:
-        return subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        with subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process:
+            running.add(process)
+            try:
+                return process.wait()
+            finally:
+                running.discard(process)
 
 
 def _last_values(workdir: Path, tags: Sequence[str]) -> dict[str, float]:

@@ -87,6 +87,19 @@ def _renamed(name: str) -> Callable[[Path, Path], Path]:
     return make
 
 
+def _tagged(transfer: str) -> Callable[[Path, Path], Path]:
+    """10 bits per channel with the tags of an HDR video."""
+    tags = f"format=yuv420p10le,setparams=range=tv:color_primaries=bt2020:color_trc={transfer}:colorspace=bt2020nc"
+    return _filtered(tags, "-c:v", "libx265", "-x265-params", "log-level=none", "-c:a", "copy")
+
+
+def _photo(clip: Path, folder: Path) -> Path:
+    """The first frame for the whole clip, with the speech."""
+    return _filtered("[0:v]trim=end_frame=1,loop=loop=-1:size=1,setpts=N/25/TB[v]", "-map", "[v]", "-map", "0:a", "-shortest", *COPY_SOUND)(
+        clip, folder
+    )
+
+
 def _folder(clip: Path, folder: Path) -> Path:
     (folder / "clip.mp4").mkdir()
     return folder / "clip.mp4"
@@ -103,6 +116,13 @@ def _without_length(clip: Path, folder: Path) -> Path:
     return folder / "clip.webm"
 
 
+def _silent_track_first(clip: Path, folder: Path) -> Path:
+    """As a screen recorder makes them: the desktop's sound, then the microphone's."""
+    silence = ("-f", "lavfi", "-t", f"{SECONDS}", "-i", "anullsrc")
+    ffmpeg("-i", clip, *silence, "-map", "0:v", "-map", "1:a", "-map", "0:a", "-c:v", "copy", "-c:a", "aac", folder / "clip.mp4")
+    return folder / "clip.mp4"
+
+
 def _no_frames(clip: Path, folder: Path) -> Path:
     ffmpeg("-i", clip, "-c:a", "copy", "-vf", "select=0", *H264, folder / "clip.mp4")
     return folder / "clip.mp4"
@@ -113,6 +133,12 @@ def _picture(clip: Path, folder: Path) -> Path:
     return folder / "clip.mp4"
 
 
+_INTERLACED = "color=0x8a948c:s=384x256:r=50[b];[0:v]fps=50[v];[b][v]overlay=x='30*t':shortest=1,tinterlace=interleave_top,setfield=tff"
+"""The avatar moves sideways, so that the two halves of every frame differ."""
+_POSTER = (
+    "[0:v]split[a][b];[a]pad=576:320:0:32:gray[a];[b]trim=end_frame=1,loop=loop=-1:size=1,setpts=N/25/TB,scale=320:320[b];"
+    "[a][b]overlay=x=256:y=0:shortest=1"
+)
 _PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nneighbour.mp4\n#EXT-X-ENDLIST\n"
 _PASSER = "[0]split[a][b];[a]pad=512:256:0:0:gray[a];[b]scale=150:150[b];[a][b]overlay=x='256+90*t':y=60:enable='between(t,0.6,1.1)'"
 
@@ -124,6 +150,13 @@ CASES = [
         "10 bits per color channel (HEVC)",
         _options("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p10le", "-c:a", "copy"),
     ),
+    Case("HDR of phones (HLG, 10 bits)", _tagged("arib-std-b67")),
+    Case("HDR (PQ, 10 bits)", _tagged("smpte2084")),
+    Case("colors of BT.2020, no HDR", _tagged("bt2020-10")),
+    Case(
+        "interlaced, 50 fields a second (MTS)",
+        _filtered(_INTERLACED, *COPY_SOUND, "-pix_fmt", "yuv420p", "-flags", "+ilme+ildct", name="clip.mts"),
+    ),
     Case("4K (3840x2160)", _filtered("scale=1600:1600,pad=3840:2160:1300:300:gray")),
     Case("23.976 fps", _filtered("fps=24000/1001")),
     Case("60 fps", _filtered("fps=60")),
@@ -132,6 +165,13 @@ CASES = [
     Case("8 channels of sound", _options("-c:v", "copy", "-ac", "8", "-c:a", "aac")),
     Case("sound 1 s longer than the picture", _filtered("[0:a]apad=pad_dur=1", "-map", "0:v", "-c:v", "copy", "-c:a", "aac")),
     Case("sound 0.8 s shorter than the picture", _filtered("[0:v]tpad=stop_duration=0.8:stop_mode=clone", *H264, "-c:a", "copy")),
+    Case("sound that begins 0.9 s late", _filtered("[0:a]atrim=0.9", "-map", "0:v", "-c:v", "copy", "-c:a", "aac")),
+    Case("a silent sound track before the one with speech", _silent_track_first),
+    Case(
+        "two sound channels that cancel each other out",
+        _options("-c:v", "copy", "-af", "pan=stereo|c0=c0|c1=-1*c0", "-c:a", "aac"),
+    ),
+    Case("a title that looks like ffmpeg's messages", _options("-c", "copy", "-metadata", "title=My Video: part 1, 3x3, 1 fps")),
     Case("a name that starts with - and holds a number pattern", _renamed("-i %03d.mp4")),
     # What the picture shows.
     Case("black for the first 0.3 s", _filtered("drawbox=color=black:t=fill:enable='lt(t,0.3)'")),
@@ -144,10 +184,17 @@ CASES = [
     ),
     Case("a smaller second face passes by", _filtered(_PASSER)),
     Case("two people of one size", _filtered("split[a][b];[a][b]hstack")),
-    Case("a face of 1/20 of the height", _filtered("scale=44:44,pad=640:360:300:150:gray")),
+    Case("a larger photo of a face beside the person", _filtered(_POSTER)),
+    Case("a face of 1/10 of the height, in a corner", _filtered("scale=160:160,pad=1280:720:0:0:gray")),
+    Case("a face of 1/30 of the height", _filtered("scale=26:26,pad=640:360:300:150:gray")),
+    Case("half of the face outside the picture", _filtered("crop=126:256:130:0")),
+    Case("lying on the side", _filtered("transpose=clock")),
+    Case("standing on the head", _filtered("hflip,vflip")),
+    Case("a photo, with speech", _photo),
     Case("no person", lambda clip, folder: color_video(folder / "clip.mp4", seconds=SECONDS)),
     # What is missing.
     Case("no sound", _options("-c:v", "copy", "-an"), quick=True),
+    Case("no sound, and a comment that names some", _options("-c:v", "copy", "-an", "-metadata", "comment=Audio: aac"), quick=True),
     Case("silence", _options("-c:v", "copy", "-af", "volume=0", "-c:a", "aac")),
     Case("2 s", _options("-t", "2", *COPY_SOUND), quick=True),
     Case("cut off, index at the end", _cut_off(0.6), quick=True),

@@ -126,8 +126,17 @@ def test_a_note_survives_the_file_and_a_damaged_one_is_refused(tmp_path):
     assert (found.side, found.fps, found.start, found.frames, found.loop, found.moves) == (200, 25.0, 1.5, 2, None, True)
     for text in ("", "[]", '{"format": "geneface_jax.crop", "format_version": 9}', '{"format": "geneface_jax.subject"}'):
         (tmp_path / "b.crop.json").write_text(text)
-        with pytest.raises(InputError, match="is not a crop record"):
+        with pytest.raises(InputError, match="is not a crop record|isn't a JSON file"):
             load_record(tmp_path / "b.crop.json")
     save_record(tmp_path / "c.crop.json", CropRecord(100, 100, 80, np.array([[30.0, 0.0]])), {})
     with pytest.raises(InputError, match="does not lie inside"):
         load_record(tmp_path / "c.crop.json")
+    value = json.loads((tmp_path / "a.mp4.crop.json").read_text())
+    del value["checksum"]  # as older versions wrote it
+    (tmp_path / "d.crop.json").write_text(json.dumps(value))
+    assert load_record(tmp_path / "d.crop.json").side == 200
+    wrong = {"size": 2.5, "fps": float("nan"), "start": -1, "frames": True, "source_width": "x", "corners": [[0, 10**400]]}
+    for change in ({name: value} for name, value in wrong.items()):
+        (tmp_path / "d.crop.json").write_text(json.dumps(value | change))
+        with pytest.raises(InputError, match="d.crop.json"):
+            load_record(tmp_path / "d.crop.json")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
-from data_tools.io import Workspace, disk_full_as_input_error, read_npz, settings_fingerprint, write_bytes, write_npz
+from data_tools.io import Workspace, disk_errors_as_input_errors, read_npz, settings_fingerprint, write_bytes, write_npz
 
 
 def test_a_finished_step_is_done_under_its_key_only(tmp_path):
@@ -51,15 +51,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(InputError, match=re.escape("full")), disk_full_as_input_error(tmp_path):
+    with pytest.raises(InputError, match=re.escape("full")), disk_errors_as_input_errors(tmp_path):
         write_npz(tmp_path / "a.npz", x=np.arange(4))
     assert os.listdir(tmp_path) == ["a.npz"]
     np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["x"], [0, 1, 2])
 
 
 def test_other_system_errors_stay_what_they_are(tmp_path):
-    with pytest.raises(PermissionError), disk_full_as_input_error(tmp_path):
-        raise PermissionError(errno.EACCES, "denied")
+    with pytest.raises(ConnectionError), disk_errors_as_input_errors(tmp_path):
+        raise ConnectionError(errno.ECONNRESET, "gone")
 
 
 def test_fingerprints_depend_on_every_part():

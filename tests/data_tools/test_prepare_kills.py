@@ -112,6 +112,6 @@ def test_a_second_run_on_the_same_dataset_is_refused(program, avatar, mediapipe,
     first = program(avatar / "video.mp4", out)
     wait_for(first, out, "scan.json")
     second = program(avatar / "video.mp4", out)
-    assert second.wait() != 0 and b"Another run is making" in second.stderr.read()
+    assert second.wait() != 0 and b"Another run works in" in second.stderr.read()
     assert first.wait() == 0
     assert prepare(avatar / "video.mp4", out, size=64, name="killed", progress=False) == out

@@ -1,10 +1,13 @@
+import re
+import subprocess
+
 import numpy as np
 import pytest
 from synthetic_video import color_video, ffmpeg
 
 from data_tools.errors import InputError
-from data_tools.ffmpeg import probe
-from data_tools.video import Box, frames
+from data_tools.ffmpeg import ffmpeg_executable, probe
+from data_tools.video import MAX_PIXELS, Box, frames, read_video
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,35 @@ def test_leaving_early_ends_ffmpeg(video):
     stream.close()
     with pytest.raises(StopIteration):
         next(stream)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "same"), [("yuv420p10le", "yuv420p"), ("yuv444p12le", "yuv444p"), ("gbrp10le", "gbrp"), ("gray16le", "gray")]
+)
+def test_deeper_pictures_become_8_bits(tmp_path, pixels, same):
+    """A 16-bit picture once stopped the reader, and the reader ffmpeg, for ever."""
+    for name in (pixels, same):
+        ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=0.4", "-pix_fmt", name, "-c:v", "ffv1", tmp_path / f"{name}.mkv")
+    for reader in (read_video, lambda path: frames(path, (64, 48))):
+        deep, shallow = (list(reader(tmp_path / f"{name}.mkv")) for name in (pixels, same))
+        assert len(deep) == 10 and deep[0].dtype == np.uint8 and deep[0].shape == (48, 64, 3)
+        assert np.abs(deep[0].astype(int) - shallow[0]).mean() < 3
+
+
+@pytest.mark.parametrize("rate", ["select='not(eq(mod(n,7),3))'", "setpts='PTS+gt(N,3)*8/TB'", "fps=10"])
+def test_every_frame_is_read_once_at_any_rate(tmp_path, rate):
+    """Also where frames are missing, far apart, or the last one lasts long."""
+    path = tmp_path / "v.mkv"
+    source = f"testsrc=s=64x48:r=25:d=1,{rate},showinfo"
+    command = [ffmpeg_executable(), "-v", "info", "-f", "lavfi", "-i", source, str(path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert sum(1 for _ in read_video(path)) == len(re.findall(r"\] n: *\d+ pts:", said)) > 5
+
+
+def test_huge_pictures_are_refused_before_they_are_decoded(video, monkeypatch):
+    readers = (read_video, lambda path: frames(path, (64, 48)))
+    assert int(MAX_PIXELS[1]) >= 7680 * 4320 and all(len(list(reader(video))) == 50 for reader in readers)
+    monkeypatch.setattr("data_tools.video.MAX_PIXELS", ("-max_pixels", "10000"))
+    for reader in readers:
+        with pytest.raises(InputError):
+            list(reader(video))

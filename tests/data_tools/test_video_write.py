@@ -62,6 +62,19 @@ def test_frames_come_back_in_order_and_in_color(tmp_path):
         assert np.abs(got[:, :40].astype(int) - sent[:, :40]).max() <= 6
 
 
+def test_colors_come_back_without_a_bias(tmp_path):
+    """ffmpeg's default conversion darkens by 1.2 levels, at every generation of a video."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 6)
+    frame = np.uint8(255 * (smooth - smooth.min()) / np.ptp(smooth))
+    pictures = [frame] * 3
+    for _ in range(3):
+        write_video(tmp_path / "a.mp4", pictures, None, options=EncoderOptions(crf=4))
+        pictures = list(read_video(tmp_path / "a.mp4"))
+    error = pictures[1].astype(float) - frame
+    assert np.abs(error.mean((0, 1))).max() < 0.5 and np.abs(error).mean() < 1.5
+
+
 def test_the_encoder_controls_act(tmp_path):
     noise = [np.random.default_rng(i).integers(0, 255, (64, 96, 3), dtype=np.uint8) for i in range(20)]
     size = {}
@@ -139,6 +152,15 @@ def test_a_failure_leaves_the_earlier_file_alone(tmp_path):
     with pytest.raises(InputError, match="ffmpeg could not write .*invalid preset 'bogus'"):
         write_video(out, ramp(200, 256, 256), None, options=EncoderOptions(preset="bogus"))
     assert out.read_bytes() == b"earlier" and [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_sound_that_can_not_be_used_is_found_before_the_first_frame(tmp_path):
+    (tmp_path / "text.wav").write_text("no sound")
+    write_video(tmp_path / "mute.mp4", ramp(2), None)
+    for name, words in (("text.wav", "not an audio or video file"), ("mute.mp4", "no audio stream"), ("absent.wav", "no file")):
+        with pytest.raises(InputError, match=words):
+            write_video(tmp_path / "a.mp4", (pytest.fail("rendered") for _ in range(1)), tmp_path / name)
+    assert not (tmp_path / "a.mp4").exists()
 
 
 def test_bad_requests_are_refused(tmp_path):

@@ -110,7 +110,7 @@ def test_errors_are_told_in_a_box(page, clips):
     assert "choose or record" in page.inner_text("#status .studio-error")
     upload(page, clips / "text.wav")
     page.click("#preview")
-    page.wait_for_selector("#status .studio-error >> text=no sound")
+    page.wait_for_selector("#status .studio-error >> text=not an audio or video file")
     keep(page, "error")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from data_tools import ffmpeg
 from geneface_jax import __version__, system_libraries
 from geneface_jax.cli import doctor
 from geneface_jax.io import configs
@@ -19,6 +20,18 @@ def test_everything_missing_has_a_remedy():
     assert {"Python", "jax", "ffmpeg", "free disk", "face_landmarker.task"} <= {check.name for check in checks}
     assert all(check.remedy for check in checks if not check.ok)
     assert not any(check.remedy for check in checks if check.ok)
+
+
+def test_an_ffmpeg_that_can_not_encode_is_found_out_by_trying(monkeypatch, tmp_path):
+    """Its version is fine, and it does nothing."""
+    lying = tmp_path / "ffmpeg"
+    lying.write_text("#!/bin/sh\n[ \"$1\" = -version ] && echo 'ffmpeg version 7.1 --enable-libx264'; exit 0\n")
+    lying.chmod(0o755)
+    (working,) = doctor._ffmpeg()
+    assert working.ok and "encodes and decodes" in working.found
+    monkeypatch.setattr(ffmpeg, "ffmpeg_executable", lambda: str(lying))
+    (check,) = doctor._ffmpeg()
+    assert not check.ok and "ffmpeg version 7.1" in check.found and "4.2 or newer" in check.remedy
 
 
 def test_a_missing_library_is_named_with_its_package(monkeypatch):

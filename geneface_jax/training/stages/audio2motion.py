@@ -12,15 +12,15 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.corpus import MOTION_DIM, Corpus
-from geneface_jax.data.speech_batches import corpus_clips, sample_windows, silence, typical_amplitudes
+from geneface_jax.data.speech_batches import STARTS, corpus_clips, sample_windows, silence, typical_amplitudes
 from geneface_jax.data.subject import FeatureTypes, feature_types_of, record_feature_types, require_same_features
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice, generate, typical_voice
 from geneface_jax.training import devices
-from geneface_jax.training.optimizers import adam, learning_rate
+from geneface_jax.training.optimizers import adam, learning_rate, warm_up
 from geneface_jax.training.speech_augment import augment_windows
 from geneface_jax.training.speech_losses import SyncExpert, continuity, kl_single_sample, masked_mse, sync_bce
 from geneface_jax.training.speech_validation import landmark_video_summary, motion_metrics
-from geneface_jax.training.stage import Evaluation, Stage
+from geneface_jax.training.stage import Evaluation, Phase, Stage
 from geneface_jax.typing import Metrics, State
 
 
@@ -134,6 +134,10 @@ class Audio2MotionStage(Stage):
             self.constants |= typical_amplitudes(self.pairs["train"])
         self.optimizer = adam(config.optimizer, config.train.steps)
 
+    def phases(self) -> list[Phase]:
+        """The full learning rate."""
+        return warm_up("optimizer.", self.config.optimizer, self.config.train.steps)
+
     def init(self, rng: jax.Array) -> State:
         frames, channels = self.config.data.window, self.pairs["train"][0].audio.shape[-1]
         variables = build_network(self.config.model).init(
@@ -158,7 +162,8 @@ class Audio2MotionStage(Stage):
 
     def host_batch(self, step: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self.config.seed, step])
-        return sample_windows(rng, self.pairs["train"], self.config.data.batch, self.config.data.window)
+        data = self.config.data
+        return sample_windows(rng, self.pairs["train"], data.batch, data.window, data.get("draw", STARTS))
 
     def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:
         rng_audio, rng_loss = jax.random.split(rng)

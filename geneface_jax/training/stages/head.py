@@ -29,7 +29,7 @@ from geneface_jax.training.field_losses import (
     zero_rgb_layers,
 )
 from geneface_jax.training.optimizers import iterate
-from geneface_jax.training.stage import Evaluation
+from geneface_jax.training.stage import Evaluation, Phase
 from geneface_jax.typing import Metrics, State
 
 
@@ -49,6 +49,10 @@ class HeadStage(HeadField):
         self._regions += [Region(data.eye_share / 2, boxes) for boxes in eye_boxes(subject.landmarks_2d, subject.size)]
         self._shut = shut_frames(subject.eye_openness, self.train_frames)
         self._shut_share = shut_share(data.shut_share, self._shut, self.train_frames)
+
+    def phases(self) -> list[Phase]:
+        """Those of every head, and the lip steps."""
+        return [*super().phases(), *self.lips.phases(self.config.train.steps)]
 
     @functools.cached_property
     def _pictures(self) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +158,10 @@ class HeadSrStage(HeadField):
         self.perceptual = PerceptualLoss(config)
         self.small = self.network.size
         self.items_per_step = config.data.groups * self.small**2
+
+    def phases(self) -> list[Phase]:
+        """Those of every head, and the perceptual terms."""
+        return [*super().phases(), *self.perceptual.phases(self.config.train.steps)]
 
     @functools.cached_property
     def _pictures(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

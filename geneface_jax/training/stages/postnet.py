@@ -17,17 +17,17 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.corpus import Corpus, SubjectMotion
-from geneface_jax.data.speech_batches import corpus_clips, sample_windows, silence, subject_clips, typical_amplitudes
-from geneface_jax.data.subject import feature_types_of, record_feature_types, require_same_features
+from geneface_jax.data.speech_batches import STARTS, corpus_clips, sample_windows, silence, subject_clips, typical_amplitudes
+from geneface_jax.data.subject import feature_types_of, record_dataset, record_feature_types, require_same_features
 from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, generate, typical_voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.training import devices
-from geneface_jax.training.optimizers import adam, learning_rate, rmsprop
+from geneface_jax.training.optimizers import adam, learning_rate, rmsprop, warm_up
 from geneface_jax.training.speech_augment import augment_windows
 from geneface_jax.training.speech_losses import SyncExpert, lsgan_discriminator, lsgan_generator, masked_mse, sync_bce
 from geneface_jax.training.speech_validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
-from geneface_jax.training.stage import Evaluation, Stage
+from geneface_jax.training.stage import Evaluation, Phase, Stage
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients
 from geneface_jax.typing import Metrics, State
 
@@ -75,6 +75,7 @@ class PostNetStage(Stage):
         self.expert = load_expert(config.data.syncnet, config.loss.sync, vae.config.data.center, kind)
         corpus = Corpus.load(config.data.corpus)
         person = SubjectMotion.load(config.data.subject)
+        record_dataset(config, person.fingerprint)
         for name, other in (
             (f"the corpus {config.data.corpus}", feature_types_of(corpus.meta)),
             (f"the dataset {config.data.subject}", person.kind),
@@ -95,6 +96,14 @@ class PostNetStage(Stage):
         self.optimizers = {
             name: (rmsprop if name in ADVERSARIES else adam)(config.optimizer[name], steps) for name, steps in updates.items()
         }
+
+    def phases(self) -> list[Phase]:
+        """The adversarial updates, which follow the fine-tuning of the VAE, and the full learning rates."""
+        first, steps, rates = self.config.finetune_audio2motion.steps, self.config.train.steps, self.config.optimizer
+        found = [Phase("finetune_audio2motion.steps", first, first, steps, steps // 4, "adversarial updates (PostNet stays untrained)")]
+        if first < steps:
+            found += [phase for name in ADVERSARIES for phase in warm_up(f"optimizer.{name}.", rates[name], steps - first)]
+        return found + (warm_up("optimizer.audio2motion.", rates.audio2motion, min(first, steps)) if first else [])
 
     def init(self, rng: jax.Array) -> State:
         rng_generator, rng_discriminator = jax.random.split(rng)
@@ -122,9 +131,10 @@ class PostNetStage(Stage):
     def host_batch(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.config.seed, step])
         data = self.config.data
+        draw = data.get("draw", STARTS)  # earlier configs don't have it
         return {
-            "corpus": sample_windows(rng, self.corpus["train"], data.batch, data.window),
-            "person": sample_windows(rng, self.person["train"], data.person_batch, data.window),
+            "corpus": sample_windows(rng, self.corpus["train"], data.batch, data.window, draw),
+            "person": sample_windows(rng, self.person["train"], data.person_batch, data.window, draw),
         }
 
     def train_step(self, state: State, data: Any, batch: Any, rng: jax.Array, step: jax.Array) -> tuple[State, Metrics]:

@@ -13,10 +13,10 @@ from geneface_jax.data.speech_batches import corpus_clips, draw_sync_pairs
 from geneface_jax.data.subject import feature_types_of, record_feature_types
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training import devices
-from geneface_jax.training.optimizers import adam, learning_rate
+from geneface_jax.training.optimizers import adam, learning_rate, warm_up
 from geneface_jax.training.speech_augment import augment_batch
 from geneface_jax.training.speech_losses import SyncExpert, auc, sync_bce, windows_auc
-from geneface_jax.training.stage import Evaluation, Stage
+from geneface_jax.training.stage import Evaluation, Phase, Stage
 from geneface_jax.typing import Metrics, State
 
 HELD_OUT_SEED = 1
@@ -41,6 +41,10 @@ class SyncNetStage(Stage):
         self.pairs, self.constants = corpus_clips(corpus, config.data.center)
         self.network = SyncNet(config.model.base, axis_name=devices.AXIS)
         self.optimizer = adam(config.optimizer, config.train.steps)
+
+    def phases(self) -> list[Phase]:
+        """The full learning rate."""
+        return warm_up("optimizer.", self.config.optimizer, self.config.train.steps)
 
     def init(self, rng: jax.Array) -> State:
         channels = self.pairs["train"][0].audio.shape[-1]

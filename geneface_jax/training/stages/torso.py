@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, neck_boxes, over
-from geneface_jax.data.subject import Subject, record_camera
+from geneface_jax.data.subject import Subject, record_camera, record_dataset
 from geneface_jax.io import checkpoints
 from geneface_jax.models.torso import Torso, TorsoSample
 from geneface_jax.rendering.cameras import image_coords
@@ -22,7 +22,7 @@ from geneface_jax.training import devices
 from geneface_jax.training.field_base import FrozenHead, difference, heldout_frames, psnr_in_box, to_uint8, training_frames
 from geneface_jax.training.field_losses import PerceptualLoss, build_super_resolution, halved, opacity_entropy, psnr
 from geneface_jax.training.optimizers import field_optimizer, iterate
-from geneface_jax.training.stage import Evaluation, Stage
+from geneface_jax.training.stage import Evaluation, Phase, Stage
 from geneface_jax.typing import Array, Metrics, State
 
 NECK_REACH = 8 / 256
@@ -39,6 +39,7 @@ class TorsoField(Stage):
         self.subject = subject = Subject.load(config.data.subject)
         config.model.codes = subject.n_train
         record_camera(config, subject.size, subject.intrinsics._asdict())
+        record_dataset(config, subject.fingerprint)
         self.model = Torso.from_config(config.model)
         self.optimizer = field_optimizer(config.optimizer, config.train.steps)
         self.conditions = torso_conditions(
@@ -255,6 +256,10 @@ class TorsoSrStage(TorsoField):
         self.small = self.network.size
         self.items_per_step = self.config.data.groups * self.small**2
         self._background = halved(self.subject.background[None])[0]
+
+    def phases(self) -> list[Phase]:
+        """The perceptual terms."""
+        return self.perceptual.phases(self.config.train.steps)
 
     @functools.cached_property
     def _pictures(self) -> dict[str, np.ndarray]:

@@ -41,6 +41,13 @@ def test_every_video_is_found_once_with_a_name_of_its_own(tmp_path):
     assert {source.path.read_bytes().decode() for source in sources} == {"a/1.mp4", "a/1.mov", "b/x/1.MP4"}
 
 
+def test_camera_files_are_found_and_the_rest_is_counted(tmp_path, caplog):
+    tree(tmp_path, "a/1.mts", "a/2.MOV", "a/3.wmv", "b/4.3gp", "a/1.txt", "b/2.txt", "b/README")
+    with caplog.at_level("INFO"):
+        assert sorted(source.name for source in find_sources(tmp_path, "folder")) == ["a/1", "a/2", "a/3", "b/4"]
+    assert "2 (.txt), 1 (no suffix)" in caplog.text
+
+
 def test_every_beginning_holds_many_speakers(tmp_path):
     tree(tmp_path, *(f"{speaker}/{clip}.mp4" for speaker in "abcd" for clip in range(5)))
     sources = find_sources(tmp_path, "folder")

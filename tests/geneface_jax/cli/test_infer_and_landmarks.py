@@ -35,22 +35,24 @@ def dataset(tmp_path):
 def test_infer_passes_its_controls_on(monkeypatch, capsys, tmp_path):
     calls = []
 
-    def infer(subject, audio, out, controls, *, progress, debug=None):
-        calls.append((subject, audio, out, controls))
+    def infer(subject, audio, out, controls, *, progress, debug=None, track=None):
+        calls.append((subject, audio, out, controls, track))
         assert progress is True
         return person.InferenceResult(tmp_path / "a.mp4", 0.04, 1)
 
     monkeypatch.setattr(person, "infer", infer)
     words = ["infer", "--subject", "person", "--audio", "a.wav", "--out", "a.mp4", "--mouth-amp", "0.6", "--pose", "still"]
-    assert cli.main(words) == 0
-    assert calls == [("person", "a.wav", "a.mp4", Controls(mouth_amp=0.6, pose="still"))]
+    assert cli.main([*words, "--track", "2"]) == 0
+    assert calls == [("person", "a.wav", "a.mp4", Controls(mouth_amp=0.6, pose="still"), 2)]
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "a.mp4")
 
 
 def test_infer_refuses_in_one_sentence(capsys, tmp_path):
     assert cli.main(["infer", "--subject", str(tmp_path / "nobody"), "--audio", "a.wav", "--out", "a.mp4"]) == 2
     assert cli.main(["infer", "--subject", "x", "--audio", "a.wav", "--out", "a.mp4", "--crf", "99"]) == 2
+    assert cli.main(["infer", "--subject", "demo", "--audio", str(tmp_path), "--out", "out", "--track", "2"]) == 2
     lines = capsys.readouterr().err.splitlines()
+    assert "--track is for one recording" in lines.pop()
     assert len(lines) == 2 and "no subject folder" in lines[0] and "--crf is 99: give a number from 0 to 51" in lines[1]
 
 
@@ -81,7 +83,7 @@ def test_landmarks_refuses_in_one_sentence(dataset, tmp_path, capsys):
     np.savez(tmp_path / "flat.npz", motion=np.zeros((4, 5)))
     for words, sentence in (
         (["--audio", "a.wav"], "--audio needs --subject"),
-        (["--file", str(tmp_path / "none.npz")], 'no array "motion"'),
+        (["--file", str(tmp_path / "none.npz")], "none.npz is missing"),
         (["--file", str(tmp_path / "flat.npz")], "shape [4, 5]"),
         (["--file", str(dataset / "arrays.npz"), "--size", "65"], "--size is 65"),
         (["--file", str(dataset / "arrays.npz"), "--temperature", "3"], "--temperature is 3.0"),

@@ -97,7 +97,11 @@ def test_an_unknown_argument_names_the_nearest(verb, capsys):
     ("error", "code", "sentence"),
     [
         (InputError("a.mp4 has no sound: record it again."), 2, "geneface doctor: a.mp4 has no sound: record it again.\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "The disk is full while writing out/x"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "geneface doctor: The disk of out/x is full: free some space"),
+        (OSError(errno.EROFS, "Read-only file system", "out/x"), 2, "out/x can't be written to (Read-only file system): name"),
+        (OSError(errno.EACCES, "Permission denied", "out/x"), 2, "out/x can't be written to or read (Permission denied): change its"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "out/x"), 2, "out/x is too long a name for this file system: give a shorter"),
+        (OSError(errno.EIO, "Input/output error"), 2, "The output can't be written to or read (Input/output error): check the disk"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
@@ -112,8 +116,11 @@ def test_a_bug_is_not_dressed_up_as_wrong_input(verb):
     verb(raises(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         cli.main(["doctor"])
-    verb(raises(OSError(errno.EIO, "I/O error")))
+    verb(raises(OSError(errno.EINVAL, "Invalid argument")))
     with pytest.raises(OSError):
+        cli.main(["doctor"])
+    verb(raises(BrokenPipeError(errno.EPIPE, "of another program")))
+    with pytest.raises(BrokenPipeError):
         cli.main(["doctor"])
 
 

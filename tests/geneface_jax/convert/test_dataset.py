@@ -125,11 +125,16 @@ def _spoil(values):
         (lambda v: _forget(v, "train_samples"), "not a dataset of GeneFace"),
         (lambda v: v["train_samples"].pop(4), "frame 4 of 21 has the number 5"),
         (lambda v: _forget(v["train_samples"][2], "c2w"), "no c2w for frame 2"),
+        (lambda v: v["train_samples"][1].update(idx=True), "frame 1 of 22 has the number True"),
+        (lambda v: v["train_samples"][1].update(idx=10**5000), "frame 1 of 22 has the number a huge number"),
+        (lambda v: v["train_samples"][3].update(c2w=np.zeros((4, 10**6))), r"c2w of frame 3 has the shape \[4, 1000000\]"),
+        (lambda v: v.update(focal=10**400), "focal is not an array of numbers"),
+        (lambda v: v.update(focal=1e-9), "not pixels of a camera"),
         (_spoil, "c2w is not finite for frame 20"),
         (lambda v: v.update(hubert=v["hubert"][:18]), "25 frames per second"),
         (lambda v: v.update(bc_img=v["bc_img"][:20]), "only square"),
         (lambda v: v.update(focal="much"), "focal is not an array of numbers"),
-        (lambda v: v["val_samples"][0].update(idexp_lm3d=np.zeros((67, 3))), "idexp_lm3d is not an array"),
+        (lambda v: v["val_samples"][0].update(idexp_lm3d=np.zeros((67, 3))), "idexp_lm3d of frame 20 has the shape"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(tmp_path, change, message):

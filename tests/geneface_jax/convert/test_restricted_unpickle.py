@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import resource
 
 import numpy as np
 import pytest
@@ -104,3 +106,73 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="does not exist"):
         restricted_unpickle.load(tmp_path / "absent.npy")
+
+
+def header(**content):
+    """Of an npy file; without arguments that of a pickled object."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": (), **content})
+    return stream.getvalue()
+
+
+def shared(kind, depth):
+    """Containers of two equal parts each: a few bytes a level, and twice as many items."""
+    value = kind([0])
+    for _ in range(depth):
+        value = kind([value, value])
+    return value
+
+
+# Each is of at most a few hundred bytes.
+BOMBS = {
+    "more than 10,000,000 items": pickle.dumps(shared(list, 28), 4),
+    "more than 10,000,000 items, in tuples": pickle.dumps({"a": shared(tuple, 60)}, 4),
+    # {(((0, 0), (0, 0)), ...): 1}, whose key takes 2^60 steps to hash
+    "a tuple as a key": b"\x80\x04}K\x00\x85q\x00" + b"".join(b"0h%ch%c\x86q%c" % (i, i, i + 1) for i in range(60)) + b"K\x01s.",
+    "a set": b"\x80\x04\x8f.",
+    "nested too deeply": pickle.dumps(shared(lambda items: items[:1], 200), 4),
+    "contains itself": b"\x80\x04]\x94h\x00a.",
+    "a state for a function": b"\x80\x04cnumpy.core.multiarray\n_reconstruct\n}b.",
+}
+
+
+@pytest.mark.parametrize("reason", BOMBS)
+def test_a_small_file_takes_little_time_and_memory(tmp_path, reason):
+    path = tmp_path / "a.npy"
+    path.write_bytes(header() + BOMBS[reason])
+    assert path.stat().st_size < 1000
+    with pytest.raises(InputError, match=f"contains .*{reason.partition(',')[0] if 'tuples' in reason else reason}"):
+        restricted_unpickle.load(path)
+
+
+def test_a_forged_place_in_the_memo_takes_no_memory(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(header() + b"\x80\x04Nr\xff\xff\xff\x0f.")
+    before = peak()
+    assert restricted_unpickle.load(path) is None
+    assert peak() - before < 100 << 20
+
+
+def test_shared_bytes_and_shared_parts_stay_shared():
+    array, part = np.zeros(1 << 20, np.uint8), {"a": [1]}
+    function, arguments, state = array.__reduce__()
+
+    class Same:
+        def __reduce__(self):
+            return function, arguments, state
+
+    before = peak()
+    found = restricted_unpickle.loads(pickle.dumps([[Same() for _ in range(500)], part, part]))
+    assert len(found[0]) == 500 and found[1] is found[2] == part
+    assert peak() - before < 100 << 20
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("shape", [(10**9, 10**9), (2**32, 2**32), (10**7,)])
+def test_a_shape_is_compared_with_the_file(tmp_path, shape):
+    (tmp_path / "a.npy").write_bytes(header(descr="<f8", shape=shape) + bytes(80))
+    with pytest.raises(InputError, match="damaged"):
+        restricted_unpickle.load(tmp_path / "a.npy")

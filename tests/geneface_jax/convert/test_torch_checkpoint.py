@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -112,6 +113,102 @@ def test_damaged_files_are_refused_in_one_sentence(torch, tmp_path):
         torch.save(content, path)
         with pytest.raises(InputError):
             torch_checkpoint.read(path)
+
+
+STRANGE = {
+    "stride 0": lambda torch: torch.zeros(1).expand(100_000, 100_000),
+    "sparse": lambda torch: torch.eye(3).to_sparse(),
+    "sparse_csr": lambda torch: torch.eye(3).to_sparse_csr(),
+    "meta": lambda torch: torch.empty(3, device="meta"),
+    "quantized": lambda torch: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8),
+    "complex": lambda torch: torch.ones(2, dtype=torch.complex64),
+    "nested": lambda torch: torch.nested.nested_tensor([torch.ones(2)]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", STRANGE)
+def test_tensors_without_plain_values_are_refused(torch, tmp_path, kind):
+    torch.save({"state_dict": {"model": {"w": STRANGE[kind](torch)}}}, tmp_path / "model_ckpt_steps_1.ckpt")
+    with pytest.raises(InputError, match="larger than the file" if kind == "stride 0" else rf"holds model.w .*\({kind}\)"):
+        torch_checkpoint.read(tmp_path)
+
+
+def test_views_and_half_precision_are_read(torch, tmp_path):
+    big = torch.arange(6.0).reshape(2, 3)
+    weights = {"t": big.T, "part": big[:, 1:], "half": big.half(), "b": big.bfloat16(), "n": torch.tensor(3), "p": torch.nn.Parameter(big)}
+    torch.save({"state_dict": {"model": weights}}, tmp_path / "model_ckpt_steps_1.ckpt")
+    read = torch_checkpoint.read(tmp_path).networks["model"]
+    for name, value in weights.items():
+        np.testing.assert_array_equal(read[name], value.detach().float().numpy() if name != "n" else 3)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_dicts_that_share_their_parts_are_refused(torch, tmp_path, zipped):
+    tree = {"w": torch.ones(1)}
+    for _ in range(24):
+        tree = {"a": tree, "b": tree}
+    torch.save({"state_dict": {"model": tree}}, tmp_path / "model_ckpt_steps_1.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="contains more than 1,000,000 items"):
+        torch_checkpoint.read(tmp_path)
+
+
+def test_a_compressed_archive_and_a_key_that_is_no_text_are_refused(torch, tmp_path):
+    path = tmp_path / "model_ckpt_steps_1.ckpt"
+    torch.save({"state_dict": {"model": {"w": torch.zeros(1_000_000)}}}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match="contains compressed parts"):
+        torch_checkpoint.read(path)
+    torch.save({"state_dict": {("a", "b"): torch.ones(1)}}, path)
+    with pytest.raises(InputError, match="contains a tuple as a key"):
+        torch_checkpoint.read(path)
+
+
+def test_a_step_is_a_number_of_updates(torch, tmp_path):
+    path = tmp_path / "model_ckpt_steps_70.ckpt"
+    for step in (True, -5, 10**30, "5"):
+        torch.save({"global_step": step, "state_dict": {"model": {"w": torch.ones(1)}}}, path)
+        assert torch_checkpoint.read(path).step == 70
+
+
+def levels(part, item):
+    """Ten levels of nine aliases each."""
+    return f"a0: &a0 {part}\n" + "".join(f"a{i}: &a{i} {item(i - 1)}\n" for i in range(1, 10))
+
+
+YAML_BOMBS = {
+    "more than 100000 values": levels("[x]", lambda i: f"[{','.join([f'*a{i}'] * 9)}]"),
+    "more than 100000 values, merged": levels("{x: 1}", lambda i: f"{{<<: [{','.join([f'*a{i}'] * 9)}]}}"),
+    "contains itself": "a: &a [*a]",
+    "recursion": "a: " + "[" * 3000,
+    "characters": "a: 1" + ":1" * 200_000,
+    "4001 characters": "a: " + "9" * 4001,
+    "month must be": "when: 2001-99-99",
+    "more than 1 MiB": "a: b\n" * 300_000,
+}
+
+
+@pytest.mark.parametrize("reason", YAML_BOMBS)
+def test_a_config_of_a_stranger_takes_little_time(tmp_path, reason):
+    (tmp_path / "config.yaml").write_text(YAML_BOMBS[reason])
+    with pytest.raises(InputError, match=rf"not a config in YAML \(.*{reason.partition(',')[0]}"):
+        torch_checkpoint.read_hparams(tmp_path / "config.yaml")
+
+
+def test_aliases_and_odd_numbers_of_a_config_are_read(tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "a: &id001 [1, 2]\nb: *id001\nlr: 1e-8\nsteps: 25_0000\nhuge: 1" + "0" * 400 + "\nmuch: .inf\nno: .nan\n"
+    )
+    hparams = torch_checkpoint.read_hparams(tmp_path / "config.yaml")
+    assert (
+        hparams["b"] == [1, 2] and torch_checkpoint.number(hparams, "lr") == 1e-8 and torch_checkpoint.number(hparams, "steps") == 250_000
+    )
+    assert [torch_checkpoint.number(hparams, key) for key in ("huge", "much", "no", "a", "absent")] == [None] * 5
+    assert torch_checkpoint.read_hparams(tmp_path / "none.yaml") == {}
 
 
 @pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no golden vectors in {VECTORS} (set GENEFACE_PARITY)")

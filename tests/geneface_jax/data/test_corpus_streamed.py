@@ -105,7 +105,7 @@ def test_a_corpus_that_grows_is_read_as_it_was(streamed, memory):
     [
         (lambda path: path.unlink(), "ada_0.npz is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "ada_0.npz is damaged"),
-        (lambda path: np.savez(path, motion=np.zeros((3, 204))), "audio_features is missing"),
+        (lambda path: np.savez(path, motion=np.zeros((3, 204))), 'audio_features" is missing'),
     ],
 )
 def test_a_damaged_clip_is_named_when_it_is_used(streamed, break_it, sentence):
@@ -115,7 +115,26 @@ def test_a_damaged_clip_is_named_when_it_is_used(streamed, break_it, sentence):
         _ = corpus.clips[0].motion
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", ""])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n_frames": True}, '"n_frames"'),
+        ({"n_frames": -5}, '"n_frames"'),
+        ({"n_frames": 10**12}, '"n_frames"'),
+        ({"split": "test"}, '"split".*train.*val'),
+        ({"speaker": 5}, '"speaker"'),
+        ({"name": "ada_1"}, "lists a clip twice"),
+    ],
+)
+def test_a_wrong_entry_is_named(streamed, change, words):
+    meta = json.loads((streamed / "meta.json").read_text())
+    meta["clips"][0] |= change
+    (streamed / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(InputError, match=words):
+        Corpus.load(streamed)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "a\\..\\b", "C:/a", ""])
 def test_a_name_that_leads_out_of_the_corpus_is_refused(streamed, name):
     meta = json.loads((streamed / "meta.json").read_text())
     meta["clips"][0]["name"] = name

@@ -9,6 +9,7 @@ import pytest
 
 from data_tools.errors import InputError
 from geneface_jax.data.corpus import Corpus, SubjectMotion
+from geneface_jax.data.motion import blink_and_amplitude
 from geneface_jax.data.speech_batches import (
     LOWEST_LEVEL,
     MOUTH,
@@ -129,6 +130,47 @@ def test_short_clips_are_padded_with_silence(pairs):
     np.testing.assert_array_equal(window["mask"], [1, 1, 1, 0, 0, 0, 0, 0])
     assert np.all(window["motion"][3:] == 0)
     np.testing.assert_array_equal(window["audio"][6:], silence(10, 82))
+
+
+LENGTHS = (400, 199, 60, 200, 20, 1000)
+
+
+def shares(**draw):
+    """Each clip's share of 4,000 drawn windows, of the frames they show, and of all frames there are."""
+    still = [blink_and_amplitude(np.zeros((n, 204))) for n in LENGTHS]
+    clips = [
+        NormalizedClip(np.zeros((2 * n, 2)), np.full((n, 204), i, np.float32), "ada", np.ones(2 * n), still[i])
+        for i, n in enumerate(LENGTHS)
+    ]
+    drawn, seen = np.zeros(len(clips)), np.zeros(len(clips))
+    for step in range(5):
+        windows = sample_windows(np.random.default_rng([7, step]), clips, 800, 200, **draw)
+        which = windows["motion"][:, 0, 0].astype(int)
+        drawn += np.bincount(which, minlength=len(clips))
+        seen += np.bincount(which, windows["mask"].sum(axis=1), minlength=len(clips))
+    return drawn / drawn.sum(), seen / seen.sum(), np.array(LENGTHS) / sum(LENGTHS)
+
+
+def test_every_clip_is_seen_in_proportion_to_its_length():
+    drawn, seen, there = shares()
+    np.testing.assert_allclose(seen, there, atol=0.02)
+    # Clips of at least a window are drawn in proportion to their length, shorter ones as often as one of the window's.
+    np.testing.assert_allclose(drawn, np.maximum(LENGTHS, 200) / np.maximum(LENGTHS, 200).sum(), atol=0.025)
+
+
+def test_the_draw_of_version_0_1_0_is_kept_for_its_runs(pairs):
+    drawn, seen, there = shares(draw="starts")
+    starts = np.maximum(np.array(LENGTHS) - 199, 1)
+    np.testing.assert_allclose(drawn, starts / starts.sum(), atol=0.02)
+    assert seen[1] < there[1] / 50
+    # To the bit: the clip numbers and starts of its code.
+    rng = np.random.default_rng([9999, 3])
+    starts = np.array([max(clip.n_frames - 20 + 1, 1) for clip in pairs])
+    which = rng.choice(len(pairs), size=6, p=starts / starts.sum())
+    expected = np.stack([cut_window(pairs[i], int(rng.integers(starts[i])), 20)["motion"] for i in which])
+    np.testing.assert_array_equal(sample_windows(np.random.default_rng([9999, 3]), pairs, 6, 20, "starts")["motion"], expected)
+    with pytest.raises(InputError, match="config.data.draw is 'clips'"):
+        sample_windows(rng, pairs, 6, 20, "clips")
 
 
 def test_sync_pairs_are_labeled_rightly():

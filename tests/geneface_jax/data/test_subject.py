@@ -1,13 +1,16 @@
 """Subject.load accepts exactly what docs/file-formats.md describes, and says which field is wrong otherwise."""
 
+import contextlib
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data_tools.errors import InputError
+from data_tools.io import write_json
 from geneface_jax.data.subject import Subject
 from tests.synthetic_subject import write_subject
 
@@ -83,6 +86,7 @@ def test_a_light_copy_serves_arrays_and_refuses_pictures(dataset):
         ({"f0": np.zeros(44, np.float64)}, '"f0".*float64'),
         ({"cameras": np.zeros((21, 4, 4), np.float32)}, r'"cameras".*\[21, 4, 4\], not float32 \[22, 4, 4\]'),
         ({"eye_openness": np.full(22, np.nan, np.float32)}, '"eye_openness".*not finite'),
+        ({"lip_box": np.full((22, 4), 33, np.int32)}, '"lip_box".*outside of the picture'),
     ],
 )
 def test_a_wrong_array_is_named(dataset, changes, words):
@@ -101,6 +105,13 @@ def test_a_wrong_array_is_named(dataset, changes, words):
         ({"format": "something else"}, "does not describe a subject"),
         ({"format_version": 2}, "format_version 2"),
         ({"size": 64}, "background.png is 32x32"),
+        ({"size": 10**9}, '"size".*from 2 to 8192'),
+        ({"n_frames": 10**12}, '"n_frames"'),
+        ({"fps": 0}, '"fps"'),
+        ({"fps": float("nan")}, '"fps"'),
+        ({"intrinsics": {"fx": 1e9, "fy": 300.0, "cx": 16.0, "cy": 16.0}}, "fx 1e\\+09, which no camera"),
+        ({"intrinsics": {"fx": 300.0, "fy": 300.0, "cx": 16.0, "cy": -1600.0}}, "cy -1600, which no camera"),
+        ({"name": ["anna"]}, '"name".*a list'),
     ],
 )
 def test_a_wrong_field_is_named(dataset, changes, words):
@@ -125,3 +136,47 @@ def test_damaged_files_are_named(dataset, tmp_path):
         Subject.load(dataset)
     with pytest.raises(InputError, match="no dataset in"):
         Subject.load(tmp_path / "nowhere")
+
+
+def test_a_checksum_finds_a_change_that_is_plausible(dataset):
+    """A focal length of 290 instead of 294 pixels blurs a person, and no range finds it."""
+    meta = json.loads((dataset / "meta.json").read_text())
+    path = write_json(dataset / "meta.json", meta, checksum=True)
+    assert Subject.load(dataset).meta == meta
+    text = path.read_text()
+    path.write_text(text.replace(repr(meta["intrinsics"]["fx"]), "290.0", 1))
+    assert path.read_text() != text
+    with pytest.raises(InputError, match="meta.json doesn't hold what was written"):
+        Subject.load(dataset)
+
+
+def test_the_size_of_an_array_and_of_a_picture_is_known_before_memory_is_taken(dataset):
+    shape = (40_000_000, 68, 3)
+    with zipfile.ZipFile(dataset / "arrays.npz", "a") as archive, archive.open("extra.npy", "w") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|b1", "fortran_order": False, "shape": shape})
+    Subject.load(dataset)  # what is not asked for is not read
+    Image.new("L", (12_000, 12_000)).save(dataset / "background.png")
+    with pytest.raises(InputError, match="background.png is 12000x12000"):
+        Subject.load(dataset)
+
+
+@pytest.mark.parametrize("picture", ["background.png", "head/000003.png", "torso/000003.png"])
+def test_a_flipped_bit_of_a_png_is_told(dataset, picture):
+    """Also one that decodes to another picture without any complaint."""
+    path = dataset / picture
+    whole = path.read_bytes()
+
+    def read():
+        subject = Subject.load(dataset)
+        return subject.background if picture.startswith("background") else subject.load_all(picture[: -len("/000003.png")], [3])
+
+    expected, silent = read(), 0
+    for bit in range(8 * 41, 8 * (len(whole) - 16), 1 if picture == "background.png" else 13):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(changed))
+        with pytest.raises(InputError, match=f"{path.name} is missing or damaged"):
+            read()
+        with contextlib.suppress(Exception):
+            silent += not np.array_equal(np.asarray(Image.open(path).convert("RGB")), expected)
+    assert silent or picture != "background.png", "there must be some for this test to mean anything"

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
+from geneface_jax.evaluation import metrics
 from geneface_jax.evaluation.metrics import LPIPS_NETWORK, Perceptual, crop_around
 from geneface_jax.evaluation.scores import PixelScores
-from geneface_jax.models.lpips import Lpips
+from geneface_jax.models.lpips import Lpips, lpips
+from tests.lowered import products
 
 RNG = np.random.default_rng(0)
 TRUTH = RNG.integers(0, 255, (96, 96, 3), dtype=np.uint8)
@@ -31,6 +33,19 @@ def test_equal_pictures_are_at_distance_zero_and_more_noise_is_further(perceptua
     noisy = [np.clip(TRUTH + RNG.normal(0, s, TRUTH.shape), 0, 255).astype(np.uint8) for s in (5, 40)]
     near, far = (perceptual.distance(image, TRUTH) for image in noisy)
     assert 0 < near < far
+
+
+def test_it_is_measured_in_full_precision_on_every_device(perceptual, monkeypatch):
+    programs = []
+
+    def lowered(a, b, weights):
+        programs.append(jax.jit(lambda a, b: lpips(a, b, weights)).lower(a, b))
+        return np.zeros(1)
+
+    monkeypatch.setattr(metrics, "lpips", lowered)
+    perceptual.distance(TRUTH, TRUTH)
+    found = products(programs[0])
+    assert len(found) > 5 and all(product.exact for product in found)
 
 
 def test_only_the_regions_pixels_make_a_difference(perceptual):

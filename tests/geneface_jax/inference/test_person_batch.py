@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from synthetic_video import ffmpeg
 
 from data_tools.audio.sound import save_wav
 from data_tools.errors import InputError
@@ -14,7 +15,7 @@ from geneface_jax.inference import person as batch
 from geneface_jax.inference import person as pipeline
 from geneface_jax.inference import provenance
 from geneface_jax.inference.controls import Controls
-from geneface_jax.inference.person import infer_folder, recordings
+from geneface_jax.inference.person import _name_left_out, infer_folder, recordings
 from geneface_jax.inference.pictures import with_badge
 from tests.tiny_speech import StubRenderer, tiny_person, voice_with_pauses
 
@@ -68,6 +69,30 @@ def test_a_folder_becomes_videos_and_what_fails_stops_nothing(person, folder, tm
     alone = pipeline.infer(person, folder / "a.wav", tmp_path / "alone.mp4", Controls(badge="corner", size=64))
     assert alone.path.read_bytes() == (tmp_path / "out" / "a.mp4").read_bytes()
     assert provenance.read(alone.path).consent == "not stated"
+
+
+def test_every_kind_of_recording_is_taken_and_the_rest_is_named_at_the_end(person, folder, tmp_path, caplog):
+    for name, codec in (("d.aiff", "pcm_s16be"), ("e.WMA", "wmav2"), ("f.mka", "flac"), ("g.au", "pcm_s16be"), ("h.caf", "pcm_s16le")):
+        ffmpeg("-i", folder / "c.wav", "-c:a", codec, "-f", {"e.WMA": "asf", "f.mka": "matroska"}.get(name, name[2:]), folder / name)
+    (folder / "more").mkdir()
+    (folder / ".hidden.wav").write_text("")
+    (folder / "talk.docx").write_text("")
+    with caplog.at_level("WARNING"):
+        results = {path.name: result for path, result in infer_folder(person, folder, tmp_path / "out", Controls(size=64))}
+    assert [
+        name for name, result in results.items() if not isinstance(result, InputError)
+    ] == "a.wav c.wav d.aiff e.WMA f.mka g.au h.caf".split()
+    assert results["e.WMA"].frames == pytest.approx(13, abs=2)
+    named = [record.message for record in caplog.records if "left out" in record.message]
+    assert [line.split(" was left out: ")[0] for line in named] == ["more", "notes.txt", "talk.docx"]
+    assert "folders in a folder" in named[0] and "does not end like that of a recording" in named[1]
+
+
+def test_a_hundred_other_files_are_counted(folder, caplog):
+    for number in range(100):
+        (folder / f"{number:03d}.txt").write_text("")
+    _name_left_out(recordings(folder)[1])
+    assert len(caplog.records) == 21 and "81 more were left out" in caplog.text
 
 
 def test_folders_that_can_not_be_used_are_sentences(person, folder, tmp_path):

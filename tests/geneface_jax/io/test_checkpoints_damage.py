@@ -53,6 +53,42 @@ def test_damage_is_named_refused_and_set_aside(tmp_path, spoil):
     assert checkpoints.set_aside_damaged(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "content", ["{}", '{"files": []}', '{"files": {"meta/metadata": 5}}', '{"files": {"../../../1/manifest.json": {}}}', "x"]
+)
+def test_a_damaged_manifest_is_damage_like_any_other(tmp_path, content):
+    save(tmp_path, 1)
+    (save(tmp_path, 2) / MANIFEST).write_text(content)
+    with pytest.raises(InputError, match=r"checkpoints/2 is damaged, its manifest.json can't be read: delete that folder to use step 1"):
+        checkpoints.load(tmp_path)
+    (sentence,) = checkpoints.set_aside_damaged(tmp_path)
+    assert "manifest.json" in sentence and checkpoints.steps(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("meta", ["[]", "{}", '{"config": 1, "metrics": {}}', '{"config": {"a.b": 1}, "metrics": {}}', "[" * 5000])
+def test_damage_without_a_manifest_is_one_sentence(tmp_path, meta):
+    for step in (1, 2):
+        (save(tmp_path, step) / MANIFEST).unlink()
+    whole = (tmp_path / "checkpoints" / "2" / "meta" / "metadata").read_text()
+    (tmp_path / "checkpoints" / "2" / "meta" / "metadata").write_text(meta)
+    with pytest.raises(InputError, match="metadata"):
+        checkpoints.load(tmp_path)
+    assert checkpoints.best_step(tmp_path, "val/error", "min") is None
+    (tmp_path / "checkpoints" / "2" / "meta" / "metadata").write_text(whole)
+    truncate(largest_array_file(tmp_path / "checkpoints" / "2"))
+    for read in (checkpoints.load, checkpoints.read_arrays):
+        with pytest.raises(InputError, match="checkpoints/2 is damaged, it can't be read"):
+            read(tmp_path)
+
+
+def test_folders_that_are_no_steps_are_not_listed(tmp_path):
+    step = save(tmp_path, 1)
+    for name in ("01", "٣", "²", "9" * 200, "1.damaged", "-1"):
+        (step.parent / name / "state").mkdir(parents=True)
+        (step.parent / name / "meta").mkdir()
+    assert checkpoints.steps(tmp_path) == [1]
+
+
 def test_a_checkpoint_from_before_manifests_is_read_as_a_trial(tmp_path):
     for step in (1, 2):
         (save(tmp_path, step) / MANIFEST).unlink()

@@ -57,7 +57,7 @@ def test_a_disk_that_fills_up_during_a_save_ends_the_run_with_the_last_checkpoin
 
 @pytest.mark.parametrize("text", ["No space left on device", "RESOURCE_EXHAUSTED: Error writing [No space left on device]"])
 def test_the_sentence_is_found_in_other_libraries_errors(tmp_path, text):
-    with pytest.raises(InputError, match="is full"), disk_errors_as_input_errors(tmp_path):
+    with pytest.raises(InputError, match="is full"), disk_errors_as_input_errors(tmp_path, in_text=True):
         raise ValueError(text)
     with pytest.raises(ValueError, match="unrelated"), disk_errors_as_input_errors(tmp_path):
         raise ValueError("unrelated")
@@ -71,7 +71,8 @@ def test_a_read_only_folder_is_refused_before_anything_is_done():
         if root:  # root ignores permissions
             os.seteuid(65534)
         stage = ToyStage(toy_config())
-        with pytest.raises(InputError, match=rf"{folder}/run can't be written to .*: name another --workdir"):
+        sentence = rf"{folder}/run can't be written to or read .*: change its permissions, or name another --workdir"
+        with pytest.raises(InputError, match=sentence):
             train(stage.config, folder / "run", stage=stage)
         assert stage.traces == 0
     finally:

@@ -195,3 +195,15 @@ def test_what_a_config_file_imports_in_vain_is_said_in_a_sentence(tmp_path, text
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(InputError, match=sentence):
         configs.load(str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize("content", ["[]", "5", '{"a.b": 1}', '{"train": {"x.y": 1}}', "{", "[" * 3000])
+def test_a_damaged_saved_config_is_one_sentence(tmp_path, content):
+    path = configs.save(configs.from_json({"stage": "toy", "rates": [1, 2]}), tmp_path)
+    assert configs.load_saved(tmp_path).rates == (1, 2)
+    path.write_text(path.read_text().replace("toy", "tov"))
+    with pytest.raises(InputError, match="checksum differs"):
+        configs.load_saved(tmp_path)
+    path.write_text(content)
+    with pytest.raises(InputError, match="config.json"):
+        configs.load_saved(tmp_path)

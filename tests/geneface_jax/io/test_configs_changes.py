@@ -43,6 +43,23 @@ def test_new_config_keys_are_never_refused(tmp_path):
     assert configs.require_resumable(tmp_path / "nothing", new) == []
 
 
+@pytest.mark.parametrize(("recorded", "kept"), [(None, "starts"), ("starts", "starts"), ("length", "length")])
+def test_a_resumed_run_keeps_the_draw_that_it_began_with(tmp_path, recorded, kept):
+    began, now = toy_config(), toy_config()
+    with began.unlocked(), now.unlocked():
+        now.data = ConfigDict({"draw": "length"})
+        if recorded:
+            began.data = ConfigDict({"draw": recorded})
+    assert configs.as_begun(now, tmp_path) == (now, []), "a new run has what its config says"
+    configs.save(began, tmp_path)
+    config, sentences = configs.as_begun(now, tmp_path)
+    assert config.data.draw == kept and now.data.draw == "length"
+    assert sentences == (
+        [] if kept == "length" else [f"config.data.draw stays {kept!r}, with which this run began (a new --workdir begins with 'length')"]
+    )
+    assert configs.as_begun(toy_config(), tmp_path)[1] == [], "a stage without the key"
+
+
 def test_every_rule_has_an_action_and_a_reason():
     patterns = [pattern for pattern, action, why in configs.RULES if action in (configs.REFUSE, configs.WARN) and why]
     assert len(patterns) == len(configs.RULES) and patterns[-1] == "*"

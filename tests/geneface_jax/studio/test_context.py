@@ -6,7 +6,8 @@ from geneface_jax.inference.controls import Controls
 
 pytest.importorskip("gradio")
 
-from geneface_jax.studio.render_queue import Cancelled, PersonList, RenderProgress, RenderQueue, Renders  # noqa: E402  # noqa: E402
+from geneface_jax.studio.people import PersonList  # noqa: E402
+from geneface_jax.studio.render_queue import Cancelled, RenderProgress, RenderQueue, Renders  # noqa: E402
 from geneface_jax.studio.security import Limits  # noqa: E402
 from tests.geneface_jax.studio.studio_server import FakeRenderer, stand_in_networks, write_people, write_speech  # noqa: E402
 

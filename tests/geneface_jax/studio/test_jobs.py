@@ -1,10 +1,12 @@
 """Training from the page: one job at a time, consent first, stopped and gone on with, also by a studio started later."""
 
 import argparse
+import dataclasses
 import json
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -69,6 +71,88 @@ def test_one_job_at_a_time_here_and_in_another_studio(runner, tmp_path):
     other = JobRunner(tmp_path)
     assert other.start(PREPARE).state == "running"
     other.stop(10)
+
+
+def folder_content(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else None
+
+
+def test_a_refused_job_leaves_nothing_and_replaces_no_video(runner, tmp_path, monkeypatch):
+    (old := tmp_path / "old.mp4").write_bytes(b"old video")
+    (new := tmp_path / "new.mp4").write_bytes(b"new video")
+    carl = Job("carl", "prepare", "source.mp4", 256)
+    runner.child = {"wait": True, "code": 0}
+    runner.start(carl, old)
+    assert (tmp_path / "carl" / "source.mp4").read_bytes() == b"old video"
+    # While it runs: the same person, another one, and another studio.
+    for studio, job in ((runner, carl), (runner, Job("dora", "prepare", "source.mp4", 256)), (JobRunner(tmp_path), carl)):
+        with pytest.raises(InputError, match=r"still running|Another studio"):
+            studio.start(job, new)
+    assert (tmp_path / "carl" / "source.mp4").read_bytes() == b"old video" and not (tmp_path / "dora").exists()
+    runner.stop(10)
+    # Nothing runs, but the process can't be started, or the record can't be written.
+    before = folder_content(tmp_path / "carl")
+    for broken in ("_launch", "_save"):
+        with monkeypatch.context() as patch:
+            patch.setattr(JobRunner, broken, lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            for job in (carl, Job("dora", "prepare", "source.mp4", 256)):
+                with pytest.raises(InputError, match="disk"):
+                    runner.start(job, new)
+        assert folder_content(tmp_path / "carl") == before and not (tmp_path / "dora").exists()
+    with pytest.raises(InputError, match="exists already"):
+        runner.start(Job("anna", "prepare", "source.mp4", 256), new)
+    assert not list((tmp_path / "anna").iterdir())
+    runner.child = {"wait": False, "code": 0}
+    runner.start(carl, new)
+    assert ended(runner, "carl").state == "finished"
+    assert (tmp_path / "carl" / "source.mp4").read_bytes() == b"new video" and "old" not in str(folder_content(tmp_path / "carl"))
+
+
+def test_a_studio_killed_while_it_replaced_a_video_is_put_right(runner, tmp_path):
+    (new := tmp_path / "new.mp4").write_bytes(b"new video")
+    carl = Job("carl", "prepare", "source.mp4", 256)
+    runner.start(carl, new)
+    ended(runner, "carl")
+    folder = tmp_path / "carl"
+    for state, kept in (("stopped", b"new video"), ("running", b"newer video")):
+        (folder / "source.mp4").rename(folder / ".previous-source.mp4")
+        (folder / "source.mp4").write_bytes(b"newer video")
+        runner._save(dataclasses.replace(carl, state=state))
+        runner.start(carl)
+        ended(runner, "carl")
+        assert (folder / "source.mp4").read_bytes() == kept and not list(folder.glob(".*"))
+
+
+def test_of_many_starts_at_once_one_runs(runner, tmp_path):
+    (video := tmp_path / "new.mp4").write_bytes(b"video")
+    runner.child = {"wait": True, "code": 0}
+
+    def start(number):
+        try:
+            return runner.start(Job(f"p{number}", "prepare", "source.mp4", 256), video).state
+        except InputError:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(start, range(6))).count("running") == 1
+    assert len(list(tmp_path.glob("p*"))) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "null", '{"name": "bert"}', '{"name": 5, "kind": "prepare", "video": "x", "size": 1}', b"\xff", "[" * 100_000]
+    + ['{"name": "anna", "kind": "prepare", "video": 7, "size": 256}', '{"name": "bert", "kind": "prepare", "video": "x", "size": 256}']
+    + ['{"name": "anna", "kind": "rm", "video": "x", "size": 256}', '{"name": "anna", "kind": "fit", "video": "x", "size": "256"}'],
+    ids=range(11),
+)
+def test_a_damaged_record_hides_no_other_job(runner, tmp_path, content):
+    (tmp_path / "anna" / "studio.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / "bert").mkdir()
+    runner.start(Job("bert", "prepare", "source.mp4", 256))
+    assert ended(runner, "bert").state == "finished"
+    assert [job.name for job in runner.jobs()] == ["bert"]
+    runner.start(PREPARE)  # made anew
+    assert ended(runner).state == "finished"
 
 
 def test_nothing_is_trained_without_consent(runner):
@@ -144,3 +228,67 @@ def test_a_report_becomes_rows(tmp_path):
     (tmp_path / "dataset" / "report.json").write_text(json.dumps(report))
     rows = dict(report_rows(tmp_path))
     assert rows == {"seconds": "61.23", "frames": "1530", "pose: yaw sd": "4.5", "warnings": "dark; noisy"}
+
+
+@pytest.mark.parametrize("damaged", ["dataset/report.json", "head/metrics.jsonl", "head/tensorboard/events.out.tfevents.1", "studio.json"])
+def test_a_damaged_file_of_a_job_does_not_break_the_train_tab(tmp_path, damaged):
+    gradio = pytest.importorskip("gradio")
+    from geneface_jax.studio.i18n import Labels
+    from geneface_jax.studio.people import PersonList
+    from geneface_jax.studio.render_queue import Context
+    from geneface_jax.studio.security import Limits
+    from geneface_jax.studio.train_tab import TrainTab
+    from geneface_jax.studio.uploads import SessionFolder
+
+    folder = tmp_path / "people" / "anna"
+    for name in ("dataset", "head/tensorboard"):
+        (folder / name).mkdir(parents=True)
+    (folder / "studio.json").write_text(json.dumps(dataclasses.asdict(dataclasses.replace(FIT, state="failed", code=1))))
+    (folder / "head" / "metrics.jsonl").write_text('{"step": 1, "val/psnr": 20.0}\n{"step": 2, "val/psnr": 21.0}\n')
+    # The last one is a record of events whose length is 2^56.
+    (folder / damaged).write_bytes(b'{"\xff\xff\xff\xff\xff\x01' * 3)
+    with SessionFolder(tmp_path) as workspace, gradio.Blocks():
+        context = Context(PersonList(folder.parent), workspace, Limits())
+        tab = TrainTab(context, Labels(), gradio.Radio(), JobRunner(folder.parent))
+        state, *_ = tab._refresh("English", "anna")
+    assert "studio-" in state
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("size", value) for value in ("256", 10**9, None)),
+        *{"name": "../ben", "video": "../../secret", "state": "done", "kind": "rm", "code": 1.5}.items(),
+    ],
+)
+def test_a_damaged_job_is_left_out_and_logged(runner, tmp_path, caplog, field, value):
+    runner.start(PREPARE)
+    assert ended(runner).name == "anna"
+    path = tmp_path / "anna" / "studio.json"
+    record = {name: value for name, value in json.loads(path.read_text()).items() if name != "checksum"}
+    path.write_text(json.dumps(record))
+    assert [job.name for job in runner.jobs()] == ["anna"], "files of older versions have no checksum"
+    path.write_text(json.dumps(record | {field: value}))
+    assert runner.jobs() == [] and "studio.json" in caplog.text
+
+
+def test_a_flipped_bit_of_a_job_is_told(runner, tmp_path, caplog):
+    runner.start(dataclasses.replace(FIT, consent="Anna, today"))
+    ended(runner)
+    path = tmp_path / "anna" / "studio.json"
+    path.write_text(path.read_text().replace("Anna, today", "Anna, toda9"))
+    assert runner.jobs() == [] and "doesn't hold what was written" in caplog.text
+
+
+def test_damaged_event_files_show_what_is_left(tmp_path):
+    workdir = tmp_path / "anna" / "head"
+    workdir.mkdir(parents=True)
+    summaries = Summaries(workdir, 0)
+    summaries._board.add_image("val/picture", np.full((8, 8, 3), 9, np.uint8), 3, dataformats="HWC")
+    summaries.close()
+    (path,) = workdir.glob("tensorboard/events*")
+    whole = path.read_bytes()
+    assert len(sample_pictures(tmp_path / "anna", "head")) == 1
+    for at in range(0, len(whole), 3):
+        path.write_bytes(whole[:at] + b"\xff\xff\xff\xff\xff\xff\xff\x7f" + whole[at + 8 :])
+        assert len(sample_pictures(tmp_path / "anna", "head")) <= 1

@@ -1,63 +1,22 @@
 """The page's own events over real HTTP, as a browser sends them, with stand-ins for the networks."""
 
-import json
-import urllib.request
+import base64
+import io
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("gradio")
 
 from geneface_jax.studio import server  # noqa: E402
 from geneface_jax.studio.jobs import JobRunner  # noqa: E402
-from geneface_jax.studio.render_queue import PersonList  # noqa: E402
+from geneface_jax.studio.people import PersonList  # noqa: E402
 from geneface_jax.studio.security import (
     Limits,  # noqa: E402
     host_names,  # noqa: E402
 )
 from geneface_jax.studio.uploads import SessionFolder  # noqa: E402
-from tests.geneface_jax.studio.studio_server import ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
-
-
-class Page:
-    """An open page: its components' values, and clicks."""
-
-    def __init__(self, port):
-        self.port, self.session = port, "abc123"
-        config = ask(port, "GET", "/config").json
-        self.components = {component["id"]: component for component in config["components"]}
-        self.by_name = {c["props"].get("elem_id"): c["id"] for c in config["components"] if c["props"].get("elem_id")}
-        self.events = config["dependencies"]
-        self.values = {key: component["props"].get("value") for key, component in self.components.items()}
-
-    def upload(self, name, data):
-        body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n\r\n%s\r\n--x--\r\n' % (name.encode(), data)
-        (path,) = ask(self.port, "POST", "/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"}).json
-        return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
-
-    def set(self, name, value):
-        self.values[self.by_name[name]] = value
-
-    def click(self, name):
-        """What the event's outputs were at its end, by the components' names."""
-        target = [self.by_name[name], "click"]
-        event = next(event for event in self.events if target in [list(found) for found in event["targets"]])
-        data = [self.values[key] for key in event["inputs"]]
-        message = {"data": data, "fn_index": event["id"], "session_hash": self.session, "trigger_id": target[0]}
-        joined = ask(self.port, "POST", "/gradio_api/queue/join", json.dumps(message).encode(), {"Content-Type": "application/json"})
-        assert joined.status == 200, joined.body
-        found, request = [None] * len(event["outputs"]), f"http://127.0.0.1:{self.port}/gradio_api/queue/data?session_hash={self.session}"
-        with urllib.request.urlopen(request, timeout=60) as lines:
-            for line in lines:
-                message = json.loads(line[5:]) if line.startswith(b"data:") else {}
-                if message.get("msg") in ("process_generating", "process_completed") and message["success"]:
-                    for i, value in enumerate(message["output"].get("data", [])):
-                        if isinstance(value, str) or isinstance(value, dict) and (value.keys() - {"__type__"}):
-                            found[i] = value
-                if message.get("msg") == "process_completed":
-                    assert message["success"], message
-                    break
-        names = {key: name for name, key in self.by_name.items()}
-        return {names.get(key): value for key, value in zip(event["outputs"], found, strict=True)}
+from tests.geneface_jax.studio.studio_server import Page, ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
 
 
 @pytest.fixture
@@ -85,6 +44,36 @@ def test_buttons_do_what_they_say(page, tmp_path):
     assert ask(page.port, "GET", streamed.split('src="')[1].split('"')[0]).body[4:8] == b"ftyp"
 
 
+def test_a_render_leaves_its_result_and_nothing_else(page, tmp_path):
+    (private,) = tmp_path.glob("geneface-studio-*")
+    page.set("audio", page.upload("a.wav", write_speech(tmp_path / "a.wav", 0.4).read_bytes()))
+    page.set("control-bg", "picture")
+    page.set("control-bg-picture", page.upload("b.png", picture((64, 64))))
+    assert "Done" in page.click("render")["status"]
+    page.set("control-bg-picture", page.upload("cut.png", picture((64, 64))[:70]))
+    for button in ("render", "preview", "landmarks", "stream"):
+        assert "not a readable picture" in page.click(button)["status"]
+    assert not list((private / "uploads").iterdir()) and len(list((private / "results").iterdir())) == 1
+
+
+def picture(size, kind="PNG", mode="RGB"):
+    data = io.BytesIO()
+    Image.new(mode, size).save(data, kind)
+    return data.getvalue()
+
+
+def test_a_picture_is_judged_before_it_is_decoded(page, tmp_path, monkeypatch):
+    page.set("audio", page.upload("a.wav", write_speech(tmp_path / "a.wav", 0.4).read_bytes()))
+    page.set("control-bg", "picture")
+    uploaded = page.upload("bomb.png", picture((7000, 7000), mode="L"))
+    gif = page.upload("x.png", picture((8, 8), "GIF"))
+    message = {"url": "data:image/png;base64," + base64.b64encode(picture((8, 8))).decode(), "meta": {"_type": "gradio.FileData"}}
+    monkeypatch.delattr(Image.Image, "convert")
+    for value, words in ((uploaded, "million pixels"), (gif, "not a readable picture"), (message, "picture is missing")):
+        page.set("control-bg-picture", value)
+        assert words in page.click("render")["status"]
+
+
 @pytest.mark.parametrize(
     "named", ["/etc/passwd", "secret.wav", "{}/secret.wav", "{}/studio/link.wav", "http://127.0.0.1/x.wav", "file:///etc/passwd", "a\0b"]
 )
@@ -96,3 +85,11 @@ def test_a_message_names_no_file_that_was_not_uploaded(page, tmp_path, named):
     page.set("audio", {"path": named.format(tmp_path), "meta": {"_type": "gradio.FileData"}})
     with pytest.raises(AssertionError, match="was not uploaded"):
         page.click("render")
+
+
+def test_a_page_opened_later_lists_the_jobs_started_since(page, tmp_path):
+    record = '{"name": "anna", "kind": "fit", "video": "source.mp4", "size": 256, "consent": "", "state": "failed", "code": 1}'
+    (tmp_path / "people" / "anna" / "studio.json").write_text(record)
+    page.load()
+    page.set("train-jobs", "anna")
+    assert "anna" in page.click("train-jobs", "change")["train-state"]

@@ -1,26 +1,10 @@
-"""The list of persons, and the render queue."""
+"""The render queue."""
 
 import threading
 
 import pytest
 
-from data_tools.errors import InputError
-from geneface_jax.studio.render_queue import Cancelled, PersonList, QueueFull, RenderQueue
-from tests.geneface_jax.studio.studio_server import write_people
-
-
-def test_people_are_found_by_name_alone(tmp_path):
-    folder = write_people(tmp_path / "people")
-    (folder / "linked").symlink_to(folder / "anna")
-    (folder / "corpus").mkdir()
-    people = PersonList(folder)
-    assert people.names() == ["anna", "bert"]
-    for name in ("../people/anna", str(folder / "anna"), "linked", "corpus", "", None, ["anna"], "."):
-        with pytest.raises(InputError, match="no person"):
-            people.get(name)
-    assert PersonList(folder / "bert").names() == ["bert"]
-    with pytest.raises(InputError, match="There is no folder"):
-        PersonList(tmp_path / "nowhere")
+from geneface_jax.studio.render_queue import Cancelled, QueueFull, RenderQueue
 
 
 def test_the_queue_runs_one_job_after_the_other_and_refuses_beyond_its_limit():
@@ -37,3 +21,23 @@ def test_the_queue_runs_one_job_after_the_other_and_refuses_beyond_its_limit():
     third.cancelled.set()
     with pytest.raises(Cancelled):
         next(queue.wait(third))
+
+
+def test_a_stalled_job_lends_its_turn_and_is_the_next_when_it_goes_on():
+    queue = RenderQueue(max_waiting=2, cached_persons=1, max_stalled=1)
+    first, second, third = queue.submit(), queue.submit(), queue.submit()
+    queue.lend(first)
+    assert list(queue.wait(second)) == []
+    again = queue.wait(first, every=0.01)
+    assert next(again) == 1 and next(queue.wait(third)) == 2, "before those who have not had their turn"
+    queue.remove(second)
+    assert list(again) == [] and next(queue.wait(third)) == 1
+    # A stalled job is no waiting one; of too many, the one that has been stalled for longest is cancelled.
+    queue.lend(first)
+    queue.submit()
+    queue.submit()
+    queue.lend(third)
+    assert first.cancelled.is_set() and not third.cancelled.is_set()
+    with pytest.raises(Cancelled):
+        next(queue.wait(first))
+    queue.remove(first)

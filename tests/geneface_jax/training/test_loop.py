@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from toy_stage import ToyStage, toy_config
 
 from data_tools.errors import InputError
@@ -19,6 +20,7 @@ from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.training.loop import train
 from geneface_jax.training.recovery import TrainingStopped
 from geneface_jax.training.reporting import read_metrics
+from geneface_jax.training.stage import Phase
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -110,6 +112,38 @@ def test_a_changed_config_is_told(undisturbed, tmp_path, capsys):
     second.optimizer.lr = 0.05
     train(second, tmp_path, stage=ToyStage(second))
     assert "optimizer.lr: 0.1 -> 0.05" in capsys.readouterr().out
+
+
+def test_a_run_of_an_earlier_version_resumes_with_its_draw(tmp_path, capsys):
+    """The stage is made from the config as the run began, also when it resumes twice."""
+    train(toy_config(steps=5), tmp_path, make_stage=ToyStage)
+    seen = []
+
+    def make_stage(config):
+        seen.append(config.data.draw)
+        return ToyStage(config)
+
+    for steps in (10, 15):
+        later = toy_config(steps=steps)
+        with later.unlocked():
+            later.data = ConfigDict({"draw": "length"})
+        train(later, tmp_path, make_stage=make_stage)
+        assert configs.load_saved(tmp_path).data.draw == "starts"
+        assert "config.data.draw stays 'starts'" in capsys.readouterr().out
+    assert seen == ["starts", "starts"]
+
+
+def test_a_phase_that_a_short_run_never_reaches_is_told_at_the_start(tmp_path, capsys):
+    class Late(ToyStage):
+        def phases(self):
+            steps = self.config.train.steps
+            return [Phase(key, start, start, steps, steps * 4 // 5, "lips") for key, start in (("early.start", 4), ("late.start", 200_000))]
+
+    train(toy_config(steps=5), tmp_path, make_stage=Late)
+    said = capsys.readouterr().out
+    sentence = "config.late.start is 200,000 but there are only 5 updates, so this run has no lips: give --config.late.start=4 to have it"
+    assert said.count(sentence) == 1 and "early" not in said
+    assert said.index(sentence) < said.index("the first one compiles")
 
 
 def test_an_error_in_the_data_reaches_the_caller(tmp_path):

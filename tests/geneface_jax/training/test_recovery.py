@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from geneface_jax.training.recovery import Interrupts, Prefetch
+from data_tools.errors import InputError
+from geneface_jax.training.recovery import Interrupts, NanRecovery, Prefetch
 
 
 def threads():
@@ -53,3 +54,12 @@ def test_interrupts_note_the_first_signal_and_give_back_the_handlers():
         assert interrupts.received == signal.SIGINT and (stopped.step, stopped.exit_code) == (7, 130)
         assert signal.getsignal(signal.SIGINT) is before, "a second Ctrl-C acts as always"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"returns": 5}', '{"returns": null}', "x"])
+def test_a_damaged_count_of_returns_is_one_sentence(tmp_path, content):
+    (tmp_path / "returns.json").write_text('{"returns": [{"step": 3}]}')  # as older versions wrote it
+    assert NanRecovery(tmp_path, 3, 0.5).rate == 0.5
+    (tmp_path / "returns.json").write_text(content)
+    with pytest.raises(InputError, match="returns.json .*: delete it to start again at the full learning rates"):
+        NanRecovery(tmp_path, 3, 0.5)

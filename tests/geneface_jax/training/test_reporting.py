@@ -52,3 +52,15 @@ def test_metrics_beyond_the_checkpoint_are_dropped(tmp_path):
     summaries.close()
     assert read_metrics(tmp_path) == [{"step": 5, "a": 1}, {"step": 10, "a": 3.0}]
     assert all(json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+
+
+def test_damaged_lines_of_metrics_are_left_out(tmp_path):
+    lines = [
+        '{"step": 1, "loss": 0.5}', '{"step": 2, "loss": NaN, "note": "x", "ok": true}', "[1, 2]", "5", '{"loss": 1}', '{"step": "3"}',
+        '{"step": NaN}', '{"step": -1}', "[" * 3000, '{"step": 4, "loss": 1e3', '{"step": 5, "huge": 1' + "0" * 400 + "}", '{"step": 6}',
+    ]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_bytes("\n".join(lines).encode() + b"\n\xff\xfe\n")
+    rows = read_metrics(tmp_path)
+    assert [row["step"] for row in rows] == [1, 2, 5, 6] and list(rows[1]) == ["step", "loss"] and rows[2] == {"step": 5}
+    Summaries(tmp_path, 5).close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 5]

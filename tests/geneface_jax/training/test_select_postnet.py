@@ -123,6 +123,12 @@ def test_a_stale_or_damaged_choice_is_refused(tmp_path):
     checkpoints.write_selected_step(run_folder(tmp_path, {200: {}}), 300, {})
     with pytest.raises(InputError, match="step 300, which has no checkpoint"):
         checkpoints.read_selected_step(tmp_path)
+    for record in ({"step": 200}, *({"format": "geneface_jax.selected", "step": step} for step in (True, -1, None))):
+        (tmp_path / "selected.json").write_text(json.dumps(record))
+        with pytest.raises(InputError, match="selected.json .*select again"):
+            checkpoints.read_selected_step(tmp_path)
+    (tmp_path / "selected.json").write_text('{"format": "geneface_jax.selected", "step": 200}')  # as older versions wrote it
+    assert checkpoints.read_selected_step(tmp_path) == 200
     (tmp_path / "selected.json").write_text("[]")
-    with pytest.raises(InputError, match="names no step"):
+    with pytest.raises(InputError, match="holds no record"):
         checkpoints.read_selected_step(tmp_path)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -58,7 +63,7 @@ def test_the_table_has_means_and_deviations_of_finished_runs(tmp_path):
 def test_runs_fill_the_slots_and_failures_are_named(tmp_path, monkeypatch):
     seen = []
 
-    def train(base, trial, workdir, slot):
+    def train(base, trial, workdir, slot, running):
         seen.append((trial.name, slot))
         return 2 if trial.variant == "b" else 0
 
@@ -67,3 +72,19 @@ def test_runs_fill_the_slots_and_failures_are_named(tmp_path, monkeypatch):
     failed = sweep.run(make(runs={"a": {}, "b": {}}), tmp_path, ["0", "1"], log=lines.append)
     assert sorted(name for name, _ in seen) == ["a/seed0", "a/seed1", "b/seed0", "b/seed1"] and {slot for _, slot in seen} <= {"0", "1"}
     assert failed == ["b/seed0", "b/seed1"] and "b/seed0: failed with exit code 2" in lines
+
+
+def test_ctrl_c_ends_the_running_trials_and_begins_no_other(tmp_path, monkeypatch):
+    begun = []
+
+    def train(base, trial, workdir, slot, running):
+        begun.append(trial.name)
+        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+            running.add(process)
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            return process.wait()
+
+    monkeypatch.setattr(sweep, "_train", train)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(make(runs={"a": {}}, overrides={"train.steps": 4}), tmp_path, [""])
+    assert begun == ["a/seed0"] and not list(tmp_path.iterdir()), "and its lock is gone"

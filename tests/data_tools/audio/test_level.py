@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_tools.audio.sound import loudness, measure_level
+from data_tools.audio.level import loudness, measure_level
 
 RATE = 16000
 
