@@ -25,8 +25,8 @@ ROOT = Path(__file__).parent.parent
 MOST_FILES = 240
 """Python files that are not tests."""
 MOST_SHIPPED_LINES = 38_000
-"""Lines of geneface_jax, geneface_kernels and data_tools. The front door (Python API, verbs, shipped data) added 1,000; limits and checks of
-everything that is read, locks, whole files, pictures as phones make them, and the studio's defenses added 4,000."""
+"""Lines of geneface_jax, geneface_kernels and data_tools. The front door (Python API, verbs, shipped data) added 1,000; limits and checks
+of all that is read, locks, whole files, pictures as phones make them, and the studio's defenses added 4,000."""
 MOST_IMPORTED = {"train": 64, "infer": 80, "prepare": 54}
 """Files of the project that a verb imports: training a head, a video of the shipped person, a dataset. Records and locks came last."""
 

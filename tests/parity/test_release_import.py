@@ -80,7 +80,7 @@ def test_genefacepp(torch, tmp_path, sound, capsys):
     assert geneface(["import-torch", str(a2m), str(ours / "audio2motion")]) == 0
     person_command = ["import-torch", str(release), str(ours / "May"), "--dataset", str(person.processed)]
     assert geneface([*person_command, "--audio2motion", str(ours / "audio2motion")]) == 0
-    assert "blink size is 2 in its own checkpoint and 4 in its torso's" in capsys.readouterr().out
+    assert "blink size is 2 in its own checkpoint and 4 in the torso's" in capsys.readouterr().out
     assert sorted(path.name for path in (ours / "May").iterdir()) == ["audio2motion", "dataset", "head_sr", "torso_sr"]
     assert checkpoints.load(ours / "May" / "head_sr").config.model.blink_channels == 2
     video = tmp_path / "May.mp4"

@@ -38,7 +38,7 @@ def person(tmp_path_factory):
 
 
 class Network:
-    kind = FeatureTypes()
+    kind, trained_on = FeatureTypes(), ""
     late, deaf = 0, False
 
     @classmethod
