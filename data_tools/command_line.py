@@ -78,7 +78,9 @@ def run_command(load: Callable[[], ModuleType], program: str, argv: Sequence[str
 def _reader_has_left() -> bool:
     """Whether nobody reads stdout any more (`geneface ... | head`); Python's own last flush is silenced then."""
     try:
-        print(flush=True)  # what could not be written before is forgotten, so that something must be written to know
+        # What could not be written before is forgotten, so that something must be written to know.
+        sys.stdout.write("\n")
+        sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
