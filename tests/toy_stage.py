@@ -88,4 +88,7 @@ if __name__ == "__main__":
         devices.join_cluster(cluster)
 
     chosen = toy_config(steps=int(sys.argv[2]), save_every=int(sys.argv[3]))
-    train(chosen, sys.argv[1], stage=ToyStage(chosen, seconds_per_step=float(sys.argv[4])))
+    try:
+        train(chosen, sys.argv[1], stage=ToyStage(chosen, seconds_per_step=float(sys.argv[4])))
+    except KeyboardInterrupt as stopped:  # as the command line does
+        sys.exit(getattr(stopped, "exit_code", 130))
