@@ -155,4 +155,7 @@ def make_once(result: Path, make: Callable[[], object]) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt as stopped:  # after SIGTERM too, see `gf.TrainingStopped`
+        raise SystemExit(getattr(stopped, "exit_code", 130)) from None
