@@ -102,6 +102,7 @@ NOT_RUN: dict[str, str] = {
     "tensorboard --logdir SUBJECT/head/profile": _OTHER,
     "geneface app --subject people/me": _SERVES,
     "geneface app --subject DIR --port 7860 --host 127.0.0.1": _SERVES,
+    "geneface app --allow-host talk.example.org --root-path /geneface": _SERVES,
     "curl --data-binary @speech.wav http://127.0.0.1:7860/api/stream?person=demo&mouth_amp=0.5 > video.mp4": _SERVES,
     'geneface fit my_video.mp4 --out people/me --consent "me, today"': _FIT,
     "geneface fit VIDEO.mp4 --out people/me --from people/another": _FIT,
