@@ -76,7 +76,7 @@ def run_command(load: Callable[[], ModuleType], program: str, argv: Sequence[str
 
 
 def _reader_has_left() -> bool:
-    """Whether nobody reads stdout any more (`geneface ... | head`); Python's own last flush is silenced then."""
+    """Whether the reader of stdout has gone (`geneface ... | head`); Python's own last flush is silenced then."""
     try:
         # What could not be written before is forgotten, so that something must be written to know.
         sys.stdout.write("\n")

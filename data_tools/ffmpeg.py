@@ -172,7 +172,7 @@ class Process:
             self._limited(self._input.close)
 
     def finish(self) -> bool:
-        """Waits for the end; returns whether it did its work. Output that nobody reads any more is a failure, not waited for."""
+        """Waits for the end; returns whether it did its work. Output that is no longer read is a failure, not waited for."""
         if self._input is not None:
             self.end_input()
         if self.read_some(1):

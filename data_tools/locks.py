@@ -113,7 +113,7 @@ class Holder:
         """(who holds a lock file, its time in seconds since 1970); the holder is None while it is being written, or if it is damaged.
 
         Raises:
-          FileNotFoundError: nobody does.
+          FileNotFoundError: there is no lock file.
         """
         with open(path, encoding="utf-8", errors="replace") as stream:  # opened, so that a network disk asks its server
             text, changed = stream.read(1 << 16), os.fstat(stream.fileno()).st_mtime

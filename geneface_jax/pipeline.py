@@ -121,7 +121,6 @@ def _train(
     restore_mode: str,
 ) -> Path:
     """The stages and the card of `fit`, in a folder that it holds."""
-
     from geneface_jax.training.loop import train
 
     for number, (stage, config) in enumerate(plans.items(), start=2):

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from data_tools.errors import InputError
     from data_tools.io import hold, require_output
     from geneface_jax.io.checkpoints import write_selected_step
-    from geneface_jax.io.configs import require_writable
+    from geneface_jax.io.configs import require_not_installed
     from geneface_jax.training.reporting import draw_curves, save_png
     from geneface_jax.training.select_postnet import Rules, charts, select, table
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"run: {selection.verdict}; choice: step {selection.step}")
     if args.dry_run:
         return 0
-    require_writable(args.workdir, "add --dry-run")
+    require_not_installed(args.workdir, "add --dry-run")
     png = args.png or Path(args.workdir) / "selected.png"
     require_output(png, option="--png")
     heading = f"PostNet {Path(args.workdir).resolve().parent.name}: step {selection.step} chosen, run {selection.verdict}"

@@ -137,12 +137,13 @@ def evaluate_speech(
     folder = find_person(person)
     training_subject = Subject.load(folder)
     subject = heldout.in_head_frame_of(Subject.load(against), training_subject) if against else training_subject
-    require_same_dataset(f"the postnet of {folder}", AudioToMotion.load(folder / "postnet").trained_on, training_subject)
+    speech = AudioToMotion.load(folder / "postnet")
+    require_same_dataset(f"the postnet of {folder}", speech.trained_on, training_subject)
     frames = range(subject.n_frames) if against else subject.heldout
     expert = find_expert(folder, Path(syncnet) if syncnet else None)
     if expert is None:
         logger.warning("The sync AUC is omitted because the person's SyncNet is missing: give one with --syncnet DIR.")
-    figures = evaluate_motion(folder, subject, frames, expert=expert)
+    figures = evaluate_motion(folder, subject, frames, expert=expert, speech=speech)
     return {"dataset": str(subject.folder), "frames": [frames.start, frames.stop], "motion": figures}
 
 
@@ -223,7 +224,13 @@ def motion_report(
 
 
 def evaluate_motion(
-    subject_dir: Path, subject: Subject, frames: range, *, temperature: float = 0.0, expert: SyncExpert | None = None
+    subject_dir: Path,
+    subject: Subject,
+    frames: range,
+    *,
+    temperature: float = 0.0,
+    expert: SyncExpert | None = None,
+    speech: AudioToMotion | None = None,
 ) -> dict[str, float]:
     """Predicts motion from the audio of some frames with `SUBJECT/postnet` and compares it with the dataset's motion.
 
@@ -236,6 +243,7 @@ def evaluate_motion(
       frames: which frames; they should be held out.
       temperature: of the prediction.
       expert: a SyncNet for the sync AUC; None omits it.
+      speech: the networks of `SUBJECT/postnet` if they are in memory already.
 
     Returns:
       `motion_report`, and `other_sound_correlation`: the mean of `mouth_correlation` over other stretches (nan if the recording is
@@ -244,7 +252,7 @@ def evaluate_motion(
     Raises:
       InputError: no trained postnet, or a SyncNet of another face model or feature type.
     """
-    speech = AudioToMotion.load(subject_dir / "postnet")
+    speech = AudioToMotion.load(subject_dir / "postnet") if speech is None else speech
     require_same_features(f"the postnet of {subject_dir}", speech.kind, f"the dataset {subject.folder}", feature_types_of(subject.meta))
 
     def predict(which: np.ndarray) -> np.ndarray:

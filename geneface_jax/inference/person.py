@@ -152,7 +152,7 @@ class Person:
 class TalkingVideo:
     """A recording as a video of a person, 25 frames per second: iterate over its frames, or save it.
 
-    Iterating renders the frames anew each time, in constant memory. A notebook shows the video.
+    Iterating renders the frames again each time, in constant memory. A notebook shows the video.
 
     Attributes:
       person, controls: what it is made with.
@@ -295,6 +295,12 @@ def infer(
     sampling_options(parts, controls)
     samples, sound = load_track(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS, track=track)
     video = open_person(parts, controls.precision)._speak(samples, sound, controls)
+    return _saved(video, out, progress, debug)
+
+
+def _saved(
+    video: TalkingVideo, out: str | os.PathLike[str], progress: ProgressCallback | bool, debug: str | os.PathLike[str] | None = None
+) -> InferenceResult:
     return InferenceResult(video.save(out, progress=progress, debug=debug), video.seconds, len(video), video.networks)
 
 
@@ -494,9 +500,7 @@ def infer_folder(
     suffix = ".webm" if controls.bg == TRANSPARENT else ".mp4"
     for path in found:
         try:
-            video = person.speak(path, controls)
-            out = video.save(out_dir / f"{path.stem}{suffix}", progress=progress)
-            yield path, InferenceResult(out, video.seconds, len(video), video.networks)
+            yield path, _saved(person.speak(path, controls), out_dir / f"{path.stem}{suffix}", progress)
         except InputError as error:
             yield path, error
     _name_left_out(left_out)

@@ -58,7 +58,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     return there if there.exists() else path
 
 
-def require_writable(folder: str | os.PathLike[str], remedy: str) -> None:
+def require_not_installed(folder: str | os.PathLike[str], remedy: str) -> None:
     """Raises InputError with `remedy` if `folder` lies in an installed wheel: what is written there is lost with the next installation."""
     if Path(folder).resolve().is_relative_to(INSTALLED):
         raise InputError(f"{folder} belongs to the installation of geneface_jax, where nothing is written: {remedy}.")

@@ -61,7 +61,7 @@ def add_routes(app: fastapi.FastAPI, context: Context) -> None:
                     stream.write(chunk)
             return await _respond(request, context, person, upload, controls)
         except ClientDisconnect:
-            return fastapi.Response(status_code=400)  # nobody receives it
+            return fastapi.Response(status_code=400)  # the client is gone
         except InputError as error:
             return _error_response(error, context)
         finally:
@@ -100,7 +100,7 @@ async def _respond(request: fastapi.Request, context: Context, person: ListedPer
         first = await run_in_threadpool(next, chunks, b"")
     except Cancelled:
         context.queue.remove(job)
-        return fastapi.Response(status_code=400)  # nobody receives it
+        return fastapi.Response(status_code=400)  # the client is gone
     except BaseException:
         job.cancelled.set()
         _close_later(context, job, chunks)

@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import os
+import re
 import shutil
 import textwrap
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_the_notebook_is_tidy():
     code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     written = "".join(str(part) for cell in code for output in cell["outputs"] for part in output.get("text", []))
-    assert "/home/" not in written and "/tmp/" not in written and "/work/" not in written
+    assert not re.search(r"(?<![\w.~-])/\w[\w.-]*/", written), "an absolute path"
     assert sum("image/png" in output.get("data", {}) for cell in code for output in cell["outputs"]) >= 4
 
 

@@ -10,6 +10,7 @@ from data_tools.landmarks68 import mean_face
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import FeatureTypes, Subject
 from geneface_jax.evaluation import evaluate as evaluation
+from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.training.speech_losses import SyncExpert
 from tests.synthetic_subject import write_subject
 
@@ -37,9 +38,12 @@ def person(tmp_path_factory):
     return folder
 
 
-class Network:
+class Network(AudioToMotion):
     kind, trained_on = FeatureTypes(), ""
     late, deaf = 0, False
+
+    def __init__(self):
+        pass
 
     @classmethod
     def load(cls, folder):

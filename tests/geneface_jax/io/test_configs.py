@@ -144,9 +144,9 @@ def test_an_installed_wheel_has_its_own_folders_says_what_it_lacks_and_is_not_wr
     assert configs.load("toy.py:demo").stage == "toy"
     (tmp_path / "shipped" / "configs" / "toy2.py").write_text(FILE)
     assert configs.load("toy2:demo") == configs.load("configs/toy2.py:demo") == configs.load("toy.py:demo")
-    configs.require_writable(tmp_path / "elsewhere", "no")
+    configs.require_not_installed(tmp_path / "elsewhere", "no")
     with pytest.raises(InputError, match="belongs to the installation .*: write elsewhere"):
-        configs.require_writable(tmp_path / "shipped" / "checkpoints" / "demo", "write elsewhere")
+        configs.require_not_installed(tmp_path / "shipped" / "checkpoints" / "demo", "write elsewhere")
 
 
 MINE = """
