@@ -77,6 +77,9 @@ def get_config(variant: str = "demo") -> ConfigDict:
     # LPIPS's network, its weights ("": the user's cache, see scripts/fetch_lpips.py), and its minimum input size (smaller patches are
     # enlarged).
     config.lips.update({"net": "alex", "weights": "", "shown_side": 64})
+    # Distortion of the rays, which turns fog into a surface: weight, first step, and steps over which the weight rises, while the random
+    # shift of the samples falls to `jitter` steps. A weight of 0 and a jitter of 1 are the original.
+    config.distortion = ConfigDict({"weight": 3e-4, "start": 150_000, "ramp": 50_000, "jitter": 0.0})
     # Camera pose refinement of the training frames: learning rate (0: off), first step, weight of the mean squared correction.
     config.pose_refinement = ConfigDict({"lr": 0.0, "start": 0, "weight": 0.1})
 
@@ -96,5 +99,6 @@ def get_config(variant: str = "demo") -> ConfigDict:
         )
         config.march.update({"max_samples": 12, "budget": 9.0, "grid_resolution": 64, "front_margin": 0.12})
         config.optimizer.update({"lr": 2e-3, "final_factor": 0.05, "multipliers": {"table": 5.0, "attention": 2.0}, "ema": 0.99})
+        config.distortion.update({"weight": 6e-4, "start": 3000, "ramp": 1500})
         config.lips.update({"start": 2000, "weight": 0.0, "side": 27, "ramp": 200})
     return config

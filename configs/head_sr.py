@@ -53,6 +53,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
         config.noise, config.start_plain = False, True
         config.loss.update({"ambient": 0.1, "ambient_rate": 0.0})
         config.loss.update({"perceptual_small": 0.0, "perceptual_large": 0.0, "perceptual_lips": 0.0})
+        config.distortion.update({"start": 200, "ramp": 100})
         # The head is already trained, the super-resolution network is not.
         config.optimizer.lr = 5e-4
         config.optimizer.multipliers.super_resolution = 10.0

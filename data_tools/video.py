@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import math
 import os
+import queue
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -227,11 +229,49 @@ Sound = str | os.PathLike[str] | SoundTrack | np.ndarray | None
 SOUND_RATE = 48000
 """Hz, of the sound in videos."""
 
+MOST_WAITING, MOST_WAITING_BYTES = 8, 100_000_000
+"""Frames that wait for ffmpeg at most: enough to even out an encoder that takes its time for some of them."""
+
+
+class _Sender:
+    """A thread that sends frames to an ffmpeg, so that whoever makes them can go on.
+
+    Attributes:
+      broken: what went wrong; further frames are not sent then.
+    """
+
+    def __init__(self, process: Process, frame_bytes: int) -> None:
+        self.broken: Exception | None = None
+        self._process = process
+        self._waiting: queue.Queue[np.ndarray | None] = queue.Queue(max(min(MOST_WAITING, MOST_WAITING_BYTES // max(frame_bytes, 1)), 1))
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def send(self, frame: np.ndarray) -> None:
+        """Adds a frame, which may be changed afterwards; waits while `MOST_WAITING` of them have not been sent."""
+        self._waiting.put(np.array(frame, order="C"))
+
+    def end(self) -> None:
+        """Returns when everything is sent, or something went wrong."""
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (frame := self._waiting.get()) is not None:
+            # After a failure frames are taken all the same: nobody may wait for a thread that has ended.
+            if self.broken is None:
+                try:
+                    self._process.write(frame.data)
+                except Exception as error:
+                    self.broken = error
+
 
 class VideoWriter:
     """Context manager that writes a video frame by frame; the file appears under its name only when complete.
 
-    The audio is cut, or padded with silence, to exactly the length of the video.
+    ffmpeg encodes while the caller makes further frames, of which `MOST_WAITING` wait at most. The audio is cut, or padded with
+    silence, to exactly the length of the video.
 
     Args:
       path: the mp4 file to write, or with alpha a webm; its folder is created.
@@ -243,11 +283,11 @@ class VideoWriter:
       finish: called with the complete file before it gets its name, for what must be in every file of that name (provenance).
 
     Attributes:
-      count: frames written so far.
+      count: frames accepted so far.
 
     Raises:
       InputError: on entry if the name does not fit (`encoder.check_output`) or there is no sound in `audio`; on exit if there was no
-        frame or ffmpeg failed.
+        frame or ffmpeg failed and no `write` said so.
     """
 
     def __init__(
@@ -268,6 +308,7 @@ class VideoWriter:
         self._partial = self.path  # a temporary name once the writer is entered
         self._process: Process | None = None
         self._shape: tuple[int, ...] = ()
+        self._sender: _Sender | None = None
 
     def __enter__(self) -> "VideoWriter":
         check_output(self.path, self._options, self._alpha)
@@ -282,18 +323,14 @@ class VideoWriter:
         """Appends one uint8 [H, W, 3] RGB (with alpha: [H, W, 4]) frame; the first one sets the size, which must be even.
 
         Raises:
-          InputError: an odd size, or ffmpeg stopped.
+          InputError: an odd size, or ffmpeg stopped, which may be at an earlier frame.
           ValueError: size or dtype differ from the first frame's.
         """
-        if self._process is None:
-            self._start(frame)
+        process, sender = self._started(frame)
         if frame.shape != self._shape or frame.dtype != np.uint8:
             raise ValueError(f"frame {self.count} is {frame.dtype} {frame.shape}, not uint8 {self._shape}")
-        try:
-            self._process.write(np.ascontiguousarray(frame).data)
-        except BrokenPipeError as error:
-            self._process.finish()
-            raise self._failure(self._process) from error
+        sender.send(frame)
+        self._require_sent(process, sender)
         self.count += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -303,6 +340,9 @@ class VideoWriter:
                     self._finish()
             finally:
                 if self._process is not None:
+                    self._process.kill()  # which ends what the sender waits for
+                    if self._sender is not None:
+                        self._sender.end()
                     self._process.stop()
                 for helper in (self._beside(".muxed"), self._beside(".wav")):
                     with contextlib.suppress(OSError):
@@ -318,7 +358,10 @@ class VideoWriter:
     def _container(self) -> list[str]:
         return ["-f", "webm"] if self._alpha else ["-movflags", "+faststart", "-f", "mp4"]
 
-    def _start(self, frame: np.ndarray) -> None:
+    def _started(self, frame: np.ndarray) -> tuple[Process, _Sender]:
+        """ffmpeg and what sends it frames, started at the first one."""
+        if self._process is not None and self._sender is not None:
+            return self._process, self._sender
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
             raise InputError(f"Frames of {width}x{height} pixels can't be stored in {self.path}: give an even width and height.")
@@ -327,10 +370,14 @@ class VideoWriter:
         command += ["-s", f"{width}x{height}", "-r", f"{self._fps}", "-i", "pipe:0", *codec_arguments(self._options, self._alpha)]
         command += [*self._container, file_argument(self._partial)]
         self._process = Process(command, feed=True)
+        self._sender = _Sender(self._process, math.prod(self._shape))
+        return self._process, self._sender
 
     def _finish(self) -> None:
-        if self._process is None:
+        if self._process is None or self._sender is None:
             raise InputError(f"There is not a single frame to write to {self.path}: give a longer audio or video.")
+        self._sender.end()
+        self._require_sent(self._process, self._sender)
         if not self._process.finish():
             raise self._failure(self._process)
         if self._audio is not None:
@@ -361,6 +408,13 @@ class VideoWriter:
             if not process.finish():
                 raise self._failure(process)
         os.replace(self._beside(".muxed"), self._partial)
+
+    def _require_sent(self, process: Process, sender: _Sender) -> None:
+        if isinstance(sender.broken, BrokenPipeError):
+            process.finish()
+            raise self._failure(process) from sender.broken
+        if sender.broken is not None:
+            raise sender.broken
 
     def _failure(self, process: Process) -> InputError:
         return InputError(f"ffmpeg could not write {self.path} ({process.complaint()}): check disk space and encoder options.")

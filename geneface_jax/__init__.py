@@ -24,6 +24,7 @@ _PUBLIC = {
     "geneface_jax.inference.streaming": ("stream",),
     # From a video to a person.
     "geneface_jax.pipeline": ("fit", "prepare"),
+    "geneface_jax.inference.culling": ("bake",),
     "geneface_jax.io.configs": ("load as load_config",),
     "geneface_jax.training.loop": ("train",),
     "geneface_jax.training.recovery": ("TrainingStopped",),

@@ -16,6 +16,7 @@ from geneface_jax.data.subject import Subject as Subject
 from geneface_jax.evaluation.evaluate import evaluate as evaluate
 from geneface_jax.evaluation.evaluate import evaluate_video as evaluate_video
 from geneface_jax.inference.controls import Controls as Controls
+from geneface_jax.inference.culling import bake as bake
 from geneface_jax.inference.person import Person as Person
 from geneface_jax.inference.person import TalkingVideo as TalkingVideo
 from geneface_jax.inference.streaming import stream as stream

@@ -1,6 +1,6 @@
 """From a video to a person: `prepare` makes the dataset; `fit` does everything in one resumable call.
 
-`fit` is prepare -> postnet and its checkpoint selection -> head -> torso -> model card.
+`fit` is prepare -> postnet and its checkpoint selection -> head -> torso -> bake -> model card.
 With `start_from` every stage is initialized with another person's parameters and running statistics: all appearance codes are set to the
 other person's mean code, the occupancy grid is carved from the new person's masks, and optimizer states start at zero (see `io.restore`).
 """
@@ -23,6 +23,7 @@ from data_tools.records import Field, check_fields, read_record
 from geneface_jax.data.subject import FeatureTypes, feature_types_of, require_same_features
 from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.io import checkpoints, configs, restore
+from geneface_jax.io.compilation_cache import keep_programs
 from geneface_jax.io.person_folder import STAGES, find_person, person_argument, write_card
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ def fit(
     restore_mode: str = restore.STRICT,
     **prepare_options: Any,
 ) -> Path:
-    """Makes `SUBJECT/{dataset,postnet,head,torso}` and `SUBJECT/card.md`; skips complete parts and resumes an interrupted one.
+    """Makes `SUBJECT/{dataset,postnet,head,torso}`, its cull (`geneface bake`) and `SUBJECT/card.md`.
+
+    Complete parts are skipped, and an interrupted one is resumed.
 
     Args:
       video: the talking video.
@@ -95,6 +98,7 @@ def fit(
         video, with other options of `prepare` or with another `start_from` (nothing in it is changed then), or a `start_from` that does
         not fit.
     """
+    keep_programs()
     subject, features = Path(subject), by_name(features)
     start_from = None if start_from is None else find_person(start_from)
     kind = FeatureTypes(audio_model=features.name, face_model=prepare_options.get("face_model", "mediapipe"))
@@ -132,6 +136,9 @@ def _train(
             _add_minutes(subject, record, stage, started)
         if stage == "postnet":
             _choose_postnet(subject / stage)
+    started = time.perf_counter()
+    if _bake(subject):
+        _add_minutes(subject, record, "bake", started)
 
     card = write_card(subject, record["minutes"], _card_notes(start_from, origins))
     minutes = ", ".join(f"{part} {value:.1f}" for part, value in record["minutes"].items())
@@ -235,6 +242,26 @@ def _choose_postnet(workdir: Path) -> None:
     _log(f"postnet: step {selection.step} is used; the run is {selection.verdict}; `geneface select-postnet {workdir}` shows why")
     for finding in selection.findings:
         _log(finding)
+
+
+def _bake(subject: Path) -> bool:
+    """Bakes the person (`geneface bake`) if that has not been done for these networks; returns whether it was.
+
+    The person is whole without it: if it can't be done, that is only logged.
+    """
+    from geneface_jax.inference import culling
+
+    try:
+        if culling.is_baked(subject):
+            return False
+        _log("bake: what of the person never shows, and need not be rendered")
+        baked = culling.bake(subject, progress=True)
+    except InputError as error:
+        _log(f"the person was not baked and is rendered more slowly: {error}")
+        return False
+    for finding in baked.findings:
+        _log(finding)
+    return True
 
 
 def _open_record(subject: Path, dataset: Path, start_from: str | os.PathLike | None) -> dict:

@@ -7,7 +7,6 @@ The last line printed is the video's path. Standard library only: this runs befo
 """
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,9 +56,8 @@ def main() -> int:
         say(str(error))
         return 2
     compare = not ensure_system_libraries(python)
-    environment = {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"), **os.environ}
     for command in plan(python, train=options.train, compare=compare, rendered=(ROOT / HELDOUT / "video.mp4").is_file()):
-        code = subprocess.run(command, cwd=ROOT, env=environment).returncode
+        code = subprocess.run(command, cwd=ROOT).returncode
         if code:
             return code if code > 0 else 128 - code  # as in a shell: 128 plus the number of the signal
     if not compare:

@@ -29,7 +29,7 @@ REFERENCE = {
         "data_tools.avatar.speakers",
         "data_tools.errors",
     ],
-    "pipeline.md": ["geneface_jax.pipeline", "data_tools.prepare", "geneface_jax.export"],
+    "pipeline.md": ["geneface_jax.pipeline", "geneface_jax.inference.culling", "data_tools.prepare", "geneface_jax.export"],
     "training.md": [
         "geneface_jax.io.configs",
         "geneface_jax.training.loop",

@@ -20,7 +20,7 @@ from data_tools.light import light_copy
 from data_tools.prepare import prepare
 from data_tools.video import read_video
 from geneface_jax.cli.main import main as geneface
-from geneface_jax.io import checkpoints, configs
+from geneface_jax.io import checkpoints, configs, cull
 from geneface_jax.io.person_folder import STAGES
 from geneface_jax.pipeline import fit
 from geneface_jax.training.loop import train
@@ -71,6 +71,8 @@ def main() -> None:
         checkpoints.release(work / model, released / "avatar" / model, half=HALF[model])
     for stage in STAGES:
         checkpoints.release(subject / stage, released / "demo" / stage, half=HALF[stage])
+    # It recognizes its networks by their values in half precision.
+    shutil.copyfile(subject / "head" / cull.FILE, released / "demo" / "head" / cull.FILE)
     light_copy(subject / "dataset", released / "demo" / "dataset")
     timed("measurement", lambda: measure(subject, released / "demo", work))
     readme_image(work / "heldout" / "beside_truth.mp4", work / "avatar.png")

@@ -32,7 +32,8 @@ from geneface_jax.convert.speech import SYNCNET
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.subject import Subject
 from geneface_jax.inference import provenance
-from geneface_jax.io import checkpoints, configs
+from geneface_jax.io import checkpoints, configs, cull
+from geneface_jax.io.cull import Cull
 from geneface_jax.io.weights import read_safetensors, write_safetensors
 from geneface_jax.pipeline import RECORD_FILE, _read_record
 from geneface_jax.studio import jobs
@@ -226,6 +227,11 @@ def _crop_record(folder: Path) -> list[Path]:
     return [folder / "a.crop.json"]
 
 
+def _cull(folder: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    return [Cull("0" * 16, "1" * 16, rng.random((32, 32, 32)) < 0.1, rng.random((40, 40)) < 0.5).save(folder)]
+
+
 def _records(folder: Path) -> list[Path]:
     """The records of a work folder and of `fit`."""
     _checkpoint(folder)
@@ -316,6 +322,7 @@ TARGETS = {
     "streamed corpus": Target(_streamed_corpus, _read_corpus, exact=True),
     "dataset": Target(_dataset, _read_dataset, exact=True),
     "background": Target(_background, _read_dataset, exact=True),
+    "cull": Target(_cull, lambda folder: vars(cull.read(folder)), exact=True),
     "crop record": Target(_crop_record, lambda folder: vars(load_record(folder / "a.crop.json")), exact=True),
     "records of a run": Target(_records, _read_records, exact=True),
     "studio": Target(_studio, _read_studio, exact=True, may_be=([],)),

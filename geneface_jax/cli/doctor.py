@@ -52,7 +52,7 @@ class Check:
 
 def examine() -> Iterator[Check]:
     """Yields every check, in display order."""
-    for group in (_python, _installation, _packages, _devices, _libraries, _ffmpeg, _models, _weights, _extras, _free_space):
+    for group in (_python, _installation, _packages, _devices, _libraries, _ffmpeg, _models, _weights, _extras, _programs, _free_space):
         yield from group()
 
 
@@ -232,6 +232,16 @@ def _extras() -> Iterator[Check]:
         ok = importlib.util.find_spec(module) is not None
         remedy = "" if ok else install_extra(extra)
         yield Check(f"extra: {extra}", f"{'installed' if ok else 'not installed'} ({purpose})", ok, needed=False, remedy=remedy)
+
+
+def _programs() -> Iterator[Check]:
+    """Where compiled programs are kept."""
+    from geneface_jax.io import compilation_cache
+
+    folder = compilation_cache.keep_programs()
+    found = f"{folder}, {compilation_cache.size_of(folder) / 1e6:.1f} MB" if folder else "not kept, so that every start compiles again"
+    remedy = "" if folder else f"name a folder that only you can write in {compilation_cache.FOLDER}, unset {compilation_cache.SWITCH}"
+    yield Check("compiled programs", found, folder is not None, needed=False, remedy=remedy)
 
 
 def _free_space() -> Iterator[Check]:

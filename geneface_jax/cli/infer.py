@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--track is for one recording and {args.audio} is a folder: give one of its files.")
         return _report(infer_folder(args.subject, args.audio, args.out, chosen, progress=True))
     result = infer(args.subject, args.audio, args.out, chosen, progress=True, debug=args.debug, track=args.track)
-    print(f"{result.frames} frames, {result.seconds:.2f} s, rendered by {result.networks}")
+    print(f"{result.frames} frames, {result.seconds:.2f} s, rendered by {result.networks}{_speed(result)}")
     print(result.path)
     return 0
 
@@ -51,5 +51,10 @@ def _report(results: Iterator[tuple[Path, InferenceResult | InputError]]) -> int
             print(f"geneface infer: {result}", file=sys.stderr)
             code = 2
         else:
-            print(f"{path.name}: {result.frames} frames, {result.seconds:.2f} s -> {result.path}")
+            speed = _speed(result) and f", rendered{_speed(result)}"
+            print(f"{path.name}: {result.frames} frames, {result.seconds:.2f} s{speed} -> {result.path}")
     return code
+
+
+def _speed(result: InferenceResult) -> str:
+    return "" if result.frames_per_second is None else f" at {result.frames_per_second:.1f} frames/s"

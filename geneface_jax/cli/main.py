@@ -45,6 +45,7 @@ GROUPS = {
         "fit": "prepare a video and train its postnet, head and torso in one resumable command",
         "prepare": "turn a talking video into a subject dataset",
         "prepare-corpus": "turn many videos of many speakers into a corpus for SyncNet and audio2motion",
+        "bake": "find what of a person never shows, so that rendering skips it",
         "import-torch": "turn a checkpoint of GeneFace or GeneFace++ into a work folder",
     },
     "make videos": {
@@ -80,7 +81,7 @@ ELSEWHERE = {
     "report": "data_tools.dataset.__main__",
 }
 """Verb -> module, where that is a tool which also runs as `python -m data_tools.TOOL`."""
-HEAVY = ("train", "fit", "infer", "evaluate", "app")
+HEAVY = ("train", "fit", "bake", "infer", "evaluate", "app")
 """Verbs that are worth a restart with huge pages."""
 
 
@@ -105,6 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         restart(argv)
     from data_tools.command_line import run_command  # imports tqdm, which `geneface --help` does not need
 
+    if verb not in ELSEWHERE and not {"-h", "--help"} & {*argv}:
+        from geneface_jax.io.compilation_cache import keep_programs
+
+        keep_programs()
     return run_command(lambda: verb_module(verb), f"geneface {verb}", argv[1:])
 
 

@@ -44,14 +44,11 @@ def draw_pixels(rng: np.random.Generator, frames: np.ndarray, rays: int, size: t
       [G, R, 2] int32 (row, column).
     """
     height, width = size
-    boxes = [np.broadcast_to(np.array([0, 0, width, height]), (len(frames), 4))] * rays
-    position = 0
-    for region in regions:
-        count = int(region.share * rays)
-        boxes[position : position + count] = [region.boxes[frames]] * count
-        position += count
+    whole = np.broadcast_to(np.array([0, 0, width, height]), (len(frames), 4))
+    counts = [int(region.share * rays) for region in regions]
     # Shuffled, so that an exhausted sample budget drops rays of all regions alike.
-    box = np.stack(boxes, axis=1)[:, rng.permutation(rays)]
+    kind = rng.permutation(np.repeat(np.arange(len(regions) + 1), [*counts, max(rays - sum(counts), 0)])[:rays])
+    box = np.stack([*(region.boxes[frames] for region in regions), whole], axis=1)[:, kind]
     u = rng.random((len(frames), rays, 2))
     column = box[..., 0] + np.floor(u[..., 0] * np.maximum(box[..., 2] - box[..., 0], 1))
     row = box[..., 1] + np.floor(u[..., 1] * np.maximum(box[..., 3] - box[..., 1], 1))

@@ -19,6 +19,7 @@ from geneface_jax.evaluation import heldout, scores
 from geneface_jax.evaluation.metrics import Perceptual, best_lag, difference, jitter
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
+from geneface_jax.io.compilation_cache import keep_programs
 from geneface_jax.io.person_folder import evaluation_folder, find_person
 from geneface_jax.training.speech_losses import SyncExpert, windows_auc
 from geneface_jax.typing import Float, Integer
@@ -65,13 +66,17 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol is {protocol!r}: choose {', '.join(PROTOCOLS)}.")
     _check_size(size)
+    keep_programs()
     folder = find_person(person)
     video = Path(out) if out else evaluation_folder(folder) / f"{protocol}.mp4"
     if not baselines or heldout.trained_parts(folder):
         require_output(video)
     training_subject = Subject.load(folder)
-    other = heldout.in_head_frame_of(Subject.load(against), training_subject) if against else None
-    target = heldout.full_clip_target(other, size) if other else heldout.heldout_target(training_subject, size)
+    other = Subject.load(against) if against else None
+    if other is None:
+        target = heldout.heldout_target(training_subject, size)
+    else:
+        target = heldout.full_clip_target(heldout.in_head_frame_of(other, training_subject), size)
     perceptual = Perceptual.find(lpips)
     faces = _mediapipe_works()
     result: dict[str, Any] = {
@@ -83,32 +88,33 @@ def evaluate(
         "pixels": heldout.baselines(target, training_subject, faces=faces, perceptual=perceptual) if baselines else {},
     }
     if not baselines or heldout.trained_parts(folder):
-        found = _renderings(folder, target, protocol, video, faces, perceptual)
+        parts = heldout.trained_parts(folder)
+        networks = heldout.Networks(folder, torso=parts is not None and parts.torso is not None, subject=training_subject)
+        found = _renderings(networks, target, protocol, video, faces, perceptual)
         result["pixels"] |= found.pop("pixels")
         result |= found
         if protocol == "audio":
             expert = find_expert(folder, Path(syncnet) if syncnet else None)
-            result["motion"] = evaluate_motion(folder, target.subject, target.frames, expert=expert)
+            result["motion"] = evaluate_motion(folder, target.subject, target.frames, expert=expert, speech=networks.speech)
     # In the dataset's own head frame: `target` may have been transformed into the training subject's.
-    result["pose_jitter"] = scores.smoothing_report(training_subject if other is None else Subject.load(against))
+    result["pose_jitter"] = scores.smoothing_report(training_subject if other is None else other)
     return result
 
 
-def _renderings(folder: Path, target: Any, protocol: str, video: Path, faces: bool, perceptual: Any) -> dict[str, Any]:
+def _renderings(networks: heldout.Networks, target: Any, protocol: str, video: Path, faces: bool, perceptual: Any) -> dict[str, Any]:
     """Renders and scores the head over the true torso and, if there is a torso network, the complete person."""
-    parts = heldout.trained_parts(folder)
     # Version -> suffix of the video's file name.
-    versions = {"rendered": ""} | ({"composite": "_composite"} if parts and parts.torso else {})
+    versions = {"rendered": ""} | ({"composite": "_composite"} if networks.torso else {})
     found: dict[str, Any] = {"protocol": protocol, "pixels": {}, "videos": {}, "speed": {}, "landmarks": {}}
     for name, ending in versions.items():
         composite = name == "composite"
         path = video.with_name(f"{video.stem}{ending}{video.suffix}")
-        images = heldout.render_target(folder, target, protocol, composite=composite)
+        images = heldout.render_target(networks, target, protocol, composite=composite)
         scored = _write_comparison(path, target, images, faces, perceptual)
         found["pixels"][name] = scored["pixels"]
         found["landmarks"][name] = scored["landmarks"]
         found["videos"][name] = str(path)
-        found["speed"][name] = scores.frames_per_second(heldout.render_target(folder, target, protocol, composite=composite))
+        found["speed"][name] = scores.frames_per_second(heldout.render_target(networks, target, protocol, composite=composite))
     return found
 
 
@@ -134,6 +140,7 @@ def evaluate_speech(
     Returns:
       `dataset`, `frames` (first, end) and `motion`, the figures of `evaluate_motion`.
     """
+    keep_programs()
     folder = find_person(person)
     training_subject = Subject.load(folder)
     subject = heldout.in_head_frame_of(Subject.load(against), training_subject) if against else training_subject

@@ -1,6 +1,7 @@
 """Held-out evaluation of a trained person: head and audio protocols, baselines, alignment of two datasets of the same person."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from data_tools.landmarks68 import MOUTH, motion_from_landmarks
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation.metrics import Perceptual, face_hull_mask, hard_head_mask, mouth_mask, neck_band_mask
 from geneface_jax.evaluation.scores import PixelScores, landmark_summary, landmark_tracks
+from geneface_jax.inference import renderer
+from geneface_jax.inference.motion import AudioToMotion
+from geneface_jax.inference.person import open_speech
 from geneface_jax.inference.pictures import resize
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.typing import Bool, Float, Float32, Int, UInt8
@@ -187,8 +191,40 @@ def baselines(
     return rows
 
 
+class Networks:
+    """A person's networks for the protocols; each is read when it is first needed, and once.
+
+    Args:
+      subject_dir: `SUBJECT` with trained networks (`io.person_folder`).
+      torso: whether its torso network is needed too.
+      subject: its dataset if it is in memory already.
+    """
+
+    def __init__(self, subject_dir: Path, *, torso: bool, subject: Subject | None = None) -> None:
+        self.torso, self._folder, self._subject = torso, subject_dir, subject
+
+    @functools.cached_property
+    def composite(self) -> renderer.Renderer:
+        """Renders head, torso and background. Raises InputError if a stage is missing, as the others do."""
+        return renderer.open_renderer(find_parts(self._folder, need_speech=False), subject=self._subject)
+
+    @functools.cached_property
+    def head(self) -> renderer.Renderer:
+        """Renders the head over a given picture."""
+        # The head of a vanilla NeRF is read again: with a torso it is the checkpoint that the torso was trained with.
+        if self.torso and isinstance(self.composite, renderer.SubjectRenderer):
+            return dataclasses.replace(self.composite, torso=None, torso_params=None)
+        parts = find_parts(self._folder, need_torso=False, need_speech=False)
+        return renderer.open_renderer(dataclasses.replace(parts, torso=None), subject=self._subject)
+
+    @functools.cached_property
+    def speech(self) -> AudioToMotion:
+        """Predicts motion from sound."""
+        return open_speech(find_parts(self._folder, need_torso=False), self._subject or self.head.subject)
+
+
 def render_target(
-    subject_dir: Path,
+    person: Networks | Path,
     target: Target,
     protocol: str,
     *,
@@ -196,10 +232,10 @@ def render_target(
     temperature: float = 0.0,
     end_threshold: float = 1e-2,
 ) -> Iterator[np.ndarray]:
-    """Renders the target's frames with the subject's networks.
+    """Renders the target's frames.
 
     Args:
-      subject_dir: `SUBJECT` with trained networks (`io.person_folder`).
+      person: its networks, or its folder.
       target: frames of the same person, same crop.
       protocol: "head" or "audio", see `PROTOCOLS`.
       composite: False composites the head over the true torso and background; True over the torso network's output and the dataset's
@@ -213,27 +249,23 @@ def render_target(
     Raises:
       InputError: a stage is missing, or the target has another picture size than the person was trained at.
     """
-    from geneface_jax.inference.renderer import open_renderer
-
-    parts = find_parts(subject_dir, need_torso=composite, need_speech=protocol == "audio")
-    renderer = open_renderer(parts if composite else dataclasses.replace(parts, torso=None))
+    networks = person if isinstance(person, Networks) else Networks(person, torso=composite)
+    chosen = networks.composite if composite else networks.head
     subject, frames = target.subject, slice(target.frames.start, target.frames.stop)
-    if subject.size != renderer.subject.size:
+    if subject.size != chosen.subject.size:
         raise InputError(
-            f"{subject.folder} has {subject.size} pixel frames, but {subject_dir} was trained at {renderer.subject.size}: "
-            f"prepare it with --size {renderer.subject.size}."
+            f"{subject.folder} has {subject.size} pixel frames, but {chosen.subject.folder.parent} was trained at {chosen.subject.size}: "
+            f"prepare it with --size {chosen.subject.size}."
         )
     motion = subject.motion[frames]
     if protocol == "audio":
-        from geneface_jax.inference.person import open_speech
-
         audio = slice(2 * frames.start, 2 * frames.stop)
-        speech = open_speech(parts, renderer.subject)
-        motion = speech.predict(subject.audio_features[audio], subject.f0[audio], temperature=temperature, seed=0).reshape(-1, 68, 3)
+        predicted = networks.speech.predict(subject.audio_features[audio], subject.f0[audio], temperature=temperature, seed=0)
+        motion = predicted.reshape(-1, 68, 3)
         motion[:, 36:48] = subject.motion[frames, 36:48]
     background = None if composite else np.stack([_torso_over_background(subject, frame) for frame in target.frames])
     cameras, eyes = subject.cameras[frames], subject.eye_openness[frames]
-    return renderer.render(motion, cameras, eyes, background=background, end_threshold=end_threshold)
+    return chosen.render(motion, cameras, eyes, background=background, end_threshold=end_threshold)
 
 
 def trained_parts(subject_dir: Path) -> SubjectParts | None:

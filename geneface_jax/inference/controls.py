@@ -34,6 +34,11 @@ def in_precision(parameters: Any, precision: str) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None), parameters)
 
 
+# -------- Which rays of a picture are rendered (`--rays`)
+
+RAYS = ("trained", "full", "adaptive")
+"""Through every pixel of a frame up to the trained size or of any size, or fewer where the picture is smooth (`rendering.adaptive`)."""
+
 # -------- The controls: the command line and the web page are both generated from this dataclass
 
 BLINK_MODES = ("none", "period", "video")
@@ -102,6 +107,13 @@ class Controls(EncoderOptions):
     end_threshold: float = option(
         0.01, "transmittance that ends a ray; larger is faster and coarser", low=0.0, high=0.1, step=0.0025, group=RENDERING
     )
+    rays: str = option(
+        "trained",
+        "'trained': a ray through every pixel, of a larger --size as many as trained; 'full': a ray through every pixel of any size; "
+        "'adaptive': half as many per side where the picture is smooth",
+        choices=RAYS,
+        group=RENDERING,
+    )
     precision: str = option(
         "fp32",
         "'bf16' keeps the renderer's networks in bfloat16: half the memory, colors change by a level or two",
@@ -120,7 +132,12 @@ class Controls(EncoderOptions):
         group=RENDERING,
     )
     size: int | None = option(
-        None, "width and height of the video in pixels, even; default: as trained", low=64, high=2048, step=2, group=PICTURE
+        None,
+        "width and height of the video in pixels, even; default: as trained; less is faster, more is enlarged (but see --rays)",
+        low=64,
+        high=2048,
+        step=2,
+        group=PICTURE,
     )
 
     def validate(self) -> Controls:
@@ -173,8 +190,8 @@ _OWN_FIELDS = dataclasses.fields(Controls)[len(ENCODER_FIELDS) :]
 VANILLA = {"n_samples_per_ray": "samples", "n_samples_per_ray_fine": "fine_samples"}
 """Control of the vanilla NeRF -> its option of `NerfRenderer.render`."""
 
-GRID = ("end_threshold",)
-"""Controls of renderers that march rays through an occupancy grid."""
+GRID = ("end_threshold", "rays")
+"""Controls of renderers that march rays through an occupancy grid, with the names that `SubjectRenderer.render` has for them."""
 
 
 def sampling_options(parts: SubjectParts, controls: Controls) -> dict[str, Any]:
@@ -194,4 +211,4 @@ def sampling_options(parts: SubjectParts, controls: Controls) -> dict[str, Any]:
             raise InputError(f"{flag(name)} is {value}, a control of {other}, but {parts.folder} is {kind}: leave it out.")
     if vanilla:
         return {option: getattr(controls, name) for name, option in VANILLA.items()}
-    return {"end_threshold": controls.end_threshold}
+    return {name: getattr(controls, name) for name in GRID}

@@ -6,6 +6,7 @@ import html
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from geneface_jax.inference.motion_filters import UNCHANGED_MOUTH, loudness, sil
 from geneface_jax.inference.pictures import load_background, resize, with_badge
 from geneface_jax.inference.provenance import provenance_of, stamper
 from geneface_jax.inference.renderer import Renderer, open_renderer
+from geneface_jax.io.compilation_cache import keep_programs
 from geneface_jax.io.person_folder import SubjectParts, find_parts
 from geneface_jax.rendering.landmark_video import landmark_frames
 from geneface_jax.typing import Float
@@ -215,6 +217,11 @@ class TalkingVideo:
         Raises:
           InputError: `out` does not fit the controls, or as `render_frames`. A file that was there before is kept then.
         """
+        self._write(out, progress, debug)
+        return Path(out)
+
+    def _write(self, out: str | os.PathLike[str], progress: ProgressCallback | bool, debug: str | os.PathLike[str] | None) -> float | None:
+        """`save`; returns the frames per second (see `InferenceResult`)."""
         out, controls = Path(out), self.controls
         check_output(out, controls, controls.bg == TRANSPARENT, ask_alpha="--bg transparent")
         require_output(debug, folder=True, replaced=True, option="--debug")
@@ -222,11 +229,12 @@ class TalkingVideo:
             write_intermediates(debug, self.person, self.samples, self.plan, controls)
         with bar(total=len(self), unit="frame", desc="rendering", leave=False, disable=progress is not True) as drawn:
             report = progress if callable(progress) else lambda *_: drawn.update()
-            frames = _report_progress(self, len(self), report)
+            times: list[float] = []
+            frames = _report_progress(self, len(self), report, times)
             sound = self.samples if self.sound is None else self.sound
             finish = stamper(out, provenance_of(self.person.parts, self.person.subject.meta))
             write_video(out, frames, sound, FPS, controls, alpha=controls.bg == TRANSPARENT, finish=finish)
-        return out
+        return (len(times) - 1) / max(times[-1] - times[0], 1e-9) if len(times) > 1 else None
 
     def __repr__(self) -> str:
         return f"TalkingVideo({self.person.name!r}, {len(self)} frames, {self.seconds:.2f} s)"
@@ -247,6 +255,7 @@ def open_person(parts: SubjectParts, precision: str = "fp32") -> Person:
     Raises:
       InputError: a stage is damaged, or networks and dataset do not belong together.
     """
+    keep_programs()
     subject = Subject.load(parts.folder / "dataset")
     speech = open_speech(parts, subject)
     require_same_features(f"the {parts.speech} of {parts.folder}", speech.kind, "its dataset", feature_types_of(subject.meta))
@@ -258,12 +267,22 @@ def open_person(parts: SubjectParts, precision: str = "fp32") -> Person:
 
 @dataclasses.dataclass(frozen=True)
 class InferenceResult:
-    """The video: path, duration in s, number of frames, and the networks that made it."""
+    """The video.
+
+    Attributes:
+      path: of the file or folder.
+      seconds: duration.
+      frames: number of frames.
+      networks: the stages that made it.
+      frames_per_second: speed from the first frame to the last one, so without reading the networks and compiling; the frames were
+        encoded meanwhile. None of a single frame.
+    """
 
     path: Path
     seconds: float
     frames: int
     networks: str = ""
+    frames_per_second: float | None = None
 
 
 def infer(
@@ -301,7 +320,8 @@ def infer(
 def _saved(
     video: TalkingVideo, out: str | os.PathLike[str], progress: ProgressCallback | bool, debug: str | os.PathLike[str] | None = None
 ) -> InferenceResult:
-    return InferenceResult(video.save(out, progress=progress, debug=debug), video.seconds, len(video), video.networks)
+    rate = video._write(out, progress, debug)
+    return InferenceResult(Path(out), video.seconds, len(video), video.networks, rate)
 
 
 # -------- The steps: motion of a recording, frames of a motion
@@ -332,6 +352,9 @@ def plan_motion(person: Person, samples: Float[np.ndarray, " N"], controls: Cont
 def render_frames(person: Person, plan: MotionPlan, controls: Controls) -> Generator[np.ndarray, None, None]:
     """Renders a motion plan, one frame at a time.
 
+    A smaller size than the trained one is rendered directly, a larger one only with `rays="full"`: else its frames are enlarged. A person
+    with super-resolution is always rendered as trained.
+
     Torso and background keep the filmed viewpoint under `--orbit`; the head rotates about its own axis and stays over its neck.
 
     Yields:
@@ -347,20 +370,23 @@ def render_frames(person: Person, plan: MotionPlan, controls: Controls) -> Gener
             f"--precision is {controls.precision}, but the networks of {person.parts.folder} were opened in {person.precision}: "
             "give open_person the same precision."
         )
-    sampling = sampling_options(person.parts, controls)
+    options = sampling_options(person.parts, controls)
     transparent = controls.bg == TRANSPARENT
-    background = None if transparent else load_background(controls.bg, subject.size)
-    alpha = {"transparent": True} if transparent else {}
+    if transparent:
+        options["transparent"] = True
+    size = rendered_size = controls.size or subject.size
+    if person.parts.head == "head_sr" or (size > subject.size and controls.rays != "full"):
+        rendered_size = subject.size
+    if rendered_size != subject.size:
+        options["size"] = rendered_size
     rendered = person.renderer.render(
         plan.motion,
         plan.head_cameras,
         plan.eye_openness,
-        background=background,
+        background=None if transparent else load_background(controls.bg, rendered_size),
         torso_cameras=plan.cameras,
-        **sampling,
-        **alpha,
+        **options,
     )
-    size = controls.size or subject.size
     for frame in rendered:
         frame = resize(frame, size, size)
         yield with_badge(frame) if controls.badge == "corner" else frame
@@ -383,8 +409,10 @@ def output_cameras(subject: Subject, n_frames: int, pose: str) -> Float[np.ndarr
     return pose_track(source, n_frames, pose)
 
 
-def _report_progress(frames: Iterable[np.ndarray], n_frames: int, progress: ProgressCallback) -> Iterator[np.ndarray]:
+def _report_progress(frames: Iterable[np.ndarray], n_frames: int, progress: ProgressCallback, times: list[float]) -> Iterator[np.ndarray]:
+    """Passes frames on; adds to `times` when each was rendered, in seconds of a clock."""
     for i, frame in enumerate(frames):
+        times.append(time.perf_counter())
         yield frame
         progress(i + 1, n_frames)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,23 +12,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from geneface_kernels import occupancy as occupancy_grid
-from geneface_kernels.frame_rendering import FrameRender, sufficient_budget
+from geneface_kernels.frame_rendering import Cells, FrameRender, Occupied, sufficient_budget
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
+from data_tools.landmarks68 import EYES, MOUTH
 from geneface_jax.data.motion import normalize_motion, windows
 from geneface_jax.data.subject import Subject, require_same_camera, require_same_dataset, require_same_frames, trained_on
 from geneface_jax.inference.controls import in_precision
 from geneface_jax.inference.pictures import resize, straight_rgba, without_background
-from geneface_jax.io import checkpoints
+from geneface_jax.io import checkpoints, cull
+from geneface_jax.io.cull import Cull
 from geneface_jax.io.person_folder import TORSO_OF, SubjectParts
-from geneface_jax.io.weights import head_fingerprint
+from geneface_jax.io.weights import head_fingerprint, params_fingerprint
 from geneface_jax.models.head import Head
 from geneface_jax.models.super_resolution import SuperResolution
 from geneface_jax.models.torso import Torso
-from geneface_jax.rendering.cameras import scene_pose
-from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads, render_torso, torso_conditions
-from geneface_jax.typing import Array, Bool, Float, Float32, UInt8
+from geneface_jax.rendering.adaptive import boxes_of, render_heads_adaptively
+from geneface_jax.rendering.cameras import project, scene_pose
+from geneface_jax.rendering.field import MarchSettings, head_samples, render_heads, render_visible_torso, torso_conditions
+from geneface_jax.typing import Array, Bool, Float, Float32, Int, Integer, UInt8
+
+logger = logging.getLogger(__name__)
 
 # -------- Super-resolution of a composite rendered at half size
 
@@ -61,9 +67,10 @@ def _super_resolve(network: SuperResolution, variables: Any, rgb: jax.Array) -> 
 
 
 class TorsoLayer:
-    """Renders the torso (None for the bare background) over a background, at one size; caches the last result.
+    """Renders the torso (None for the bare background) over a background, at one size, where a head leaves it visible.
 
-    `conditions` are those of `rendering.torso.torso_conditions`; `backgrounds` is one picture for all frames or one per frame.
+    `conditions` are those of `rendering.field.torso_conditions`; `backgrounds` is one picture for all frames or one per frame; `pixels` are
+    the numbers of the pixels at which there may be a torso, row by row.
     """
 
     def __init__(
@@ -73,25 +80,34 @@ class TorsoLayer:
         conditions: Float[Array, "T C"] | None,
         backgrounds: UInt8[np.ndarray, "*frames H W 3"],
         size: int,
+        pixels: Integer[np.ndarray, " P"],
     ):
         self._torso, self._params, self._conditions = torso, params, conditions
-        self._backgrounds, self._size = backgrounds, size
+        self._backgrounds, self._size, self._pixels = backgrounds, size, jnp.asarray(pixels, jnp.int32)
         self._still = flat_picture(backgrounds, size) if backgrounds.ndim == 3 else None
-        self._last: tuple[np.ndarray, tuple[jax.Array, jax.Array]] | None = None
+        self._last: np.ndarray | None = None
+        self._whole: tuple[jax.Array, jax.Array] | None = None
 
-    def render(self, frame: int, rgb: Float[Array, "N 3"], alpha: Float[Array, " N"]) -> tuple[Float[Array, "N 3"], Float[Array, " N"]]:
-        """The torso over the background in [0, 1], and its opacity; a head-aware torso uses the head's premultiplied `rgb` and `alpha`."""
+    def render(self, frame: int, head: Float[Array, "N 4"]) -> tuple[Float[Array, "N 3"], Float[Array, " N"]]:
+        """The torso over the background in [0, 1], and its opacity, under a head of premultiplied color and opacity.
+
+        Behind an opaque head it is left out. If a head-unaware torso keeps its pose, all of it is rendered once and used again.
+        """
         background = self._still if self._still is not None else flat_picture(self._backgrounds[frame], self._size)
         if self._torso is None:
-            return background, jnp.zeros_like(alpha)
+            return background, jnp.zeros(len(head))
         condition = self._conditions[frame]
-        same = self._last is not None and np.array_equal(self._last[0], condition)
-        if self._still is not None and not self._torso.head_aware and same:
-            return self._last[1]
-        head = jnp.concatenate([rgb, alpha[:, None]], axis=-1) if self._torso.head_aware else None
-        rendered = render_torso(self._torso, self._params, jnp.asarray(condition), background, size=(self._size, self._size), head=head)
-        self._last = condition, rendered
-        return rendered
+        same = self._last is not None and np.array_equal(self._last, condition)
+        if not (same and self._still is not None and not self._torso.head_aware):
+            self._last, self._whole = condition, None
+            return self._render(condition, background, head)
+        if self._whole is None:
+            self._whole = self._render(condition, background, jnp.zeros_like(head))
+        return self._whole
+
+    def _render(self, condition: np.ndarray, background: jax.Array, head: jax.Array) -> tuple[jax.Array, jax.Array]:
+        size = (self._size, self._size)
+        return render_visible_torso(self._torso, self._params, jnp.asarray(condition), background, self._pixels, head, size=size)
 
 
 def flat_picture(picture: UInt8[np.ndarray, "H W 3"], size: int) -> Float32[jax.Array, "N 3"]:
@@ -104,6 +120,12 @@ def flat_picture(picture: UInt8[np.ndarray, "H W 3"], size: int) -> Float32[jax.
 CPU_BATCH, ACCELERATOR_BATCH = 1, 8
 """Frames per call. On a CPU one frame uses all cores, and larger batches only exceed its caches."""
 
+DENSE_PARTS = (MOUTH, slice(EYES.start, EYES.start + 6), slice(EYES.start + 6, EYES.stop))
+"""Landmarks of the mouth and of each eye, around which adaptive rays are dense."""
+
+EYE_AND_MOUTH_ROOM = 0.1
+"""Room around eyes and mouth in which adaptive rays are dense, as a share of their width."""
+
 
 @dataclasses.dataclass
 class SubjectRenderer:
@@ -114,6 +136,8 @@ class SubjectRenderer:
       head, head_params, occupied, march, head_config: the stage "head" or "head_sr".
       torso, torso_params: the torso stage; None renders the head over the bare background.
       super_resolver: super-resolution of the composite; None renders at full size.
+      cull: what rendering may skip (`geneface bake`); None skips nothing.
+      head_fingerprint, torso_fingerprint: of the networks, by which a cull is recognized.
     """
 
     subject: Subject
@@ -125,6 +149,9 @@ class SubjectRenderer:
     torso: Torso | None
     torso_params: Any
     super_resolver: SuperResolver | None = None
+    cull: Cull | None = None
+    head_fingerprint: str = ""
+    torso_fingerprint: str = ""
 
     @classmethod
     def load(
@@ -135,6 +162,7 @@ class SubjectRenderer:
         torso: bool = True,
         stage: str = "head",
         subject: Subject | None = None,
+        culled: bool = True,
     ) -> "SubjectRenderer":
         """Reads `SUBJECT/{dataset,head,torso}`, or `head_sr` and `torso_sr` (`open_renderer` chooses).
 
@@ -143,9 +171,10 @@ class SubjectRenderer:
           torso: False omits the torso (evaluation of the head over the true torso).
           stage: "head" or "head_sr".
           subject: the dataset if it is in memory already.
+          culled: False ignores the head's cull.
 
         Raises:
-          InputError: a stage is missing, the head was trained for another dataset or camera or is empty, or the torso for another head.
+          InputError: a stage is missing, the head was trained for another dataset or camera or is empty, or torso or cull for another head.
         """
         folder = Path(subject_dir)
         subject = subject or Subject.load(folder / "dataset")
@@ -155,7 +184,7 @@ class SubjectRenderer:
         require_same_frames(name, config, subject)
         require_same_camera(name, config, subject)
         occupied = _occupied(name, checkpoint)
-        torso_model, torso_params = None, None
+        torso_model, torso_params, torso_fingerprint = None, None, ""
         if torso:
             torso_dir = folder / TORSO_OF[stage]
             torso_checkpoint = checkpoints.load(torso_dir)
@@ -163,6 +192,9 @@ class SubjectRenderer:
             require_same_dataset(f"the torso in {torso_dir}", trained_on(torso_checkpoint.config), subject)
             torso_model = Torso.from_config(torso_checkpoint.config.model)
             torso_params = jax.tree.map(jnp.asarray, torso_checkpoint.state["params"])
+            torso_fingerprint = params_fingerprint(torso_checkpoint.state["params"])
+        fingerprint = head_fingerprint(params)
+        found = _load_cull(folder / stage, fingerprint, torso_fingerprint, any_head=step is not None) if culled else None
         return cls(
             subject=subject,
             head=Head.from_config(config.model),
@@ -173,7 +205,15 @@ class SubjectRenderer:
             torso=torso_model,
             torso_params=torso_params,
             super_resolver=_load_super_resolver(name, checkpoint, subject) if stage == "head_sr" else None,
+            cull=found,
+            head_fingerprint=fingerprint,
+            torso_fingerprint=torso_fingerprint,
         )
+
+    @functools.cached_property
+    def visited(self) -> Occupied:
+        """Cells in which the head is evaluated: the occupied ones, with a cull those of them that show."""
+        return self.occupied if self.cull is None else Cells(self.occupied, jnp.asarray(self.cull.words))
 
     def in_precision(self, precision: str) -> "SubjectRenderer":
         """The same person with weights in another precision; see `controls.in_precision`."""
@@ -194,6 +234,7 @@ class SubjectRenderer:
         torso_cameras: Float[np.ndarray, "T 4 4"] | None = None,
         end_threshold: float = 1e-2,
         size: int | None = None,
+        rays: str = "trained",
         batch: int | None = None,
         single_pass: bool | None = None,
         transparent: bool = False,
@@ -208,6 +249,7 @@ class SubjectRenderer:
           torso_cameras: poses of the torso if they differ from the head's (`--orbit`); `cameras` when None.
           end_threshold: transmittance that ends a ray; higher is faster and less accurate.
           size: pixels per side to render at, with rays through these pixels (only the background is resampled); as trained when None.
+          rays: one of `controls.RAYS`.
           batch: frames per call; chosen by the device when None.
           single_pass: evaluate all samples of a batch at once instead of in rounds (see `rendering.field`); chosen by the device when
             None.
@@ -221,11 +263,14 @@ class SubjectRenderer:
         size = output_size if self.super_resolver is None else self.super_resolver.size
         on_cpu = jax.default_backend() == "cpu"
         batch = batch or (CPU_BATCH if on_cpu else ACCELERATOR_BATCH)
-        heads = _HeadBatches(self, size, end_threshold, single_pass=not on_cpu if single_pass is None else single_pass)
+        single_pass = not on_cpu if single_pass is None else single_pass
+        adaptive = size % 2 == 0 and rays == "adaptive"
+        dense = self._eyes_and_mouth(motion, cameras, size) if adaptive else None
+        heads = _HeadBatches(self, size, end_threshold, dense, single_pass=single_pass and not adaptive)
         normalized = normalize_motion(motion, subject.motion_mean, subject.motion_std)
         condition = windows(normalized, model.condition_window, model.get("condition_frames", 1))
         eye_openness = np.asarray(eye_openness, np.float32)
-        poses = scene_pose(cameras)
+        poses = np.asarray(scene_pose(cameras))
         # Super-resolution was trained on composites only: it gets the person over the subject's background, which is then removed.
         behind_torso = np.zeros_like(subject.background) if transparent and self.super_resolver is None else background
         torso_layer = self._torso_layer(motion, cameras if torso_cameras is None else torso_cameras, behind_torso, size)
@@ -234,7 +279,7 @@ class SubjectRenderer:
             # The last batch is padded with its last frame, so that one shape is compiled.
             chosen = np.minimum(np.arange(first, first + batch), len(condition) - 1)
             numbers = range(first, min(first + batch, len(condition)))
-            ready = heads.start(poses[chosen], jnp.asarray(condition[chosen]), jnp.asarray(eye_openness[chosen]))
+            ready = heads.start(chosen, jnp.asarray(poses[chosen]), jnp.asarray(condition[chosen]), jnp.asarray(eye_openness[chosen]))
             if pending is not None:
                 yield from self._finish(heads, pending, torso_layer, output_size, transparent)
             pending = ready, numbers
@@ -253,7 +298,23 @@ class SubjectRenderer:
             intrinsics = np.asarray(subject.intrinsics)
             conditions = torso_conditions(self.torso.condition, cameras, motion, subject.mean_face, intrinsics, subject.size)
         pictures = subject.background if background is None else np.asarray(background)
-        return TorsoLayer(self.torso, self.torso_params, conditions, pictures, size)
+        return TorsoLayer(self.torso, self.torso_params, conditions, pictures, size, self._torso_pixels(size))
+
+    def _torso_pixels(self, size: int) -> Int[np.ndarray, " P"]:
+        """Numbers of the pixels at which the torso may show in a picture of `size`."""
+        known = None if self.cull is None else self.cull.torso_pixels
+        if known is None:
+            return np.arange(size * size)
+        return np.flatnonzero(known if size == len(known) else resize(known.astype(np.uint8) * 255, size, size) > 0)
+
+    def _eyes_and_mouth(
+        self, motion: Float[np.ndarray, " T *point"], cameras: Float[np.ndarray, "T 4 4"], size: int
+    ) -> Int[np.ndarray, "T 3 4"]:
+        """Boxes around mouth and eyes in pixels of `size`."""
+        subject = self.subject
+        meters = (np.asarray(motion).reshape(-1, 68, 3) / 10.0 + subject.mean_face) / 10.0
+        points = project(meters, np.asarray(cameras), np.asarray(subject.intrinsics) * (size / subject.size))
+        return np.stack([boxes_of(points[:, part], EYE_AND_MOUTH_ROOM) for part in DENSE_PARTS], axis=1)
 
     def _finish(
         self, heads: "_HeadBatches", pending: tuple[Any, range], torso_layer: TorsoLayer, size: int, transparent: bool
@@ -262,12 +323,13 @@ class SubjectRenderer:
         started, numbers = pending
         out = heads.finish(started)
         for i, number in enumerate(numbers):
-            behind_head, torso_alpha = torso_layer.render(number, out.rgb[i], out.alpha[i])
-            picture = _composite(out.rgb[i], out.alpha[i], behind_head)
+            head = _head_picture(out.rgb, out.alpha, i)
+            behind_head, torso_alpha = torso_layer.render(number, head)
+            picture = _composite(head, behind_head)
             if self.super_resolver is not None:
                 picture = self.super_resolver(picture)
             if transparent:
-                yield self._with_alpha(picture, 1.0 - (1.0 - out.alpha[i]) * (1.0 - torso_alpha), size)
+                yield self._with_alpha(picture, 1.0 - (1.0 - head[:, 3]) * (1.0 - torso_alpha), size)
                 continue
             pixels = np.asarray(_to_uint8(picture))
             side = math.isqrt(pixels.size // 3)
@@ -283,6 +345,25 @@ class SubjectRenderer:
             background = resize(self.subject.background, side, side).astype(np.float32) / 255.0
             color = without_background(np.clip(color, 0.0, 1.0), opacity, background)
         return straight_rgba(color, opacity, size)
+
+
+def _load_cull(workdir: Path, head: str, torso: str, *, any_head: bool) -> Cull | None:
+    """The cull beside a head with these fingerprints; None if there is none, or with `any_head` if it is another head's.
+
+    Raises:
+      InputError: it is another head's, or damaged.
+    """
+    found = cull.read(workdir)
+    if found is None:
+        return None
+    if found.head != head:
+        if any_head:
+            return None
+        raise InputError(f"{workdir / cull.FILE} was baked from another head than the one in {workdir}: {cull.REMEDY}.")
+    if torso and found.torso != torso:
+        logger.warning("the torso was trained after %s was baked: `geneface bake` makes rendering faster", workdir / cull.FILE)
+        return dataclasses.replace(found, torso_pixels=None)
+    return found
 
 
 def _occupied(name: str, checkpoint: checkpoints.Checkpoint) -> Bool[jax.Array, "R R R"]:
@@ -321,23 +402,32 @@ def _load_super_resolver(name: str, checkpoint: checkpoints.Checkpoint, subject:
 
 
 class _HeadBatches:
-    """Renders batches of heads at one size, and adapts the sample budget of the single pass."""
+    """Renders batches of heads at one size, and adapts the sample budget of the single pass.
 
-    def __init__(self, renderer: SubjectRenderer, size: int, end_threshold: float, *, single_pass: bool):
+    `dense` [T, K, 4] are the boxes of `render_heads_adaptively`; None renders every ray.
+    """
+
+    def __init__(
+        self, renderer: SubjectRenderer, size: int, end_threshold: float, dense: Int[np.ndarray, "T K 4"] | None, *, single_pass: bool
+    ):
         self._renderer = renderer
         self._size = (size, size)
         self._end_threshold = end_threshold
+        self._dense = dense
         self._single_pass = single_pass
         self._intrinsics = jnp.asarray(np.asarray(renderer.subject.intrinsics) * (size / renderer.subject.size), jnp.float32)
         self._budget: int | None = None
+        self._occupied = renderer.visited
 
-    def start(self, poses: Float[Array, "F 4 4"], windows: Float[Array, "F ..."], eyes: Float[Array, " F"]) -> tuple[Any, FrameRender]:
-        """Dispatches a batch asynchronously; returns the argument of `finish`."""
-        arguments = poses, windows, eyes
+    def start(
+        self, numbers: Int[np.ndarray, " F"], poses: Float[Array, "F 4 4"], windows: Float[Array, "F ..."], eyes: Float[Array, " F"]
+    ) -> tuple[Any, FrameRender]:
+        """Dispatches a batch of frames `numbers` asynchronously; returns the argument of `finish`."""
+        arguments = numbers, poses, windows, eyes
         if self._single_pass and self._budget is None:
-            samples = head_samples(self._renderer.occupied, poses, self._intrinsics, settings=self._renderer.march, size=self._size)
+            samples = head_samples(self._occupied, poses, self._intrinsics, settings=self._renderer.march, size=self._size)
             self._budget = sufficient_budget(int(samples))
-        return arguments, self._render(arguments)
+        return arguments, self._render(*arguments)
 
     def finish(self, started: tuple[Any, FrameRender]) -> FrameRender:
         """The rays of a batch, [F, size * size], without dropped samples."""
@@ -345,31 +435,29 @@ class _HeadBatches:
         if self._single_pass and int(out.dropped):
             # The head is nearer than in all earlier frames: render the batch again with a larger budget.
             self._budget = max(self._budget or 0, sufficient_budget(int(out.samples)))
-            out = self._render(arguments)
+            out = self._render(*arguments)
         return out
 
-    def _render(self, arguments: tuple[jax.Array, jax.Array, jax.Array]) -> FrameRender:
-        poses, windows, eyes = arguments
+    def _render(self, numbers: np.ndarray, poses: jax.Array, windows: jax.Array, eyes: jax.Array) -> FrameRender:
         renderer = self._renderer
-        return render_heads(
-            renderer.head,
-            renderer.head_params,
-            renderer.occupied,
-            poses,
-            self._intrinsics,
-            windows,
-            eyes,
-            self._end_threshold,
-            settings=renderer.march,
-            size=self._size,
-            budget=self._budget,
-        )
+        settings: dict[str, Any] = {"settings": renderer.march, "size": self._size}
+        frames = poses, self._intrinsics, windows, eyes, self._end_threshold
+        if self._dense is not None:
+            dense = jnp.asarray(self._dense[numbers])
+            return render_heads_adaptively(renderer.head, renderer.head_params, self._occupied, *frames, dense, **settings)
+        return render_heads(renderer.head, renderer.head_params, self._occupied, *frames, budget=self._budget, **settings)
 
 
 @jax.jit
-def _composite(rgb: Float[Array, "N 3"], alpha: Float[Array, " N"], background: Float[Array, "N 3"]) -> Float[Array, "N 3"]:
-    """Alpha compositing of the head (premultiplied color) over its background, in [0, 1]."""
-    return jnp.clip(rgb + (1.0 - alpha)[:, None] * background, 0.0, 1.0)
+def _head_picture(rgb: Float[Array, "F N 3"], alpha: Float[Array, "F N"], frame: int | jax.Array) -> Float[Array, "N 4"]:
+    """Premultiplied color and opacity of one frame of a batch."""
+    return jnp.concatenate([rgb[frame], alpha[frame][:, None]], axis=-1)
+
+
+@jax.jit
+def _composite(head: Float[Array, "N 4"], background: Float[Array, "N 3"]) -> Float[Array, "N 3"]:
+    """Alpha compositing of the head (premultiplied color, opacity) over its background, in [0, 1]."""
+    return jnp.clip(head[:, :3] + (1.0 - head[:, 3:]) * background, 0.0, 1.0)
 
 
 @jax.jit

@@ -338,8 +338,9 @@ def _tuples(value: Any) -> Any:
 
 # -------- Resume rules: which keys a resumed run keeps, and which config changes it refuses
 
-BEGUN_BEFORE = {"data.draw": "starts"}
-"""Keys that a resumed run keeps as it began, because its batches depend on them -> their value in a run that began before they existed."""
+BEGUN_BEFORE = {"data.draw": "starts", "distortion.weight": 0.0, "distortion.jitter": 1.0}
+"""Keys that a resumed run keeps as it began (its batches or its last steps depend on them) -> their value in a run that began
+before they existed."""
 
 
 def as_begun(config: ConfigDict, workdir: str | os.PathLike) -> tuple[ConfigDict, list[str]]:

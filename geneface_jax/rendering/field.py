@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from geneface_kernels.compositing import Composite, composite_train
-from geneface_kernels.frame_rendering import FrameMarch, FrameRender, count_samples, render_per_ray, render_single_pass
+from geneface_kernels.distortion import ray_distortion
+from geneface_kernels.frame_rendering import FrameMarch, FrameRender, Occupied, count_samples, list_of, render_per_ray, render_single_pass
 from geneface_kernels.ray_marching import Lattice, MarchConfig, march_rays, pack
 from geneface_kernels.ray_marching.geometry import near_far_from_aabb
 from ml_collections import ConfigDict
@@ -70,11 +71,12 @@ def render_rays(
     field: Field,
     rays_o: Float[Array, "... N 3"],
     rays_d: Float[Array, "... N 3"],
-    occupied: Bool[Array, "R R R"],
+    occupied: Occupied,
     settings: MarchSettings,
     end_threshold: Float[Array, ""] | float,
     *,
     budget: int | None = None,
+    wanted: Bool[Array, "..."] | None = None,
 ) -> FrameRender:
     """Renders the rays of one frame ([N, 3]) or of a batch of frames ([F, N, 3]), without jitter and independently of each other.
 
@@ -86,6 +88,7 @@ def render_rays(
       end_threshold: a ray ends when its transmittance falls below this.
       budget: None renders the live rays in rounds (for CPUs). A number of samples (static) evaluates all samples in one pass (for GPUs);
         rays beyond the budget are reported in `dropped`. `head_samples` counts the samples.
+      wanted: rays to render, the others come out empty; None is all. Only without a budget.
     """
 
     def sigma_rgb(points: jax.Array, directions: jax.Array, frame: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -93,7 +96,7 @@ def render_rays(
         return sample.sigma, sample.rgb
 
     if budget is None:
-        return render_per_ray(sigma_rgb, rays_o, rays_d, occupied, settings.frame_march, end_threshold)
+        return render_per_ray(sigma_rgb, rays_o, rays_d, occupied, settings.frame_march, end_threshold, wanted=wanted)
     return render_single_pass(sigma_rgb, rays_o, rays_d, occupied, settings.frame_march, end_threshold, budget=budget)
 
 
@@ -101,7 +104,7 @@ def render_rays(
 def render_heads(
     model: Head,
     params: Any,
-    occupied: Bool[Array, "R R R"],
+    occupied: Occupied,
     poses: Float[Array, "F 4 4"],
     intrinsics: Float[Array, " 4"],
     windows: Float[Array, "F S ... C"],
@@ -124,8 +127,15 @@ def render_heads(
       end_threshold, budget: see `render_rays`; the budget is that of the whole batch.
       settings, size: static; size = (height, width).
     """
+    field = head_field(model, params, windows, eye_openness)
+    rays_o, rays_d = frame_rays(poses, intrinsics, size)
+    return render_rays(field, rays_o, rays_d, occupied, settings, end_threshold, budget=budget)
+
+
+def head_field(model: Head, params: Any, windows: Float[Array, "F S ... C"], eye_openness: Float[Array, " F"]) -> Field:
+    """The field of a head under the conditions of F frames, with appearance code 0."""
     variables = {"params": params}
-    frames = poses.shape[0]
+    frames = len(windows)
     condition = model.apply(variables, windows, eye_openness, method=Head.condition)
     code = model.apply(variables, jnp.zeros(frames, jnp.int32), method=Head.code)
 
@@ -133,13 +143,12 @@ def render_heads(
         # A single frame has one condition: no gather per point.
         return model.apply(variables, points, directions, condition, code, None if frames == 1 else frame)
 
-    rays_o, rays_d = _frame_rays(poses, intrinsics, size)
-    return render_rays(field, rays_o, rays_d, occupied, settings, end_threshold, budget=budget)
+    return field
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "size"))
 def head_samples(
-    occupied: Bool[Array, "R R R"],
+    occupied: Occupied,
     poses: Float[Array, "F 4 4"],
     intrinsics: Float[Array, " 4"],
     *,
@@ -147,13 +156,13 @@ def head_samples(
     size: tuple[int, int],
 ) -> Integer[Array, ""]:
     """Samples that `render_heads` evaluates if no ray ends early: the budget that it needs. Arguments as there."""
-    return count_samples(*_frame_rays(poses, intrinsics, size), occupied, settings.frame_march)
+    return count_samples(*frame_rays(poses, intrinsics, size), occupied, settings.frame_march)
 
 
 def render_head(
     model: Head,
     params: Any,
-    occupied: Bool[Array, "R R R"],
+    occupied: Occupied,
     pose: Float[Array, "4 4"],
     intrinsics: Float[Array, " 4"],
     window: Float[Array, "S ... C"],
@@ -169,7 +178,7 @@ def render_head(
     return jax.tree.map(lambda a: a[0] if a.ndim else a, out)
 
 
-def _frame_rays(
+def frame_rays(
     poses: Float[Array, "F 4 4"], intrinsics: Float[Array, " 4"], size: tuple[int, int]
 ) -> tuple[Float[jax.Array, "F N 3"], Float[jax.Array, "F N 3"]]:
     """Rays through all pixels in row-major order."""
@@ -187,11 +196,13 @@ class TrainRender(NamedTuple):
       composite: of the G * R rays.
       complete: False for rays that exceeded the budget and are empty.
       samples: number of samples evaluated.
+      distortion: of the rays, in steps (`geneface_kernels.distortion`).
     """
 
     composite: Composite
     complete: Bool[jax.Array, " N"]
     samples: Integer[jax.Array, ""]
+    distortion: Float[jax.Array, " N"]
 
 
 def render_groups(
@@ -225,18 +236,14 @@ def render_groups(
     # One flat buffer of all groups: the rows of group g begin at g * budget. Rays that did not fit have no rows.
     complete = packed.complete.reshape(-1)
     offsets = (packed.offsets + jnp.arange(groups, dtype=jnp.int32)[:, None] * budget).reshape(-1)
-    out = composite_train(
-        sample.sigma,
-        sample.rgb,
-        jnp.sum(jnp.abs(sample.ambient), axis=-1),
-        packed.deltas.reshape(-1, 2),
-        offsets,
-        jnp.where(complete, counts, 0),
-        max_samples=settings.max_samples,
-    )
+    deltas, counts = packed.deltas.reshape(-1, 2), jnp.where(complete, counts, 0)
+    ambient = jnp.sum(jnp.abs(sample.ambient), axis=-1)
+    out = composite_train(sample.sigma, sample.rgb, ambient, deltas, offsets, counts, max_samples=settings.max_samples)
     # The kernel's depth is at the end of each step, as the original's; here it is at the sample.
     out = out._replace(depth=out.depth - out.alpha * marching.dt_min)
-    return TrainRender(out, complete, jnp.sum(packed.ray < rays))
+    # Not evaluated unless the caller uses it.
+    distortion = ray_distortion(sample.sigma, deltas, offsets, counts, max_samples=settings.max_samples)
+    return TrainRender(out, complete, jnp.sum(packed.ray < rays), distortion)
 
 
 # -------- Carving the occupancy grid
@@ -379,3 +386,47 @@ def render_torso(
     sample: Any = model.apply(variables, jnp.asarray(image_coords(*size)), condition[None], code, None, head)
     alpha = sample.alpha[:, None]
     return sample.rgb * alpha + background * (1.0 - alpha), sample.alpha
+
+
+HIDDEN = 1.0 - 1.0 / 255
+"""Opacity of the head behind which the torso changes a picture of 8 bits by less than a level."""
+
+TORSO_BLOCK = 2048
+"""Pixels of the torso that are evaluated at once."""
+
+
+@functools.partial(jax.jit, static_argnames=("model", "size"))
+def render_visible_torso(
+    model: Torso,
+    params: Any,
+    condition: Float[Array, " C"],
+    background: Float[Array, "N 3"],
+    pixels: Integer[Array, " P"],
+    head: Float[Array, "N 4"],
+    *,
+    size: tuple[int, int],
+) -> tuple[Float[jax.Array, "N 3"], Float[jax.Array, " N"]]:
+    """`render_torso` at some pixels, without those behind an opaque head; there and at all other pixels the background, alpha 0.
+
+    Args:
+      model, params, condition, background, size: as `render_torso`.
+      pixels: numbers of the pixels, row by row, at which there may be a torso.
+      head: premultiplied color and opacity of the head.
+    """
+    variables = {"params": params}
+    code = model.apply(variables, jnp.zeros(1, jnp.int32), method=Torso.code)
+    coords, head, count = jnp.asarray(image_coords(*size)), jnp.asarray(head), len(background)
+    padded = max(-(-len(pixels) // TORSO_BLOCK), 1) * TORSO_BLOCK
+    place, shown = list_of(jnp.pad(head[pixels, 3] < HIDDEN, (0, padded - len(pixels))))
+    listed = jnp.pad(jnp.asarray(pixels), (0, padded + 1 - len(pixels)), constant_values=count)[place]
+
+    def one_block(i: jax.Array, rgba: jax.Array) -> jax.Array:
+        pixel = jax.lax.dynamic_slice_in_dim(listed, i * TORSO_BLOCK, TORSO_BLOCK)
+        known = head.at[pixel].get(mode="fill", fill_value=0.0) if model.head_aware else None
+        sample: Any = model.apply(variables, coords.at[pixel].get(mode="clip"), condition[None], code, None, known)
+        return rgba.at[pixel].set(jnp.concatenate([sample.rgb, sample.alpha[:, None]], axis=1), mode="drop")
+
+    blocks = -(-shown // TORSO_BLOCK)
+    rgba = jax.lax.fori_loop(0, blocks, one_block, jnp.zeros((count, 4)))
+    alpha = rgba[:, 3:]
+    return rgba[:, :3] * alpha + background * (1.0 - alpha), rgba[:, 3]

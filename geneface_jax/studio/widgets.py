@@ -133,7 +133,7 @@ class ControlWidgets:
             with gr.Row():
                 found["pose_first"] = labels.add(gr.Number(0, precision=0, minimum=0, visible=False), label="pose.first")
                 found["pose_last"] = labels.add(gr.Number(250, precision=0, minimum=1, visible=False), label="pose.last")
-            for name in ("badge", "orbit", "end_threshold", "precision", "size", "n_samples_per_ray", "n_samples_per_ray_fine"):
+            for name in ("badge", "orbit", "size", "rays", "end_threshold", "precision", "n_samples_per_ray", "n_samples_per_ray_fine"):
                 found[name] = field_widget(name, labels)
         with labels.add(gr.Accordion(open=False, elem_id="fold-motion"), label="fold.motion"):
             for name in _FIELDS:

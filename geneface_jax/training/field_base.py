@@ -24,7 +24,7 @@ from geneface_jax.models.head import Head
 from geneface_jax.rendering.cameras import EXACT, pixel_rays, pose_vector, scene_pose, to_scene
 from geneface_jax.rendering.field import MarchSettings, TrainRender, carve, in_front_of_face, render_groups, render_head, render_rays
 from geneface_jax.training import devices
-from geneface_jax.training.field_losses import psnr
+from geneface_jax.training.field_losses import late_loss, psnr, ramp
 from geneface_jax.training.optimizers import field_optimizer
 from geneface_jax.training.stage import Phase, Stage
 from geneface_jax.typing import Metrics, State
@@ -219,10 +219,26 @@ class HeadField(Stage):
         self._head_size_checked = False
 
     def phases(self) -> list[Phase]:
-        """Start of the pose refinement, if there is one."""
-        refinement, steps = self.config.pose_refinement, self.config.train.steps
+        """Start of the pose refinement, and start and full weight of the distortion, where the config has them."""
+        refinement, distortion, steps = self.config.pose_refinement, self.config.distortion, self.config.train.steps
         start = refinement.start
-        return [Phase("pose_refinement.start", start, start, steps, steps // 2, "pose refinement")] if refinement.lr else []
+        found = [Phase("pose_refinement.start", start, start, steps, steps // 2, "pose refinement")] if refinement.lr else []
+        if distortion.weight:
+            found += late_loss("distortion.", "distortion loss, so its head stays fog", distortion.start, distortion.ramp, steps)
+        return found
+
+    def distortion_weight(self, step: jax.Array) -> jax.Array:
+        """[] weight of the rays' distortion in this step: it rises late in training, when the shape is known."""
+        distortion = self.config.distortion
+        return distortion.weight * ramp(step, distortion.start, distortion.ramp)
+
+    def jitter(self, step: jax.Array) -> jax.Array:
+        """[] share of a step by which the samples of training rays are moved; it falls as the weight of the distortion rises.
+
+        The samples of all frames lie in the same planes, one step apart, without it: at inference they do.
+        """
+        distortion = self.config.distortion
+        return 1.0 - (1.0 - distortion.jitter) * ramp(step, distortion.start, distortion.ramp)
 
     def load_pictures(self) -> tuple[np.ndarray, np.ndarray]:
         """(frames, torso over background) of the training split, uint8 [T, H, W, 3] each."""

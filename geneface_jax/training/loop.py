@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.io.checkpoints import CheckpointWriter
+from geneface_jax.io.compilation_cache import keep_programs
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import freeze_params, log_norms
 from geneface_jax.training.recovery import Interrupts, NanRecovery, NotFiniteError, Prefetch, finite_means, with_rates
@@ -81,6 +82,7 @@ def train(
       TrainingStopped: a KeyboardInterrupt, after SIGINT (Ctrl-C) or SIGTERM; a checkpoint was saved first.
     """
     workdir, start, make_stage = Path(workdir), Start(init, appearance_codes, renames, restore_mode), make_stage or get_stage
+    keep_programs()
     with devices.one_run(workdir, "geneface train"):
         # Before the stage is made: its batches depend on these keys.
         config, kept = configs.as_begun(config, workdir) if checkpoints.steps(workdir) else (config, [])

@@ -21,6 +21,22 @@ Field = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 It is also evaluated at padding points (the origin), whose values are discarded."""
 
 
+class Cells(NamedTuple):
+    """Cells by which a ray is sampled, and those of them that show.
+
+    Attributes:
+      occupied: [R, R, R]; the samples of a ray are its first `max_samples` in these cells, as in training.
+      shown: bits of a finer grid (`occupancy.pack_cells`); samples elsewhere are skipped. In bits, it stays in the processor's cache.
+    """
+
+    occupied: Bool[Array, "R R R"]
+    shown: Integer[Array, "Q Q Z"]
+
+
+Occupied = Bool[Array, "R R R"] | Integer[Array, "R R Z"] | Cells
+"""Occupied cells, x slowest; or their bits (Z = R / 32); or both occupied cells and those that show."""
+
+
 class FrameRender(NamedTuple):
     """Rendered rays, [N] or [F, N].
 
@@ -70,7 +86,7 @@ class FrameMarch:
 
 
 def as_batch(
-    rays_o: Num[Array, "*rays 3"], rays_d: Num[Array, "*rays 3"], occupied: Bool[Array, "R R R"]
+    rays_o: Num[Array, "*rays 3"], rays_d: Num[Array, "*rays 3"], occupied: Occupied
 ) -> tuple[Float32[jax.Array, "F N 3"], Float32[jax.Array, "F N 3"]]:
     """Origins and directions [N, 3] or [F, N, 3] -> both [F, N, 3].
 
@@ -81,10 +97,12 @@ def as_batch(
         raise ValueError(f"rays_o must be [N, 3] or [F, N, 3], got {rays_o.shape}")
     if rays_d.shape != rays_o.shape:
         raise ValueError(f"rays_d must be shaped like rays_o, {rays_o.shape}, got {rays_d.shape}")
-    if occupied.ndim != 3 or len(set(occupied.shape)) != 1:
-        raise ValueError(f"occupied must be [R, R, R], got {occupied.shape}")
-    if occupied.dtype != jnp.bool_:
-        raise ValueError(f"occupied must be bool, got {occupied.dtype}")
+    for name, grid in occupied._asdict().items() if isinstance(occupied, Cells) else (("occupied", occupied),):
+        if grid.dtype not in (jnp.bool_, jnp.uint32):
+            raise ValueError(f"{name} must be bool, or uint32 with a bit per cell, got {grid.dtype}")
+        cells = WORD if grid.dtype == jnp.uint32 else 1
+        if grid.ndim != 3 or grid.shape != (len(grid), len(grid), len(grid) // cells):
+            raise ValueError(f"{name} must be [R, R, R], or in bits [R, R, R / {WORD}], got {grid.shape}")
     shape = rays_o.shape if rays_o.ndim == 3 else (1, *rays_o.shape)
     return jnp.asarray(rays_o, jnp.float32).reshape(shape), jnp.asarray(rays_d, jnp.float32).reshape(shape)
 
@@ -104,13 +122,21 @@ class MarchedBits(NamedTuple):
     bits: Integer[jax.Array, "N W"]
 
 
-def march_bits(
-    rays_o: Float32[jax.Array, "N 3"], rays_d: Float32[jax.Array, "N 3"], occupied: Bool[Array, "R R R"], march: FrameMarch
-) -> MarchedBits:
+def march_bits(rays_o: Float32[jax.Array, "N 3"], rays_d: Float32[jax.Array, "N 3"], occupied: Occupied, march: FrameMarch) -> MarchedBits:
     """Tests all lattice points of all rays against the occupancy grid, without jitter."""
+    if isinstance(occupied, Cells):
+        near, bits = march_bits(rays_o, rays_d, occupied.occupied, march)
+        return MarchedBits(near, first_samples(bits, march.max_samples) & march_bits(rays_o, rays_d, occupied.shown, march).bits)
     lattice, resolution = march.lattice, occupied.shape[0]
     near, far = near_far_from_aabb(rays_o, rays_d, jnp.asarray(march.aabb, jnp.float32), march.min_near)
     flat = jnp.asarray(occupied).reshape(-1)
+
+    def in_occupied(cell: jax.Array) -> jax.Array:
+        if flat.dtype == jnp.bool_:
+            return flat.at[cell].get(mode="promise_in_bounds")
+        word = flat.at[cell >> 5].get(mode="promise_in_bounds")
+        return ((word >> (cell & 31).astype(jnp.uint32)) & np.uint32(1)).astype(bool)
+
     # The first point of a ray lies on the box's face, which often is a face between cells too: rounding decides. The product is rounded
     # before it is added, as in the recorded runs of the original; fused, some rays would gain or lose a sample there.
     entry = rays_o + _rounded_product(rays_d, jnp.where(near < far, near, 0.0)[:, None])
@@ -120,7 +146,7 @@ def march_bits(
         along = k.astype(np.float32) * np.float32(lattice.step)
         inside = near[:, None] + along < far[:, None]
         points = entry[:, None] + rays_d[:, None] * along[:, None]
-        hit = inside & flat.at[cell_index(points, resolution, lattice.bound)].get(mode="promise_in_bounds")
+        hit = inside & in_occupied(cell_index(points, resolution, lattice.bound))
         bit = np.uint32(1) << (k - first).astype(np.uint32)
         words.append(jnp.sum(jnp.where(hit, bit, np.uint32(0)), axis=1, dtype=jnp.uint32))
     return MarchedBits(near, jnp.stack(words, axis=1))
@@ -131,6 +157,12 @@ def _rounded_product(a: jax.Array, b: jax.Array) -> jax.Array:
     product = a * b
     bits = jax.lax.bitcast_convert_type(product, jnp.uint32) ^ jnp.isnan(product).astype(jnp.uint32)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def first_samples(bits: Integer[jax.Array, "N W"], count: int) -> Integer[jax.Array, "N W"]:
+    """The bits of the first `count` (static) samples of every ray, without the others."""
+    _, _, later = next_samples(bits, count)
+    return bits & ~later
 
 
 def sample_counts(bits: Integer[jax.Array, "N W"], max_samples: int) -> Int32[jax.Array, " N"]:
@@ -187,14 +219,30 @@ def _composite(
 
 # -------- Rendering in rounds over a list of live rays: work follows the number of samples; best on a CPU
 #
-# A ray's color does not depend on other rays (in the original it does). In each round the list of live rays is processed in blocks, a few
-# samples per ray, and each block writes its survivors back to the front of the list. All frames of a batch share the list. Shapes are
-# static, so a video compiles once.
+# A ray's color does not depend on other rays (in the original it does). In each round the list of live rays is processed in blocks, one
+# sample per ray, and each block writes its survivors back to the front of the list. When few rays are left, smaller blocks take several
+# samples of each: the padding of a block is evaluated too. All frames of a batch share the list. Shapes are static, so a video compiles
+# once.
 
-BLOCK = 2048
-"""Rays per block: a trade of memory against speed."""
-ROUND = 4
-"""Samples per ray and round."""
+
+@dataclasses.dataclass(frozen=True)
+class Rounds:
+    """Sizes of the rounds (static): trades of memory, padding and samples behind a surface against speed.
+
+    Attributes:
+      block: rays per block while many are live.
+      samples: of each ray and round.
+      last_block, last_samples: the same, once all live rays fit `block`.
+    """
+
+    block: int = 4096
+    samples: int = 1
+    last_block: int = 512
+    last_samples: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.block, self.samples, self.last_block, self.last_samples) < 1 or self.block % self.last_block:
+            raise ValueError(f"the sizes of rounds must be positive, and block a multiple of last_block: {self}")
 
 
 class _State(NamedTuple):
@@ -219,47 +267,55 @@ def render_per_ray(
     field: Field,
     rays_o: Num[Array, "*rays 3"],
     rays_d: Num[Array, "*rays 3"],
-    occupied: Bool[Array, "R R R"],
+    occupied: Occupied,
     march: FrameMarch,
     end_threshold: Float[Array, ""] | float,
     *,
-    block: int = BLOCK,
-    round_samples: int = ROUND,
+    wanted: Bool[Array, "*rays"] | None = None,
+    rounds: Rounds = Rounds(),
 ) -> FrameRender:
     """Renders the rays of one frame, or of a batch of frames, without jitter; every ray is complete.
 
     Args:
       field: see `Field`.
       rays_o, rays_d: [N, 3], or [F, N, 3] for F frames.
-      occupied: occupancy grid of all frames.
+      occupied: occupancy grid of all frames, see `Occupied`.
       march: static.
       end_threshold: a ray ends when its transmittance falls below this; the sample that takes it there still counts.
-      block: rays per block (static).
-      round_samples: samples per ray and round (static).
+      wanted: the rays to render; the others come out empty. None is all.
+      rounds: static.
 
     Raises:
-      ValueError: an argument has a wrong shape, or a size is not positive.
+      ValueError: an argument has a wrong shape.
     """
-    if block < 1 or round_samples < 1:
-        raise ValueError(f"block and round_samples must be positive, got {block} and {round_samples}")
     o, d = as_batch(rays_o, rays_d, occupied)
     shape = rays_o.shape[:-1]
     per_frame = o.shape[1]
     o, d = o.reshape(-1, 3), d.reshape(-1, 3)
-    n = o.shape[0]
+    n, block = o.shape[0], rounds.block
     padded = -(-n // block) * block
-    # Padding rays start outside the box and point away from it, so they have no samples.
-    o = jnp.pad(o, ((0, padded + 1 - n), (0, 0)), constant_values=2.0 * max(abs(side) for side in march.aabb))
-    d = jnp.pad(d, ((0, padded + 1 - n), (0, 0)), constant_values=1.0)
-    near, state = _march(o, d, occupied, march, block)
+    if wanted is None:
+        marched = march_bits(o, d, occupied, march)
+        bits, near = jnp.pad(marched.bits, ((0, padded + 1 - n), (0, 0))), jnp.pad(marched.near, (0, padded + 1 - n))
+    else:
+        near, bits = _march_some(o, d, jnp.asarray(wanted).reshape(-1), occupied, march, block)
+    o, d = (jnp.pad(array, ((0, padded + 1 - n), (0, 0))) for array in (o, d))
+    listed, live = list_of(jnp.any(bits[:padded] != 0, axis=1))
+    state = _State(
+        bits=bits,
+        light=jnp.zeros((padded + 1, 5)).at[:, 3].set(1.0),
+        listed=listed,
+        live=live,
+        samples=jnp.int32(0),
+    )
 
-    def one_block(i: jax.Array, state: _State, live: jax.Array, first: jax.Array) -> _State:
+    def one_block(i: jax.Array, state: _State, *, live: jax.Array, first: jax.Array, block: int, count: int) -> _State:
         ray = jax.lax.dynamic_slice_in_dim(state.listed, i * block, block)
         ray = jnp.where(i * block + jnp.arange(block) < live, ray, padded)
-        steps, found, left = next_samples(state.bits[ray], round_samples)
-        used = found & (first + jnp.arange(round_samples) < march.max_samples)
+        steps, found, left = next_samples(state.bits[ray], count)
+        used = found & (first + jnp.arange(count) < march.max_samples)
         t = jnp.where(used, near[ray][:, None] + steps * march.lattice.step, 0.0)
-        directions = jnp.broadcast_to(d[ray][:, None], (block, round_samples, 3))
+        directions = jnp.broadcast_to(d[ray][:, None], (block, count, 3))
         points = jnp.clip(o[ray][:, None] + directions * t[..., None], -march.lattice.bound, march.lattice.bound)
         frame = jnp.broadcast_to((ray // per_frame)[:, None], t.shape)
         sigma, rgb = field(points.reshape(-1, 3), directions.reshape(-1, 3), frame.reshape(-1))
@@ -267,17 +323,20 @@ def render_per_ray(
         light = state.light[ray]
         color, depth, after = _composite(optical, rgb.reshape(*used.shape, 3), t, light[:, 3:4], end_threshold)
         light = jnp.concatenate([light[:, :3] + color, after, light[:, 4:] + depth], axis=1)
-        alive = jnp.any(left != 0, axis=1) & (light[:, 3] >= end_threshold) & (first + round_samples < march.max_samples)
+        alive = jnp.any(left != 0, axis=1) & (light[:, 3] >= end_threshold) & (first + count < march.max_samples)
         listed, kept = _append(state.listed, state.live, ray, alive)
         return _State(state.bits.at[ray].set(left), state.light.at[ray].set(light), listed, kept, state.samples + jnp.sum(used))
 
-    def one_round(carry: tuple[jax.Array, _State]) -> tuple[jax.Array, _State]:
+    def one_round(carry: tuple[jax.Array, _State], block: int, count: int) -> tuple[jax.Array, _State]:
         first, state = carry
-        shade = functools.partial(one_block, live=state.live, first=first)
+        shade = functools.partial(one_block, live=state.live, first=first, block=block, count=count)
         after = jax.lax.fori_loop(0, -(-state.live // block), shade, state._replace(live=jnp.int32(0)))
-        return first + round_samples, after
+        return first + count, after
 
-    _, state = jax.lax.while_loop(lambda carry: carry[1].live > 0, one_round, (jnp.int32(0), state))
+    many = functools.partial(one_round, block=rounds.block, count=rounds.samples)
+    few = functools.partial(one_round, block=rounds.last_block, count=rounds.last_samples)
+    carry = jax.lax.while_loop(lambda carry: carry[1].live > rounds.block, many, (jnp.int32(0), state))
+    _, state = jax.lax.while_loop(lambda carry: carry[1].live > 0, few, carry)
     rgb, transmittance, depth = jnp.split(state.light[:n], (3, 4), axis=1)
     return FrameRender(
         rgb=rgb.reshape(*shape, 3),
@@ -289,27 +348,42 @@ def render_per_ray(
     )
 
 
-def _march(o: jax.Array, d: jax.Array, occupied: Array, march: FrameMarch, block: int) -> tuple[jax.Array, _State]:
-    """Marches all rays [P + 1, 3], block by block; returns near [P + 1] and the state before the first round."""
-    padded = o.shape[0] - 1
+def _march_some(
+    o: jax.Array, d: jax.Array, wanted: jax.Array, occupied: Occupied, march: FrameMarch, block: int
+) -> tuple[jax.Array, jax.Array]:
+    """`march_bits` of the wanted rays of N, in blocks: near and bits [P + 1], 0 for the others."""
+    n = o.shape[0]
+    padded = -(-n // block) * block
+    listed, count = list_of(jnp.pad(wanted, (0, padded - n)))
 
-    def one_block(i: jax.Array, carry: tuple[jax.Array, _State]) -> tuple[jax.Array, _State]:
-        near, state = carry
-        first = i * block
-        marched = march_bits(jax.lax.dynamic_slice_in_dim(o, first, block), jax.lax.dynamic_slice_in_dim(d, first, block), occupied, march)
-        ray = first + jnp.arange(block, dtype=jnp.int32)
-        listed, live = _append(state.listed, state.live, ray, jnp.any(marched.bits != 0, axis=1))
-        bits = jax.lax.dynamic_update_slice_in_dim(state.bits, marched.bits, first, axis=0)
-        return jax.lax.dynamic_update_slice_in_dim(near, marched.near, first, axis=0), state._replace(bits=bits, listed=listed, live=live)
+    def one_block(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        near, bits = carry
+        ray = jax.lax.dynamic_slice_in_dim(listed, i * block, block)
+        some = march_bits(o.at[ray].get(mode="clip"), d.at[ray].get(mode="clip"), occupied, march)
+        return near.at[ray].set(some.near), bits.at[ray].set(jnp.where((ray < n)[:, None], some.bits, np.uint32(0)))
 
-    start = _State(
-        bits=jnp.zeros((padded + 1, march.words), jnp.uint32),
-        light=jnp.zeros((padded + 1, 5)).at[:, 3].set(1.0),
-        listed=jnp.zeros(padded, jnp.int32),
-        live=jnp.int32(0),
-        samples=jnp.int32(0),
-    )
-    return jax.lax.fori_loop(0, padded // block, one_block, (jnp.zeros(padded + 1), start))
+    blocks = -(-count // block)
+    empty = jnp.zeros(padded + 1), jnp.zeros((padded + 1, march.words), jnp.uint32)
+    near, bits = jax.lax.fori_loop(0, blocks, one_block, empty)
+    return near, bits
+
+
+ROW = 64
+"""Elements of a running sum within a row."""
+
+
+def list_of(mask: Bool[Array, " N"]) -> tuple[Int32[jax.Array, " N"], Int32[jax.Array, ""]]:
+    """Indices of the true elements in order, filled up with N, and their number.
+
+    `jnp.nonzero`, but on a CPU in a quarter of its time: running sums within rows and over rows instead of over all elements.
+    """
+    n = mask.shape[0]
+    ones = jnp.pad(jnp.asarray(mask, jnp.int32), (0, -n % ROW)).reshape(-1, ROW)
+    within = jnp.cumsum(ones, axis=1)
+    row_ends = jnp.cumsum(within[:, -1])
+    place = (within + (row_ends - within[:, -1])[:, None]).reshape(-1)[:n] - 1
+    indices = jnp.full(n + 1, n, jnp.int32).at[jnp.where(mask, place, n)].set(jnp.arange(n, dtype=jnp.int32), mode="promise_in_bounds")
+    return indices[:n], row_ends[-1]
 
 
 def _append(listed: jax.Array, live: jax.Array, ray: jax.Array, alive: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -333,7 +407,7 @@ def render_single_pass(
     field: Field,
     rays_o: Num[Array, "*rays 3"],
     rays_d: Num[Array, "*rays 3"],
-    occupied: Bool[Array, "R R R"],
+    occupied: Occupied,
     march: FrameMarch,
     end_threshold: Float[Array, ""] | float,
     *,
@@ -404,7 +478,7 @@ HEADROOM = 1.15
 
 
 def count_samples(
-    rays_o: Num[Array, "*rays 3"], rays_d: Num[Array, "*rays 3"], occupied: Bool[Array, "R R R"], march: FrameMarch
+    rays_o: Num[Array, "*rays 3"], rays_d: Num[Array, "*rays 3"], occupied: Occupied, march: FrameMarch
 ) -> Int32[jax.Array, ""]:
     """Samples of all rays; arguments as in `render_single_pass`."""
     o, d = as_batch(rays_o, rays_d, occupied)

@@ -100,6 +100,28 @@ def occupied(grid: Float[Array, "*C R R R"], limit: float) -> Bool[jax.Array, "*
     return jnp.asarray(grid) > occupancy_threshold(grid, limit)
 
 
+# -------- Cells as bits
+
+
+def pack_cells(occupied: Bool[Array, "R R R"]) -> Integer[jax.Array, "R R Z"]:
+    """Bits of cells, uint32: bit b of word z is the cell 32 z + b along the last axis. An eighth of the memory.
+
+    Raises:
+      ValueError: not a cube, or its side is not a multiple of 32.
+    """
+    side = occupied.shape[-1] if occupied.ndim == 3 else 0
+    if occupied.shape != (side, side, side) or side % 32 or not side:
+        raise ValueError(f"occupied must be [R, R, R] with R a multiple of 32, got {occupied.shape}")
+    bits = jnp.asarray(occupied, jnp.uint32).reshape(side, side, side // 32, 32)
+    return jnp.sum(bits << jnp.arange(32, dtype=jnp.uint32), axis=-1, dtype=jnp.uint32)
+
+
+def unpack_cells(bits: Integer[Array, "R R Z"]) -> Bool[jax.Array, "R R R"]:
+    """The inverse of `pack_cells`."""
+    cells = (jnp.asarray(bits)[..., None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
+    return cells.astype(bool).reshape(*bits.shape[:2], -1)
+
+
 # -------- The original's storage: Morton order (z-order curve) and bit fields
 
 MAX_COORDINATE = 1023

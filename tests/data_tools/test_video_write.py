@@ -1,6 +1,8 @@
 """Written videos: exact length, true colors, complete files or none, ffmpeg's error message in one sentence."""
 
 import subprocess
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -9,8 +11,8 @@ import pytest
 from data_tools.audio.sound import save_wav
 from data_tools.encoder import EncoderOptions
 from data_tools.errors import InputError
-from data_tools.ffmpeg import ffmpeg_executable
-from data_tools.video import VideoWriter, read_video, write_video
+from data_tools.ffmpeg import Process, ffmpeg_executable
+from data_tools.video import MOST_WAITING, VideoWriter, read_video, write_video
 
 RATE = 48000
 
@@ -161,6 +163,114 @@ def test_sound_that_can_not_be_used_is_found_before_the_first_frame(tmp_path):
         with pytest.raises(InputError, match=words):
             write_video(tmp_path / "a.mp4", (pytest.fail("rendered") for _ in range(1)), tmp_path / name)
     assert not (tmp_path / "a.mp4").exists()
+
+
+def test_an_array_may_be_drawn_into_again(tmp_path):
+    frame = np.empty((64, 96, 3), np.uint8)
+    with VideoWriter(tmp_path / "a.mp4", None, options=EncoderOptions(crf=8)) as writer:
+        for i in range(40):
+            frame[:] = 6 * i
+            writer.write(frame)
+        frame[:] = 0
+    levels = [shown.mean() for shown in read_video(tmp_path / "a.mp4")]
+    np.testing.assert_allclose(levels, 6 * np.arange(40), atol=3)
+
+
+class SlowProcess(Process):
+    """An ffmpeg whose pipe is full until `open` is set; it is broken if `breaks`."""
+
+    breaks = False
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.open, self.taken = threading.Event(), 0
+
+    def write(self, data):
+        # In steps: as with the real one, the end of the process ends the waiting.
+        for _ in range(1000):
+            if self.open.wait(0.01) or not self.running():
+                break
+        if not self.open.is_set():
+            raise BrokenPipeError
+        self.taken += 1
+        if self.breaks:
+            self.kill()
+            raise BrokenPipeError
+        super().write(data)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    monkeypatch.setattr("data_tools.video.Process", SlowProcess)
+    monkeypatch.setattr(SlowProcess, "breaks", False)
+    return SlowProcess
+
+
+def senders():
+    return [thread for thread in threading.enumerate() if "_work" in thread.name]
+
+
+def written_meanwhile(writer, count):
+    """A thread that writes `count` frames; what was raised in it is its `error`."""
+
+    def work():
+        try:
+            for frame in ramp(count):
+                writer.write(frame)
+        except Exception as error:
+            thread.error = error
+
+    thread = threading.Thread(target=work)
+    thread.error = None
+    thread.start()
+    return thread
+
+
+def test_frames_go_on_while_ffmpeg_is_busy_until_eight_of_them_wait(tmp_path, slow):
+    with VideoWriter(tmp_path / "a.mp4", None) as writer:
+        thread = written_meanwhile(writer, 30)
+        thread.join(0.5)
+        assert thread.is_alive() and writer.count == MOST_WAITING + 1, "one is being sent"
+        writer._process.open.set()
+        thread.join()
+    assert thread.error is None and writer.count == writer._process.taken == 30
+    assert len(list(read_video(tmp_path / "a.mp4"))) == 30 and not senders()
+
+
+def test_of_large_frames_few_wait(tmp_path, slow, monkeypatch):
+    monkeypatch.setattr("data_tools.video.MOST_WAITING_BYTES", 3 * 64 * 96 * 3)
+    with VideoWriter(tmp_path / "a.mp4", None) as writer:
+        thread = written_meanwhile(writer, 10)
+        thread.join(0.5)
+        assert writer.count == 4
+        writer._process.open.set()
+        thread.join()
+
+
+def test_ffmpeg_that_breaks_midway_is_told_once(tmp_path, slow, monkeypatch):
+    """From the write that waits, or at the end if none follows."""
+    with pytest.raises(InputError, match="ffmpeg could not write") as told, VideoWriter(tmp_path / "a.mp4", None) as writer:
+        thread = written_meanwhile(writer, 30)
+        thread.join(0.3)
+        monkeypatch.setattr(slow, "breaks", True)
+        writer._process.open.set()
+        thread.join(5)
+        assert not thread.is_alive() and writer._process.taken == 1
+        raise thread.error
+    assert told.value is thread.error and not senders() and not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="ffmpeg could not write"), VideoWriter(tmp_path / "a.mp4", None) as writer:
+        writer.write(next(ramp(1)))
+        writer._process.open.set()
+    assert not senders() and not list(tmp_path.iterdir())
+
+
+def test_the_callers_error_ends_everything_while_ffmpeg_is_busy(tmp_path, slow):
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "a.mp4", None) as writer:
+        for frame in ramp(MOST_WAITING + 1):
+            writer.write(frame)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 5 and not senders() and not writer._process.running() and not list(tmp_path.iterdir())
 
 
 def test_bad_requests_are_refused(tmp_path):

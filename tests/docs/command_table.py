@@ -50,6 +50,7 @@ RUN: dict[str, tuple[str, ...]] = {
         *("--workdir", "people/me/head_warm", "--init", "people/me/head"),
     ),
     f"geneface train --config torso:demo --workdir people/me/torso {_ON_ME}": _tiny("torso"),
+    "geneface bake people/me": (),
     "geneface select-postnet people/me/postnet": (),
     "geneface infer --subject people/me --audio speech.wav --out talk.mp4": (),
     "geneface infer --subject people/me --audio speech.wav --out talk.mp4 --debug talk_debug": (),

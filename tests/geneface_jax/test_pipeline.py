@@ -17,6 +17,7 @@ from data_tools.errors import InputError
 from geneface_jax import pipeline as fit_module
 from geneface_jax.cli.main import main
 from geneface_jax.data.subject import FeatureTypes
+from geneface_jax.inference import culling
 from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import STAGES, _row
 from geneface_jax.pipeline import fit, plan
@@ -29,7 +30,7 @@ SOURCE = {"file": "/home/me/anna.mp4", "sha256": "ab" * 32, "fps": 30.0, "change
 @pytest.fixture
 def road(monkeypatch):
     """A prepare that writes the two files fit reads, and toy stages; returns what ran and knobs to turn."""
-    made = SimpleNamespace(prepared=0, stages=[], content=0.0, signal_in=None)
+    made = SimpleNamespace(prepared=0, stages=[], content=0.0, signal_in=None, baked=[], fits=False, refuses_to_bake=False)
 
     def prepare(video, out_dir, features, **options):
         made.prepared += 1
@@ -61,6 +62,17 @@ def road(monkeypatch):
     monkeypatch.setitem(sys.modules, "data_tools.prepare", SimpleNamespace(prepare=prepare))
     monkeypatch.setattr(fit_module, "plan", toy_plan)
     monkeypatch.setattr(loop, "get_stage", get_stage)
+
+    def bake(subject, *, progress):
+        assert progress
+        if made.refuses_to_bake:
+            raise InputError("The occupancy grid is empty: train again.")
+        made.baked.append([stage for stage in STAGES if checkpoints.steps(subject / stage)])
+        made.fits = True
+        return culling.Baked(subject / "head" / "cull.npz", 0.3, 0.25)
+
+    monkeypatch.setattr(culling, "bake", bake)
+    monkeypatch.setattr(culling, "is_baked", lambda subject: made.fits)
     return made
 
 
@@ -89,7 +101,28 @@ def test_goes_on_where_it_was_stopped_and_skips_what_is_whole(road, tmp_path, ca
     assert "resumes from step" in out and "already at step 12 of 12" in out
     assert checkpoints.steps(tmp_path / "anna" / "torso")[-1] == 12
     minutes = json.loads((tmp_path / "anna" / "fit.json").read_text())["minutes"]
-    assert set(minutes) == {"prepare", *STAGES} and all(value > 0 for value in minutes.values())
+    assert set(minutes) == {"prepare", *STAGES, "bake"} and all(value > 0 for value in minutes.values())
+
+
+def test_bakes_at_its_end_unless_that_was_done_for_these_networks(road, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    subject = fit("anna.mp4", tmp_path / "anna")
+    assert road.baked == [list(STAGES)], "after the torso"
+    assert "30 % of the head's occupied volume is kept" in caplog.text and "still fog" in caplog.text and "bake 0." in caplog.text
+    caplog.clear()
+    fit("anna.mp4", subject)
+    assert len(road.baked) == 1 and "fog" not in caplog.text
+    road.fits = False
+    fit("anna.mp4", subject, steps={"head": 20})
+    assert len(road.baked) == 2
+
+
+def test_a_person_that_can_not_be_baked_is_whole_all_the_same(road, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    road.refuses_to_bake = True
+    subject = fit("anna.mp4", tmp_path / "anna")
+    assert "was not baked and is rendered more slowly: The occupancy grid is empty" in caplog.text
+    assert (subject / "card.md").is_file() and "bake" not in json.loads((subject / "fit.json").read_text())["minutes"]
 
 
 def test_networks_of_another_dataset_are_refused(road, tmp_path):

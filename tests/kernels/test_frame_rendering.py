@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from geneface_kernels.frame_rendering import (
+    Cells,
     FrameMarch,
+    Rounds,
     count_samples,
     march_bits,
     next_samples,
@@ -16,6 +18,7 @@ from geneface_kernels.frame_rendering import (
     sample_counts,
     sufficient_budget,
 )
+from geneface_kernels.occupancy import pack_cells
 from geneface_kernels.ray_marching import Lattice, MarchConfig
 from geneface_kernels.ray_marching.geometry import near_far_from_aabb
 
@@ -50,7 +53,7 @@ def scene():
     return jnp.asarray(o, jnp.float32), jnp.asarray(d, jnp.float32), jnp.asarray((radius < 0.65) & (radius > 0.2))
 
 
-per_ray_of = functools.partial(render_per_ray, march=MARCH, end_threshold=END, block=64)
+per_ray_of = functools.partial(render_per_ray, march=MARCH, end_threshold=END, rounds=Rounds(64, 1, 16, 4))
 per_ray = functools.partial(per_ray_of, field)
 single_pass = functools.partial(render_single_pass, field, march=MARCH, end_threshold=END, budget=BUDGET)
 SCHEDULES = pytest.mark.parametrize("render", [jax.jit(per_ray), jax.jit(single_pass)], ids=["per_ray", "single_pass"])
@@ -156,9 +159,61 @@ def test_what_the_field_says_of_unused_points_does_not_matter(render, scene):
 
 def test_blocks_and_rounds_do_not_show(scene):
     base = jax.jit(per_ray)(*scene)
-    for block, round_samples in ((16, 4), (1024, 1), (64, 5)):
-        other = jax.jit(functools.partial(per_ray, block=block, round_samples=round_samples))(*scene)
+    for sizes in ((16, 4, 16, 4), (1024, 1, 8, 1), (64, 5, 32, 3), (1024, 2, 512, 14), (1, 1, 1, 1), (96, 1, 96, 14)):
+        other = jax.jit(functools.partial(per_ray, rounds=Rounds(*sizes)))(*scene)
         assert_same(base, other, atol=2e-6)
+        # A round of several samples per ray evaluates some behind the one that ends the ray, never more than the ray has.
+        assert int(other.samples) <= int(count_samples(*scene, MARCH)), sizes
+
+
+def test_the_wanted_rays_are_rendered_and_no_others(scene):
+    o, d, occupied = scene
+    full = jax.jit(per_ray)(o, d, occupied)
+    wanted = np.random.default_rng(2).random((FRAMES, RAYS)) < 0.3
+    some = jax.jit(per_ray)(o, d, occupied, wanted=jnp.asarray(wanted))
+    for name in ("rgb", "alpha", "depth"):
+        ours, whole = np.asarray(getattr(some, name)), np.asarray(getattr(full, name))
+        np.testing.assert_allclose(ours[wanted], whole[wanted], atol=1e-6, err_msg=name)
+        assert not ours[~wanted].any() and whole[~wanted].any(), name
+    assert 0 < int(some.samples) < 0.5 * int(full.samples) and bool(some.complete.all())
+    nothing = jax.jit(per_ray)(o, d, occupied, wanted=jnp.zeros((FRAMES, RAYS), bool))
+    assert int(nothing.samples) == 0 and not np.asarray(nothing.alpha).any()
+    assert_same(jax.jit(per_ray)(o, d, occupied, wanted=jnp.ones((FRAMES, RAYS), bool)), full, atol=1e-7)
+
+
+@SCHEDULES
+def test_a_grid_in_bits_gives_the_same_bits(render, scene):
+    o, d, _ = scene
+    occupied = jnp.asarray(np.random.default_rng(3).random((64, 64, 64)) < 0.4)
+    plain, packed = render(o, d, occupied), render(o, d, pack_cells(occupied))
+    assert 0.05 < float(plain.alpha.mean()) < 0.9
+    for name in ("rgb", "alpha", "depth", "samples"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(packed, name), err_msg=name)
+    np.testing.assert_array_equal(march_bits(o[0], d[0], occupied, MARCH).bits, march_bits(o[0], d[0], pack_cells(occupied), MARCH).bits)
+    assert int(count_samples(o, d, occupied, MARCH)) == int(count_samples(o, d, pack_cells(occupied), MARCH))
+
+
+@SCHEDULES
+def test_cells_that_do_not_show_are_skipped_but_count_as_samples(render, scene):
+    """What a ray may reach stays what it was in training: skipped samples don't make room for later ones."""
+    o, d, _ = scene
+    rng = np.random.default_rng(4)
+    occupied, shown = rng.random((32, 32, 32)) < 0.6, rng.random((64, 64, 64)) < 0.5
+    cells = Cells(jnp.asarray(occupied), pack_cells(shown))
+    plain, every = march_bits(o[0], d[0], cells.occupied, MARCH).bits, march_bits(o[0], d[0], cells.shown, MARCH).bits
+    both = _unpacked(march_bits(o[0], d[0], cells, MARCH).bits)
+    reached = np.cumsum(_unpacked(plain), axis=1) <= MARCH.max_samples
+    np.testing.assert_array_equal(both, _unpacked(plain) & reached & _unpacked(every))
+    assert 0.3 < both.sum() / _unpacked(plain).sum() < 0.6
+    assert int(count_samples(o[0], d[0], cells, MARCH)) == both.sum()
+    everything = Cells(cells.occupied, pack_cells(np.ones_like(shown)))
+    assert_same(render(o, d, everything), render(o, d, cells.occupied), atol=1e-6)
+    assert int(render(o, d, cells).samples) < int(render(o, d, cells.occupied).samples)
+
+
+def _unpacked(bits):
+    """[N, W] words -> [N, 32 W] bool, in the order of the lattice."""
+    return (np.asarray(bits)[..., None] >> np.arange(32, dtype=np.uint32) & 1).astype(bool).reshape(len(bits), -1)
 
 
 def test_rays_that_do_not_fit_are_reported_and_left_empty(scene):
@@ -264,13 +319,16 @@ def test_bad_input_is_named(render, scene):
         render(o, d, occupied[0])
     with pytest.raises(ValueError, match="occupied must be bool"):
         render(o, d, occupied.astype(jnp.float32))
+    with pytest.raises(ValueError, match=r"in bits \[R, R, R / 32\], got \(32, 32, 2\)"):
+        render(o, d, jnp.zeros((32, 32, 2), jnp.uint32))
 
 
 def test_bad_settings_are_named(scene):
     with pytest.raises(ValueError, match="budget"):
         single_pass(*scene, budget=0)
-    with pytest.raises(ValueError, match="block and round_samples"):
-        per_ray(*scene, block=0)
+    for sizes in ((0, 1, 1, 1), (64, 0, 16, 1), (64, 1, 0, 1), (64, 1, 16, 0), (64, 1, 48, 1), (64, 1, 128, 1)):
+        with pytest.raises(ValueError, match="positive, and block a multiple of last_block"):
+            Rounds(*sizes)
     with pytest.raises(ValueError, match="max_samples"):
         FrameMarch(AABB, 0.05, MARCH.lattice, 0)
     with pytest.raises(ValueError, match="aabb"):
@@ -289,7 +347,7 @@ def test_the_reference_schedule_gives_more_samples_as_rays_die(scene):
     assert steps.max() > steps.min() and after[-1] == 0
     step = config.dt_min
     march = FrameMarch(AABB, 0.05, Lattice(step, Lattice.points_for(AABB, step, 60.0)), max_samples=200)
-    ours = jax.jit(lambda o, d: render_per_ray(field, o, d, occupied, march, END, block=256))(o, d)
+    ours = jax.jit(lambda o, d: render_per_ray(field, o, d, occupied, march, END))(o, d)
     # The reference visits one sample more after the threshold, of at most that weight.
     np.testing.assert_allclose(out.image, ours.rgb, atol=2 * END)
     np.testing.assert_allclose(out.weights_sum, ours.alpha, atol=2 * END)

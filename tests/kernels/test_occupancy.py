@@ -4,7 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geneface_kernels.occupancy import cascade_extent, cell_centers, cell_points, dilate, mean_density, occupied, update_density
+from geneface_kernels.occupancy import (
+    cascade_extent,
+    cell_centers,
+    cell_points,
+    dilate,
+    mean_density,
+    occupied,
+    pack_cells,
+    unpack_cells,
+    update_density,
+)
 
 from tests.parity.kernels import visibility
 from tests.parity.kernels.recorded import assert_equals_recorded
@@ -144,3 +154,23 @@ def test_bad_input_is_named(call, message):
 
 def test_equals_the_original_updates(shared):
     assert_equals_recorded(shared, "occupancy_grid")
+
+
+def test_cells_as_bits_and_back():
+    cells = np.random.default_rng(0).random((64, 64, 64)) < 0.3
+    bits = jax.jit(pack_cells)(jnp.asarray(cells))
+    assert bits.shape == (64, 64, 2) and bits.dtype == jnp.uint32
+    # Bit b of word z is cell 32 z + b.
+    np.testing.assert_array_equal(np.unpackbits(np.asarray(bits).view(np.uint8), axis=2, bitorder="little"), cells)
+    np.testing.assert_array_equal(unpack_cells(bits), cells)
+    for corner in (0, 31, 32, 63):
+        one = np.zeros((64, 64, 64), bool)
+        one[5, 7, corner] = True
+        np.testing.assert_array_equal(unpack_cells(pack_cells(jnp.asarray(one))), one)
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+@pytest.mark.parametrize("shape", [(16, 16, 16), (48, 48, 48), (32, 32, 64), (64, 32, 32), (32, 32), (0, 0, 0), (1, 32, 32, 32)])
+def test_what_is_no_cube_of_whole_words_is_not_packed(shape):
+    with pytest.raises(ValueError, match=r"\[R, R, R\] with R a multiple of 32, got"):
+        pack_cells(jnp.zeros(shape, bool))

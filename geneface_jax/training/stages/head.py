@@ -89,7 +89,7 @@ class HeadStage(HeadField):
         trained = iterate(trainable(state), state["opt_state"])
         grid = self.maybe_refresh_occupancy(trained["params"], state["occupancy"]["grid"], data, grid_rng, step, self.lips.started(step))
         occupied = occupancy.occupied(grid, self.config.march.density_threshold)
-        noise = noise_per_group(noise_rng, *batch["pixels"].shape[:2])
+        noise = self.jitter(step) * noise_per_group(noise_rng, *batch["pixels"].shape[:2])
         target = batch["target"].astype(jnp.float32) / 255.0
         background = batch["background"].astype(jnp.float32) / 255.0
         ambient_weight = self.config.loss.ambient * jnp.minimum(step / self.config.train.steps, 1.0)
@@ -108,11 +108,14 @@ class HeadStage(HeadField):
             lip_loss, lip_metrics = self.lips.loss(step, rgb, target, data["lpips"])
             total = mse + self.config.loss.entropy * entropy + ambient_weight * ambient + lip_loss
             total += self.config.pose_refinement.weight * correction
+            distortion = devices.masked_mean(out.distortion, complete)
+            total += self.distortion_weight(step) * distortion
             return total, {
                 "loss": total,
                 "mse": mse,
                 "entropy": entropy,
                 "ambient": ambient,
+                "distortion": distortion,
                 "samples_per_ray": out.samples / noise.size,
                 "rays_out_of_budget": 1.0 - jnp.mean(complete),
                 **lip_metrics,
@@ -232,7 +235,7 @@ class HeadSrStage(HeadField):
         frame, small, large = batch["frame"], batch["small"].astype(jnp.float32) / 255.0, batch["large"].astype(jnp.float32) / 255.0
         background = batch["background"].astype(jnp.float32) / 255.0
         pixels = jnp.asarray(self._pixels(len(frame)))
-        jitter = noise_per_group(march_rng, *pixels.shape[:2])
+        jitter = self.jitter(step) * noise_per_group(march_rng, *pixels.shape[:2])
         keys = jax.vmap(lambda item: jax.random.fold_in(noise_rng, item))(devices.global_indices(len(frame)))
         intrinsics = self.intrinsics * (self.small / self.subject.size)
         weight = state["ambient"]["weight"]
@@ -255,14 +258,16 @@ class HeadSrStage(HeadField):
             lips = [crops(picture, batch["lip_corner"], self.config.perceptual.lip_side) for picture in (ours, large)]
             pairs = {"small": (rgb, small), "large": (ours, large), "lips": (lips[0], lips[1])}
             perceptual, lpips_metrics = self.perceptual.loss(step, pairs, data["lpips"])
+            distortion = devices.masked_mean(out.distortion, complete)
             total = config.small_mse * small_mse + config.large_mse * large_mse + config.entropy * entropy + weight * ambient + perceptual
-            total += self.config.pose_refinement.weight * correction
+            total += self.config.pose_refinement.weight * correction + self.distortion_weight(step) * distortion
             return total, {
                 "loss": total,
                 "mse": small_mse,
                 "sr_mse": large_mse,
                 "entropy": entropy,
                 "ambient": ambient,
+                "distortion": distortion,
                 "samples_per_ray": out.samples / jitter.size,
                 "rays_out_of_budget": 1.0 - jnp.mean(complete),
                 **lpips_metrics,

@@ -435,7 +435,7 @@ def _scene(n: int, config: gk.MarchConfig) -> tuple[np.ndarray, ...]:
 # -------- Frame rendering: a head-like ellipsoid hit by 40 % of the rays, 6 samples per ray on average over all of them
 #
 # The field is a small network with fixed random weights: marching, packing, matrix products and compositing are timed. Frames per second of
-# a real head with grids and torso are measured by scripts/bench/main_job.py.
+# a real head with grids and torso are measured by scripts/bench/laptop.py.
 
 FRAME_STEP = 2.0 * math.sqrt(3.0) / 128
 AABB = (-1.0, -0.5, -1.0, 1.0, 0.5, 1.0)

@@ -38,13 +38,14 @@ def test_infer_passes_its_controls_on(monkeypatch, capsys, tmp_path):
     def infer(subject, audio, out, controls, *, progress, debug=None, track=None):
         calls.append((subject, audio, out, controls, track))
         assert progress is True
-        return person.InferenceResult(tmp_path / "a.mp4", 0.04, 1)
+        return person.InferenceResult(tmp_path / "a.mp4", 5.88, 147, "postnet, head and torso", 14.23)
 
     monkeypatch.setattr(person, "infer", infer)
     words = ["infer", "--subject", "person", "--audio", "a.wav", "--out", "a.mp4", "--mouth-amp", "0.6", "--pose", "still"]
     assert cli.main([*words, "--track", "2"]) == 0
     assert calls == [("person", "a.wav", "a.mp4", Controls(mouth_amp=0.6, pose="still"), 2)]
-    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "a.mp4")
+    said = "147 frames, 5.88 s, rendered by postnet, head and torso at 14.2 frames/s"
+    assert capsys.readouterr().out.splitlines() == [said, str(tmp_path / "a.mp4")]
 
 
 def test_infer_refuses_in_one_sentence(capsys, tmp_path):

@@ -34,7 +34,7 @@ WORK = {
 }
 """Verb, and which of its outputs -> what must not be called any more, and its arguments."""
 
-NO_OUTPUT = {"app", "doctor", "report", "select-postnet"}
+NO_OUTPUT = {"app", "bake", "doctor", "report", "select-postnet"}
 """These write only into a folder that is there; select-postnet is below."""
 
 

@@ -18,6 +18,7 @@ from geneface_jax.evaluation.scores import compare_videos, landmark_tracks, load
 from geneface_jax.inference import renderer as renderer_module
 from geneface_jax.io import weights
 from tests.synthetic_subject import write_subject
+from tests.tiny_speech import StubRenderer
 
 
 def mediapipe_runs():
@@ -47,14 +48,14 @@ def person(tmp_path_factory):
     return folder
 
 
-class TrueRenderer:
+class TrueRenderer(StubRenderer):
     """Renders the true frames, `error` levels too bright."""
 
     error = 0
 
-    def __init__(self, parts):
+    def __init__(self, parts, subject=None):
+        super().__init__(subject or Subject.load(parts.folder / "dataset"))
         self.torso = parts.torso is not None
-        self.subject = Subject.load(parts.folder / "dataset")
 
     def render(self, motion, cameras, eye_openness, *, background=None, end_threshold=0.01):
         assert background is None if self.torso else background.shape == (len(motion), 64, 64, 3)

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "tests/geneface_jax/inference/test_nerf_renderer.py": ("n_samples_per_ray", "n_samples_per_ray_fine"),
     "tests/geneface_jax/inference/test_person_batch.py": ("badge",),
     "tests/geneface_jax/rendering/test_field_frames.py": ("end_threshold",),
+    "tests/geneface_jax/inference/test_renderer_rays.py": ("rays",),
     "tests/geneface_jax/inference/test_renderer_precision.py": ("precision",),
 }
 """File that measures an effect in pixels, samples or bytes -> the controls it names."""

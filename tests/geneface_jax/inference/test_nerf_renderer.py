@@ -118,11 +118,14 @@ def test_a_torso_of_another_head_is_refused(person, tmp_path):
 def test_controls_of_the_other_renderer_are_refused(tmp_path):
     vanilla, grid = (SubjectParts(tmp_path, head, None, None) for head in ("nerf_head", "head"))
     assert sampling_options(vanilla, Controls(n_samples_per_ray=32)) == {"samples": 32, "fine_samples": None}
-    assert sampling_options(grid, Controls(end_threshold=0.05)) == {"end_threshold": 0.05}
+    assert sampling_options(grid, Controls(end_threshold=0.05)) == {"end_threshold": 0.05, "rays": "trained"}
+    assert sampling_options(grid, Controls(rays="full"))["rays"] == "full"
     with pytest.raises(InputError, match="--n-samples-per-ray-fine is 64.*no vanilla NeRF"):
         sampling_options(grid, Controls(n_samples_per_ray_fine=64))
     with pytest.raises(InputError, match="--end-threshold is 0.05"):
         sampling_options(vanilla, Controls(end_threshold=0.05))
+    with pytest.raises(InputError, match="--rays is full, a control of grid renderers"):
+        sampling_options(vanilla, Controls(rays="full"))
 
 
 @pytest.mark.parametrize(("seconds", "total"), [(0.5, "5 s"), (30.0, "5 min"), (3600.0, "10.0 h")])

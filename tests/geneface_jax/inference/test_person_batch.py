@@ -1,6 +1,7 @@
 """The visible label; folders of recordings; the files of --debug; the origin in every mp4."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -110,7 +111,8 @@ def test_the_command_line_tells_every_recording(person, folder, tmp_path, capsys
     words = ["infer", "--subject", str(person), "--audio", str(folder), "--out", str(tmp_path / "out")]
     assert main.main(words) == 2
     told = capsys.readouterr()
-    assert "a.wav: 25 frames" in told.out and "c.wav: 13 frames" in told.out and "b.mp3" in told.err
+    assert re.search(r"^a\.wav: 25 frames, 1\.00 s, rendered at \d+\.\d frames/s -> .*a\.mp4$", told.out, re.MULTILINE)
+    assert "c.wav: 13 frames" in told.out and "b.mp3" in told.err
     assert main.main([*words, "--debug", str(tmp_path / "d")]) == 2
     assert "--debug is for one recording" in capsys.readouterr().err
     assert infer_verb.__doc__

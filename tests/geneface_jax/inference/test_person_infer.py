@@ -1,6 +1,7 @@
 """From audio to mp4 with stand-ins for the networks: lengths, controls that act, and sentences for what is missing."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.person import infer
+from geneface_jax.io.person_folder import find_parts
 from tests.synthetic_subject import write_subject
 from tests.tiny_speech import StubRenderer
 
@@ -41,11 +43,14 @@ class FakeSpeech(AudioToMotion):
 class FakeRenderer(StubRenderer):
     """Encodes its inputs as colors over the background: camera in red, mouth in green, eyes in blue."""
 
+    asked = None
+
     @classmethod
     def load(cls, folder):
         return cls(Subject.load(folder / "dataset"))
 
-    def render(self, motion, cameras, eye_openness, *, background=None, torso_cameras, end_threshold):
+    def render(self, motion, cameras, eye_openness, *, background=None, torso_cameras, end_threshold, rays, size=None):
+        type(self).asked = rays, size, None if background is None else background.shape
         assert motion.shape[1:] == (68, 3) and len(motion) == len(cameras) == len(eye_openness)
         assert np.isfinite(cameras).all() and torso_cameras.shape == cameras.shape
         behind = self.subject.background if background is None else background
@@ -94,6 +99,21 @@ def test_the_video_is_as_long_as_the_audio_and_carries_it(person, speech, tmp_pa
     sound, original = load_audio(result.path), load_audio(speech)
     assert len(sound) / 16000 == pytest.approx(3.04, abs=0.002)
     assert np.corrcoef(sound[: len(original)], original)[0, 1] > 0.8
+
+
+def test_the_speed_is_that_of_the_frames_after_the_first(person, speech, tmp_path, monkeypatch):
+    def render(self, motion, *_, **__):
+        time.sleep(0.5)  # compiling
+        for _ in motion:
+            yield np.zeros((32, 32, 3), np.uint8)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(FakeRenderer, "render", render)
+    assert 25 < infer(person, speech, tmp_path / "a.mp4").frames_per_second < 100
+    one = np.full(6400, 0.1, np.float32)
+    save_wav(tmp_path / "short.wav", one)
+    monkeypatch.setattr(FakeRenderer, "render", lambda self, motion, *_, **__: iter([np.zeros((32, 32, 3), np.uint8)]))
+    assert infer(person, tmp_path / "short.wav", tmp_path / "a.mp4").frames_per_second is None
 
 
 @pytest.mark.parametrize("follows", [False, True])
@@ -150,6 +170,34 @@ def test_background_and_size_act(person, speech, tmp_path):
     frames = video(person, speech, tmp_path, bg="#00ff00", size=64)
     assert frames[0].shape == (64, 64, 3)
     assert np.abs(frames[0][2, 2].astype(int) - [0, 255, 0]).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("size", "trained", "rays", "head", "rendered"),
+    [
+        (None, 32, "full", "head", None),
+        (64, 64, "full", "head", None),
+        (64, 96, "trained", "head", 64),  # fewer rays, no averaging
+        (64, 96, "adaptive", "head", 64),
+        (96, 64, "trained", "head", None),  # enlarged
+        (96, 64, "adaptive", "head", None),
+        (96, 64, "full", "head", 96),
+        (96, 64, "full", "head_sr", None),  # as trained, always
+        (64, 96, "trained", "head_sr", None),
+    ],
+)
+def test_the_size_that_is_rendered(person, size, trained, rays, head, rendered):
+    if head != "head":
+        for stage in (head, "torso_sr"):
+            (person / stage / "checkpoints").mkdir(parents=True)
+    shutil.rmtree(person / "dataset")
+    write_subject(person / "dataset", frames=44, size=trained)
+    opened = pipeline.open_person(find_parts(person))
+    talk = opened.speak(np.full(6400, 0.1, np.float32), Controls(size=size, rays=rays, bg="#00ff00"))
+    frame = next(iter(talk))
+    assert frame.shape == (size or trained, size or trained, 3)
+    side = rendered or trained
+    assert FakeRenderer.asked == (rays, rendered, (side, side, 3))
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(person, speech, tmp_path):

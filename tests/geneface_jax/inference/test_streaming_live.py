@@ -16,7 +16,7 @@ SECONDS = 12.0
 class MotionRenderer(StubRenderer):
     """Pixel values from the mouth's mean over a window as large as a real renderer's, the camera and the eyes."""
 
-    def render(self, motion, cameras, eye_openness, *, background=None, torso_cameras=None, end_threshold=None):
+    def render(self, motion, cameras, eye_openness, *, background=None, torso_cameras=None, end_threshold=None, rays="trained"):
         padded = np.pad(motion[:, 48:].mean((1, 2)), 2, mode="edge")
         for i in range(len(motion)):
             frame = np.zeros((32, 32, 3), np.uint8)
