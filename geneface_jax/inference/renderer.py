@@ -408,7 +408,13 @@ class _HeadBatches:
     """
 
     def __init__(
-        self, renderer: SubjectRenderer, size: int, end_threshold: float, dense: Int[np.ndarray, "T K 4"] | None, *, single_pass: bool
+        self,
+        renderer: SubjectRenderer,
+        size: int,
+        end_threshold: float,
+        dense: Int[np.ndarray, "T K 4"] | None = None,
+        *,
+        single_pass: bool,
     ):
         self._renderer = renderer
         self._size = (size, size)

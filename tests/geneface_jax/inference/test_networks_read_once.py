@@ -9,8 +9,9 @@ import pytest
 from data_tools.audio.sound import save_wav
 from geneface_jax.cli import main as cli
 from geneface_jax.evaluation import evaluate as evaluation
+from geneface_jax.evaluation import metrics
 from geneface_jax.inference import person as pipeline
-from geneface_jax.io import checkpoints, configs, weights
+from geneface_jax.io import checkpoints, configs
 from geneface_jax.io.person_folder import find_parts
 from geneface_jax.studio.people import ListedPerson
 from geneface_jax.studio.render_queue import RenderQueue
@@ -57,7 +58,7 @@ def test_the_page(reads):
 
 def test_evaluate(tmp_path, monkeypatch, reads):
     """Two versions of the frames, each rendered for its scores and for its speed, and the motion's scores after that."""
-    monkeypatch.setattr(weights, "find_lpips", lambda net, source=None: None)
+    monkeypatch.setattr(metrics, "find_lpips", lambda net, source=None: None)
     monkeypatch.setattr(evaluation, "_mediapipe_works", lambda: False)
     monkeypatch.setattr(evaluation.scores, "smoothing_report", lambda subject: {})
     person = write_person(tmp_path / "person")

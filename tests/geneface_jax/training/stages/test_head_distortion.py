@@ -32,9 +32,12 @@ def test_its_weight_is_zero_then_rises_then_stays(dataset):
     assert [float(at_once.distortion_weight(jnp.int32(step))) > 0 for step in (2, 3)] == [False, True]
 
 
-def test_the_reference_is_trained_without_it_as_the_original():
-    assert isinstance(configs.from_file("head:reference").distortion, ConfigDict)
-    assert configs.from_file("head:reference").distortion.weight == 0.0
+@pytest.mark.parametrize("variant", ["demo", "reference"])
+def test_both_variants_become_opaque_late(variant):
+    config = configs.from_file(f"head:{variant}")
+    distortion, steps = config.distortion, config.train.steps
+    assert isinstance(distortion, ConfigDict) and distortion.weight > 0.0 and distortion.jitter == 0.0
+    assert 0.4 * steps < distortion.start < distortion.start + distortion.ramp < 0.9 * steps
 
 
 def run(stage, steps):

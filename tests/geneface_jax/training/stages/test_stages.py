@@ -64,9 +64,9 @@ def test_every_phase_at_an_absolute_update_is_known_to_its_stage(name, folder, n
 @pytest.mark.parametrize(
     ("name", "steps", "said"),
     [
-        ("head", 100_000, ["lips.start=80000"]),
+        ("head", 100_000, ["distortion.start=80000", "lips.start=80000"]),
         ("head", 202_000, ["lips.ramp=200"]),
-        ("head_sr", 100_000, ["loss.perceptual_start=80000"]),
+        ("head_sr", 100_000, ["distortion.start=80000", "loss.perceptual_start=80000"]),
         ("torso_sr", 100_000, ["loss.perceptual_start=80000"]),
         ("nerf_head", 40_000, ["optimizer.tenth_after=25000", "model.attention_from=20000"]),
         ("nerf_torso", 150, ["optimizer.tenth_after=93", "restart.steps=15"]),
@@ -79,6 +79,7 @@ def test_a_short_run_is_told_what_it_skips_and_the_value_to_give(name, steps, sa
     assert [remark.partition("give --config.")[2].partition(" ")[0] for remark in remarks] == said
     # With these values there is nothing left to say.
     ramps = ["lips.ramp=1000"] if "lips.start=80000" in said else []
+    ramps += ["distortion.ramp=1000"] if "distortion.start=80000" in said else []
     assert short(name, folder, steps, *said, *ramps)[0].opening_remarks() == []
 
 
@@ -88,5 +89,5 @@ def test_a_postnet_whose_fine_tuning_takes_the_whole_run_says_so(folder):
 
 
 def test_a_phase_without_weight_is_not_missed(folder):
-    config = configs.override(tiny_config("head", folder), {"lips.start": 200_000, "train.steps": 100})
+    config = configs.override(tiny_config("head", folder), {"lips.start": 200_000, "distortion.weight": 0.0, "train.steps": 100})
     assert get_stage(config).opening_remarks() == []
