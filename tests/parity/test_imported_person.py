@@ -66,7 +66,7 @@ def test_the_head_is_the_recorded_one(rendered):
 
 
 def test_the_torso_is_the_recorded_one(person):
-    """Their mask leaves pixels out whose occupancy is 0; a checkpoint has no other threshold. Behind a head ours would leave some out too."""
+    """Their mask leaves pixels out whose occupancy is 0; a checkpoint has no other threshold. Behind a head, ours are left out."""
     io = read("v1_radnerf_torso/io")
     assert not person.torso.head_aware
     no_head = jnp.zeros((SIZE * SIZE, 4))
