@@ -259,7 +259,7 @@ class _Sender:
 
     def _work(self) -> None:
         while (frame := self._waiting.get()) is not None:
-            # After a failure frames are taken all the same: nobody may wait for a thread that has ended.
+            # After a failure frames are taken all the same: a caller must not wait for a thread that has ended.
             if self.broken is None:
                 try:
                     self._process.write(frame.data)

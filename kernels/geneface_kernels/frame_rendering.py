@@ -392,9 +392,8 @@ def _append(listed: jax.Array, live: jax.Array, ray: jax.Array, alive: jax.Array
     A whole block is written: what follows the survivors is overwritten by the next block or never read. Never more is written than was
     read, so the entries of later blocks stay intact.
     """
-    chosen = jnp.nonzero(alive, size=ray.shape[0], fill_value=0)[0]
-    listed = jax.lax.dynamic_update_slice_in_dim(listed, ray[chosen], live, axis=0)
-    return listed, live + jnp.sum(alive, dtype=jnp.int32)
+    chosen, kept = list_of(alive)
+    return jax.lax.dynamic_update_slice_in_dim(listed, ray.at[chosen].get(mode="clip"), live, axis=0), live + kept
 
 
 # -------- Rendering in a single pass: march, pack the samples of all frames, one field evaluation, composite; best on a GPU
