@@ -8,6 +8,15 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
+NO_WARNINGS = (
+    "error",
+    "ignore:The Pallas Triton backend is deprecated",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+"""Filters under which a program may be lowered without any warning: no warning but that of jax >= 0.12 about Triton may appear (such as one
+about Mosaic GPU). What earlier tests left for the garbage collector, such as sockets, is not the program's."""
+
 _PRODUCT = re.compile(r"stablehlo\.(dot_general|dot|convolution)\b")
 _ALIAS = re.compile(r"^(#loc\d*) = loc\((.*)\)$")
 _REFERENCE = re.compile(r"#loc\d*")

@@ -7,6 +7,8 @@ import pytest
 from geneface_kernels import backend
 from jax.experimental import pallas as pl
 
+from tests.lowered import NO_WARNINGS
+
 
 def _gather(table, index, interpret):
     def kernel(table_ref, index_ref, out_ref):
@@ -31,8 +33,7 @@ def test_a_kernel_gathers_and_masks():
     np.testing.assert_array_equal(out, np.where(index < 5, index, -1))
 
 
-# jax >= 0.12 warns that Triton is deprecated; no other warning (such as one about Mosaic GPU) may appear.
-@pytest.mark.filterwarnings("error", "ignore:The Pallas Triton backend is deprecated")
+@pytest.mark.filterwarnings(*NO_WARNINGS)
 def test_a_kernel_lowers_to_triton_without_a_gpu():
     arguments = jax.ShapeDtypeStruct((8,), jnp.float32), jax.ShapeDtypeStruct((64,), jnp.int32)
     with backend.lowering_for_cuda():

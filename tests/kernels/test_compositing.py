@@ -10,6 +10,7 @@ from geneface_kernels import backend
 from geneface_kernels.compositing import composite_train
 
 from tests.kernels.slot_compositing import composite
+from tests.lowered import NO_WARNINGS
 from tests.parity.kernels import golden_compositing as recorded
 from tests.parity.kernels.comparison import GoldenFile
 from tests.parity.kernels.golden_compositing import PREFIXES
@@ -322,7 +323,7 @@ def test_bad_training_input_is_named(change, message):
         composite_train(**{**packed(), "max_samples": LONGEST, **change})
 
 
-@pytest.mark.filterwarnings("error", "ignore:The Pallas Triton backend is deprecated")
+@pytest.mark.filterwarnings(*NO_WARNINGS)
 @pytest.mark.parametrize("with_uncertainty", [False, True])
 def test_lowers_for_cuda_without_a_gpu(with_uncertainty):
     a = packed()

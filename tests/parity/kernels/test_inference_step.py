@@ -9,6 +9,7 @@ import pytest
 from geneface_kernels import backend
 
 from tests.kernels.slot_compositing import composite
+from tests.lowered import NO_WARNINGS
 from tests.parity.kernels.inference_step import StepState, composite_step
 
 STEP = 0.1
@@ -151,7 +152,7 @@ def test_slots_must_be_integers():
         composite_step(state._replace(alive=state.alive.astype(jnp.float32)), *rest)
 
 
-@pytest.mark.filterwarnings("error", "ignore:The Pallas Triton backend is deprecated")
+@pytest.mark.filterwarnings(*NO_WARNINGS)
 def test_lowers_for_cuda_without_a_gpu():
     function = jax.jit(functools.partial(composite_step, implementation="pallas"))
     with backend.lowering_for_cuda():
