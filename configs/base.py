@@ -33,5 +33,14 @@ def grid(**fields) -> dict:
 
 def augmentation(**fields) -> dict:
     """Strengths of the audio augmentation, switched off, changed by `fields`; units in geneface_jax/training/speech_augment.py."""
-    strengths = {"enabled": False, "gain": 0.15, "tilt": 0.3, "ripple": 0.25, "noise": -0.9, "warp": 0.15, "pitch": 0.3}
-    return strengths | {"frequency_mask": 12, "time_mask": 6, "unvoice": 0.1} | fields
+    strengths = {
+        "enabled": False,
+        "gain": 0.15,
+        "tilt": 0.3,
+        "ripple": 0.25,
+        "noise": -0.9,
+        "warp": 0.15,
+        "pitch": 0.3,
+        "feature_noise": 0.3,
+    }
+    return strengths | {"feature_noise": 0.3, "frequency_mask": 12, "time_mask": 6, "unvoice": 0.1} | fields

@@ -20,6 +20,9 @@ def get_config(variant: str = "demo") -> ConfigDict:
         {
             "subject": "",
             "corpus": "",
+            # A second corpus ("": none), such as real speakers beside drawn ones, and its share of the training frames that are drawn.
+            "extra_corpus": "",
+            "extra_share": 0.5,
             "syncnet": "",
             "audio2motion": "",
             # Windows of the corpus and of the person per step, and their length in video frames (a multiple of 4).

@@ -19,6 +19,9 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.data = ConfigDict(
         {
             "corpus": "",
+            # A second corpus ("": none), such as real speakers beside drawn ones, and its share of the training frames that are drawn.
+            "extra_corpus": "",
+            "extra_share": 0.5,
             # Subtract each speaker's mean face ("speaker"), or use the landmarks unchanged ("none").
             "center": "none",
             "batch": 1024,

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
 from data_tools.records import ArrayFile, Field, check_fields, stays_inside
-from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of, read_meta_json
+from geneface_jax.data.subject import FeatureTypes, Subject, feature_types_of, read_meta_json, require_same_features
 from geneface_jax.io import configs
 
 
@@ -56,6 +57,8 @@ FORMAT = "geneface_jax.corpus"
 FORMAT_VERSIONS = (1, 2)
 MOTION_DIM = 204
 SPLITS = ("train", "val")
+EXTRA_VAL = "val_extra"
+"""Split of the held-out clips of a corpus that was mixed in (`Corpus.mixed_with`)."""
 
 CACHE_BYTES = 2 << 30
 """Default cache size of a version 2 corpus; a second of speech in network space takes 37 kB."""
@@ -84,8 +87,9 @@ class Clip:
 
     Attributes:
       name, speaker: names.
-      split: "train" or "val".
+      split: "train", "val", or "val_extra" (`EXTRA_VAL`).
       audio_features: [A, C]. f0: [A] Hz, 0 = unvoiced. motion: [T, 204].
+      weight: how often its frames are drawn in training, relative to others.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Clip:
     audio_features: np.ndarray
     f0: np.ndarray
     motion: np.ndarray
+    weight: float = 1.0
 
     @property
     def n_frames(self) -> int:
@@ -125,6 +130,7 @@ class LazyClip:
     n_frames: int
     path: Path
     cache: LRUCache = dataclasses.field(repr=False, compare=False)
+    weight: float = 1.0
 
     def read(self) -> Clip:
         """Reads the arrays from disk, bypassing the cache.
@@ -133,7 +139,7 @@ class LazyClip:
           InputError: the file is missing or damaged.
         """
         with ArrayFile(self.path, _REMAKE) as archive:
-            return Clip(self.name, self.speaker, self.split, **_arrays(archive, self.n_frames, "", self.path))
+            return Clip(self.name, self.speaker, self.split, **_arrays(archive, self.n_frames, "", self.path), weight=self.weight)
 
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -212,8 +218,41 @@ class Corpus:
                 raise InputError(f'{folder} has no clip in the split "{split}": {_REMAKE}.')
         return cls(folder, meta, clips)
 
+    def mixed_with(self, other: "Corpus", share: float) -> "Corpus":
+        """Both corpora as one, such as drawn and real speakers, with the folder and meta of this one.
+
+        Args:
+          other: its speakers and clips are named after its folder; its held-out clips are the split "val_extra".
+          share: of the training frames that are drawn, those of `other`.
+
+        Raises:
+          InputError: the share is not between 0 and 1, or the audio features have other widths.
+        """
+        if not 0.0 < share < 1.0:
+            raise InputError(f"config.data.extra_share is {share}: give a number between 0 and 1 (0.5 draws both corpora equally often).")
+        width, other_width = (corpus.clips[0].audio_features.shape[-1] for corpus in (self, other))
+        if width != other_width:
+            raise InputError(
+                f"The audio features of {other.folder} have {other_width} channels, those of {self.folder} {width}: make both corpora with "
+                "the same --features."
+            )
+        ours, theirs = (sum(clip.n_frames for clip in corpus.of_split("train")) for corpus in (self, other))
+        weight = share / (1.0 - share) * ours / theirs
+        label = other.folder.name
+        added = tuple(
+            dataclasses.replace(
+                clip,
+                name=f"{label}/{clip.name}",
+                speaker=f"{label}/{clip.speaker}",
+                split=EXTRA_VAL if clip.split == "val" else clip.split,
+                weight=weight * clip.weight,
+            )
+            for clip in other.clips
+        )
+        return Corpus(self.folder, self.meta, self.clips + added)
+
     def of_split(self, split: str) -> tuple[Clip | LazyClip, ...]:
-        """The clips of "train" or "val"."""
+        """The clips of "train", "val" or "val_extra"."""
         return tuple(clip for clip in self.clips if clip.split == split)
 
     @functools.cached_property
@@ -228,6 +267,21 @@ class Corpus:
     def speakers(self) -> tuple[str, ...]:
         """Names in order of first appearance."""
         return tuple(dict.fromkeys(clip.speaker for clip in self.clips))
+
+
+def training_corpus(data: ConfigDict) -> Corpus:
+    """The corpus of `config.data` of a speech stage: `corpus`, with `extra_corpus` mixed in by `extra_share` if there is one.
+
+    Raises:
+      InputError: as `Corpus.load` and `Corpus.mixed_with`, or the two have other feature types.
+    """
+    corpus = Corpus.load(data.corpus)
+    if not data.get("extra_corpus"):  # earlier configs don't have it
+        return corpus
+    extra = Corpus.load(data.extra_corpus)
+    kinds = (feature_types_of(one.meta) for one in (corpus, extra))
+    require_same_features(f"the corpus {data.corpus}", next(kinds), f"the corpus {data.extra_corpus}", next(kinds))
+    return corpus.mixed_with(extra, data.extra_share)
 
 
 def mean_motion(clips: Sequence[Clip | LazyClip]) -> np.ndarray:

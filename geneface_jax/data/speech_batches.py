@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_tools.errors import InputError
-from geneface_jax.data.corpus import MOTION_DIM, Clip, Corpus, LazyClip, SubjectMotion
+from geneface_jax.data.corpus import EXTRA_VAL, MOTION_DIM, SPLITS, Clip, Corpus, LazyClip, SubjectMotion
 from geneface_jax.data.motion import BlinkAndAmplitude, blink_and_amplitude
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES
 
@@ -110,6 +110,7 @@ class NormalizedClip:
       audio: [2T, C] (`model_audio`). motion: [T, 204], (motion - center) / std.
       speaker: name. f0: [2T] Hz, 0 = unvoiced.
       behavior: blinks and amplitudes of the face.
+      weight: as `Clip.weight`.
     """
 
     audio: np.ndarray
@@ -117,6 +118,7 @@ class NormalizedClip:
     speaker: str
     f0: np.ndarray
     behavior: BlinkAndAmplitude
+    weight: float = 1.0
 
     @property
     def voiced(self) -> np.ndarray:
@@ -138,7 +140,7 @@ def motion_scale(clips: Sequence[Clip | LazyClip], centers: Sequence[np.ndarray]
     for clip, center in zip(clips, centers, strict=True):
         mean, mean_square = clip.moments
         squares.append(np.mean((mean_square - 2.0 * center * mean + np.square(center, dtype=np.float64))[MOUTH]))
-    variance = np.average(squares, weights=[clip.n_frames for clip in clips])
+    variance = np.average(squares, weights=[clip.n_frames * clip.weight for clip in clips])
     return np.full(MOTION_DIM, max(float(np.sqrt(max(variance, 0.0))), 1e-6), np.float32)
 
 
@@ -163,6 +165,11 @@ class LazyNormalizedClip:
     def n_frames(self) -> int:
         """T."""
         return self.clip.n_frames
+
+    @property
+    def weight(self) -> float:
+        """As `Clip.weight`."""
+        return self.clip.weight
 
     @property
     def audio(self) -> np.ndarray:
@@ -212,7 +219,7 @@ def normalize_clip(clip: Clip | LazyClip, center: np.ndarray, std: np.ndarray) -
 def _normalized_clip(clip: Clip, center: np.ndarray, std: np.ndarray) -> NormalizedClip:
     audio = model_audio(clip.audio_features, clip.f0)
     motion = ((clip.motion - center) / std).astype(np.float32)
-    return NormalizedClip(audio, motion, clip.speaker, np.asarray(clip.f0, np.float32), blink_and_amplitude(clip.motion))
+    return NormalizedClip(audio, motion, clip.speaker, np.asarray(clip.f0, np.float32), blink_and_amplitude(clip.motion), clip.weight)
 
 
 def corpus_clips(
@@ -226,7 +233,8 @@ def corpus_clips(
       std: [204] scale of an already trained network; None computes it from this corpus.
 
     Returns:
-      (split -> clips, constants {"motion_mean", "motion_std"} [204]: motion = network * std + mean, with the mean over training speakers).
+      (split -> clips, none of "val_extra" unless a corpus was mixed in; constants {"motion_mean", "motion_std"} [204]: motion is
+      network * std + mean, with the mean over training speakers).
     """
     if center not in ("speaker", "none"):
         raise InputError(f'config.data.center is {center!r}: write "speaker" or "none".')
@@ -240,7 +248,8 @@ def corpus_clips(
         std = motion_scale(train, [center_of(clip) for clip in train]) if center == "speaker" else np.ones(MOTION_DIM, np.float32)
     speakers = dict.fromkeys(clip.speaker for clip in train)
     mean = np.mean([corpus.speaker_means[name] for name in speakers], axis=0) if center == "speaker" else zero
-    clips = {split: [normalize_clip(clip, center_of(clip), std) for clip in corpus.of_split(split)] for split in ("train", "val")}
+    splits = (*SPLITS, EXTRA_VAL)
+    clips = {split: [normalize_clip(clip, center_of(clip), std) for clip in corpus.of_split(split)] for split in splits}
     return clips, {"motion_mean": mean.astype(np.float32), "motion_std": std}
 
 
@@ -297,10 +306,14 @@ def sample_windows(
     if draw not in (LENGTH, STARTS):
         raise InputError(f'config.data.draw is {draw!r}: write "{LENGTH}" or "{STARTS}".')
     starts = np.array([max(clip.n_frames - window + 1, 1) for clip in clips])
-    weights = starts if draw == STARTS else np.array([max(clip.n_frames, window) for clip in clips])
+    weights = (starts if draw == STARTS else np.array([max(clip.n_frames, window) for clip in clips])) * _weights(clips)
     which = rng.choice(len(clips), size=batch, p=weights / weights.sum())
     items = [cut_window(clips[i], int(rng.integers(starts[i])), window) for i in which]
     return {key: np.stack([item[key] for item in items]) for key in items[0]}
+
+
+def _weights(clips: Sequence[AnyNormalizedClip]) -> np.ndarray:
+    return np.array([clip.weight for clip in clips])
 
 
 def cut_window(clip: AnyNormalizedClip, start: int, window: int) -> dict[str, np.ndarray]:
@@ -345,7 +358,7 @@ def draw_sync_pairs(rng: np.random.Generator, clips: Sequence[AnyNormalizedClip]
 
     Args:
       rng: generator.
-      clips: those shorter than 10 frames are ignored; each possible start is equally likely.
+      clips: those shorter than 10 frames are ignored; each possible start is equally likely, but for the clips' weights.
       n: number of pairs.
 
     Returns:
@@ -353,7 +366,8 @@ def draw_sync_pairs(rng: np.random.Generator, clips: Sequence[AnyNormalizedClip]
     """
     usable = [clip for clip in clips if clip.n_frames >= 2 * MOUTH_FRAMES]
     starts = np.array([clip.n_frames - MOUTH_FRAMES + 1 for clip in usable])
-    which = rng.choice(len(usable), size=n, p=starts / starts.sum())
+    weights = starts * _weights(usable)
+    which = rng.choice(len(usable), size=n, p=weights / weights.sum())
     audio, mouth = [], []
     label = (rng.random(n) < 0.5).astype(np.float32)
     for i, positive in zip(which, label, strict=True):

@@ -263,7 +263,7 @@ def render_target(
         predicted = networks.speech.predict(subject.audio_features[audio], subject.f0[audio], temperature=temperature, seed=0)
         motion = predicted.reshape(-1, 68, 3)
         motion[:, 36:48] = subject.motion[frames, 36:48]
-    background = None if composite else np.stack([_torso_over_background(subject, frame) for frame in target.frames])
+    background = None if composite else np.stack([torso_over_background(subject, frame) for frame in target.frames])
     cameras, eyes = subject.cameras[frames], subject.eye_openness[frames]
     return chosen.render(motion, cameras, eyes, background=background, end_threshold=end_threshold)
 
@@ -322,7 +322,8 @@ def _smoothed_landmarks(subject: Subject) -> Float[np.ndarray, "T 478 3"]:
     return np.where(track.found[:, None, None], track.points, subject.landmarks_mediapipe)
 
 
-def _torso_over_background(subject: Subject, frame: int) -> UInt8[np.ndarray, "H W 3"]:
+def torso_over_background(subject: Subject, frame: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The dataset's torso picture of a frame over its background: what a head alone is rendered over."""
     torso = subject.torso([frame])[0].astype(np.float32)
     alpha = torso[..., 3:] / 255.0
     return np.rint(torso[..., :3] * alpha + subject.background * (1.0 - alpha)).astype(np.uint8)

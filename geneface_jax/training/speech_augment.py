@@ -1,7 +1,7 @@
 """Audio augmentation, so that networks trained on few or synthetic voices generalize to real voices and rooms.
 
-Works on `model_audio` windows [A, 82] (80 normalized mel bands, f0, voiced); units below are decades of magnitude (1 = 20 dB) before the
-normalization's scale. Pure functions of an rng; vmapped over a batch.
+Works on `model_audio` windows: of mel [A, 82] (80 normalized bands, f0, voiced), with units of decades of magnitude (1 = 20 dB) before the
+normalization's scale; or of a speech network [A, C], with noise and masks only. Pure functions of an rng; vmapped over a batch.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_tools.errors import InputError
 from geneface_jax.data.speech_batches import DEPTH, HEADROOM, MEL_OFFSET, MEL_SCALE, MODEL_CHANNELS, N_MELS
 
 MEL_LOW_HZ, MEL_HIGH_HZ = 80.0, 7600.0
@@ -89,14 +88,30 @@ def augment(rng: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> 
 
 
 def augment_batch(rng: jax.Array, indices: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> jax.Array:
-    """Augments [B, A, 82]; the draws of item i depend on (rng, indices[i]), its index in the global batch.
-    Raises InputError for features of a speech network, which can't be augmented like mel."""
-    if audio.shape[-1] != MODEL_CHANNELS:
-        raise InputError(
-            f"Audio of {audio.shape[-1]} channels can't be augmented, only mel_f0 can: add --config.data.augment.enabled=false."
-        )
+    """Augments [B, A, C]; the draws of item i depend on (rng, indices[i]), its index in the global batch."""
     keys = jax.vmap(lambda index: jax.random.fold_in(rng, index))(indices)
-    return jax.vmap(lambda key, window: augment(key, window, strength))(keys, audio)
+    change = augment if audio.shape[-1] == MODEL_CHANNELS else augment_features
+    return jax.vmap(lambda key, window: change(key, window, strength))(keys, audio)
+
+
+def augment_features(rng: jax.Array, audio: jax.Array, strength: Mapping[str, float]) -> jax.Array:
+    """Augments one window [A, C] of a speech network's features, whose channels mean nothing by themselves.
+
+    Args:
+      rng: key.
+      audio: features.
+      strength: `feature_noise` (largest noise, in standard deviations of a channel over the window, the same for all frames of the window
+        and once more as large for each), `time_mask` (audio frames that may be set to the window's mean). Absent or 0 switches a part off.
+    """
+    rng_size, rng_window, rng_frames, rng_mask = jax.random.split(rng, 4)
+    mean, spread = jnp.mean(audio, axis=0), jnp.std(audio, axis=0)
+    size = jax.random.uniform(rng_size) * strength.get("feature_noise", 0.0)
+    noise = jax.random.normal(rng_window, mean.shape) + jax.random.normal(rng_frames, audio.shape)
+    changed = audio + size * spread * noise
+    if strength["time_mask"]:
+        keep = _band_mask(rng_mask, len(audio), int(strength["time_mask"]), 0.3)[:, None]
+        changed = jnp.where(keep > 0, changed, mean)
+    return changed
 
 
 def augment_f0(rng: jax.Array, f0: jax.Array, strength: Mapping[str, float]) -> jax.Array:
@@ -112,7 +127,7 @@ def augment_f0(rng: jax.Array, f0: jax.Array, strength: Mapping[str, float]) -> 
 def augment_windows(
     rng: jax.Array, indices: jax.Array, batch: Mapping[str, jax.Array], strength: Mapping[str, float]
 ) -> dict[str, jax.Array]:
-    """Augments `audio` of a batch of windows (`data.speech_batches`), and `f0` if `strength` has that key. Raises as `augment_batch`."""
+    """Augments `audio` of a batch of windows (`data.speech_batches`), and `f0` if `strength` has that key."""
     augmented = {"audio": augment_batch(rng, indices, batch["audio"], strength)}
     if "f0" in strength:
         keys = jax.vmap(lambda index: jax.random.fold_in(jax.random.fold_in(rng, index), 1))(indices)

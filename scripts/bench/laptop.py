@@ -140,7 +140,7 @@ def pictures(person: Path, truth: Path, *, culled: bool, rays: str) -> dict[str,
     import dataclasses
 
     from geneface_jax.data.subject import Subject
-    from geneface_jax.evaluation.heldout import _torso_over_background, full_clip_target, heldout_target, score_render
+    from geneface_jax.evaluation.heldout import full_clip_target, heldout_target, score_render, torso_over_background
     from geneface_jax.evaluation.metrics import Perceptual
     from geneface_jax.inference.renderer import SubjectRenderer
 
@@ -149,7 +149,7 @@ def pictures(person: Path, truth: Path, *, culled: bool, rays: str) -> dict[str,
     target = heldout_target(subject) if subject.fingerprint == renderer.subject.fingerprint else full_clip_target(subject)
     frames = range(target.frames.start, min(target.frames.stop, target.frames.start + SCORED))
     target, at = dataclasses.replace(target, frames=frames), slice(frames.start, frames.stop)
-    background = np.stack([_torso_over_background(subject, frame) for frame in frames])
+    background = np.stack([torso_over_background(subject, frame) for frame in frames])
     images = renderer.render(subject.motion[at], subject.cameras[at], subject.eye_openness[at], background=background, rays=rays)
     scores = score_render(target, images, perceptual=Perceptual.find(None))
     regions = {

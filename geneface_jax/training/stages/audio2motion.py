@@ -1,7 +1,7 @@
 """Audio2motion stage: the VAE from speech to landmarks; its gradients are shared with PostNet's fine-tuning on one person."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +11,8 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.corpus import MOTION_DIM, Corpus
-from geneface_jax.data.speech_batches import STARTS, corpus_clips, sample_windows, silence, typical_amplitudes
+from geneface_jax.data.corpus import EXTRA_VAL, MOTION_DIM, training_corpus
+from geneface_jax.data.speech_batches import STARTS, AnyNormalizedClip, corpus_clips, sample_windows, silence, typical_amplitudes
 from geneface_jax.data.subject import FeatureTypes, feature_types_of, record_feature_types, require_same_features
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice, generate, typical_voice
 from geneface_jax.training import devices
@@ -125,7 +125,7 @@ class Audio2MotionStage(Stage):
         self.items_per_step = config.data.batch
         if config.data.window % STRIDE:
             raise InputError(f"config.data.window is {config.data.window}: give a multiple of {STRIDE}.")
-        corpus = Corpus.load(config.data.corpus)
+        corpus = training_corpus(config.data)
         record_feature_types(config, feature_types_of(corpus.meta))
         self.pairs, self.constants = corpus_clips(corpus, config.data.center)
         self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center, feature_types_of(corpus.meta))
@@ -195,21 +195,30 @@ class Audio2MotionStage(Stage):
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
         network = build_network(self.config.model)
-        pairs = self.pairs["val"]
+        scalars, predictions = self._scores(network, variables, self.pairs["val"], "val/")
+        if self.pairs[EXTRA_VAL]:
+            scalars |= self._scores(network, variables, self.pairs[EXTRA_VAL], "val_extra/")[0]
+        std, mean = self.constants["motion_std"], self.constants["motion_mean"]
+        video = landmark_video_summary(self.pairs["val"][0].motion, predictions[0], std, mean, self.config.eval_video)
+        return Evaluation(scalars, videos=video)
+
+    def _scores(
+        self, network: Audio2Motion, variables: Mapping[str, Any], pairs: Sequence[AnyNormalizedClip], prefix: str
+    ) -> tuple[dict[str, float], list[np.ndarray]]:
+        """Scores of clips, with names that begin with `prefix`, and the predicted motion."""
         quiet = silence(1, pairs[0].audio.shape[-1])[0]
         rng = jax.random.key(EVAL_SEED)
         predictions = [
             generate(network, variables, pair.audio, quiet, rng, 0.0, voice=typical_voice(pair.f0[None], self.constants)) for pair in pairs
         ]
-        scalars = motion_metrics(predictions, [pair.motion for pair in pairs])
+        scalars = motion_metrics(predictions, [pair.motion for pair in pairs], prefix)
         if self.expert:
             cosines = [
                 expert_cosines(self.expert, pair.audio, motion, self.constants["motion_std"])
                 for pair, motion in zip(pairs, predictions, strict=True)
             ]
-            scalars["val/sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
-        std, mean = self.constants["motion_std"], self.constants["motion_mean"]
-        return Evaluation(scalars, videos=landmark_video_summary(pairs[0].motion, predictions[0], std, mean, self.config.eval_video))
+            scalars[f"{prefix}sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
+        return scalars, predictions
 
 
 def expert_cosines(expert: SyncExpert, audio: np.ndarray, motion: np.ndarray, std: np.ndarray) -> jax.Array:

@@ -16,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.corpus import Corpus, SubjectMotion
+from geneface_jax.data.corpus import SubjectMotion, training_corpus
 from geneface_jax.data.speech_batches import STARTS, corpus_clips, sample_windows, silence, subject_clips, typical_amplitudes
 from geneface_jax.data.subject import feature_types_of, record_dataset, record_feature_types, require_same_features
 from geneface_jax.io import checkpoints
@@ -73,7 +73,7 @@ class PostNetStage(Stage):
         kind = feature_types_of(vae.config.data)
         record_feature_types(config, kind)
         self.expert = load_expert(config.data.syncnet, config.loss.sync, vae.config.data.center, kind)
-        corpus = Corpus.load(config.data.corpus)
+        corpus = training_corpus(config.data)
         person = SubjectMotion.load(config.data.subject)
         record_dataset(config, person.fingerprint)
         for name, other in (

@@ -1,5 +1,6 @@
 """SyncNet stage: the expert that scores whether mouth motion and speech are in sync."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,8 +9,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from geneface_jax.data.corpus import Corpus
-from geneface_jax.data.speech_batches import corpus_clips, draw_sync_pairs
+from geneface_jax.data.corpus import EXTRA_VAL, training_corpus
+from geneface_jax.data.speech_batches import AnyNormalizedClip, corpus_clips, draw_sync_pairs
 from geneface_jax.data.subject import feature_types_of, record_feature_types
 from geneface_jax.models.syncnet import AUDIO_FRAMES, MOUTH_FRAMES, SyncNet, cosine
 from geneface_jax.training import devices
@@ -36,7 +37,7 @@ class SyncNetStage(Stage):
     def __init__(self, config: ConfigDict):
         self.config = config = config.copy_and_resolve_references()
         self.items_per_step = config.data.batch
-        corpus = Corpus.load(config.data.corpus)
+        corpus = training_corpus(config.data)
         record_feature_types(config, feature_types_of(corpus.meta))
         self.pairs, self.constants = corpus_clips(corpus, config.data.center)
         self.network = SyncNet(config.model.base, axis_name=devices.AXIS)
@@ -87,13 +88,18 @@ class SyncNetStage(Stage):
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
         expert = SyncExpert(SyncNet(self.config.model.base), variables, self.constants["motion_std"], self.config.data.center)
-        clips = draw_sync_pairs(np.random.default_rng([self.config.seed, HELD_OUT_SEED]), self.pairs["val"], self.config.data.eval_clips)
-        similarity = cosine(*jax.jit(expert.network.apply)(variables, clips["audio"], clips["mouth"]))
+        scalars = self._scores(expert, self.pairs["val"], "val/")
+        if self.pairs[EXTRA_VAL]:
+            scalars |= self._scores(expert, self.pairs[EXTRA_VAL], "val_extra/")
+        return Evaluation(scalars)
+
+    def _scores(self, expert: SyncExpert, pairs: Sequence[AnyNormalizedClip], prefix: str) -> dict[str, float]:
+        """Scores of held-out clips, with names that begin with `prefix`."""
+        clips = draw_sync_pairs(np.random.default_rng([self.config.seed, HELD_OUT_SEED]), pairs, self.config.data.eval_clips)
+        similarity = cosine(*jax.jit(expert.network.apply)(expert.variables, clips["audio"], clips["mouth"]))
         positive, cosines = clips["label"] > 0.5, np.asarray(similarity)
-        return Evaluation(
-            {
-                "val/sync_loss": float(sync_bce(similarity, jnp.asarray(clips["label"]))),
-                "val/auc_clip": auc(cosines[positive], cosines[~positive]),
-                "val/auc": windows_auc(expert, self.pairs["val"]),
-            }
-        )
+        return {
+            f"{prefix}sync_loss": float(sync_bce(similarity, jnp.asarray(clips["label"]))),
+            f"{prefix}auc_clip": auc(cosines[positive], cosines[~positive]),
+            f"{prefix}auc": windows_auc(expert, pairs),
+        }

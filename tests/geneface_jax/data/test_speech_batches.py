@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from data_tools.errors import InputError
-from geneface_jax.data.corpus import Corpus, SubjectMotion
+from geneface_jax.data.corpus import Corpus, SubjectMotion, training_corpus
 from geneface_jax.data.motion import blink_and_amplitude
 from geneface_jax.data.speech_batches import (
     LOWEST_LEVEL,
@@ -224,3 +225,36 @@ def test_subject_motion_splits_and_centers(tmp_path):
 def test_too_short_a_subject_is_refused(tmp_path):
     with pytest.raises(InputError, match="longer video"):
         SubjectMotion.load(write_subject(tmp_path / "dataset", frames=40))
+
+
+# -------- Two corpora as one
+
+
+@pytest.mark.parametrize("share", [0.25, 0.6])
+def test_a_mixed_corpus_is_drawn_by_its_share_and_validated_apart(tmp_path, corpus, share):
+    extra = Corpus.load(write_corpus(tmp_path / "real", frames=60, clips_per_speaker=1, seed=4))
+    mixed = corpus.mixed_with(extra, share)
+    assert mixed.speakers == ("ada", "ben", "cleo", "real/ada", "real/ben", "real/cleo")
+    clips, _ = corpus_clips(mixed, "speaker")
+    assert [len(clips[split]) for split in ("train", "val", "val_extra")] == [6, 2, 1]
+    assert len(corpus_clips(corpus, "speaker")[0]["val_extra"]) == 0
+    drawn = sample_windows(np.random.default_rng(0), clips["train"], 3000, 40)["mouth_amp"]
+    theirs = [clip.behavior.mouth_amp for clip in clips["train"] if clip.speaker.startswith("real/")]
+    assert np.isin(drawn, np.float32(theirs)).mean() == pytest.approx(share, abs=0.03)
+    mouth = draw_sync_pairs(np.random.default_rng(0), clips["train"], 2000)["mouth"][:, 0, 0]
+    known = np.concatenate([clip.motion[:, MOUTH.start] for clip in clips["train"] if clip.speaker.startswith("real/")])
+    assert np.isin(mouth, known).mean() == pytest.approx(share, abs=0.05)
+
+
+def test_corpora_that_can_not_be_mixed_are_refused(tmp_path, corpus):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        corpus.mixed_with(corpus, 1.0)
+    folder = write_corpus(tmp_path / "other")
+    arrays = dict(np.load(folder / "clips.npz"))
+    np.savez(folder / "clips.npz", **{name: a[:, :60] if name.endswith("features") else a for name, a in arrays.items()})
+    with pytest.raises(InputError, match="60 channels.*the same --features"):
+        corpus.mixed_with(Corpus.load(folder), 0.5)
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"audio_model": "hubert"}))
+    with pytest.raises(InputError, match="hubert"):
+        training_corpus(ConfigDict({"corpus": str(corpus.folder), "extra_corpus": str(folder), "extra_share": 0.5}))

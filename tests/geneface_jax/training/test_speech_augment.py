@@ -7,7 +7,7 @@ import pytest
 
 from geneface_jax.data.speech_batches import SILENCE, model_audio
 from geneface_jax.io import configs
-from geneface_jax.training.speech_augment import augment, augment_batch, warp_frequency
+from geneface_jax.training.speech_augment import augment, augment_batch, augment_features, warp_frequency
 from tests.synthetic_corpus import speech_and_motion
 
 STRENGTH = configs.from_file("audio2motion:demo").data.augment
@@ -41,3 +41,16 @@ def test_augmentation_of_an_item_depends_on_its_number_alone(audio):
     batch = jnp.stack([audio, audio, audio])
     whole = augment_batch(jax.random.key(0), jnp.arange(3), batch, STRENGTH)
     np.testing.assert_allclose(augment_batch(jax.random.key(0), jnp.array([2]), batch[:1], STRENGTH)[0], whole[2], atol=1e-5)
+
+
+def test_features_of_a_speech_network_get_noise_in_proportion_to_their_spread():
+    features = jax.random.normal(jax.random.key(1), (2000, 8)) * jnp.array([0.1] * 4 + [10.0] * 4) + 3.0
+    strength = {"feature_noise": 0.5, "time_mask": 0}
+    changed = np.stack([augment_features(jax.random.key(seed), features, strength) - features for seed in range(40)])
+    spread = changed.reshape(-1, 8).std(0) / np.asarray(features).std(0)
+    assert np.all((0.2 < spread) & (spread < 0.8))
+    assert np.abs(changed).max(axis=(1, 2)).min() < 0.3 * np.abs(changed).max()  # windows differ in how much they get
+    np.testing.assert_array_equal(augment_features(jax.random.key(0), features, {"time_mask": 0}), features)
+    masked = [augment_features(jax.random.key(seed), features, {"time_mask": 50}) for seed in range(20)]
+    rows = [np.any(np.asarray(one != features), axis=1).sum() for one in masked]
+    assert 0 in rows and 1 <= max(rows) <= 50
