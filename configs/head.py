@@ -37,8 +37,6 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "position_grid": grid(kind="tiled"),
             "ambient_grid": grid(kind="tiled", dims=2),
             "hidden": 128,
-            # Width of the ambient network; 0 is that of the density network.
-            "hidden_ambient": 0,
             "hidden_color": 128,
             "geometry_features": 128,
             "condition_features": 64,
@@ -95,7 +93,6 @@ def get_config(variant: str = "demo") -> ConfigDict:
                 "position_grid": grid(kind="hash", levels=14, finest_resolution=1024, log2_table_size=15),
                 "ambient_grid": grid(kind="hash", dims=2, levels=8, finest_resolution=256, log2_table_size=12),
                 "hidden": 64,
-                "hidden_ambient": 32,
                 "hidden_color": 64,
                 "geometry_features": 32,
             }

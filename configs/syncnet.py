@@ -22,6 +22,8 @@ def get_config(variant: str = "demo") -> ConfigDict:
             # A second corpus ("": none), such as real speakers beside drawn ones, and its share of the training frames that are drawn.
             "extra_corpus": "",
             "extra_share": 0.5,
+            # Frames by which faces are moved earlier against their sound.
+            "lead": 0,
             # Subtract each speaker's mean face ("speaker"), or use the landmarks unchanged ("none").
             "center": "none",
             "batch": 1024,

@@ -149,12 +149,13 @@ class LazyNormalizedClip:
     """A clip on disk with the attributes of `NormalizedClip`; read and normalized on access and kept in the corpus' LRU cache.
 
     Attributes:
-      clip: the clip. center, std: [204], see `NormalizedClip`.
+      clip: the clip. center, std: [204], see `NormalizedClip`. lead: see `normalize_clip`.
     """
 
     clip: LazyClip
     center: np.ndarray
     std: np.ndarray
+    lead: int = 0
 
     @property
     def speaker(self) -> str:
@@ -164,7 +165,7 @@ class LazyNormalizedClip:
     @property
     def n_frames(self) -> int:
         """T."""
-        return self.clip.n_frames
+        return self.clip.n_frames - self.lead
 
     @property
     def weight(self) -> float:
@@ -198,7 +199,7 @@ class LazyNormalizedClip:
 
     def _cached(self) -> NormalizedClip:
         def make() -> tuple[NormalizedClip, int]:
-            clip = _normalized_clip(self.clip.read(), self.center, self.std)
+            clip = _normalized_clip(self.clip.read(), self.center, self.std, self.lead)
             return clip, clip.audio.nbytes + clip.motion.nbytes + clip.f0.nbytes + clip.behavior.blink.nbytes
 
         return self.clip.cache.get((id(self), self.clip.name), make)
@@ -208,22 +209,32 @@ AnyNormalizedClip: TypeAlias = NormalizedClip | LazyNormalizedClip
 
 
 @overload
-def normalize_clip(clip: Clip, center: np.ndarray, std: np.ndarray) -> NormalizedClip: ...
+def normalize_clip(clip: Clip, center: np.ndarray, std: np.ndarray, lead: int = 0) -> NormalizedClip: ...
 @overload
-def normalize_clip(clip: LazyClip, center: np.ndarray, std: np.ndarray) -> LazyNormalizedClip: ...
-def normalize_clip(clip: Clip | LazyClip, center: np.ndarray, std: np.ndarray) -> AnyNormalizedClip:
-    """Converts a clip to network space; center and std are [204]. A clip on disk is read only when its arrays are accessed."""
-    return LazyNormalizedClip(clip, center, std) if isinstance(clip, LazyClip) else _normalized_clip(clip, center, std)
+def normalize_clip(clip: Clip | LazyClip, center: np.ndarray, std: np.ndarray, lead: int = 0) -> AnyNormalizedClip:
+    """Converts a clip to network space. A clip on disk is read only when its arrays are accessed.
+
+    Args:
+      clip: if it is not longer than `lead`, one frame of it is left.
+      center, std: [204].
+      lead: frames by which the face is moved earlier against the sound; the clip becomes shorter by as many.
+    """
+    lead = min(lead, clip.n_frames - 1)
+    if isinstance(clip, LazyClip):
+        return LazyNormalizedClip(clip, center, std, lead)
+    return _normalized_clip(clip, center, std, lead)
 
 
-def _normalized_clip(clip: Clip, center: np.ndarray, std: np.ndarray) -> NormalizedClip:
-    audio = model_audio(clip.audio_features, clip.f0)
-    motion = ((clip.motion - center) / std).astype(np.float32)
-    return NormalizedClip(audio, motion, clip.speaker, np.asarray(clip.f0, np.float32), blink_and_amplitude(clip.motion), clip.weight)
+def _normalized_clip(clip: Clip, center: np.ndarray, std: np.ndarray, lead: int = 0) -> NormalizedClip:
+    heard = 2 * (clip.n_frames - lead)
+    audio = model_audio(clip.audio_features, clip.f0)[:heard]
+    face = clip.motion[lead:]
+    motion = ((face - center) / std).astype(np.float32)
+    return NormalizedClip(audio, motion, clip.speaker, np.asarray(clip.f0, np.float32)[:heard], blink_and_amplitude(face), clip.weight)
 
 
 def corpus_clips(
-    corpus: Corpus, center: str, std: np.ndarray | None = None
+    corpus: Corpus, center: str, std: np.ndarray | None = None, lead: int = 0
 ) -> tuple[dict[str, list[AnyNormalizedClip]], dict[str, np.ndarray]]:
     """Converts a corpus to network space.
 
@@ -231,6 +242,7 @@ def corpus_clips(
       corpus: the corpus.
       center: "speaker" subtracts each speaker's mean motion and scales by the mouth's rms deviation; "none" keeps the motion unchanged.
       std: [204] scale of an already trained network; None computes it from this corpus.
+      lead: see `normalize_clip`.
 
     Returns:
       (split -> clips, none of "val_extra" unless a corpus was mixed in; constants {"motion_mean", "motion_std"} [204]: motion is
@@ -249,7 +261,7 @@ def corpus_clips(
     speakers = dict.fromkeys(clip.speaker for clip in train)
     mean = np.mean([corpus.speaker_means[name] for name in speakers], axis=0) if center == "speaker" else zero
     splits = (*SPLITS, EXTRA_VAL)
-    clips = {split: [normalize_clip(clip, center_of(clip), std) for clip in corpus.of_split(split)] for split in splits}
+    clips = {split: [normalize_clip(clip, center_of(clip), std, lead) for clip in corpus.of_split(split)] for split in splits}
     return clips, {"motion_mean": mean.astype(np.float32), "motion_std": std}
 
 

@@ -334,7 +334,7 @@ def _read_arrays(folder: Path, n_frames: int, size: int) -> dict[str, np.ndarray
 
 
 class FeatureTypes(NamedTuple):
-    """The face model of the landmarks ("mediapipe", "bfm") and the audio features ("mel_f0", "hubert").
+    """The face model of the landmarks ("mediapipe", "bfm") and the audio features ("mel_f0", "hubert", "whisper").
 
     The defaults hold for files from versions that did not record the types.
     """

@@ -338,8 +338,8 @@ def _tuples(value: Any) -> Any:
 
 # -------- Resume rules: which keys a resumed run keeps, and which config changes it refuses
 
-BEGUN_BEFORE = {"data.draw": "starts", "distortion.weight": 0.0, "distortion.jitter": 1.0, "model.hidden_ambient": 0}
-"""Keys that a resumed run keeps as it began (its batches, its last steps or its networks depend on them) -> their value in a run that began
+BEGUN_BEFORE = {"data.draw": "starts", "distortion.weight": 0.0, "distortion.jitter": 1.0}
+"""Keys that a resumed run keeps as it began (its batches or its last steps depend on them) -> their value in a run that began
 before they existed."""
 
 

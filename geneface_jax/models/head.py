@@ -132,12 +132,11 @@ class Head(nn.Module):
     Attributes:
       position_grid: encoding of the position (D = 3).
       ambient_grid: encoding of the ambient coordinates (D = 2 or 3), through which the condition deforms the field.
-      hidden: width of the density network.
+      hidden: width of the density and ambient networks.
       hidden_color: width of the color network.
       geometry_features: size of the feature that the density network passes to the color network.
       condition_features: size of the condition.
       blink_channels, condition_frames, attention: see `ConditionEncoder`.
-      hidden_ambient: width of the ambient network; 0 is that of the density network, as in RAD-NeRF.
       codes: number of per-frame appearance codes (training frames); code 0 is used at inference.
       code_features: size of an appearance code.
       bound: the scene is [-bound, bound]^3.
@@ -155,14 +154,13 @@ class Head(nn.Module):
     bound: float = 1.0
     condition_frames: int = 1
     attention: bool = True
-    hidden_ambient: int = 0
 
     @classmethod
     def from_config(cls, model: ConfigDict) -> Head:
         """The head network of `config.model` (stage "head")."""
         names = ("hidden", "hidden_color", "geometry_features", "condition_features", "blink_channels", "codes", "code_features", "bound")
-        # Configs of earlier checkpoints don't have these.
-        optional = {name: model[name] for name in ("condition_frames", "attention", "hidden_ambient") if name in model}
+        # Configs of earlier checkpoints don't have these two.
+        optional = {name: model[name] for name in ("condition_frames", "attention") if name in model}
         sizes = {name: model[name] for name in names}
         return cls(grid_spec(model.position_grid), grid_spec(model.ambient_grid), **sizes, **optional)
 
@@ -170,7 +168,7 @@ class Head(nn.Module):
         self.condition_encoder = ConditionEncoder(self.condition_features, self.blink_channels, self.condition_frames, self.attention)
         self.position_encoder = GridEncoder(self.position_grid, self.bound)
         self.ambient_encoder = GridEncoder(self.ambient_grid)
-        self.ambient_net = Mlp(self.hidden_ambient or self.hidden, self.ambient_grid.dims, 3)
+        self.ambient_net = Mlp(self.hidden, self.ambient_grid.dims, 3)
         self.sigma_net = Mlp(self.hidden, 1 + self.geometry_features, 3)
         self.color_net = Mlp(self.hidden_color, 3, 2)
         self.frame_codes = self.param("frame_codes", nn.initializers.normal(0.1), (self.codes, self.code_features))

@@ -3,13 +3,16 @@
     git worktree add ../before a8d0ffc
     python scripts/bench/laptop.py --before ../before --json docs/figures/laptop.json \
         --case "256, old weights" OLD_PERSON OLD_PERSON TRUTH --case "256, new weights" OLD_PERSON NEW_PERSON TRUTH [--train DATASET]
+    python scripts/bench/laptop.py --before ../before --json docs/figures/laptop.json --rays adaptive --case "512" OLD NEW TRUTH
 
 A case has a name, the person that the earlier version renders, the one that this version renders (a folder with dataset/, head/ and
 usually torso/; `geneface bake` makes its cull), and a full dataset of the person, on whose held-out frames (all frames, if the person was
-trained on another dataset) both are scored by the head protocol. Each side is a process of its own that keeps its person in memory; they
-render the same motion in turns of a second or two. Reported are the fastest turn of each and the median ratio of neighboring turns: on a
-machine that others use, too, both sides are slowed. Frames are head and torso over the background, 8-bit RGB, without H.264. Huge pages are
-on for both sides, as in every verb.
+trained on another dataset) both are scored by the head protocol. With `--rays adaptive` this version renders with adaptive rays, and those
+pictures are also compared with the ones of all rays (PSNR of the head, LPIPS around mouth and eyes, both against the truth).
+
+Each side is a process of its own that keeps its person in memory; they render the same motion in turns of a second or two. Reported
+are the fastest turn of each and the median ratio of neighboring turns: on a machine that others use, too, both sides are slowed. Frames are
+head and torso over the background, 8-bit RGB, without H.264. Huge pages are on for both sides, as in every verb.
 """
 
 import argparse
@@ -35,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="working tree of the earlier version")
     parser.add_argument("--case", nargs=4, action="append", default=[], metavar=("NAME", "BEFORE", "NOW", "TRUTH"), help="persons")
+    parser.add_argument("--rays", default="trained", help="rays of this version: trained or adaptive (default %(default)s)")
     parser.add_argument("--train", type=Path, help="dataset for the training step of the head at demo size")
     parser.add_argument("--speech", type=Path, help="recording for `infer` end to end with the persons of the first case")
     parser.add_argument("--turns", type=int, default=8, help="turns of each side (default %(default)s)")
@@ -50,13 +54,15 @@ def main() -> None:
         ["git", "-C", args.before, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
     for name, before, now, truth in args.case:
-        found = compare_frames(args.before, before, now, args.turns, args.frames)
+        found = compare_frames(args.before, before, now, args.turns, args.frames, args.rays)
         result.setdefault("frames", {})[name] = found
         write_json(args.json, result)
         found["pictures"] = {
             "before": pictures(Path(before), Path(truth), culled=False, rays="full"),
-            "now": pictures(Path(now), Path(truth), culled=True, rays="trained"),
+            "now": pictures(Path(now), Path(truth), culled=True, rays=args.rays),
         }
+        if args.rays != "trained":
+            found["pictures"]["now, all rays"] = pictures(Path(now), Path(truth), culled=True, rays="trained")
         print(name, json.dumps(result["frames"][name]), flush=True)
         write_json(args.json, result)
     if args.train:
@@ -117,9 +123,10 @@ def turns(before: Side, now: Side, count: int) -> dict[str, Any]:
     return {**best, "speedup": best["before"] / best["now"], "median_speedup": float(np.median(ratios))}
 
 
-def compare_frames(tree: Path, before: str, now: str, count: int, frames: int) -> dict[str, Any]:
+def compare_frames(tree: Path, before: str, now: str, count: int, frames: int, rays: str) -> dict[str, Any]:
     """Frames per second of both versions, and the samples and scores of this one."""
-    sides = Side(tree, "frames", str(Path(before).resolve()), str(frames)), Side(ROOT, "frames", str(Path(now).resolve()), str(frames))
+    ours = Side(ROOT, "frames", str(Path(now).resolve()), str(frames), *([rays] if rays != "trained" else []))
+    sides = Side(tree, "frames", str(Path(before).resolve()), str(frames)), ours
     found = turns(*sides, count)
     for side in sides:
         side.close()
@@ -150,13 +157,35 @@ def pictures(person: Path, truth: Path, *, culled: bool, rays: str) -> dict[str,
     frames = range(target.frames.start, min(target.frames.stop, target.frames.start + SCORED))
     target, at = dataclasses.replace(target, frames=frames), slice(frames.start, frames.stop)
     background = np.stack([torso_over_background(subject, frame) for frame in frames])
-    images = renderer.render(subject.motion[at], subject.cameras[at], subject.eye_openness[at], background=background, rays=rays)
-    scores = score_render(target, images, perceptual=Perceptual.find(None))
+    rendered = renderer.render(subject.motion[at], subject.cameras[at], subject.eye_openness[at], background=background, rays=rays)
+    images = list(rendered)
+    scores = score_render(target, iter(images), perceptual=Perceptual.find(None))
     regions = {
         region: {name: round(value, 4) for name, value in found.items() if name in ("psnr", "lpips")}
         for region, found in scores["pixels"].items()
     }
+    for part, box in (("mouth box", MOUTH_BOX), ("eyes box", EYES_BOX)):
+        regions[part] = {"lpips": round(box_lpips(subject, target, images, box), 4)}
     return {"frames": len(frames), **regions, "mouth LMD": round(scores["landmarks"]["lmd"], 3), **samples_per_ray(renderer, rays)}
+
+
+MOUTH_BOX, EYES_BOX = slice(48, 68), slice(36, 48)
+
+
+def box_lpips(subject: Any, target: Any, images: list[np.ndarray], points: slice) -> float:
+    """Mean LPIPS of a box around landmarks: rendered against true pixels, both over the true torso."""
+    from geneface_jax.evaluation.metrics import Perceptual
+    from geneface_jax.rendering.cameras import project
+
+    perceptual, values, frames = Perceptual.find(None), [], target.frames
+    landmarks = (subject.motion[frames.start : frames.stop].reshape(-1, 68, 3) / 10.0 + subject.mean_face) / 10.0
+    places = project(landmarks, subject.cameras[frames.start : frames.stop], np.asarray(subject.intrinsics))[:, points]
+    side = max(int(1.4 * np.ptp(places, axis=1).max()), 32)  # one shape, so that one program is compiled
+    for frame, image, place in zip(frames, images, places, strict=True):
+        first = np.clip(place.mean(axis=0) - side / 2, 0, subject.size - side).astype(int)
+        rows, columns = (slice(int(at), int(at) + side) for at in (first[1], first[0]))
+        values.append(perceptual.distance(image[rows, columns], target.truth(frame)[rows, columns]))
+    return float(np.mean(values))
 
 
 def samples_per_ray(renderer: Any, rays: str) -> dict[str, float]:
@@ -231,16 +260,17 @@ def worker(argv: list[str]) -> None:
         print(json.dumps({"seconds": time.perf_counter() - started}), flush=True)
 
 
-def frames_turn(person: str, count: str) -> tuple[Any, dict[str, Any]]:
-    """Renders the first `count` held-out frames of a person."""
+def frames_turn(person: str, count: str, *rays: str) -> tuple[Any, dict[str, Any]]:
+    """Renders the first `count` held-out frames of a person; `rays` only where they are not the trained ones."""
     from geneface_jax.inference.renderer import SubjectRenderer
 
     renderer = SubjectRenderer.load(person, torso=(Path(person) / "torso").is_dir())
     subject = renderer.subject
     frames = slice(subject.n_train, subject.n_train + int(count))
+    options = {"rays": rays[0]} if rays else {}
 
     def turn() -> None:
-        for _ in renderer.render(subject.motion[frames], subject.cameras[frames], subject.eye_openness[frames]):
+        for _ in renderer.render(subject.motion[frames], subject.cameras[frames], subject.eye_openness[frames], **options):
             pass
 
     return turn, {"person": Path(person).name, "size": subject.size, "torso": renderer.torso is not None}

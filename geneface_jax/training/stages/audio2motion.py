@@ -127,7 +127,7 @@ class Audio2MotionStage(Stage):
             raise InputError(f"config.data.window is {config.data.window}: give a multiple of {STRIDE}.")
         corpus = training_corpus(config.data)
         record_feature_types(config, feature_types_of(corpus.meta))
-        self.pairs, self.constants = corpus_clips(corpus, config.data.center)
+        self.pairs, self.constants = corpus_clips(corpus, config.data.center, lead=config.data.get("lead", 0))
         self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center, feature_types_of(corpus.meta))
         self.network = build_network(config.model, devices.AXIS)
         if self.network.pitch:

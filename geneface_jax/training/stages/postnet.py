@@ -81,7 +81,7 @@ class PostNetStage(Stage):
             (f"the dataset {config.data.subject}", person.kind),
         ):
             require_same_features(f"the audio2motion VAE in {config.data.audio2motion}", kind, name, other)
-        self.corpus, _ = corpus_clips(corpus, vae.config.data.center, self.std)
+        self.corpus, _ = corpus_clips(corpus, vae.config.data.center, self.std, vae.config.data.get("lead", 0))
         self.person, center = subject_clips(person, vae.config.data.center, self.std)
         self.constants = {"motion_mean": center, "motion_std": self.std}
         self.domain = MotionDistribution.fit(self.person["train"][0].motion, self.person["val"][0].motion)

@@ -39,7 +39,7 @@ class SyncNetStage(Stage):
         self.items_per_step = config.data.batch
         corpus = training_corpus(config.data)
         record_feature_types(config, feature_types_of(corpus.meta))
-        self.pairs, self.constants = corpus_clips(corpus, config.data.center)
+        self.pairs, self.constants = corpus_clips(corpus, config.data.center, lead=config.data.get("lead", 0))
         self.network = SyncNet(config.model.base, axis_name=devices.AXIS)
         self.optimizer = adam(config.optimizer, config.train.steps)
 

@@ -246,6 +246,14 @@ def test_a_mixed_corpus_is_drawn_by_its_share_and_validated_apart(tmp_path, corp
     assert np.isin(mouth, known).mean() == pytest.approx(share, abs=0.05)
 
 
+def test_a_lead_moves_the_face_earlier(corpus):
+    plain, moved = (corpus_clips(corpus, "none", lead=lead)[0]["train"][0] for lead in (0, 2))
+    assert moved.n_frames == plain.n_frames - 2 and len(moved.audio) == len(moved.f0) == 2 * moved.n_frames
+    np.testing.assert_array_equal(moved.motion, plain.motion[2:])
+    np.testing.assert_array_equal(moved.audio, plain.audio[:-4])
+    assert corpus_clips(corpus, "none", lead=1000)[0]["train"][0].n_frames == 1
+
+
 def test_corpora_that_can_not_be_mixed_are_refused(tmp_path, corpus):
     with pytest.raises(InputError, match="between 0 and 1"):
         corpus.mixed_with(corpus, 1.0)
