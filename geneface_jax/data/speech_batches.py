@@ -211,6 +211,7 @@ AnyNormalizedClip: TypeAlias = NormalizedClip | LazyNormalizedClip
 @overload
 def normalize_clip(clip: Clip, center: np.ndarray, std: np.ndarray, lead: int = 0) -> NormalizedClip: ...
 @overload
+def normalize_clip(clip: LazyClip, center: np.ndarray, std: np.ndarray, lead: int = 0) -> LazyNormalizedClip: ...
 def normalize_clip(clip: Clip | LazyClip, center: np.ndarray, std: np.ndarray, lead: int = 0) -> AnyNormalizedClip:
     """Converts a clip to network space. A clip on disk is read only when its arrays are accessed.
 
