@@ -61,7 +61,10 @@ def get_config(variant: str = "demo") -> ConfigDict:
         }
     )
     # The sync loss is switched on once its running mean falls to `sync_gate`; it uses `sync_clips` clips per step.
-    config.loss = ConfigDict({"mse": 1.0, "continuity": 3.0, "kl": 0.4, "sync": 0.01, "sync_gate": 0.75, "sync_clips": 1024})
+    # `mse_upper`: factor on the squared error of brows, nose and eyes, which speech hardly tells.
+    config.loss = ConfigDict(
+        {"mse": 1.0, "mse_upper": 1.0, "continuity": 3.0, "kl": 0.4, "sync": 0.01, "sync_gate": 0.75, "sync_clips": 1024}
+    )
     config.optimizer = ConfigDict({"lr": 5e-4, "schedule": "exponential", "warmup": 1000, "clip": 1.0})
 
     if variant == "demo":

@@ -26,11 +26,11 @@ def get_config(variant: str = "default") -> ConfigDict:
             # An offset is accepted if its score (peak correlation times the square root of the number of frames) is at least this, ...
             "offset_min_score": 5.5,
             # ... and this much higher than at all lags more than three frames from the peak.
-            "offset_min_margin": 3.0,
-            # Frames; the peak is within this lag in good videos, so smaller offsets are not corrected.
-            "offset_tolerance": 3,
+            "offset_min_margin": 2.0,
+            # Frames; smaller offsets are not corrected: the estimate is no better.
+            "offset_tolerance": 0.5,
             # Frames; accepted offsets up to this one are corrected, larger ones drop the clip.
-            "offset_max_corrected": 10,
+            "offset_max_corrected": 10.0,
         }
     )
     config.filters = ConfigDict(

@@ -304,17 +304,20 @@ def given(args: argparse.Namespace, fields: Iterable[dataclasses.Field]) -> dict
 # -------- Options that several verbs and tools have; no heavy imports, so that --help is fast
 
 FACE_MODELS = ("mediapipe", "bfm")
-AUDIO_MODELS = ("mel_f0", "hubert")
+AUDIO_MODELS = ("mel_f0", "hubert", "whisper")
+DEFAULT_FEATURES = "mel_f0"
+"""The audio features of new datasets and corpora; data_tools alone always has mel_f0, since the others need a network."""
 PREPARE_OUT = "subject folder; the dataset is written to DIR/dataset"
 
 
-def add_prepare_arguments(parser: argparse.ArgumentParser, out: str, size: int = 512) -> None:
+def add_prepare_arguments(parser: argparse.ArgumentParser, out: str, size: int = 512, features: str = DEFAULT_FEATURES) -> None:
     """Adds VIDEO, --out and the options of `data_tools.prepare.prepare`, which are named like its arguments.
 
     Args:
       parser: of a verb that prepares a video.
       out: help of --out.
       size: default of --size.
+      features: default of --features.
     """
     add = parser.add_argument_group("input and output").add_argument
     add("video", metavar="VIDEO", help="video of one talking person, at least 3 s, preferably a minute")
@@ -327,9 +330,15 @@ def add_prepare_arguments(parser: argparse.ArgumentParser, out: str, size: int =
     add("--face-model", default="mediapipe", choices=FACE_MODELS, help="face model that gives the landmarks (default %(default)s)")
     add("--bfm-folder", type=Path, metavar="DIR", help="folder with the files of the Basel face model, for --face-model bfm")
     add("--segmenter-model", type=Path, metavar="FILE", help="MediaPipe's selfie_multiclass_256x256.tflite, for finer masks")
-    sound = add_features_arguments(parser)
+    sound = add_features_arguments(parser, features)
     sound.add_argument(
-        "--audio-offset", type=float, default=0.0, metavar="SECONDS", help="delay of the sound (the report estimates the one that fits)"
+        "--audio-offset", type=float, default=0.0, metavar="SECONDS", help="delay of the sound; the same as --fix-offset, in seconds"
+    )
+    sound.add_argument(
+        "--fix-offset",
+        type=_auto_or_milliseconds,
+        metavar="auto|MS",
+        help="delay the sound by MS milliseconds (negative: advance it), or by as much as the lips say (default: leave it)",
     )
     sound.add_argument("--track", type=int, metavar="N", help="sound track, from 1 (default: the first that is not silent)")
     add = parser.add_argument_group("machine").add_argument
@@ -338,15 +347,24 @@ def add_prepare_arguments(parser: argparse.ArgumentParser, out: str, size: int =
 
 
 OPTION_NAMES = (
-    "size", "trim", "face_model", "bfm_folder", "audio_offset", "track", "segmenter_model", "name", "consent", "workers", "device",
+    "size", "trim", "face_model", "bfm_folder", "audio_offset", "fix_offset", "track", "segmenter_model", "name", "consent", "workers",
+    "device",
 )  # fmt: skip
 
 
-def add_features_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Adds --features and --hubert in a group "sound", which is returned."""
+def _auto_or_milliseconds(text: str) -> str | float:
+    """The value of --fix-offset."""
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number of milliseconds") from error
+
+
+def add_features_arguments(parser: argparse.ArgumentParser, default: str = DEFAULT_FEATURES) -> argparse._ArgumentGroup:
+    """Adds --features, with that default, and --hubert in a group "sound", which is returned."""
     group = parser.add_argument_group("sound")
     group.add_argument(
-        "--features", default="mel_f0", choices=AUDIO_MODELS, help="audio features that the networks hear (default %(default)s)"
+        "--features", default=default, choices=AUDIO_MODELS, help="audio features that the networks hear (default %(default)s)"
     )
     where = "default: $GENEFACE_HUBERT, or ~/.cache/geneface_jax/hubert"
     group.add_argument("--hubert", metavar="DIR", help=f"folder of facebook/hubert-large-ls960-ft, for --features hubert ({where})")
@@ -355,7 +373,7 @@ def add_features_arguments(parser: argparse.ArgumentParser) -> argparse._Argumen
 
 
 class _FormerAudio(argparse.Action):
-    """Refuses `--audio mel_f0|hubert`, the former spelling of --features."""
+    """Refuses `--audio FEATURES`, the former spelling of --features."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         features = values if values in AUDIO_MODELS else "|".join(AUDIO_MODELS)
@@ -365,14 +383,21 @@ class _FormerAudio(argparse.Action):
         )
 
 
-def check_features(args: argparse.Namespace) -> None:
+def check_features(args: argparse.Namespace, available: str | None = None, instead: str = "") -> None:
     """Checks --features and --hubert.
 
+    Args:
+      args: the parsed arguments.
+      available: the name of the only features that can be had; None allows all.
+      instead: the command that has the others, for the sentence.
+
     Raises:
-      InputError: --hubert without `--features hubert`.
+      InputError: --hubert without `--features hubert`, or features that are not available.
     """
     if args.hubert and args.features != "hubert":
         raise InputError(f"--hubert is given with --features {args.features}: write --features hubert, or remove --hubert.")
+    if available is not None and args.features != available:
+        raise InputError(f"--features {args.features} needs a network that data_tools lacks: run `{instead}` with the same arguments.")
 
 
 def add_video_arguments(parser: argparse.ArgumentParser, out: str) -> None:

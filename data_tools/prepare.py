@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from data_tools.audio.offset import OpeningPredictor
 from data_tools.audio.sound import MEL_F0, AudioFeatures
 from data_tools.command_line import OPTION_NAMES, PREPARE_OUT, add_prepare_arguments, check_features, jax_device, run_program
 from data_tools.dataset.pipeline import Pipeline
@@ -32,6 +33,8 @@ def prepare(
     bfm_folder: str | os.PathLike | None = None,
     features: AudioFeatures = MEL_F0,
     audio_offset: float = 0.0,
+    fix_offset: str | float | None = None,
+    predictor: OpeningPredictor | None = None,
     track: int | None = None,
     segmenter_model: str | os.PathLike | None = None,
     name: str | None = None,
@@ -55,6 +58,8 @@ def prepare(
       bfm_folder: the Basel model's files, for "bfm".
       features: the audio features; other than mel_f0 they need code of their own (see `geneface_jax.inference.audio_features`).
       audio_offset: seconds by which the sound is delayed against the picture (negative: advanced), -5 to 5.
+      fix_offset: "auto" delays the sound by as much as the lips say, if that can be found; a number is milliseconds, as `audio_offset`.
+      predictor: finds the offset of sound and picture; needed for "auto", and to report it otherwise.
       track: number of the video's sound track, from 1; None takes the first that is not silent.
       segmenter_model: MediaPipe's selfie_multiclass_256x256.tflite, which separates hair, neck and clothes; None uses the built-in person
         segmenter and the landmarks.
@@ -74,12 +79,22 @@ def prepare(
     video, out = Path(video), Path(out_dir)
     span = parse_trim(trim)
     folder = Path(bfm_folder) if bfm_folder is not None else None
+    if fix_offset == "auto" and predictor is None:
+        raise InputError("--fix-offset auto needs a network that data_tools lacks: run `geneface prepare`, or give milliseconds.")
+    if fix_offset is not None and audio_offset:
+        raise InputError("--fix-offset and --audio-offset are both given, and both move the sound: remove one.")
+    if isinstance(fix_offset, int | float):
+        audio_offset = fix_offset / 1000.0
     check_options(size, face_model, folder, audio_offset, workers)
     require_output(out, folder=True, replaced=True)
     segmenter = SegmenterChoice.from_file(segmenter_model)
     info, span = check_video(video, span, track)
     corrected = corrections(video)
-    settings = Settings(video, file_sha256(video), span, size, face_model, folder, features, audio_offset, segmenter, track, corrected)
+    settings = Settings(
+        *(video, file_sha256(video), span, size, face_model, folder, features, audio_offset, segmenter, track, corrected),
+        fix_offset=fix_offset == "auto",
+        predictor=predictor,
+    )
     name = name or out.absolute().parent.name
     # Usually the dataset of a person, whose folder `fit` holds too.
     person = hold(out.parent, "geneface prepare") if out.name == "dataset" else contextlib.nullcontext()
@@ -132,10 +147,18 @@ def _difference(meta: Any, settings: Settings) -> str | None:
         "--trim": (crop.get("trim"), list(settings.span) if settings.span else None),
         "--face-model": (meta.get("face_model"), settings.face_model),
         "--features": (meta.get("audio_model"), settings.audio.name),
-        "--audio-offset": (source.get("audio_offset", 0.0), settings.audio_offset),
+        **_offset_difference(source, settings),
         "--track": (source.get("track"), settings.track),
     }
     return next((f"{option} was {old} for them, not {new}" for option, (old, new) in asked.items() if old != new), None)
+
+
+def _offset_difference(source: Any, settings: Settings) -> dict[str, tuple[Any, Any]]:
+    """Option -> what it was and what is asked for; with "auto" the seconds that were found don't matter."""
+    was, now = bool(source.get("fix_offset")), settings.fix_offset
+    if was or now:
+        return {"--fix-offset": ("auto" if was else None, "auto" if now else None)}
+    return {"--audio-offset": (source.get("audio_offset", 0.0), settings.audio_offset)}
 
 
 # -------- Command line
@@ -143,18 +166,14 @@ def _difference(meta: Any, settings: Settings) -> str | None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options; `geneface prepare` has the same."""
-    add_prepare_arguments(parser, PREPARE_OUT)
+    add_prepare_arguments(parser, PREPARE_OUT, features=MEL_F0.name)
 
 
-def run(args: argparse.Namespace, features: AudioFeatures = MEL_F0) -> int:
-    """Runs the tool; prints the dataset's path last. Only `geneface prepare` can give other audio features than mel_f0."""
-    check_features(args)
-    if args.features != features.name:
-        raise InputError(
-            f"--features {args.features} needs a network that data_tools lacks: run `geneface prepare` with the same arguments."
-        )
+def run(args: argparse.Namespace, features: AudioFeatures = MEL_F0, predictor: OpeningPredictor | None = None) -> int:
+    """Runs the tool; prints the dataset's path last. Only `geneface prepare` can give other audio features than mel_f0, and a predictor."""
+    check_features(args, available=features.name, instead="geneface prepare")
     options = {name: getattr(args, name) for name in OPTION_NAMES} | {"name": args.name or args.out.resolve().name}
-    print(prepare(args.video, args.out / "dataset", **options, features=features))
+    print(prepare(args.video, args.out / "dataset", **options, features=features, predictor=predictor))
     return 0
 
 

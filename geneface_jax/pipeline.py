@@ -17,11 +17,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_tools.audio.sound import AudioFeatures
+from data_tools.command_line import DEFAULT_FEATURES
 from data_tools.errors import InputError
 from data_tools.io import hold, require_output, write_json
 from data_tools.records import Field, check_fields, read_record
 from geneface_jax.data.subject import FeatureTypes, feature_types_of, require_same_features
 from geneface_jax.inference.audio_features import audio_features
+from geneface_jax.inference.opening import opening_predictor
 from geneface_jax.io import checkpoints, configs, restore
 from geneface_jax.io.compilation_cache import keep_programs
 from geneface_jax.io.person_folder import STAGES, find_person, person_argument, write_card
@@ -35,7 +37,7 @@ def prepare(
     video: str | os.PathLike,
     person: str | os.PathLike,
     *,
-    features: AudioFeatures | str = "mel_f0",
+    features: AudioFeatures | str = DEFAULT_FEATURES,
     name: str | None = None,
     **options: Any,
 ) -> Path:
@@ -44,7 +46,7 @@ def prepare(
     Args:
       video: the talking video.
       person: the person's folder.
-      features: audio features or their name, "mel_f0" or "hubert".
+      features: audio features or their name, one of `AUDIO_MODELS`.
       name: name of the person; the folder's name when None.
       options: the other arguments of `data_tools.prepare.prepare`, such as `size`, `trim`, `consent`.
 
@@ -57,6 +59,7 @@ def prepare(
     from data_tools.prepare import prepare as make_dataset
 
     person = Path(person)
+    options = {"predictor": opening_predictor(needed=options.get("fix_offset") == "auto"), **options}
     return make_dataset(video, person / "dataset", features=by_name(features), name=name or person.resolve().name, **options)
 
 
@@ -66,7 +69,7 @@ def fit(
     *,
     size: int = 256,
     name: str | None = None,
-    features: AudioFeatures | str = "mel_f0",
+    features: AudioFeatures | str = DEFAULT_FEATURES,
     variant: str = "demo",
     corpus: str | os.PathLike | None = None,
     corpus_models: str | os.PathLike | None = None,
@@ -84,7 +87,7 @@ def fit(
       subject: the folder to make; returned.
       size: height and width in pixels.
       name: name of the person; the folder's name when None.
-      features: audio features or their name, "mel_f0" or "hubert"; must be those of the corpus and its models.
+      features: audio features or their name, one of `AUDIO_MODELS`; must be those of the corpus and its models.
       variant: of every config, "demo" or "reference".
       corpus: corpus folder for the postnet; the shipped one when None.
       corpus_models: folder with `syncnet/` and `audio2motion/`; the shipped ones when None.

@@ -48,7 +48,12 @@ REFERENCE = {
         "geneface_jax.models.nerf",
     ],
     "kernels.md": ["geneface_kernels"],
-    "evaluation.md": ["geneface_jax.evaluation.evaluate", "geneface_jax.evaluation.heldout", "geneface_jax.evaluation.metrics"],
+    "evaluation.md": [
+        "geneface_jax.evaluation.evaluate",
+        "geneface_jax.evaluation.heldout",
+        "geneface_jax.evaluation.metrics",
+        "geneface_jax.evaluation.lips",
+    ],
 }
 """Page of reference/ -> the modules whose docstrings it shows. Titles are in mkdocs.yml."""
 

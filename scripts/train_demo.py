@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_tools.audio.sound import cached
 from data_tools.avatar.clip import make_corpus, render_clip
+from data_tools.command_line import DEFAULT_FEATURES
 from data_tools.io import read_json, write_folder, write_text
 from data_tools.light import light_copy
 from data_tools.prepare import prepare
 from data_tools.video import read_video
 from geneface_jax.cli.main import main as geneface
+from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.io import checkpoints, configs, cull
 from geneface_jax.io.person_folder import STAGES
 from geneface_jax.pipeline import fit
@@ -57,8 +60,10 @@ def main() -> None:
     work, released = args.work, args.checkpoints
     corpus, small, video, subject = work / "corpus", work / "corpus_small", work / "video", work / "subject"
 
-    timed("corpus", lambda: make_once(corpus / "meta.json", lambda: make_corpus(corpus)))
-    timed("small corpus", lambda: make_once(small / "meta.json", lambda: make_corpus(small, sentences=SENTENCES_PER_SPEAKER)))
+    features = cached(audio_features(DEFAULT_FEATURES))
+    timed("corpus", lambda: make_once(corpus / "meta.json", lambda: make_corpus(corpus, features=features)))
+    some = {"sentences": SENTENCES_PER_SPEAKER, "features": features}
+    timed("small corpus", lambda: make_once(small / "meta.json", lambda: make_corpus(small, **some)))
     timed("syncnet", lambda: train(configs.load("syncnet:demo", [f"data.corpus={corpus}"]), work / "syncnet"))
     sources = [f"data.corpus={corpus}", f"data.syncnet={work / 'syncnet'}"]
     timed("audio2motion", lambda: train(configs.load("audio2motion_pitch:demo", sources), work / "audio2motion"))

@@ -22,14 +22,15 @@ from tests.tiny_stages import FIELD
 ROOT = Path(__file__).parent.parent
 
 # -------- Totals: a later change may raise them by what it adds, with a line here that says so
-MOST_FILES = 240
-"""Python files that are not tests."""
-MOST_SHIPPED_LINES = 39_000
+MOST_FILES = 246
+"""Python files that are not tests. Real voices (Whisper, timing, closed lips, and the scripts that make what is shipped) added 6."""
+MOST_SHIPPED_LINES = 39_700
 """Lines of geneface_jax, geneface_kernels and data_tools. The front door (Python API, verbs, shipped data) added 1,000; limits and checks
 of all that is read, locks, whole files, pictures as phones make them, and the studio's defenses added 4,000; what rendering on a
-laptop skips or keeps (culls, adaptive rays, compiled programs) 700."""
-MOST_IMPORTED = {"train": 64, "infer": 80, "prepare": 54}
-"""Files of the project that a verb imports: training a head, a video of the shipped person, a dataset. Records and locks came last."""
+laptop skips or keeps (culls, adaptive rays, compiled programs) 700; Whisper, mixed corpora and the timing of sound and picture 700."""
+MOST_IMPORTED = {"train": 64, "infer": 80, "prepare": 70}
+"""Files of the project that a verb imports: training a head, a video of the shipped person, a dataset (whose timing
+of sound and picture is checked by Whisper features)."""
 
 # -------- Ratios: these stay
 MEDIAN_LINES = (110, 220)
@@ -150,6 +151,7 @@ ALLOWED = {
         "data_tools.io",
         "data_tools.records",
         "data_tools.audio",
+        "data_tools.command_line",
         "data_tools.prepare",
         "geneface_jax.io",
         "geneface_jax.data",

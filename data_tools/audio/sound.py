@@ -369,6 +369,19 @@ def features_for_frames(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray,
 
 
 @dataclasses.dataclass(frozen=True)
+class Windows:
+    """The grid of features that are made in windows of their own, in video frames.
+
+    Features of a piece of a recording are those of the whole, if the piece begins at a multiple of `frames`, except for the first `past`
+    and the last `future` frames of the piece.
+    """
+
+    frames: int
+    past: int
+    future: int
+
+
+@dataclasses.dataclass(frozen=True)
 class AudioFeatures:
     """A type of audio features, passed to the data tools so that they do not depend on its network.
 
@@ -376,11 +389,13 @@ class AudioFeatures:
       name: `audio_model` of meta.json.
       compute: (samples [n] at 16 kHz, number of video frames T) -> (features [2T, C] float32, f0 [2T] in Hz, 0 = unvoiced).
       weights: fingerprint of the network's weights; "" without a network.
+      windows: their grid; None if they have none.
     """
 
     name: str
     compute: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
     weights: str = ""
+    windows: Windows | None = None
 
     @property
     def recipe(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.audio.sound import FPS, features_for_frames, save_wav
+from data_tools.audio.sound import FPS, MEL_F0, AudioFeatures, save_wav
 from data_tools.avatar.performance import Performance, eye_openness, mouth_opening, perform
 from data_tools.avatar.render import Renderer, camera_matrices, head_to_camera, intrinsics, project
 from data_tools.avatar.speakers import SpeechClip, excerpt, recording, sentence_clips, voices
@@ -161,13 +161,14 @@ def _encode(path: Path, images: Iterable[np.ndarray], wav: Path, size: int) -> N
 # -------- Corpus folder: true motion and audio features of many speakers (format: docs/file-formats.md)
 
 
-def make_corpus(out: str | os.PathLike, seed: int = 0, sentences: int | None = None) -> dict:
+def make_corpus(out: str | os.PathLike, seed: int = 0, sentences: int | None = None, features: AudioFeatures = MEL_F0) -> dict:
     """Writes the corpus folder: one clip per sentence, two complete speakers in "val"; nothing is rendered.
 
     Args:
       out: folder to create; it must not exist or be empty.
       seed: random seed of head movement, blinks and brows.
       sentences: sentences per speaker, from the first; None takes all. PostNet needs variety, not volume.
+      features: the audio features; other than mel_f0 they need code of their own (see `geneface_jax.inference.audio_features`).
 
     Returns:
       The content of `meta.json`.
@@ -183,12 +184,13 @@ def make_corpus(out: str | os.PathLike, seed: int = 0, sentences: int | None = N
         if split not in ("train", "val"):
             continue
         for clip in sentence_clips(speaker)[:sentences]:
-            mel, f0 = features_for_frames(clip.samples, clip.n_frames)
-            arrays[f"{clip.name}/audio_features"] = mel.astype(np.float16)
+            heard, f0 = features.compute(clip.samples, clip.n_frames)
+            arrays[f"{clip.name}/audio_features"] = heard.astype(np.float16)
             arrays[f"{clip.name}/f0"] = f0.astype(np.float16)
             arrays[f"{clip.name}/motion"] = perform(clip, seed).motion.reshape(-1, 204).astype(np.float16)
             clips.append({"name": clip.name, "speaker": speaker, "n_frames": clip.n_frames, "split": split})
-    meta = {"format": "geneface_jax.corpus", "format_version": 1, "face_model": "mediapipe", "audio_model": "mel_f0", "clips": clips}
+    meta = {"format": "geneface_jax.corpus", "format_version": 1, "face_model": "mediapipe", "audio_model": features.name}
+    meta |= {**({"audio_weights": features.weights} if features.weights else {}), "clips": clips}
     with atomic_folder(out, replace=False) as temporary:
         np.savez_compressed(temporary / "clips.npz", **arrays)
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from data_tools.audio.offset import OpeningPredictor
 from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, mel_f0
 from data_tools.command_line import bar as progress_bar
 from data_tools.corpus.measure import Span, UnusableError, measure_clip
@@ -145,7 +146,9 @@ def pieces_of(source: SourceVideo, sha256: str, piece_seconds: float) -> list[Pi
     return [Piece(source, sha256, i, count, (borders[i], borders[i + 1]), info) for i in range(count)]
 
 
-def process_piece(piece: Piece, corpus: Path, settings: MeasureSettings, audio: AudioFeatures, key: str) -> dict[str, Any]:
+def process_piece(
+    piece: Piece, corpus: Path, settings: MeasureSettings, audio: AudioFeatures, predictor: OpeningPredictor | None, key: str
+) -> dict[str, Any]:
     """Measures a piece and writes its clip file.
 
     Returns:
@@ -162,7 +165,7 @@ def process_piece(piece: Piece, corpus: Path, settings: MeasureSettings, audio: 
     try:
         if piece.info is None:
             raise UnusableError("unreadable", piece.problem)
-        arrays, measured = measure_clip(piece.source.path, piece.info, piece.span, settings, audio)
+        arrays, measured = measure_clip(piece.source.path, piece.info, piece.span, settings, audio, predictor)
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise UnusableError("failed", "The landmarks or audio features are not finite.")
     except UnusableError as error:
@@ -182,7 +185,7 @@ def process_piece(piece: Piece, corpus: Path, settings: MeasureSettings, audio: 
 # only clips that have both. A run may therefore be killed at any time. The next run reuses a record if the sha256 of the video, the
 # settings it was measured with, and the sha256 of the clip's file are unchanged.
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Incremented when clips should be measured again although no setting has changed."""
 
 PUBLISH_SECONDS = 30.0
@@ -211,6 +214,7 @@ def build_corpus(
     settings: CorpusSettings,
     *,
     features: AudioFeatures = MEL_F0,
+    predictor: OpeningPredictor | None = None,
     scorer: Scorer | None = None,
     workers: int = 1,
     limit: int | None = None,
@@ -223,6 +227,7 @@ def build_corpus(
       out: the corpus folder; a corpus made by this function is continued.
       settings: configs/corpus.py as `CorpusSettings.from_mapping` reads it.
       features: the audio features; other than mel_f0 they need code of their own (`geneface_jax.inference.audio_features`) and one worker.
+      predictor: finds and corrects the offset between sound and picture; None leaves both as they are.
       scorer: scores of a trained SyncNet for the filter `sync_score`.
       workers: processes that measure clips; 1 measures in this process.
       limit: use only this many videos (spread over the speakers).
@@ -250,17 +255,25 @@ def build_corpus(
     with disk_errors_as_input_errors(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
     with hold(out, "geneface prepare-corpus"), disk_errors_as_input_errors(out, "--out"):
-        return _Build(sources, out, settings, features, scorer).run(max(workers, 1), limit, progress)
+        return _Build(sources, out, settings, features, predictor, scorer).run(max(workers, 1), limit, progress)
 
 
 class _Build:
     """One run over all sources."""
 
     def __init__(
-        self, sources: list[SourceVideo], out: Path, settings: CorpusSettings, audio: AudioFeatures, scorer: Scorer | None
+        self,
+        sources: list[SourceVideo],
+        out: Path,
+        settings: CorpusSettings,
+        audio: AudioFeatures,
+        predictor: OpeningPredictor | None,
+        scorer: Scorer | None,
     ) -> None:
         self.sources, self.out, self.settings, self.audio, self.scorer = sources, out, settings, audio, scorer
-        self.key = settings_fingerprint(RECIPE_VERSION, dataclasses.asdict(settings.measure), audio.recipe)
+        self.predictor = predictor
+        recipe = predictor.recipe if predictor else None
+        self.key = settings_fingerprint(RECIPE_VERSION, dataclasses.asdict(settings.measure), audio.recipe, recipe)
         self.journal = Journal(out)
         names = {source.name for source in sources}
         self.records: dict[str, dict[str, dict[str, Any]]] = collections.defaultdict(dict)
@@ -325,7 +338,7 @@ class _Build:
 
     def _results(self, pieces: Iterator[Piece], workers: int) -> Iterator[tuple[Piece, dict[str, Any]]]:
         """Processes the pieces, in this process or in a pool with at most two submitted pieces per worker."""
-        arguments = (self.out, self.settings.measure, self.audio, self.key)
+        arguments = (self.out, self.settings.measure, self.audio, self.predictor, self.key)
         if workers == 1:
             yield from ((piece, process_piece(piece, *arguments)) for piece in pieces)
             return

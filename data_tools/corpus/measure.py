@@ -1,13 +1,14 @@
 """Measurements of one corpus clip: landmark motion, audio features, and the picture quality used by the filters."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
-from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, features_for_frames, load_track
+from data_tools.audio.offset import NO_OFFSET, Offset, OpeningPredictor, estimate_offset, opening
+from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, SAMPLES_PER_FRAME, AudioFeatures, load_track
 from data_tools.corpus.selection import MeasureSettings
 from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.dataset.arrays import excess_change
@@ -91,9 +92,9 @@ class Measurements:
       cut_levels, jump: see the functions `cut_levels` and `head_jump`.
       sharpness: median over the clip.
       voiced_share: share of the audio frames with a pitch.
-      offset, offset_score, offset_margin: frames by which the mouth was late, as `offset.Offset`.
+      offset, offset_score, offset_margin: frames by which the mouth was late, as `offset.Offset`; 0 without a predictor.
       offset_confident: whether that estimate is reliable.
-      corrected: frames by which picture and sound were shifted against each other; the remaining offset is offset - corrected.
+      corrected: frames by which the sound was delayed; the remaining offset is offset - corrected.
     """
 
     seconds: float
@@ -104,15 +105,20 @@ class Measurements:
     jump: float
     sharpness: float
     voiced_share: float
-    offset: int
+    offset: float
     offset_score: float
     offset_margin: float
     offset_confident: bool
-    corrected: int
+    corrected: float
 
 
 def measure_clip(
-    path: Path, info: VideoInfo, span: Span, settings: MeasureSettings, audio: AudioFeatures = MEL_F0
+    path: Path,
+    info: VideoInfo,
+    span: Span,
+    settings: MeasureSettings,
+    audio: AudioFeatures = MEL_F0,
+    predictor: OpeningPredictor | None = None,
 ) -> tuple[dict[str, np.ndarray], Measurements]:
     """Decodes a clip twice (a few pictures a second, then every frame of the face's crop) and measures it.
 
@@ -122,6 +128,7 @@ def measure_clip(
       span: seconds [a, b) of it; None means all.
       settings: see configs/corpus.py.
       audio: the audio features to compute.
+      predictor: finds the offset between sound and picture; None leaves both as they are.
 
     Returns:
       arrays: audio_features [2T, C], f0 [2T], motion [T, 204], float32, with the offset between sound and picture corrected.
@@ -145,12 +152,13 @@ def measure_clip(
     landmarks = fill(track.landmarks[:n_frames] * np.float32(ANALYSIS_SIZE))
     pose = solve_poses(landmarks, ANALYSIS_SIZE, np.where(seen, 1.0, INTERPOLATED_TRUST))
     points = canonical_landmarks(landmarks, pose, ANALYSIS_SIZE)
-    mel, f0 = features_for_frames(samples, n_frames)
-    offset = estimate_offset(opening(points), loudness(mel), settings.offset_reach)
+    offset = NO_OFFSET
+    if predictor is not None:
+        offset = estimate_offset(opening(points), predictor.predict(samples, n_frames), settings.offset_reach)
     shift = _correction(offset, settings)
     if shift:
         points, samples = _synchronize(points, samples, shift)
-    features, f0 = (mel, f0) if audio is MEL_F0 and not shift else audio.compute(samples, len(points))
+    features, f0 = audio.compute(samples, len(points))
     height = np.linalg.norm(landmarks[:, FOREHEAD, :2] - landmarks[:, CHIN, :2], axis=-1)
     measurements = Measurements(
         seconds=len(points) / FPS,
@@ -213,15 +221,15 @@ def _face_area(faces: np.ndarray, box: Box) -> tuple[int, int, int, int]:
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def _correction(offset: Offset, settings: MeasureSettings) -> int:
+def _correction(offset: Offset, settings: MeasureSettings) -> float:
     """Frames to correct: the offset if it is reliable, above the tolerance and not too large to correct, else 0."""
     if not offset.confident(settings) or not settings.offset_tolerance < abs(offset.lag) <= settings.offset_max_corrected:
-        return 0
+        return 0.0
     return offset.lag
 
 
-def _synchronize(points: np.ndarray, samples: np.ndarray, late: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shifts frames and audio against each other, the mouth being `late` frames behind, and cuts off the ends without a counterpart."""
-    n_frames = len(points) - abs(late)
-    start = max(-late, 0) * SAMPLE_RATE // FPS
-    return points[max(late, 0) :][:n_frames], samples[start:][: n_frames * SAMPLE_RATE // FPS]
+def _synchronize(points: np.ndarray, samples: np.ndarray, late: float) -> tuple[np.ndarray, np.ndarray]:
+    """Delays the sound by the `late` frames that the mouth is behind, to the sample, and cuts off the ends without a counterpart."""
+    n_frames, first = len(points) - math.ceil(abs(late)), math.ceil(max(late, 0.0))
+    start = round((first - late) * SAMPLES_PER_FRAME)
+    return points[first:][:n_frames], samples[start:][: n_frames * SAMPLES_PER_FRAME]

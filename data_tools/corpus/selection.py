@@ -35,8 +35,8 @@ class MeasureSettings:
     offset_reach: int
     offset_min_score: float
     offset_min_margin: float
-    offset_tolerance: int
-    offset_max_corrected: int
+    offset_tolerance: float
+    offset_max_corrected: float
 
 
 @dataclasses.dataclass(frozen=True)

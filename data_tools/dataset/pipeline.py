@@ -1,5 +1,6 @@
 """The steps from video to dataset, in order; a step whose result exists is skipped."""
 
+import dataclasses
 import functools
 import logging
 import os
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.audio.offset import Offset
 from data_tools.audio.sound import SAMPLE_RATE, SoundTrack, cached, load_track, save_wav
 from data_tools.command_line import frames_bar
 from data_tools.dataset import report
@@ -33,7 +35,7 @@ from data_tools.dataset.settings import MIN_SECONDS, SCAN_FPS, Chunk, FrameSourc
 from data_tools.errors import InputError
 from data_tools.face.align import align_texture, known_face, mean_texture, pose_state, skin_brightness, skin_of
 from data_tools.face.identity import check_faults
-from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, intrinsics, solve_poses
+from data_tools.face.pose import INTERPOLATED_TRUST, HeadPose, canonical_landmarks, intrinsics, solve_poses
 from data_tools.face.track import FaceTrack, check_gaps, fill
 from data_tools.ffmpeg import VideoInfo
 from data_tools.io import Workspace, settings_fingerprint, write_json, write_npz
@@ -70,6 +72,7 @@ class Pipeline:
     ) -> None:
         self.settings, self.info, self.name, self.consent = settings, info, name, consent
         self.workers, self.progress = workers, progress
+        self.audio_offset = settings.audio_offset  # seconds by which the sound is delayed; found later with `fix_offset`
         self.start = settings.span[0] if settings.span else 0.0
         self.length = settings.span[1] - settings.span[0] if settings.span else info.seconds
         self.work = Workspace(out)
@@ -102,6 +105,8 @@ class Pipeline:
         with self._timed("poses"):
             pose = solve_poses(self._at_analysis_size(landmarks), ANALYSIS_SIZE, trust)
         pose, face, brightness = self._pictures(box, analysis, landmarks, pose, trust)
+        samples, offset, notes = self._fix_offset(canonical_landmarks(landmarks, pose, size), samples)
+        changes += notes
         with self._timed("arrays"):
             arrays = make_arrays(landmarks, seen, pose, samples, size, cached(self.settings.audio))
         if self.settings.face_model == "bfm":
@@ -116,7 +121,7 @@ class Pipeline:
             save_wav(self.work.path("audio.wav"), samples)
             write_json(self.work.path("meta.json"), self._meta(box, n_frames, changes), checksum=True)
             track = FaceTrack(track.landmarks[:n_frames], track.rival[:n_frames])
-            facts = report.measure(self.info, found, track, arrays, pose, samples, brightness, size, self.settings.audio_offset)
+            facts = report.measure(self.info, found, track, arrays, pose, samples, brightness, size, self.audio_offset, offset)
             self.seconds["total"] = round(time.time() - started, 2)
             report.write(self.work.folder, self.name, facts | {"cpu_seconds_per_step": self.cpu_seconds}, changes, self.seconds)
         result = self.work.publish(["scan.json", "analysis", TRACK, TEXTURE])
@@ -128,7 +133,10 @@ class Pipeline:
         for change in changes:
             logger.info("  %s", change)
         if (offset := facts["offset"]["suggested_audio_offset"]) is not None:
-            logger.warning("  Mouth and sound seem to be out of sync: check the lips in the video and try --audio-offset %g.", offset)
+            logger.warning(
+                "  Mouth and sound are out of sync by %.0f ms: --fix-offset auto (or --fix-offset %.0f) corrects it.",
+                *(facts["values"]["mouth_offset_ms"], 1000.0 * offset),
+            )
         for name in report.SERIOUS:
             if facts["lights"][name] == "poor":
                 check, value = report.CHECKS[name], facts["values"][name]
@@ -162,8 +170,23 @@ class Pipeline:
         """The clip's audio, delayed by `audio_offset`: sample 0 belongs to frame 0. And the track it is from."""
         with self._timed("sound"):
             samples, track = load_track(self.settings.video, span=self.settings.span, track=self.settings.track)
-            delay = round(self.settings.audio_offset * SAMPLE_RATE)
-            return np.pad(samples, (max(delay, 0), 0))[max(-delay, 0) :], track
+            return delayed(samples, self.settings.audio_offset), track
+
+    def _fix_offset(self, points: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, Offset, list[str]]:
+        """Finds the offset of sound and picture from `points` [T, 68, 3] in the head's frame, and corrects it if that was asked for.
+
+        Returns:
+          the samples, the offset that is left, and a note of the correction.
+        """
+        with self._timed("offset"):
+            offset = report.mouth_offset(points, samples, self.settings.predictor)
+        if not self.settings.fix_offset:
+            return samples, offset, []
+        if not report.believed(offset):
+            return samples, offset, ["no offset of sound and picture stands out, so none was corrected"]
+        self.audio_offset = round(offset.lag / FPS, 3)
+        note = f"the sound was delayed by {self.audio_offset:g} s, as the lips ask for"
+        return delayed(samples, self.audio_offset), dataclasses.replace(offset, lag=offset.lag - self.audio_offset * FPS), [note]
 
     def _run_jobs(self, title: str, function, jobs: list, n_frames: int) -> None:
         """Runs the jobs whose results don't exist yet."""
@@ -265,12 +288,19 @@ class Pipeline:
                 "fps": info.fps,
                 "changes": changes,
                 "recipe": settings.recipe,
-                **({"audio_offset": settings.audio_offset} if settings.audio_offset else {}),
+                **({"audio_offset": self.audio_offset} if self.audio_offset else {}),
+                **({"fix_offset": True} if settings.fix_offset else {}),
                 **({"track": settings.track} if settings.track is not None else {}),
             },
             "consent": self.consent,
             "tools": tool_versions(),
         }
+
+
+def delayed(samples: np.ndarray, seconds: float) -> np.ndarray:
+    """[n] samples at 16 kHz with silence before them, or without their beginning if `seconds` is negative."""
+    delay = round(seconds * SAMPLE_RATE)
+    return np.pad(samples, (max(delay, 0), 0))[max(-delay, 0) :]
 
 
 def _cpu_seconds() -> float:

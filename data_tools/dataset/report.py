@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 
 from data_tools.audio.level import measure_level
-from data_tools.audio.offset import Offset, estimate_offset, loudness, opening
+from data_tools.audio.offset import NO_OFFSET, Offset, OpeningPredictor, estimate_offset, opening
 from data_tools.audio.sound import SAMPLE_RATE
 from data_tools.dataset.analyze import ANALYSIS_SIZE
 from data_tools.errors import InputError
@@ -80,7 +80,7 @@ CHECKS = {
     "noise_db": QualityCheck("noise in pauses", "dBFS", (-200.0, -45.0), (-200.0, -30.0), "record in a quiet room, near the microphone"),
     "silence": QualityCheck("silence", "%", (0.0, 40.0), (0.0, 70.0), "cut long pauses"),
     "mouth_offset_ms": QualityCheck(
-        "mouth late against the sound", "ms", (-120.0, 120.0), (-200.0, 200.0), "correct it with --audio-offset"
+        "mouth late against the sound", "ms", (-40.0, 40.0), (-120.0, 120.0), "correct it with --fix-offset auto"
     ),
 }
 """In the order of the report."""
@@ -162,11 +162,17 @@ def _evenly_spaced(n_frames: int, count: int) -> list[int]:
 OFFSET_REACH = 15
 """Search range, in frames to each side, of the offset between mouth and sound."""
 
-OFFSET_MIN_SCORE, OFFSET_MIN_MARGIN = 5.5, 3.0
-"""Confidence thresholds of an offset estimate (see `data_tools.audio.offset`; the same as configs/corpus.py)."""
 
-OFFSET_TOLERANCE = 3
-"""The correlation of mouth and loudness peaks within so many frames of zero in good videos; only a larger offset gets a suggestion."""
+@dataclasses.dataclass(frozen=True)
+class _Thresholds:
+    """Confidence thresholds of an offset estimate (see `data_tools.audio.offset`; the same as configs/corpus.py)."""
+
+    offset_min_score: float = 5.5
+    offset_min_margin: float = 2.0
+
+
+OFFSET_TOLERANCE = 1.0
+"""Frames (40 ms); only a larger offset gets a suggestion."""
 
 
 def measure(
@@ -179,6 +185,7 @@ def measure(
     brightness: np.ndarray,
     size: int,
     audio_offset: float,
+    offset: Offset,
 ) -> dict[str, Any]:
     """All measurements of the report.
 
@@ -192,13 +199,13 @@ def measure(
       brightness: [T] mean gray level of the skin.
       size: pixels of the dataset.
       audio_offset: seconds by which the audio was already delayed.
+      offset: of the mouth, that is left.
 
     Returns:
       {"values": {name: float or None}, "lights": {name: "good" | "usable" | "poor" | "unknown"}, "offset": {...}}
     """
     forward = pose.rotation[:, :, 2]
     level = measure_level(samples, SAMPLE_RATE)
-    offset = mouth_offset(arrays)
     rigid = arrays["landmarks_mediapipe"][:, RIGID, :2] * (ANALYSIS_SIZE / size)
     n_frames = len(arrays["motion"])
     values: dict[str, float | None] = {
@@ -227,40 +234,40 @@ def measure(
         "noise_db": level.noise,
         "silence": 100.0 * level.silent,
         "longest_pause_seconds": level.longest_pause,
-        "mouth_offset_ms": 1000.0 * offset.lag / FPS if _confident(offset) else None,
+        "mouth_offset_ms": 1000.0 * offset.lag / FPS if believed(offset) else None,
     }
     values = {name: None if value is None else round(float(value), 4) for name, value in values.items()}
     return {
         "values": values,
         "lights": {name: light(name, values[name]) for name in CHECKS},
         "offset": {
-            "frames": offset.lag,
+            "frames": round(offset.lag, 2),
             "score": round(offset.score, 2),
             "margin": round(offset.margin, 2),
-            "believed": _confident(offset),
+            "believed": believed(offset),
             "suggested_audio_offset": suggested_correction(offset, audio_offset),
         },
     }
 
 
-def mouth_offset(arrays: dict[str, np.ndarray]) -> Offset:
-    """Frames by which the mouth is late, estimated from lip gap and loudness.
+def mouth_offset(points: np.ndarray, samples: np.ndarray, predictor: OpeningPredictor | None) -> Offset:
+    """By how much the mouth is late: `points` [T, 68, 3] in the head's frame against the sound, [n] at 16 kHz.
 
-    Loudness needs the log-mel of `mel_f0`; with other features the score is 0.
+    The score is 0 without a predictor.
     """
-    if arrays["audio_features"].shape[1] != 80:
-        return Offset(0, 0.0, 0.0)
-    points = arrays["motion"] / 10.0 + arrays["mean_face"]
-    return estimate_offset(opening(points), loudness(arrays["audio_features"]), OFFSET_REACH)
+    if predictor is None:
+        return NO_OFFSET
+    return estimate_offset(opening(points), predictor.predict(samples, len(points)), OFFSET_REACH)
 
 
-def _confident(offset: Offset) -> bool:
-    return offset.score >= OFFSET_MIN_SCORE and offset.margin >= OFFSET_MIN_MARGIN
+def believed(offset: Offset) -> bool:
+    """Whether an offset is reported, and corrected on request."""
+    return offset.confident(_Thresholds())
 
 
 def suggested_correction(offset: Offset, audio_offset: float) -> float | None:
-    """Seconds to give as --audio-offset (the delay already applied included); None if no correction is needed."""
-    if not _confident(offset) or abs(offset.lag) <= OFFSET_TOLERANCE:
+    """Seconds by which the sound should be delayed (the delay already applied included); None if no correction is needed."""
+    if not believed(offset) or abs(offset.lag) < OFFSET_TOLERANCE:
         return None
     return round(audio_offset + offset.lag / FPS, 3)
 

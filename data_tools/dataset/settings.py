@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.audio.offset import OpeningPredictor
 from data_tools.audio.sound import MEL_F0, AudioFeatures, SoundTrack
 from data_tools.command_line import FACE_MODELS
 from data_tools.errors import InputError
@@ -47,6 +48,8 @@ class Settings:
       segmenter: the network that makes the masks.
       track: number of the sound track, from 1; None takes the first that is not silent.
       corrections: what is done to the picture.
+      fix_offset: delay the sound by as much as the predictor says.
+      predictor: finds the offset of sound and picture; without one it is not reported.
     """
 
     video: Path
@@ -60,6 +63,8 @@ class Settings:
     segmenter: SegmenterChoice = SegmenterChoice()
     track: int | None = None
     corrections: Corrections = Corrections()
+    fix_offset: bool = False
+    predictor: OpeningPredictor | None = None
 
     @property
     def scan_key(self) -> str:
@@ -79,6 +84,8 @@ class Settings:
         """Fingerprint of everything the dataset depends on."""
         face_model = model_key(self.bfm_folder) if self.face_model == "bfm" else self.face_model
         chosen = () if self.track is None else (f"track {self.track}",)
+        if self.fix_offset and self.predictor is not None:
+            chosen = (*chosen, f"offset by {self.predictor.recipe}")
         return settings_fingerprint(self.picture_key, face_model, self.audio.recipe, self.audio_offset, *chosen)
 
 

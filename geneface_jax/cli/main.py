@@ -77,7 +77,7 @@ GROUPS = {
 VERBS = {verb: line for verbs in GROUPS.values() for verb, line in verbs.items()}
 ELSEWHERE = {
     **{verb: f"data_tools.{verb}" for verb in ("compose", "crop", "segmentation", "background", "light")},
-    **{verb: f"data_tools.{verb}.__main__" for verb in ("audio", "face", "avatar")},
+    **{verb: f"data_tools.{verb}.__main__" for verb in ("audio", "face")},
     "report": "data_tools.dataset.__main__",
 }
 """Verb -> module, where that is a tool which also runs as `python -m data_tools.TOOL`."""

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the verb; prints the dataset folder last."""
     from data_tools import prepare
+    from geneface_jax.inference.opening import opening_predictor
 
     with jax_device(args.device):
-        return prepare.run(args, chosen_features(args))
+        return prepare.run(args, chosen_features(args), opening_predictor(needed=args.fix_offset == "auto"))

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from data_tools.corpus.build import Scorer, build_corpus
     from data_tools.corpus.selection import CorpusSettings, histogram
     from data_tools.errors import InputError
+    from geneface_jax.inference.opening import opening_predictor
     from geneface_jax.io import configs
 
     for name, value in (("--limit", args.limit), ("--workers", args.workers)):
@@ -45,7 +46,16 @@ def run(args: argparse.Namespace) -> int:
         from geneface_jax.training.speech_losses import sync_scorer
 
         scorer = Scorer(*sync_scorer(args.syncnet, FeatureTypes(audio_model=features.name)))
-    report = build_corpus(args.videos, args.out, settings, features=features, scorer=scorer, workers=args.workers, limit=args.limit)
+    report = build_corpus(
+        args.videos,
+        args.out,
+        settings,
+        features=features,
+        predictor=opening_predictor(needed=False),
+        scorer=scorer,
+        workers=args.workers,
+        limit=args.limit,
+    )
     print(histogram(report))
     print(Path(args.out))
     return 0

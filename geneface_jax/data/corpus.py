@@ -139,7 +139,7 @@ class LazyClip:
           InputError: the file is missing or damaged.
         """
         with ArrayFile(self.path, _REMAKE) as archive:
-            return Clip(self.name, self.speaker, self.split, **_arrays(archive, self.n_frames, "", self.path), weight=self.weight)
+            return Clip(self.name, self.speaker, self.split, *_arrays(archive, self.n_frames, "", self.path), self.weight)
 
     @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +204,7 @@ class Corpus:
             path = folder / "clips.npz"
             with ArrayFile(path, _REMAKE) as archive:
                 clips = tuple(
-                    Clip(e["name"], e["speaker"], e["split"], **_arrays(archive, e["n_frames"], f"{e['name']}/", path))
+                    Clip(e["name"], e["speaker"], e["split"], *_arrays(archive, e["n_frames"], f"{e['name']}/", path))
                     for e in meta["clips"]
                 )
         else:
@@ -306,10 +306,11 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _arrays(archive: ArrayFile, frames: int, prefix: str, path: Path) -> dict[str, np.ndarray]:
-    """The three arrays of a clip of T frames, float32."""
-    shapes = {"audio_features": (2 * frames, None), "f0": (2 * frames,), "motion": (frames, MOTION_DIM)}
-    return {name: _array(archive, f"{prefix}{name}", shape, path) for name, shape in shapes.items()}
+def _arrays(archive: ArrayFile, frames: int, prefix: str, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Audio features, f0 and motion of a clip of T frames, float32."""
+    audio_features = _array(archive, f"{prefix}audio_features", (2 * frames, None), path)
+    f0 = _array(archive, f"{prefix}f0", (2 * frames,), path)
+    return audio_features, f0, _array(archive, f"{prefix}motion", (frames, MOTION_DIM), path)
 
 
 def _array(archive: ArrayFile, key: str, shape: tuple[int | None, ...], path: Path) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from data_tools.audio.sound import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from data_tools.audio.sound import FPS, MEL_F0, SAMPLE_RATE, SAMPLES_PER_FRAME, AudioFeatures, features_for_frames
 from data_tools.encoder import EncoderOptions, codec_arguments
 from data_tools.errors import InputError
 from data_tools.ffmpeg import Process
@@ -235,16 +235,22 @@ def look_ahead(speech: AudioToMotion) -> int:
     return fine + STRIDE * coarse + STRIDE + 2 + 2 + 1
 
 
-def delay_frames(speech: AudioToMotion) -> int:
-    """Latency in frames of audio before the first picture: two blocks, crossfade, silence ramp and the networks' look-ahead."""
-    return BLOCK + _tail(speech)
+def delay_frames(speech: AudioToMotion, features: AudioFeatures = MEL_F0) -> int:
+    """Latency in frames of audio before the first picture: two blocks, crossfade, silence ramp, what the networks and the features hear."""
+    return _heard(BLOCK + _tail(speech), features)
+
+
+def _heard(stop: int, features: AudioFeatures) -> int:
+    """Frames of audio that the features of the first `stop` frames need: windows are complete, and hear what follows them."""
+    grid = features.windows
+    return stop if grid is None else -(-stop // grid.frames) * grid.frames + grid.future
 
 
 def stream_live(person: Person, chunks: Iterable[np.ndarray], controls: Controls) -> Iterator[AVFrame]:
     """Yields pictures and their audio as soon as enough audio has arrived, for `encode`; the last frame is padded with silence.
 
     Args:
-      person: see `person.open_person`; with `mel_f0` features.
+      person: see `person.open_person`; with `mel_f0` or `whisper` features.
       chunks: of the recording in order: [n] samples at 16 kHz in -1..1, of any lengths.
       controls: validated.
 
@@ -252,10 +258,10 @@ def stream_live(person: Person, chunks: Iterable[np.ndarray], controls: Controls
       InputError: HuBERT features (normalized over the whole recording), `orbit` (one period over the unknown length), a transparent
         background, or no audio.
     """
-    if person.subject.audio_model != "mel_f0":
+    if person.subject.audio_model == "hubert":
         raise InputError(
             f"{person.parts.folder} uses {person.subject.audio_model} features, which need the whole recording: use a person with mel_f0 "
-            "features for live speech."
+            "or whisper features for live speech."
         )
     if controls.orbit:
         raise InputError(f"--orbit {controls.orbit} needs the length of the video, which is unknown for live speech: leave it out.")
@@ -294,6 +300,8 @@ class _LiveSession:
         self._person, self._controls = person, controls
         self._features = audio_features_of(person.subject.meta, f"the dataset of {person.parts.folder}")
         self._tail = _tail(person.speech)
+        self._heard = np.zeros((0, 0), np.float32)  # features on a grid, complete windows from frame `_heard_begin` on
+        self._heard_begin = 0
         self._sound, self._sound_begin = np.zeros(0, np.float32), 0  # buffered samples, and the frame they begin with
         self.n_samples = 0
         self._done = 0
@@ -311,7 +319,7 @@ class _LiveSession:
         """The next block if enough audio has arrived; `last` flushes the rest when the recording is over."""
         total = -(-self.n_samples * FPS // SAMPLE_RATE)
         first = self._done
-        if first >= total if last else self.n_samples < (first + BLOCK + self._tail) * SAMPLES_PER_FRAME:
+        if first >= total if last else self.n_samples < _heard(first + BLOCK + self._tail, self._features) * SAMPLES_PER_FRAME:
             return None
         end = min(first + BLOCK, total)
         wanted = min(end + MARGIN, total) if last else end + MARGIN
@@ -347,8 +355,8 @@ class _LiveSession:
         begin = max(first - HISTORY, 0) // STRIDE * STRIDE
         stop = first + BLOCK + FADE + RAMP + look_ahead(speech)
         stop = stop if total is None else min(stop, total)
-        samples = self._sound[(begin - self._sound_begin) * SAMPLES_PER_FRAME : (stop - self._sound_begin) * SAMPLES_PER_FRAME]
-        features, f0 = self._features.compute(samples, stop - begin)
+        samples = self._samples(begin, stop)
+        features, f0 = self._features_of(samples, begin, stop)
         amount = {"temperature": controls.temperature, "seed": controls.seed, "mouth_amp": controls.mouth_amp}
         predicted = speech.predict(features, f0, **amount, start=begin)
         mouth = UNCHANGED_MOUTH if speech.follows_mouth_amp else controls.mouth_amp
@@ -365,6 +373,27 @@ class _LiveSession:
         previous = self._shaped[-1:] if len(self._shaped) else new[:1]
         smoothed = smooth_exponential(np.concatenate([previous, new]), controls.smooth)[1:]
         self._shaped = np.concatenate([self._shaped, smoothed])
+
+    def _samples(self, begin: int, stop: int) -> np.ndarray:
+        """Samples of the frames [begin, stop), as far as there are any."""
+        return self._sound[(begin - self._sound_begin) * SAMPLES_PER_FRAME : (stop - self._sound_begin) * SAMPLES_PER_FRAME]
+
+    def _features_of(self, samples: np.ndarray, begin: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Audio features and f0 of the frames [begin, stop); those on a grid are made once, and are those of the whole recording."""
+        grid = self._features.windows
+        if grid is None:
+            return self._features.compute(samples, stop - begin)
+        done = self._heard_begin + len(self._heard) // 2
+        end = -(-stop // grid.frames) * grid.frames
+        if end > done:
+            piece, last = max(done - grid.past, 0), end + grid.future
+            new, _ = self._features.compute(self._samples(piece, last), last - piece)
+            new = new[2 * (done - piece) : 2 * (end - piece)]
+            kept = self._heard[2 * max(begin - self._heard_begin, 0) :]
+            self._heard_begin = done - len(kept) // 2
+            self._heard = np.concatenate([kept, new]) if len(kept) else new
+        first = 2 * (begin - self._heard_begin)
+        return self._heard[first : first + 2 * (stop - begin)], features_for_frames(samples, stop - begin)[1]
 
     def _drop_sound(self) -> None:
         """Drops samples before all future windows."""

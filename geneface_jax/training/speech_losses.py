@@ -27,6 +27,16 @@ def masked_mse(prediction: Array, truth: Array, mask: Array, weights: Array | fl
     return jnp.sum(jnp.square((prediction - truth) * mask[..., None]) * weights) / (mask_count(mask) * truth.shape[-1])
 
 
+UPPER_FACE = slice(17, 48)
+
+
+def upper_face_weights(weight: float) -> np.ndarray:
+    """[204] weights of squared errors: `weight` on brows, nose and eyes (points 17 to 47), 1 on jaw and mouth."""
+    weights = np.ones((68, 3), np.float32)
+    weights[UPPER_FACE] = weight
+    return weights.reshape(-1)
+
+
 def continuity(prediction: Array, truth: Array, mask: Array) -> jax.Array:
     """Squared error of the frame-to-frame differences, plus that of the first frame; normalized as `masked_mse`.
 

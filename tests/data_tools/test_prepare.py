@@ -12,6 +12,8 @@ from dataset_bytes import contents
 from synthetic_video import color_video, ffmpeg
 
 from data_tools import prepare as module
+from data_tools.audio.offset import OpeningPredictor
+from data_tools.audio.sound import load_audio
 from data_tools.dataset import pipeline as steps
 from data_tools.dataset import settings
 from data_tools.errors import InputError
@@ -98,7 +100,7 @@ def test_head_masks_agree_with_the_truth(dataset, avatar):
     assert min(overlaps) > 0.8
 
 
-def test_head_over_torso_over_background_is_the_frame(dataset):
+def test_head_overtorso_over_background_is_the_frame(dataset):
     background = cv2.imread(str(dataset / "background.png")).astype(float)
     for index in (0, 60):
         frame = cv2.imread(str(dataset / "frames" / f"{index:06d}.jpg")).astype(float)
@@ -203,6 +205,9 @@ def test_silence_is_refused(tmp_path, mediapipe, avatar):
         (dict(), dict(face_model="flame"), "--face-model flame does not exist"),
         (dict(), dict(face_model="bfm"), "--bfm-folder"),
         (dict(), dict(audio_offset=9.0), "--audio-offset"),
+        (dict(), dict(fix_offset=9000.0), "--audio-offset 9 is not possible"),
+        (dict(), dict(fix_offset="auto"), "--fix-offset auto needs a network"),
+        (dict(), dict(fix_offset=40.0, audio_offset=0.04), "are both given"),
         (dict(), dict(segmenter_model="nowhere.tflite"), "selfie_multiclass"),
         (dict(), dict(workers=0), "--workers"),
     ],
@@ -215,6 +220,31 @@ def test_refused_before_any_work_and_nothing_earlier_is_touched(tmp_path, make, 
         prepare(color_video(tmp_path / "v.mp4", **make), out, progress=False, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "v.mp4"]
     assert (out / "earlier").read_text() == "result"
+
+
+def knows(truth: dict[str, np.ndarray], late: float) -> OpeningPredictor:
+    """Predicts the true opening, `late` frames too early."""
+    frames = np.arange(len(truth["mouth_opening"]))
+    return OpeningPredictor(lambda samples, count: np.interp(frames + late, frames, truth["mouth_opening"])[:count], "knows")
+
+
+def test_an_offset_is_corrected_to_a_fraction_of_a_frame_or_reported(mediapipe, avatar, truth, tmp_path, caplog):
+    folders = {}
+    for choice in ("auto", None):
+        folders[choice] = tmp_path / str(choice) / "dataset"
+        with caplog.at_level("WARNING"):
+            prepare(avatar / "video.mp4", folders[choice], size=64, fix_offset=choice, predictor=knows(truth, 2.5))
+    fixed, left = (json.loads((folder / "meta.json").read_text())["source"] for folder in folders.values())
+    assert fixed["audio_offset"] == pytest.approx(0.1, abs=0.02) and fixed["fix_offset"] is True
+    assert "audio_offset" not in left and "fix_offset" not in left
+    sound, moved = (load_audio(folders[choice] / "audio.wav") for choice in (None, "auto"))
+    delay = round(fixed["audio_offset"] * 16000)
+    np.testing.assert_allclose(moved[delay:], sound[: len(sound) - delay], atol=1e-4)
+    reports = [json.loads((folder / "report.json").read_text()) for folder in folders.values()]
+    assert abs(reports[0]["values"]["mouth_offset_ms"]) < 1.0 and reports[0]["offset"]["suggested_audio_offset"] is None
+    assert reports[1]["values"]["mouth_offset_ms"] == pytest.approx(1000.0 * fixed["audio_offset"], abs=1.0)
+    warning = [record.getMessage() for record in caplog.records if "out of sync" in record.getMessage()]
+    assert len(warning) == 1 and f"--fix-offset {1000.0 * fixed['audio_offset']:.0f}) corrects it." in warning[0]
 
 
 def test_a_cut_off_file_is_refused(mediapipe, avatar, tmp_path):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_tools import prepare as module
+from data_tools.audio.offset import OpeningPredictor
 from data_tools.errors import InputError
 from data_tools.prepare import prepare
 
@@ -58,6 +59,8 @@ def anna(made, tmp_path):
         ("anna", {"size": 256}, "--size was 512 for them, not 256"),
         ("anna", {"trim": "1-5"}, r"--trim was None for them, not \[1.0, 5.0\]"),
         ("anna", {"audio_offset": 0.1}, "--audio-offset was 0.0 for them, not 0.1"),
+        ("anna", {"fix_offset": 100.0}, "--audio-offset was 0.0 for them, not 0.1"),
+        ("anna", {"fix_offset": "auto", "predictor": OpeningPredictor(len, "x")}, "--fix-offset was None for them, not auto"),
     ],
 )
 def test_another_video_or_other_options_are_refused_before_anything_is_changed(anna, made, tmp_path, video, options, sentence):

@@ -18,7 +18,7 @@ from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, Voice, genera
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate, warm_up
 from geneface_jax.training.speech_augment import augment_windows
-from geneface_jax.training.speech_losses import SyncExpert, continuity, kl_single_sample, masked_mse, sync_bce
+from geneface_jax.training.speech_losses import SyncExpert, continuity, kl_single_sample, masked_mse, sync_bce, upper_face_weights
 from geneface_jax.training.speech_validation import landmark_video_summary, motion_metrics
 from geneface_jax.training.stage import Evaluation, Phase, Stage
 from geneface_jax.typing import Metrics, State
@@ -58,7 +58,8 @@ def vae_gradients(
       variables: {"params", "batch_stats"}.
       batch: audio [B, 2T, C], motion [B, T, 204], mask [B, T], and the parts of the voice (`voice_of`).
       indices: [B] indices of the items in the global batch, for random draws.
-      weights: of `mse`, `continuity`, `kl`, `sync` (numbers or traced scalars).
+      weights: of `mse`, `continuity`, `kl`, `sync` (numbers or traced scalars); `mse_upper`, a number, is the factor on the squared error
+        of brows, nose and eyes, 1 if absent.
       rng: key, the same on all devices.
       expert: the frozen SyncNet, or None (then `sync` is 0).
       std: [204] scale of the batch's network space.
@@ -66,6 +67,7 @@ def vae_gradients(
       train_statistics: False keeps batch norm at its running statistics.
     """
     rng_noise, rng_clips = jax.random.split(rng)
+    points = jnp.asarray(upper_face_weights(weights.get("mse_upper", 1.0)))
     noise = item_noise(rng_noise, indices, (batch["mask"].shape[1] // STRIDE, network.latent))
 
     def loss_fn(params):
@@ -81,7 +83,7 @@ def vae_gradients(
             mutable=["batch_stats"],
         )
         losses = {
-            "mse": masked_mse(prediction, batch["motion"], batch["mask"]),
+            "mse": masked_mse(prediction, batch["motion"], batch["mask"], points),
             "continuity": continuity(prediction, batch["motion"], batch["mask"]),
             "kl": kl_single_sample(posterior.mean, posterior.log_std, posterior.z, posterior.z_prior, posterior.mask),
             "sync": jnp.zeros(()),
@@ -172,7 +174,7 @@ class Audio2MotionStage(Stage):
             batch = augment_windows(rng_audio, indices, batch, self.config.data.augment)
         expert = dataclasses.replace(self.expert, variables=data) if self.expert else None
         loss, gate = self.config.loss, state["sync_gate"]
-        weights = {"mse": loss.mse, "continuity": loss.continuity, "kl": loss.kl, "sync": loss.sync * gate["open"]}
+        weights = {**loss.to_dict(), "sync": loss.sync * gate["open"]}
         clips = -(-loss.sync_clips // self.config.data.batch)
         grads, losses, batch_stats = vae_gradients(
             self.network, state, batch, indices, weights, rng_loss, expert, state["constants"]["motion_std"], clips
@@ -203,7 +205,7 @@ class Audio2MotionStage(Stage):
         return Evaluation(scalars, videos=video)
 
     def _scores(
-        self, network: Audio2Motion, variables: Mapping[str, Any], pairs: Sequence[AnyNormalizedClip], prefix: str
+        self, network: Audio2Motion, variables: dict[str, Any], pairs: Sequence[AnyNormalizedClip], prefix: str
     ) -> tuple[dict[str, float], list[np.ndarray]]:
         """Scores of clips, with names that begin with `prefix`, and the predicted motion."""
         quiet = silence(1, pairs[0].audio.shape[-1])[0]

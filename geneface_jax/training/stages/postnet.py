@@ -25,14 +25,13 @@ from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
 from geneface_jax.training import devices
 from geneface_jax.training.optimizers import adam, learning_rate, rmsprop, warm_up
 from geneface_jax.training.speech_augment import augment_windows
-from geneface_jax.training.speech_losses import SyncExpert, lsgan_discriminator, lsgan_generator, masked_mse, sync_bce
+from geneface_jax.training.speech_losses import SyncExpert, lsgan_discriminator, lsgan_generator, masked_mse, sync_bce, upper_face_weights
 from geneface_jax.training.speech_validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
 from geneface_jax.training.stage import Evaluation, Phase, Stage
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients
 from geneface_jax.typing import Metrics, State
 
 NETWORKS = ("postnet", "discriminator", "audio2motion")
-UPPER_FACE = slice(17, 48)
 ADVERSARIES = ("postnet", "discriminator")
 METRICS = ("mse", "sync", "adv", "disc_neg_conf", "disc_pos_conf", "disc_fake_loss", "disc_true_loss")
 FINETUNE_METRICS = ("mse", "continuity", "kl", "sync")
@@ -299,10 +298,3 @@ class PostNetStage(Stage):
             videos=landmark_video_summary(truth[0], person_motions[0], self.std, self.constants["motion_mean"], video),
             sounds=speech_audio_summary(self.config.data.subject, self.person["train"][0].n_frames, min(video.frames, person[0].n_frames)),
         )
-
-
-def upper_face_weights(weight: float) -> np.ndarray:
-    """[204] weights of squared errors: `weight` on brows, nose and eyes (points 17 to 47), 1 on jaw and mouth."""
-    weights = np.ones((68, 3), np.float32)
-    weights[UPPER_FACE] = weight
-    return weights.reshape(-1)

@@ -37,7 +37,7 @@ def measured(monkeypatch):
             raise InputError(f"{path} is not a video")
         return VideoInfo(640, 480, 25.0, facts.get("seconds", 2.0), "aac")
 
-    def measure_clip(path, info, span, settings, audio):
+    def measure_clip(path, info, span, settings, audio, predictor):
         facts = json.loads(path.read_text())
         calls.append(f"{path.parent.name}/{path.stem}" + (f" {span[0]:g}-{span[1]:g}" if span else ""))
         if "unusable" in facts:

@@ -1,6 +1,7 @@
 """The whole way on videos of the avatar: every filter fires on the clip that was made for it, good clips stay, an offset is corrected."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from data_tools.avatar.clip import render_clip
 from data_tools.corpus.build import build_corpus, clip_path, read_clip
 from data_tools.corpus.selection import CorpusSettings
 from geneface_jax.data.corpus import Corpus
+from geneface_jax.inference.opening import opening_predictor
 from geneface_jax.io import configs
 
 ADA, BEN = "pretrain/ada", "trainval/ben"
@@ -59,7 +61,7 @@ def videos(avatars, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def corpus(videos, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("corpus") / "c"
-    build_corpus(videos, out, CorpusSettings.from_mapping(configs.load("corpus")), progress=False)
+    build_corpus(videos, out, CorpusSettings.from_mapping(configs.load("corpus")), predictor=opening_predictor(), progress=False)
     return out
 
 
@@ -95,15 +97,14 @@ def test_the_motion_is_the_avatars(corpus, avatars):
 
 def test_late_sound_is_moved_back_to_the_mouth(corpus):
     measured = record(corpus, f"{ADA}/late_sound")["measured"]
-    assert measured["offset_confident"] and abs(measured["corrected"] + DELAY) <= 1
+    assert measured["offset_confident"] and abs(measured["corrected"] + DELAY) <= 0.6
     assert record(corpus, f"{ADA}/good")["measured"]["corrected"] == 0
     good, moved = (read_clip(clip_path(corpus, f"{ADA}/{name}")) for name in ("good", "late_sound"))
     n_frames = len(moved["motion"])
-    assert n_frames == len(good["motion"]) + measured["corrected"]
-    # What was estimated a frame wrong is a frame (two audio frames) off, and nothing else.
-    wrong = measured["corrected"] + DELAY
+    assert n_frames == len(good["motion"]) - math.ceil(abs(measured["corrected"]))
     loud = [arrays["audio_features"].mean(1) for arrays in (good, moved)]
     inner = slice(10, 2 * n_frames - 10)
-    assert np.corrcoef(loud[0][inner], np.roll(loud[1], -2 * wrong)[inner])[0, 1] > 0.95
+    # To half a frame, which is one audio frame.
+    assert max(np.corrcoef(loud[0][inner], np.roll(loud[1], k)[inner])[0, 1] for k in (-1, 0, 1)) > 0.9
     mouth = [arrays["motion"][:n_frames, 3 * 66 + 1] for arrays in (good, moved)]
     assert np.corrcoef(*mouth)[0, 1] > 0.95

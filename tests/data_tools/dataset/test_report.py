@@ -26,7 +26,7 @@ def test_names_and_sentences_are_escaped():
 def test_every_figure_has_a_row_and_poor_ones_advice():
     text = page("x", facts(-1.0), [], {}, {})
     assert len(re.findall("<tr>", text)) == len(CHECKS)
-    assert "record quieter" in text and "--audio-offset" not in text.split("<table>")[0]
+    assert "record quieter" in text and "--fix-offset" not in text.split("<table>")[0]
 
 
 def test_what_was_not_measured_says_so_and_has_no_light():
@@ -35,12 +35,13 @@ def test_what_was_not_measured_says_so_and_has_no_light():
 
 
 def test_a_believed_offset_is_offered_as_a_correction():
-    assert "--audio-offset 0.24" in page("x", facts(suggested=0.24), [], {}, {})
-    believed = Offset(6, 9.0, 5.0)
+    assert "--fix-offset 240" in page("x", facts(suggested=0.24), [], {}, {})
+    believed = Offset(6.0, 9.0, 5.0)
     assert suggested_correction(believed, 0.0) == pytest.approx(0.24)
     assert suggested_correction(believed, 0.1) == pytest.approx(0.34), "what was applied already stays"
-    assert suggested_correction(Offset(2, 9.0, 5.0), 0.0) is None, "small ones are normal"
-    assert suggested_correction(Offset(6, 4.0, 5.0), 0.0) is None, "and weak ones are not believed"
+    assert suggested_correction(Offset(1.5, 9.0, 5.0), 0.0) == pytest.approx(0.06), "to a fraction of a frame"
+    assert suggested_correction(Offset(0.9, 9.0, 5.0), 0.0) is None, "less than 40 ms is normal"
+    assert suggested_correction(Offset(6.0, 4.0, 5.0), 0.0) is None, "and weak ones are not believed"
 
 
 def test_light_change_is_the_slow_range_in_per_cent():

@@ -8,15 +8,24 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from data_tools.avatar import __main__ as avatar
+from data_tools.avatar import clip
+from data_tools.avatar.speakers import sentence_clips
 from data_tools.command_line import command_parser, run_command
+from data_tools.errors import InputError
+from data_tools.io import read_json
 from data_tools.masks import PARTS
 from geneface_jax.cli import main as cli
+from geneface_jax.data.corpus import Corpus
+from geneface_jax.data.subject import FeatureTypes, feature_types_of, require_same_features
+from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.io import configs
 
-TOOLS = {verb: module.removesuffix(".__main__") for verb, module in {**cli.ELSEWHERE, "prepare": "data_tools.prepare"}.items()}
+WITH_FEATURES = {"prepare": "data_tools.prepare", "avatar": "data_tools.avatar"}
+TOOLS = {verb: module.removesuffix(".__main__") for verb, module in {**cli.ELSEWHERE, **WITH_FEATURES}.items()}
 """Verb -> what stands after `python -m`."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
@@ -93,6 +102,23 @@ def test_hubert_is_a_matter_of_the_verb(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module("data_tools.prepare", run_name="__main__", alter_sys=True)
     assert stopped.value.code == 2 and "run `geneface prepare` with the same arguments" in capsys.readouterr().err
+    words = ["corpus", "--out", str(tmp_path / "corpus"), "--features", "whisper"]
+    assert run_command(lambda: avatar, "python -m data_tools.avatar", words) == 2
+    assert "run `geneface avatar corpus` with the same arguments" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_avatar_speaks_whisper_through_the_verb(monkeypatch, tmp_path):
+    monkeypatch.setattr(clip, "voices", lambda: {"anna": "train", "ines": "val"})
+    assert cli.main(["avatar", "corpus", "--out", str(tmp_path / "corpus"), "--sentences", "1", "--features", "whisper"]) == 0
+    corpus = Corpus.load(tmp_path / "corpus")
+    features = audio_features("whisper")
+    assert read_json(tmp_path / "corpus" / "meta.json")["audio_weights"] == features.weights
+    with pytest.raises(InputError, match="whisper audio features, but .* mel_f0 audio features: use two"):
+        require_same_features("the corpus", feature_types_of(corpus.meta), "the VAE", FeatureTypes())
+    sentence = sentence_clips("anna")[0]
+    np.testing.assert_allclose(
+        corpus.clips[0].audio_features.astype(np.float32), features.compute(sentence.samples, sentence.n_frames)[0], atol=4e-3
+    )
 
 
 @pytest.mark.parametrize("verb", ["prepare", "prepare-corpus", "fit"])
@@ -101,7 +127,7 @@ def test_hubert_is_a_matter_of_the_verb(monkeypatch, capsys, tmp_path):
     [
         (["--audio", "mel_f0"], "write --features mel_f0."),
         (["--audio=hubert"], "write --features hubert."),
-        (["--audio", "speech.wav"], "write --features mel_f0|hubert."),
+        (["--audio", "speech.wav"], "write --features mel_f0|hubert|whisper."),
     ],
 )
 def test_the_former_spelling_of_features_is_explained(capsys, verb, words, advice):

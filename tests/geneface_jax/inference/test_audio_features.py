@@ -58,7 +58,7 @@ def test_a_missing_model_says_where_to_get_one(home, monkeypatch):
 
 
 def test_unknown_features_are_refused():
-    with pytest.raises(InputError, match="'wav2vec2'.*mel_f0 or hubert"):
+    with pytest.raises(InputError, match="'wav2vec2'.*mel_f0, hubert or whisper"):
         audio_features("wav2vec2")
 
 

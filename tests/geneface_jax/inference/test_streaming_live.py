@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from data_tools.errors import InputError
+from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.inference.streaming import BLOCK, delay_frames, look_ahead, stream_live
 from tests.tiny_speech import StubRenderer, tiny_person, voice_with_pauses
 
@@ -99,3 +101,54 @@ def test_what_needs_the_whole_recording_is_refused(person, sound):
         next(stream_live(dataclasses.replace(person, subject=hubert), [sound], Controls()))
     with pytest.raises(InputError, match="no sound"):
         next(stream_live(person, [], Controls()))
+
+
+# -------- Whisper features: encoded on a fixed grid, with a longer wait
+
+
+@pytest.fixture
+def listener(person, monkeypatch):
+    """A person with Whisper features whose networks keep what they are given, by audio frame, and hold still."""
+    given = {}
+
+    def predict(self, features, f0, *, start=0, **_):
+        assert len(features) == len(f0)
+        for number, frame in enumerate(features, start=2 * start):
+            given.setdefault(number, []).append(frame)
+        return np.zeros((len(features) // 2, 204), np.float32)
+
+    monkeypatch.setattr(AudioToMotion, "predict", predict)
+    subject = dataclasses.replace(person.subject, audio_model="whisper", meta={**person.subject.meta, "audio_model": "whisper"})
+    return dataclasses.replace(person, subject=subject), given
+
+
+@pytest.mark.parametrize("lengths", [(16000 * 9,), (37, 20000, 5)])
+def test_a_stream_hears_the_features_of_the_whole(listener, sound, lengths):
+    whispering, given = listener
+    sound = sound[: 16000 * 6 - 250]
+    spoken(whispering, cut(sound, lengths))
+    wanted, _ = audio_features("whisper").compute(sound, 150)
+    assert sorted(given) == list(range(300)) and max(map(len, given.values())) > 3
+    for number, frames in given.items():
+        for frame in frames:
+            np.testing.assert_allclose(frame, wanted[number], atol=1e-6)
+
+
+def test_pictures_of_whisper_come_as_early_as_promised(listener, sound):
+    whispering, _ = listener
+    features = audio_features("whisper")
+    wanted = delay_frames(whispering.speech, features)
+    assert 0 < wanted - delay_frames(whispering.speech) < features.windows.frames + features.windows.future
+    given = []
+
+    def pieces():
+        for start in range(0, len(sound), 640):
+            given.append(start + 640)
+            yield sound[start : start + 640]
+
+    stream = stream_live(whispering, pieces(), Controls())
+    next(stream)
+    assert given[-1] == wanted * 640
+    for _ in range(BLOCK):
+        next(stream)
+    assert given[-1] == (wanted + BLOCK) * 640
