@@ -235,7 +235,8 @@ def release(
       drop: collections left out.
 
     Raises:
-      InputError: no such checkpoint, or a value does not fit float16.
+      InputError: no such checkpoint, or a value does not fit float16. Densities of an occupancy grid, which are only compared with a
+        threshold, are cut to what fits: those of an opaque head are large.
     """
     checkpoint = load(workdir, read_selected_step(workdir) if step is None else step, drop)
 
@@ -243,6 +244,8 @@ def release(
         name = path_name(path)
         if value.dtype != np.float32 or not any(fnmatch.fnmatch(name, pattern) for pattern in half):
             return value
+        if name.startswith("occupancy/"):
+            value = np.minimum(value, np.finfo(np.float16).max)
         if np.abs(value).max(initial=0.0) > np.finfo(np.float16).max:
             raise InputError(f"{name} in {workdir} has values that don't fit float16: exclude it from the patterns in `half`.")
         return value.astype(np.float16)

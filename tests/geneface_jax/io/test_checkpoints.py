@@ -119,3 +119,9 @@ def test_release_refuses_what_float16_cannot_hold(tmp_path):
     with pytest.raises(InputError, match="params/table"):
         checkpoints.release(tmp_path / "work", tmp_path / "out", half=("*",))
     assert not (tmp_path / "out").exists()
+
+
+def test_release_cuts_densities_that_float16_cannot_hold(tmp_path):
+    checkpoints.save(tmp_path / "work", 1, {"params": {}, "occupancy": {"grid": jnp.array([3.0, 1e9])}}, meta())
+    out = checkpoints.release(tmp_path / "work", tmp_path / "out", half=("occupancy/*",))
+    np.testing.assert_array_equal(checkpoints.load(out).state["occupancy"]["grid"], [3.0, 65504.0])
