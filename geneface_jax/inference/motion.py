@@ -132,7 +132,7 @@ class AudioToMotion:
     @property
     def follows_mouth_amp(self) -> bool:
         """Whether the VAE is conditioned on the mouth amplitude; if not, its motion can be scaled afterwards."""
-        return bool(self.vae.pitch and self.vae.mouth_amp)
+        return bool(self.vae.mouth_amp)
 
     @classmethod
     def load(cls, postnet_dir: str | os.PathLike[str], *, step: int | None = None, stage: str = "postnet") -> "AudioToMotion":

@@ -106,7 +106,7 @@ class VoiceEncoder(nn.Module):
 
     Attributes:
       features: width of the audio condition and of every embedding.
-      pitch: width of the encoded pitch.
+      pitch: width of the encoded pitch; 0 leaves it out.
       blink, mouth_amp, eye_amp: whether each is an input.
       pairing: see `pair_audio`.
     """
@@ -123,9 +123,11 @@ class VoiceEncoder(nn.Module):
     def __call__(self, audio: Float[Array, "B T C"], voice: Voice, train: bool) -> Float[jax.Array, "B T D"]:
         """Returns D = C channels, or C + pitch with pitch alone."""
         normal = nn.initializers.normal(self.features**-0.5)
-        pitch = nn.Embed(N_PITCH, self.features, embedding_init=normal, name="pitch_embedding")(pitch_bins(voice.f0))
-        encoder = SpeechConditionEncoder(self.pitch, self.axis_name, self.features, name="pitch_encoder")
-        parts = [audio, encoder(pair_audio(pitch, self.pairing), train)]
+        parts = [audio]
+        if self.pitch:
+            pitch = nn.Embed(N_PITCH, self.features, embedding_init=normal, name="pitch_embedding")(pitch_bins(voice.f0))
+            encoder = SpeechConditionEncoder(self.pitch, self.axis_name, self.features, name="pitch_encoder")
+            parts.append(encoder(pair_audio(pitch, self.pairing), train))
         if self.blink:
             parts.append(nn.Embed(2, self.features, embedding_init=normal, name="blink_embedding")(voice.blink))
         for name, used, amplitude in (("mouth_amp", self.mouth_amp, voice.mouth_amp), ("eye_amp", self.eye_amp, voice.eye_amp)):
@@ -241,8 +243,9 @@ class Posterior:
 class Audio2Motion(nn.Module):
     """Conditional VAE over [T, motion_dim] with one latent frame per 4 video frames. T must be a multiple of 4.
 
-    The defaults are the original's, conditioned on audio alone. With `pitch` it needs a `Voice` in every call: GeneFace's pitch variant
-    has pitch 32; GeneFace++ has condition 128, pitch 128 and blink, mouth_amp, eye_amp depending on the checkpoint.
+    The defaults are the original's, conditioned on audio alone. With `pitch`, `blink` or an amplitude it needs a `Voice` in every call:
+    GeneFace's pitch variant has pitch 32; GeneFace++ has condition 128, pitch 128 and blink, mouth_amp, eye_amp depending on the
+    checkpoint.
 
     Attributes:
       motion_dim: D of the landmarks, 204.
@@ -252,7 +255,7 @@ class Audio2Motion(nn.Module):
       latent: channels of z.
       flow_blocks, flow_hidden, flow_layers, flow_kernel_size: the prior flow.
       pairing: see `pair_audio`.
-      pitch: width of the encoded pitch; 0 conditions on audio alone and ignores the next three.
+      pitch: width of the encoded pitch; 0 leaves it out.
       blink, mouth_amp, eye_amp: whether each is an input, see `VoiceEncoder`.
     """
 
@@ -277,7 +280,7 @@ class Audio2Motion(nn.Module):
     def setup(self) -> None:
         self.condition_encoder = SpeechConditionEncoder(self.condition, self.axis_name)
         joined = self.blink or self.mouth_amp or self.eye_amp
-        if self.pitch:
+        if self.needs_voice:
             flags = self.blink, self.mouth_amp, self.eye_amp
             self.voice_encoder = VoiceEncoder(self.condition, self.pitch, *flags, self.pairing, self.axis_name)
         self.condition_down = Conv1d(self.condition + (0 if joined else self.pitch), 2 * STRIDE, STRIDE, STRIDE // 2)
@@ -289,18 +292,23 @@ class Audio2Motion(nn.Module):
         self.decoder_wavenet = WaveNet(self.hidden, self.decoder_layers, self.kernel_size)
         self.decoder_out = Conv1d(self.motion_dim)
 
+    @property
+    def needs_voice(self) -> bool:
+        """Whether anything but the audio is an input."""
+        return bool(self.pitch or self.blink or self.mouth_amp or self.eye_amp)
+
     def conditions(
         self, audio: Float[Array, "B A C"], train: bool = False, voice: Voice | None = None
     ) -> tuple[Float[jax.Array, "B T G"], Float[jax.Array, "B L G2"]]:
         """The condition at the video rate, T = A/2, and at the latent rate, L = T/4.
 
         Raises:
-          ValueError: the network is pitch-aware and there is no voice.
+          ValueError: the network needs a voice and there is none.
         """
         condition = self.condition_encoder(pair_audio(audio, self.pairing), train)
-        if self.pitch:
+        if self.needs_voice:
             if voice is None:
-                raise ValueError("A pitch-aware audio2motion VAE needs a voice in addition to the audio: pass voice=.")
+                raise ValueError("An audio2motion VAE with pitch, blinks or amplitudes needs a voice beside the audio: pass voice=.")
             condition = self.voice_encoder(condition, voice, train)
         return condition, self.condition_down(condition)
 
@@ -333,7 +341,7 @@ class Audio2Motion(nn.Module):
           motion: ground truth. mask: 0/1. audio: A = 2T frames.
           noise: standard normal draws that sample the posterior, L = T/4.
           train: whether batch norm uses and updates batch statistics.
-          voice: needed by a pitch-aware network, ignored by others.
+          voice: see `needs_voice`.
         """
         condition, condition_down = self.conditions(audio, train, voice)
         mask = mask[..., None]
@@ -388,7 +396,7 @@ def generate(
       rng: key; the noise of a frame depends on the key and the frame's position alone.
       temperature: scale of the prior noise; 0 gives the most likely motion.
       postnet: (module, variables) applied to the VAE's output, or None.
-      voice: of the audio, batch size 1; needed by a pitch-aware VAE, ignored by others.
+      voice: of the audio, batch size 1, see `Audio2Motion.needs_voice`.
       start: position (video frame, a multiple of 4) of the audio within a longer recording; selects the noise.
     """
     frames = len(audio) // 2

@@ -132,7 +132,7 @@ class Audio2MotionStage(Stage):
         self.pairs, self.constants = corpus_clips(corpus, config.data.center, lead=config.data.get("lead", 0))
         self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center, feature_types_of(corpus.meta))
         self.network = build_network(config.model, devices.AXIS)
-        if self.network.pitch:
+        if self.network.needs_voice:
             self.constants |= typical_amplitudes(self.pairs["train"])
         self.optimizer = adam(config.optimizer, config.train.steps)
 

@@ -85,7 +85,7 @@ class PostNetStage(Stage):
         self.constants = {"motion_mean": center, "motion_std": self.std}
         self.domain = MotionDistribution.fit(self.person["train"][0].motion, self.person["val"][0].motion)
         self.vae = build_network(config.audio2motion.model, devices.AXIS)
-        if self.vae.pitch:
+        if self.vae.needs_voice:
             self.constants |= typical_amplitudes(self.person["train"])
         self.generator = CNNPostNet(config.model.base, config.model.zero_init, devices.AXIS)
         self.discriminator = MLPDiscriminator(config.model.base, config.model.dropout)

@@ -73,6 +73,16 @@ def test_unused_inputs_change_nothing():
     np.testing.assert_array_equal(speak(plain, variables, voice()), speak(plain, variables, None))
 
 
+def test_amplitudes_are_inputs_without_pitch_too():
+    vae, variables = network(mouth_amp=True)
+    other = dataclasses.replace(voice(), f0=2.0 * voice().f0)
+    np.testing.assert_array_equal(speak(vae, variables, voice()), speak(vae, variables, other))
+    wide = dataclasses.replace(voice(), mouth_amp=jnp.array([0.9]))
+    assert np.abs(speak(vae, variables, wide) - speak(vae, variables, voice())).max() > 1e-5
+    with pytest.raises(ValueError, match="needs a voice"):
+        speak(vae, variables, None)
+
+
 def test_a_pitch_aware_network_needs_a_voice():
     vae, variables = network(**EVERYTHING)
     with pytest.raises(ValueError, match="needs a voice"):
