@@ -32,7 +32,7 @@ def road(monkeypatch):
     """A prepare that writes the two files fit reads, and toy stages; returns what ran and knobs to turn."""
     made = SimpleNamespace(prepared=0, stages=[], content=0.0, signal_in=None, baked=[], fits=False, refuses_to_bake=False)
 
-    def prepare(video, out_dir, features, **options):
+    def prepare(video, out_dir, features, predictor=None, **options):
         made.prepared += 1
         out_dir.mkdir(parents=True, exist_ok=True)
         meta = {
