@@ -11,12 +11,11 @@ from data_tools.landmarks68 import canonical_face
 from data_tools.video import read_video, write_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import Subject
-from geneface_jax.evaluation import heldout
+from geneface_jax.evaluation import heldout, metrics
 from geneface_jax.evaluation.evaluate import motion_report
 from geneface_jax.evaluation.report import to_json
 from geneface_jax.evaluation.scores import compare_videos, landmark_tracks, load_head_masks, video_against_audio
 from geneface_jax.inference import renderer as renderer_module
-from geneface_jax.io import weights
 from tests.synthetic_subject import write_subject
 from tests.tiny_speech import StubRenderer
 
@@ -138,7 +137,7 @@ def test_the_command_prints_tables_and_writes_json_and_video(person, tmp_path, c
 
 
 def test_the_command_scores_a_trained_person(trained, rendering, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(weights, "find_lpips", lambda net, source=None: None)
+    monkeypatch.setattr(metrics, "find_lpips", lambda net, source=None: None)
     monkeypatch.setattr(rendering, "error", 5)
     out = tmp_path / "side.mp4"
     assert cli.main(["evaluate", "--subject", str(trained), "--out", str(out), "--json", str(tmp_path / "a.json")]) == 0
