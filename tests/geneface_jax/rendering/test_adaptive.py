@@ -77,7 +77,8 @@ def test_places_with_detail_get_all_rays_and_smooth_ones_are_interpolated(full):
     np.testing.assert_allclose(found[detail], full[detail], atol=1e-2)
     smooth = np.abs(found - full)[~detail]
     limit = 255.0 * adaptive.DETAIL
-    assert 0.05 < smooth.max() < 1.5 * limit and np.percentile(smooth, 99) < 0.5 * limit and smooth.mean() < 0.5, (limit, smooth.max())
+    errors = smooth.max(), np.percentile(smooth, 99), smooth.mean()
+    assert 0.05 < errors[0] < 1.5 * limit and errors[1] < 0.5 * limit and errors[2] < 0.04 * limit, (limit, errors)
     assert found.min() >= 0.0 and found.max() <= 255.01
     assert not found[full[..., 3] == 0][:, :3].any() or np.abs(found[full[..., 3] == 0]).max() < 2.0, "no halo in the background"
 
@@ -94,7 +95,7 @@ def test_fewer_samples_are_evaluated_and_the_more_the_more_places_get_all_rays()
 def test_detail_is_a_difference_to_a_neighbor():
     picture = np.zeros((1, 12, 12, 4), np.float32)
     assert not np.asarray(adaptive._has_detail(jnp.asarray(picture))).any()
-    picture[0, 5, 7, 3] = 1.01 * adaptive.DETAIL
+    picture[0, 5, 7, 3], picture[0, 5, 1, 0] = 1.01 * adaptive.OUTLINE, 0.99 * adaptive.DETAIL
     found = np.asarray(adaptive._has_detail(jnp.asarray(picture)))[0]
     assert found[4:7, 6:9].all(), "the pixel, its neighbors"
     assert not np.delete(np.delete(found, np.s_[3:8], 0), np.s_[5:10], 1).any() and found.sum() <= 25
