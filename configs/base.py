@@ -43,4 +43,4 @@ def augmentation(**fields) -> dict:
         "pitch": 0.3,
         "feature_noise": 0.3,
     }
-    return strengths | {"feature_noise": 0.3, "frequency_mask": 12, "time_mask": 6, "unvoice": 0.1} | fields
+    return strengths | {"frequency_mask": 12, "time_mask": 6, "unvoice": 0.1} | fields

@@ -89,13 +89,17 @@ def estimate_offset(mouth: np.ndarray, predicted: np.ndarray, reach: int) -> Off
     if n_frames < 4 * reach + 2:
         return NO_OFFSET
     mouth, predicted = np.asarray(mouth[:n_frames], np.float64), np.asarray(predicted[:n_frames], np.float64)
-    lags = np.arange(-reach, reach + 1)
-    correlation = np.array([_at_lag(mouth, predicted, lag) for lag in lags])
-    best = int(np.argmax(correlation))
-    others = np.abs(lags - lags[best]) > PEAK_WIDTH
-    margin = correlation[best] - correlation[others].max() if others.any() else 0.0
-    lag = lags[best] + peak_fraction(correlation, best)
-    return Offset(float(lag), float(correlation[best] * n_frames**0.5), float(margin * n_frames**0.5))
+    lag, height, margin = highest_peak(np.array([_at_lag(mouth, predicted, lag) for lag in range(-reach, reach + 1)]))
+    return Offset(lag, height * n_frames**0.5, margin * n_frames**0.5)
+
+
+def highest_peak(curve: np.ndarray) -> tuple[float, float, float]:
+    """[2 * reach + 1] values at the lags -reach .. reach -> (lag of the highest, with a fraction; its value; by how much that exceeds the
+    highest outside of its peak, 0 if there is none)."""
+    best = int(np.argmax(curve))
+    others = np.abs(np.arange(len(curve)) - best) > PEAK_WIDTH
+    margin = curve[best] - curve[others].max() if others.any() else 0.0
+    return best - len(curve) // 2 + peak_fraction(curve, best), float(curve[best]), float(margin)
 
 
 def peak_fraction(curve: np.ndarray, best: int) -> float:

@@ -279,8 +279,8 @@ def training_corpus(data: ConfigDict) -> Corpus:
     if not data.get("extra_corpus"):  # earlier configs don't have it
         return corpus
     extra = Corpus.load(data.extra_corpus)
-    kinds = (feature_types_of(one.meta) for one in (corpus, extra))
-    require_same_features(f"the corpus {data.corpus}", next(kinds), f"the corpus {data.extra_corpus}", next(kinds))
+    ours, theirs = feature_types_of(corpus.meta), feature_types_of(extra.meta)
+    require_same_features(f"the corpus {data.corpus}", ours, f"the corpus {data.extra_corpus}", theirs)
     return corpus.mixed_with(extra, data.extra_share)
 
 

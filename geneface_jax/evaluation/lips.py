@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.audio.offset import peak_fraction
+from data_tools.audio.offset import highest_peak
 from data_tools.audio.sound import FPS
 from data_tools.errors import InputError
 from data_tools.records import read_json
@@ -181,7 +181,4 @@ def sync_offset(
     similarity = audio @ mouth.T
     # The mouth of frame t + lag belongs to the sound of frame t.
     curve = np.array([np.diagonal(similarity, lag).mean() for lag in range(-reach, reach + 1)])
-    best = int(np.argmax(curve))
-    others = np.abs(np.arange(len(curve)) - best) > 3
-    margin = float(curve[best] - curve[others].max()) if others.any() else 0.0
-    return SyncOffset(best - reach + peak_fraction(curve, best), float(curve[best]), margin)
+    return SyncOffset(*highest_peak(curve))

@@ -237,10 +237,10 @@ def look_ahead(speech: AudioToMotion) -> int:
 
 def delay_frames(speech: AudioToMotion, features: AudioFeatures = MEL_F0) -> int:
     """Latency in frames of audio before the first picture: two blocks, crossfade, silence ramp, what the networks and the features hear."""
-    return _heard(BLOCK + _tail(speech), features)
+    return _frames_heard(BLOCK + _tail(speech), features)
 
 
-def _heard(stop: int, features: AudioFeatures) -> int:
+def _frames_heard(stop: int, features: AudioFeatures) -> int:
     """Frames of audio that the features of the first `stop` frames need: windows are complete, and hear what follows them."""
     grid = features.windows
     return stop if grid is None else -(-stop // grid.frames) * grid.frames + grid.future
@@ -319,7 +319,7 @@ class _LiveSession:
         """The next block if enough audio has arrived; `last` flushes the rest when the recording is over."""
         total = -(-self.n_samples * FPS // SAMPLE_RATE)
         first = self._done
-        if first >= total if last else self.n_samples < _heard(first + BLOCK + self._tail, self._features) * SAMPLES_PER_FRAME:
+        if first >= total if last else self.n_samples < _frames_heard(first + BLOCK + self._tail, self._features) * SAMPLES_PER_FRAME:
             return None
         end = min(first + BLOCK, total)
         wanted = min(end + MARGIN, total) if last else end + MARGIN

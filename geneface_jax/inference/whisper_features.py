@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import librosa
 import numpy as np
+from flax import traverse_util
 
 from data_tools.audio.sound import HOP, SAMPLE_RATE, SAMPLES_PER_FRAME, AudioFeatures, Windows, features_for_frames
 from data_tools.errors import InputError
@@ -88,14 +89,7 @@ def read_encoder(path: Path) -> dict[str, Any]:
     shapes = {jax.tree_util.keystr(name, simple=True, separator="/"): x.shape for name, x in jax.tree_util.tree_leaves_with_path(expected)}
     if {name: value.shape for name, value in flat.items()} != shapes:
         raise InputError(f"{path} does not hold the weights of Whisper's encoder: {_REMEDY}.")
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value.astype(np.float32)
-    return {"params": tree}
+    return {"params": traverse_util.unflatten_dict({name: value.astype(np.float32) for name, value in flat.items()}, sep="/")}
 
 
 def read_projection(path: Path) -> Callable[[np.ndarray], np.ndarray]:
