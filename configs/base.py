@@ -42,5 +42,6 @@ def augmentation(**fields) -> dict:
         "warp": 0.15,
         "pitch": 0.3,
         "feature_noise": 0.3,
+        "channel_mask": 0.4,
     }
     return strengths | {"frequency_mask": 12, "time_mask": 6, "unvoice": 0.1} | fields

@@ -31,12 +31,24 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "window": 200,
             # As in configs/audio2motion.py.
             "draw": "length",
+            # Move the corpus to the timing of the person's video, which the lips then keep, by the SyncNet.
+            "align": True,
             # Sampling temperature of the VAE.
             "temperature": 1.0,
             # Corpus clips scored by the SyncNet expert in an evaluation.
             "eval_clips": 64,
             "augment": augmentation(
-                gain=0.1, tilt=0.15, ripple=0.1, noise=-1.5, warp=0.08, pitch=0.2, f0=0.3, frequency_mask=8, time_mask=4
+                gain=0.1,
+                tilt=0.15,
+                ripple=0.1,
+                noise=-1.5,
+                warp=0.08,
+                pitch=0.2,
+                f0=0.3,
+                frequency_mask=8,
+                time_mask=4,
+                feature_noise=0.15,
+                channel_mask=0.1,
             ),
         }
     )

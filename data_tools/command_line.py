@@ -305,7 +305,7 @@ def given(args: argparse.Namespace, fields: Iterable[dataclasses.Field]) -> dict
 
 FACE_MODELS = ("mediapipe", "bfm")
 AUDIO_MODELS = ("mel_f0", "hubert", "whisper")
-DEFAULT_FEATURES = "mel_f0"
+DEFAULT_FEATURES = "whisper"
 """The audio features of new datasets and corpora; data_tools alone always has mel_f0, since the others need a network."""
 PREPARE_OUT = "subject folder; the dataset is written to DIR/dataset"
 

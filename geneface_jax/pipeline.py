@@ -73,6 +73,7 @@ def fit(
     variant: str = "demo",
     corpus: str | os.PathLike | None = None,
     corpus_models: str | os.PathLike | None = None,
+    extra_corpus: str | os.PathLike | None = None,
     steps: Mapping[str, int] | None = None,
     start_from: str | os.PathLike | None = None,
     restore_mode: str = restore.STRICT,
@@ -91,6 +92,7 @@ def fit(
       variant: of every config, "demo" or "reference".
       corpus: corpus folder for the postnet; the shipped one when None.
       corpus_models: folder with `syncnet/` and `audio2motion/`; the shipped ones when None.
+      extra_corpus: a second corpus, mixed in; when None, the shipped one of real voices if `corpus` is None too, else none.
       steps: updates by stage, where they differ from the config's.
       start_from: another person (a subject folder, full or released, or the name of a shipped one) whose networks initialize each stage.
       restore_mode: "strict" refuses networks of other sizes than the config's, "lenient" initializes mismatched tensors at random.
@@ -105,7 +107,8 @@ def fit(
     subject, features = Path(subject), by_name(features)
     start_from = None if start_from is None else find_person(start_from)
     kind = FeatureTypes(audio_model=features.name, face_model=prepare_options.get("face_model", "mediapipe"))
-    plans = plan(subject, variant=variant, corpus=corpus, corpus_models=corpus_models, steps=steps or {}, kind=kind)
+    sources = {"corpus": corpus, "corpus_models": corpus_models, "extra_corpus": extra_corpus}
+    plans = plan(subject, variant=variant, steps=steps or {}, kind=kind, **sources)
     require_output(subject, folder=True)
     with hold(subject, "geneface fit"):
         origins = _origins(start_from, plans)
@@ -161,17 +164,20 @@ def plan(
     corpus: str | os.PathLike | None,
     corpus_models: str | os.PathLike | None,
     steps: Mapping[str, int],
+    extra_corpus: str | os.PathLike | None = None,
     kind: FeatureTypes | None = None,
 ) -> dict[str, ConfigDict]:
     """The resolved config of every stage; checks that their inputs exist before anything slow starts.
 
     Args:
-      subject, variant, corpus, corpus_models, steps: as `fit`.
+      subject, variant, corpus, corpus_models, steps, extra_corpus: as `fit`.
       kind: feature types of the dataset to make; the default ones when None.
 
     Raises:
       InputError: the corpus or a corpus model is missing, or the corpus has other feature types.
     """
+    if corpus is None and extra_corpus is None and (configs.shipped("checkpoints") / "grid" / "meta.json").is_file():
+        extra_corpus = configs.shipped("checkpoints") / "grid"
     corpus = configs.resolve(corpus) if corpus else configs.shipped("checkpoints") / "avatar" / "corpus"
     models = configs.resolve(corpus_models) if corpus_models else configs.shipped("checkpoints") / "avatar"
     if not (corpus / "meta.json").is_file():
@@ -181,12 +187,12 @@ def plan(
             raise InputError(
                 f"{models / model} holds no checkpoint: give trained models with --corpus-models, or leave it out for the shipped ones."
             )
-    require_same_features(
-        "the dataset to make", kind or FeatureTypes(), f"the corpus {corpus}", feature_types_of(read_record(corpus / "meta.json", {}))
-    )
+    ours, theirs = kind or FeatureTypes(audio_model=DEFAULT_FEATURES), feature_types_of(read_record(corpus / "meta.json", {}))
+    require_same_features("the dataset to make", ours, f"the corpus {corpus}", theirs)
     sources = {
         "data.subject": subject / "dataset",
         "data.corpus": corpus,
+        "data.extra_corpus": configs.resolve(extra_corpus) if extra_corpus else "",
         "data.syncnet": models / "syncnet",
         "data.audio2motion": models / "audio2motion",
         "data.head": subject / "head",

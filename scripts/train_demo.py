@@ -1,11 +1,13 @@
-"""Recreates everything in checkpoints/: the avatar corpus, SyncNet, audio2motion, and the demo person.
+"""Recreates the trained parts of checkpoints/: the avatar corpus, SyncNet, audio2motion, and the demo person.
 
     python scripts/train_demo.py [--work runs/demo] [--checkpoints checkpoints]
 
-Every part is resumable and skipped when complete, so the same command resumes after an interruption.
+Every part is resumable and skipped when complete, so the same command resumes after an interruption. Real voices are mixed in from
+checkpoints/grid (`scripts/grid_corpus.py`); without that folder the networks are trained on the avatar alone.
 """
 
 import argparse
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable
@@ -14,18 +16,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_tools.audio.sound import cached
+from data_tools.audio.sound import AudioFeatures, cached
 from data_tools.avatar.clip import make_corpus, render_clip
 from data_tools.command_line import DEFAULT_FEATURES
 from data_tools.io import read_json, write_folder, write_text
 from data_tools.light import light_copy
-from data_tools.prepare import prepare
 from data_tools.video import read_video
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.io import checkpoints, configs, cull
 from geneface_jax.io.person_folder import STAGES
-from geneface_jax.pipeline import fit
+from geneface_jax.pipeline import fit, prepare
 from geneface_jax.training.loop import train
 
 # Tensors stored as float16: hash tables and the occupancy grid of the person, all parameters of the speech networks.
@@ -39,6 +40,12 @@ HALF = {
 SIZE = 256
 SENTENCES_PER_SPEAKER = 6
 """Size of the released corpus: PostNet, which is trained with it, needs variety, not volume."""
+
+LEAD = 1
+"""Frames by which faces are earlier than in the corpora: what the sound of published videos is late by in the mean."""
+
+HEAD_STEPS = 9000
+"""Half as many again as configs/head.py:demo, for the half minute that it never saw."""
 
 UNSEEN = (
     ("A sentence it was not trained on", "heldout", None),
@@ -62,13 +69,16 @@ def main() -> None:
 
     features = cached(audio_features(DEFAULT_FEATURES))
     timed("corpus", lambda: make_once(corpus / "meta.json", lambda: make_corpus(corpus, features=features)))
-    some = {"sentences": SENTENCES_PER_SPEAKER, "features": features}
+    some = {"sentences": SENTENCES_PER_SPEAKER, "features": rounded(features)}
     timed("small corpus", lambda: make_once(small / "meta.json", lambda: make_corpus(small, **some)))
-    timed("syncnet", lambda: train(configs.load("syncnet:demo", [f"data.corpus={corpus}"]), work / "syncnet"))
-    sources = [f"data.corpus={corpus}", f"data.syncnet={work / 'syncnet'}"]
-    timed("audio2motion", lambda: train(configs.load("audio2motion_pitch:demo", sources), work / "audio2motion"))
+    real = released / "grid"
+    real = real if (real / "meta.json").is_file() else None
+    sources = [f"data.corpus={corpus}", f"data.extra_corpus={real or ''}", f"data.lead={LEAD}"]
+    timed("syncnet", lambda: train(configs.load("syncnet:demo", sources), work / "syncnet"))
+    sources.append(f"data.syncnet={work / 'syncnet'}")
+    timed("audio2motion", lambda: train(configs.load("audio2motion:demo", sources), work / "audio2motion"))
     timed("demo video", lambda: make_once(video / "video.mp4", lambda: render_clip(video, "demo", "train")))
-    person = {"size": SIZE, "consent": CONSENT, "corpus": small, "corpus_models": work}
+    person = {"size": SIZE, "consent": CONSENT, "corpus": small, "corpus_models": work, "extra_corpus": real, "steps": {"head": HEAD_STEPS}}
     timed("demo person", lambda: fit(video / "video.mp4", subject, **person))
 
     write_folder(released / "avatar" / "corpus", lambda folder: shutil.copytree(small, folder, dirs_exist_ok=True))
@@ -85,6 +95,16 @@ def main() -> None:
     print(f"{released}: {total / 1e6:.1f} MB")
 
 
+def rounded(features: AudioFeatures) -> AudioFeatures:
+    """The features in steps of a sixteenth of their deviation, as those of checkpoints/grid, which take half the bytes."""
+
+    def compute(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        values, f0 = features.compute(samples, n_frames)
+        return np.round(values * 16.0) / 16.0, f0
+
+    return dataclasses.replace(features, compute=compute)
+
+
 def measure(subject: Path, released: Path, work: Path) -> None:
     """Writes the released model card: the one of `fit` with the scores of the test clips added."""
     sections = [section(title, compare(released, work / part, part, seconds)) for title, part, seconds in UNSEEN]
@@ -95,7 +115,7 @@ def measure(subject: Path, released: Path, work: Path) -> None:
 def compare(released: Path, work: Path, part: str, seconds: float | None) -> dict:
     """Renders and prepares a ground truth clip and evaluates the released weights against it with the audio protocol."""
     clip = make_once(work / "clip" / "video.mp4", lambda: render_clip(work / "clip", "demo", part, seconds=seconds))
-    truth = prepare(clip, work / "dataset", size=SIZE, consent=CONSENT)
+    truth = prepare(clip, work, size=SIZE, consent=CONSENT)
     figures = work / "figures.json"
     command = ["evaluate", "--subject", str(released), "--against", str(truth), "--protocol", "audio"]
     if geneface([*command, "--out", str(work / "beside_truth.mp4"), "--json", str(figures)]):

@@ -226,7 +226,8 @@ def build_corpus(
       videos: an LRS3 tree or any folder of videos.
       out: the corpus folder; a corpus made by this function is continued.
       settings: configs/corpus.py as `CorpusSettings.from_mapping` reads it.
-      features: the audio features; other than mel_f0 they need code of their own (`geneface_jax.inference.audio_features`) and one worker.
+      features: the audio features; other than mel_f0 they need code of their own (`geneface_jax.inference.audio_features`); hubert also
+        one worker.
       predictor: finds and corrects the offset between sound and picture; None leaves both as they are.
       scorer: scores of a trained SyncNet for the filter `sync_score`.
       workers: processes that measure clips; 1 measures in this process.
@@ -249,7 +250,7 @@ def build_corpus(
         )
     _check_out(out)
     require_output(out, folder=True)
-    if workers > 1 and features is not MEL_F0:
+    if workers > 1 and features.name == "hubert":
         raise InputError(f"{features.name} features are computed in one process: remove --workers.")
     detect(iter(()), FPS)  # fails here if MediaPipe can't start, instead of dropping the first clip
     with disk_errors_as_input_errors(out, "--out"):

@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("training").add_argument
     add("--variant", default="demo", choices=["demo", "reference"], help="size of the networks (default %(default)s)")
     add("--corpus", metavar="DIR", help="corpus for the postnet (default: the shipped checkpoints/avatar/corpus)")
+    add("--extra-corpus", metavar="DIR", help="a second corpus (default: with the shipped corpus the real voices of checkpoints/grid)")
     add("--corpus-models", metavar="DIR", help="folder with syncnet/ and audio2motion/ (default: the shipped checkpoints/avatar)")
     for stage in ("postnet", "head", "torso"):
         add(f"--{stage}-steps", type=int, metavar="N", help=f"updates of the {stage} (default: its config's)")
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         variant=args.variant,
         corpus=args.corpus,
         corpus_models=args.corpus_models,
+        extra_corpus=args.extra_corpus,
         steps=steps,
         start_from=args.start_from,
         restore_mode=args.restore,

@@ -165,7 +165,7 @@ class LazyNormalizedClip:
     @property
     def n_frames(self) -> int:
         """T."""
-        return self.clip.n_frames - self.lead
+        return self.clip.n_frames - abs(self.lead)
 
     @property
     def weight(self) -> float:
@@ -218,20 +218,19 @@ def normalize_clip(clip: Clip | LazyClip, center: np.ndarray, std: np.ndarray, l
     Args:
       clip: if it is not longer than `lead`, one frame of it is left.
       center, std: [204].
-      lead: frames by which the face is moved earlier against the sound; the clip becomes shorter by as many.
+      lead: frames by which the face is moved earlier against the sound (negative: later); the clip becomes shorter by as many.
     """
-    lead = min(lead, clip.n_frames - 1)
+    lead = int(np.clip(lead, 1 - clip.n_frames, clip.n_frames - 1))
     if isinstance(clip, LazyClip):
         return LazyNormalizedClip(clip, center, std, lead)
     return _normalized_clip(clip, center, std, lead)
 
 
 def _normalized_clip(clip: Clip, center: np.ndarray, std: np.ndarray, lead: int = 0) -> NormalizedClip:
-    heard = 2 * (clip.n_frames - lead)
-    audio = model_audio(clip.audio_features, clip.f0)[:heard]
-    face = clip.motion[lead:]
+    face, heard = clip.motion[max(lead, 0) : clip.n_frames + min(lead, 0)], slice(2 * max(-lead, 0), 2 * (clip.n_frames - max(lead, 0)))
     motion = ((face - center) / std).astype(np.float32)
-    return NormalizedClip(audio, motion, clip.speaker, np.asarray(clip.f0, np.float32)[:heard], blink_and_amplitude(face), clip.weight)
+    audio, f0 = model_audio(clip.audio_features, clip.f0)[heard], np.asarray(clip.f0, np.float32)[heard]
+    return NormalizedClip(audio, motion, clip.speaker, f0, blink_and_amplitude(face), clip.weight)
 
 
 def corpus_clips(

@@ -73,6 +73,8 @@ def evaluate(
         require_output(video)
     training_subject = Subject.load(folder)
     other = Subject.load(against) if against else None
+    if other is not None and protocol == "audio":
+        _require_same_sound(other, training_subject)
     if other is None:
         target = heldout.heldout_target(training_subject, size)
     else:
@@ -143,7 +145,11 @@ def evaluate_speech(
     keep_programs()
     folder = find_person(person)
     training_subject = Subject.load(folder)
-    subject = heldout.in_head_frame_of(Subject.load(against), training_subject) if against else training_subject
+    subject = training_subject
+    if against:
+        other = Subject.load(against)
+        _require_same_sound(other, training_subject)
+        subject = heldout.in_head_frame_of(other, training_subject)
     speech = AudioToMotion.load(folder / "postnet")
     require_same_dataset(f"the postnet of {folder}", speech.trained_on, training_subject)
     frames = range(subject.n_frames) if against else subject.heldout
@@ -152,6 +158,12 @@ def evaluate_speech(
         logger.warning("The sync AUC is omitted because the person's SyncNet is missing: give one with --syncnet DIR.")
     figures = evaluate_motion(folder, subject, frames, expert=expert, speech=speech)
     return {"dataset": str(subject.folder), "frames": [frames.start, frames.stop], "motion": figures}
+
+
+def _require_same_sound(other: Subject, training_subject: Subject) -> None:
+    """Raises InputError if the networks of a person can't hear another dataset, which was made with other features."""
+    ours, theirs = (feature_types_of(subject.meta) for subject in (training_subject, other))
+    require_same_features(f"The dataset {other.folder}", theirs, f"the dataset {training_subject.folder}", ours)
 
 
 def evaluate_video(

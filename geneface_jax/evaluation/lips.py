@@ -1,4 +1,4 @@
-"""Lips against speech where no trained person is needed: shut lips, closures, and a clip's offset of sound and picture by a SyncNet."""
+"""Lips against speech where no trained person is needed: shut lips, and closures."""
 
 import re
 from collections.abc import Sequence
@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_tools.audio.offset import highest_peak
 from data_tools.audio.sound import FPS
 from data_tools.errors import InputError
 from data_tools.records import read_json
-from geneface_jax.data.speech_batches import model_audio
-from geneface_jax.training.speech_losses import SyncExpert
 from geneface_jax.typing import Float
 
 # -------- Shut lips, and closures: the lips shut for p, b and m
@@ -138,47 +135,3 @@ def _plain(ipa: Any) -> str:
     if not isinstance(ipa, str):
         raise ValueError("a phone is a string")
     return re.sub(r"[ːˈˌʰ̩̃]", "", ipa)
-
-
-# -------- Offset of sound and picture by a SyncNet
-
-REACH = 8
-"""Frames (0.32 s) searched to each side; files of the web are off by up to 0.3 s."""
-
-
-class SyncOffset(NamedTuple):
-    """Where a SyncNet hears the sound.
-
-    Attributes:
-      lag: frames by which the mouth is late (negative: early), with a fraction.
-      score: mean cosine there.
-      margin: the score minus that of the best lag more than three frames away.
-    """
-
-    lag: float
-    score: float
-    margin: float
-
-
-def sync_offset(
-    expert: SyncExpert,
-    audio_features: Float[np.ndarray, "A C"],
-    f0: Float[np.ndarray, " A"],
-    motion: Float[np.ndarray, "T 204"],
-    reach: int = REACH,
-) -> SyncOffset:
-    """The shift of the sound at which a SyncNet scores a clip best on average, to a fraction of a frame.
-
-    Args:
-      expert: trained on these types of features. If it needs motion centered by speaker, the clip's mean is used.
-      reach: largest shift in frames; a clip needs `reach` + 5 frames. The offset of a shorter one is 0.
-    """
-    center = motion.mean(axis=0) if expert.center == "speaker" else np.zeros(motion.shape[-1], np.float32)
-    scaled = ((motion - center) / np.asarray(expert.std)).astype(np.float32)
-    audio, mouth = expert.embed(model_audio(audio_features, f0), scaled)
-    if len(mouth) <= reach:
-        return SyncOffset(0.0, 0.0, 0.0)
-    similarity = audio @ mouth.T
-    # The mouth of frame t + lag belongs to the sound of frame t.
-    curve = np.array([np.diagonal(similarity, lag).mean() for lag in range(-reach, reach + 1)])
-    return SyncOffset(*highest_peak(curve))

@@ -121,17 +121,23 @@ def whisper_features() -> AudioFeatures:
     Raises:
       InputError: the weights are missing or damaged.
     """
-    folder = whisper_folder()
-    encoder = Encoder(folder)
-    project = read_projection(folder / PROJECTION)
-    digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in (ENCODER, PROJECTION)))
-
-    def compute(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-        n_samples = n_frames * SAMPLES_PER_FRAME
-        whole = np.zeros(n_samples, np.float32)
-        whole[: len(samples)] = samples[:n_samples]
-        return project(encoder.states(whole)), features_for_frames(samples, n_frames)[1]
-
+    _networks()
+    digest = hashlib.sha256(b"".join((whisper_folder() / name).read_bytes() for name in (ENCODER, PROJECTION)))
     # A window begins half a hop late, so the piece that is dropped is one frame longer than FUTURE.
     windows = Windows(WINDOW // 2, PAST // 2, FUTURE // 2 + 1)
-    return AudioFeatures("whisper", compute, digest.hexdigest()[:16], windows)
+    return AudioFeatures("whisper", _compute, digest.hexdigest()[:16], windows)
+
+
+@functools.lru_cache(maxsize=1)
+def _networks() -> tuple[Encoder, Callable[[np.ndarray], np.ndarray]]:
+    folder = whisper_folder()
+    return Encoder(folder), read_projection(folder / PROJECTION)
+
+
+def _compute(samples: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """`AudioFeatures.compute`; a function of the module, so that other processes can have it: they read the weights themselves."""
+    encoder, project = _networks()
+    n_samples = n_frames * SAMPLES_PER_FRAME
+    whole = np.zeros(n_samples, np.float32)
+    whole[: len(samples)] = samples[:n_samples]
+    return project(encoder.states(whole)), features_for_frames(samples, n_frames)[1]

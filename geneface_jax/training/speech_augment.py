@@ -100,10 +100,13 @@ def augment_features(rng: jax.Array, audio: jax.Array, strength: Mapping[str, fl
     Args:
       rng: key.
       audio: features.
-      strength: `feature_noise` (largest noise, in standard deviations of a channel over the window, the same for all frames of the window
-        and once more as large for each), `time_mask` (audio frames that may be set to the window's mean). Absent or 0 switches a part off.
+      strength: `channel_mask` (largest share of the channels that are set to 0 in the whole window; the others grow by as much),
+        `feature_noise` (largest noise, in standard deviations of a channel over the window, the same for all frames of the window and once
+        more as large for each), `time_mask` (audio frames that may be set to the window's mean). Absent or 0 switches a part off.
     """
-    rng_size, rng_window, rng_frames, rng_mask = jax.random.split(rng, 4)
+    rng_size, rng_window, rng_frames, rng_mask, rng_share, rng_channels = jax.random.split(rng, 6)
+    share = jax.random.uniform(rng_share) * strength.get("channel_mask", 0.0)
+    audio = audio * (jax.random.uniform(rng_channels, audio.shape[1:]) >= share) / (1.0 - share)
     mean, spread = jnp.mean(audio, axis=0), jnp.std(audio, axis=0)
     size = jax.random.uniform(rng_size) * strength.get("feature_noise", 0.0)
     noise = jax.random.normal(rng_window, mean.shape) + jax.random.normal(rng_frames, audio.shape)

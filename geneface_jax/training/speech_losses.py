@@ -4,12 +4,13 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_tools.audio.offset import highest_peak
 from geneface_jax.data.speech_batches import MOUTH, AnyNormalizedClip, clips_at, model_audio, positive_clips
 from geneface_jax.data.subject import FeatureTypes, feature_types_of, require_same_features
 from geneface_jax.io import checkpoints
@@ -109,6 +110,8 @@ class SyncExpert:
       std: [204] the scale of its network space.
       center: "speaker" or "none": what is subtracted from a motion before scaling.
       kind: types of the landmarks and audio features it was trained on.
+      lead: frames by which the faces it was trained on are earlier than in their recordings.
+      late: frames by which the motions it is given are later than those (negative: earlier); the sound is moved by as many.
     """
 
     network: SyncNet
@@ -116,6 +119,8 @@ class SyncExpert:
     std: np.ndarray
     center: str
     kind: FeatureTypes = FeatureTypes()
+    lead: int = 0
+    late: int = 0
 
     @classmethod
     def load(cls, workdir: str | os.PathLike[str], step: int | None = None) -> "SyncExpert":
@@ -123,20 +128,24 @@ class SyncExpert:
         checkpoint = checkpoints.load(workdir, step)
         state, data = checkpoint.state, checkpoint.config.data
         variables = {"params": state["params"], "batch_stats": state["batch_stats"]}
-        return cls(SyncNet(checkpoint.config.model.base), variables, state["constants"]["motion_std"], data.center, feature_types_of(data))
+        std, kind = state["constants"]["motion_std"], feature_types_of(data)
+        return cls(SyncNet(checkpoint.config.model.base), variables, std, data.center, kind, data.get("lead", 0))
 
     def loss(
         self, rng: jax.Array, indices: jax.Array, audio: jax.Array, motion: jax.Array, std: jax.Array, mask: jax.Array, per_item: int
     ) -> jax.Array:
         """Cross-entropy of "in sync" over clips drawn from a batch; its gradient flows to the motion. Arguments as for `positive_clips`,
         with motion [B, T, 204] in a network space of scale std [204] (centered as this expert's)."""
-        audio_clips, mouth = positive_clips(rng, indices, audio, motion, mask, per_item)
+        sound, face = self._in_step(motion.shape[1])
+        audio_clips, mouth = positive_clips(rng, indices, audio[:, sound], motion[:, face], mask[:, face], per_item)
         ratio = (std / self.std)[MOUTH]
         embeddings = cast(tuple[jax.Array, jax.Array], self.network.apply(self.variables, audio_clips, mouth * ratio))
         return sync_bce(cosine(*embeddings), 1.0)
 
     def embed(self, audio: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings of all T - 4 clips of a sequence: audio [2T, C], motion [T, 204] in this expert's space; two [T - 4, D] arrays."""
+        """Embeddings of a sequence's clips, audio [2T, C] and motion [T, 204] in this expert's space: two [T - |late| - 4, D] arrays."""
+        sound, face = self._in_step(len(motion))
+        audio, motion = audio[sound], motion[face]
         frames = len(motion)
         padding = -frames % LENGTH_BUCKET
         audio = np.pad(audio, ((0, 2 * padding), (0, 0)))
@@ -144,6 +153,11 @@ class SyncExpert:
         audio_embedding, mouth_embedding = _embed(self.network, self.variables, audio, motion)
         clips = max(frames - MOUTH_FRAMES + 1, 0)
         return np.asarray(audio_embedding)[:clips], np.asarray(mouth_embedding)[:clips]
+
+    def _in_step(self, frames: int) -> tuple[slice, slice]:
+        """The audio frames and the video frames of a sequence that belong together."""
+        late = max(-frames, min(self.late, frames))
+        return slice(2 * max(-late, 0), 2 * (frames - max(late, 0))), slice(max(late, 0), frames + min(late, 0))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -250,3 +264,47 @@ def sync_scorer(workdir: str | os.PathLike[str], kind: FeatureTypes) -> tuple[st
     require_same_features(f"the SyncNet {os.fspath(workdir)}", expert.kind, "the corpus to be made", kind)
     name = f"{os.path.abspath(workdir)} step {checkpoints.steps(workdir)[-1]}"
     return name, lambda arrays: sync_score(expert, arrays["audio_features"], arrays["f0"], arrays["motion"])
+
+
+# -------- Offset of sound and picture by a SyncNet
+
+REACH = 8
+"""Frames (0.32 s) searched to each side; files of the web are off by up to 0.3 s."""
+
+
+class SyncOffset(NamedTuple):
+    """Where a SyncNet hears the sound.
+
+    Attributes:
+      lag: frames by which the mouth is late (negative: early), with a fraction.
+      score: mean cosine there.
+      margin: the score minus that of the best lag more than three frames away.
+    """
+
+    lag: float
+    score: float
+    margin: float
+
+
+def sync_offset(
+    expert: SyncExpert,
+    audio_features: np.ndarray,
+    f0: np.ndarray,
+    motion: np.ndarray,
+    reach: int = REACH,
+) -> SyncOffset:
+    """The shift of the sound at which a SyncNet scores a clip best on average, to a fraction of a frame.
+
+    Args:
+      expert: trained on these types of features. If it needs motion centered by speaker, the clip's mean is used.
+      reach: largest shift in frames; a clip needs `reach` + 5 frames. The offset of a shorter one is 0.
+    """
+    center = motion.mean(axis=0) if expert.center == "speaker" else np.zeros(motion.shape[-1], np.float32)
+    scaled = ((motion - center) / np.asarray(expert.std)).astype(np.float32)
+    audio, mouth = expert.embed(model_audio(audio_features, f0), scaled)
+    if len(mouth) <= reach:
+        return SyncOffset(0.0, 0.0, 0.0)
+    similarity = audio @ mouth.T
+    # The mouth of frame t + lag belongs to the sound of frame t.
+    curve = np.array([np.diagonal(similarity, lag).mean() for lag in range(-reach, reach + 1)])
+    return SyncOffset(*highest_peak(curve))

@@ -23,7 +23,6 @@ from PIL import Image
 from data_tools.avatar.clip import render_clip
 from data_tools.io import read_json, write_json
 from data_tools.light import light_copy
-from data_tools.prepare import prepare
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.data.speech_batches import NormalizedClip, corpus_clips, model_audio, silence
 from geneface_jax.data.subject import Subject
@@ -32,6 +31,7 @@ from geneface_jax.evaluation.heldout import in_head_frame_of
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
 from geneface_jax.models.audio2motion import generate, typical_voice
+from geneface_jax.pipeline import prepare
 from geneface_jax.training.loop import train
 from geneface_jax.training.reporting import read_metrics, save_png
 from geneface_jax.training.select_postnet import adversarial_start, select
@@ -68,7 +68,7 @@ def unseen_sentences(folder: Path) -> Subject:
     """The demo person's twenty unseen sentences, prepared like any video."""
     if not (folder / "clip" / "video.mp4").is_file():
         render_clip(folder / "clip", "demo", "unseen")
-    return Subject.load(prepare(folder / "clip" / "video.mp4", folder / "dataset", size=256, consent="none needed: a drawn avatar"))
+    return Subject.load(prepare(folder / "clip" / "video.mp4", folder, size=256, consent="none needed: a drawn avatar"))
 
 
 def figures(run: Path, unseen: Subject) -> dict[str, Any]:

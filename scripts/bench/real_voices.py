@@ -11,6 +11,7 @@ persons (a person's clips are averaged first), with 95 % intervals by bootstrap 
   lag0: the same after the file's offset of sound and picture is taken out. The offset comes from the SyncNet of `--models`: the shift of
     the sound, within 8 frames, with the best average score. The prediction that is scored has no part in it.
   best_lag: the best correlation within 3 frames of the raw sound, and its lag; positive: the prediction is late.
+  sync_auc: how well the SyncNet tells the true mouth and its sound from the same with the sound moved by 5 to 25 frames, 1 s at a time.
   other_sound: the control, the raw sound of other persons' clips (of other parts of the clip if there is no other person).
   deviation: of the predicted opening over the true one's. shut, shut_truth: share of frames with an opening below 0.03. lmd_ratio: landmark
     distance of the mouth over that of a mouth that does not move. closure: of p, b and m, where phones lie beside the clip.
@@ -39,10 +40,12 @@ from data_tools.errors import InputError
 from data_tools.ffmpeg import VIDEO_SUFFIXES, probe
 from data_tools.io import atomic_path, file_sha256, read_json, read_npz, write_json
 from data_tools.landmarks68 import mean_face
+from geneface_jax.data.corpus import Clip
 from geneface_jax.data.motion import mouth_opening, pearson
+from geneface_jax.data.speech_batches import normalize_clip
 from geneface_jax.data.subject import FORMAT, FORMAT_VERSION, feature_types_of
 from geneface_jax.evaluation.evaluate import motion_report
-from geneface_jax.evaluation.lips import Phone, closure, phones_beside, shut_share, sync_offset
+from geneface_jax.evaluation.lips import Phone, closure, phones_beside, shut_share
 from geneface_jax.evaluation.metrics import best_lag
 from geneface_jax.evaluation.report import to_json
 from geneface_jax.inference.audio_features import audio_features
@@ -52,7 +55,7 @@ from geneface_jax.io import checkpoints, configs
 from geneface_jax.pipeline import plan
 from geneface_jax.training.loop import train
 from geneface_jax.training.select_postnet import select
-from geneface_jax.training.speech_losses import SyncExpert
+from geneface_jax.training.speech_losses import SyncExpert, sync_offset, windows_auc
 
 MIN_SECONDS = 2.5
 MAX_LAG = 3
@@ -178,20 +181,29 @@ def zero_shot(recordings: Sequence[Recording], vae: Path, syncnet: Path) -> tupl
     """A row of figures a clip, and the offsets taken out (frames by which the mouth is late). The networks may hear different features."""
     speech, expert = AudioToMotion.load_corpus_model(vae), SyncExpert.load(syncnet)
     sound, judged = (cached(audio_features(network.kind.audio_model)) for network in (speech, expert))
-    raw, offsets, motions = [], [], []
+    raw, offsets, motions, aucs = [], [], [], []
     for recording in recordings:
         n_frames = len(recording.motion)
         features, f0 = sound.compute(recording.samples, n_frames)
         raw.append(opening_of(speech.predict(features, f0, temperature=0.0)))
         heard = features if judged.recipe == sound.recipe else judged.compute(recording.samples, n_frames)[0]
         offsets.append(sync_offset(expert, heard, f0, recording.motion.reshape(n_frames, -1)))
-        motions.append(speech.predict(*sound.compute(recording.shifted(offsets[-1].lag), n_frames), temperature=0.0))
+        moved = recording.shifted(offsets[-1].lag)
+        motions.append(speech.predict(*sound.compute(moved, n_frames), temperature=0.0))
+        aucs.append(sync_auc(expert, recording, *judged.compute(moved, n_frames)))
     rows = []
-    for index, (recording, offset, motion) in enumerate(zip(recordings, offsets, motions, strict=True)):
-        row = {f"offset_{name}": value for name, value in offset._asdict().items()}
+    for index, (recording, offset, motion, auc) in enumerate(zip(recordings, offsets, motions, aucs, strict=True)):
+        row = {f"offset_{name}": value for name, value in offset._asdict().items()} | {"sync_auc": auc}
         row |= figures(opening_of(motion), recording, raw[index], control_tracks(index, recordings, raw))
         rows.append(row | shape_figures(motion, recording))
     return rows, [offset.lag for offset in offsets]
+
+
+def sync_auc(expert: SyncExpert, recording: Recording, features: np.ndarray, f0: np.ndarray) -> float:
+    """AUC of the true mouth's one-second windows against the same sound, moved by 5 to 25 frames."""
+    clip = Clip(recording.name, recording.person, "val", features, f0, recording.motion.reshape(len(recording.motion), -1))
+    center = clip.motion.mean(0) if expert.center == "speaker" else np.zeros_like(clip.motion[0])
+    return windows_auc(expert, [normalize_clip(clip, center, expert.std)])
 
 
 def linear(recordings: Sequence[Recording], offsets: Sequence[float], opening: OpeningMap) -> list[dict[str, Any]]:
@@ -329,6 +341,7 @@ SUMMARY = {
     "median_best_lag": ("best_lag", np.median),
     "median_best_lag_after_offset": ("best_lag_after_offset", np.median),
     "other_sound": ("other_sound", np.mean),
+    "sync_auc": ("sync_auc", np.mean),
     "mean_correlation": ("correlation", np.mean),
     "mean_zero_shot": ("zero_shot", np.mean),
     "deviation": ("deviation", np.mean),

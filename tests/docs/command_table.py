@@ -30,8 +30,8 @@ RUN: dict[str, tuple[str, ...]] = {
         *_tiny("syncnet"),
         *("--workdir", "MODELS/trained_syncnet"),
     ),
-    f"geneface train --config audio2motion_pitch:demo --workdir MODELS/audio2motion {_ON_CORPUS}": (
-        *_tiny("audio2motion_pitch"),
+    f"geneface train --config audio2motion:demo --workdir MODELS/audio2motion {_ON_CORPUS}": (
+        *_tiny("audio2motion"),
         *_TINY_SYNCNET,
     ),
     f"geneface train --config postnet:demo --workdir people/me/postnet {_ON_ME} {_ON_CORPUS} "

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from data_tools.avatar.clip import render_clip
-from data_tools.prepare import prepare
 from geneface_jax.cli.main import main as geneface
+from geneface_jax.pipeline import prepare
 
 DEMO = Path("checkpoints/demo")
 
@@ -16,7 +16,7 @@ DEMO = Path("checkpoints/demo")
 def test_audio_protocol_on_a_sentence_never_heard(tmp_path, capsys):
     """Far below the card's figures, which are of the whole sentence, and far above a person that does not move its mouth."""
     render_clip(tmp_path / "clip", "demo", "heldout", size=256, seconds=4.0)
-    truth = prepare(tmp_path / "clip" / "video.mp4", tmp_path / "dataset", size=256, progress=False)
+    truth = prepare(tmp_path / "clip" / "video.mp4", tmp_path, size=256, progress=False)
     figures = tmp_path / "figures.json"
     command = ["evaluate", "--subject", str(DEMO), "--against", str(truth), "--protocol", "audio"]
     assert geneface([*command, "--out", str(tmp_path / "beside.mp4"), "--json", str(figures)]) == 0

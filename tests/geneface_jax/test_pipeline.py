@@ -133,7 +133,7 @@ def test_networks_of_another_dataset_are_refused(road, tmp_path):
 
 
 def test_plan_looks_for_corpus_and_models_first(tmp_path):
-    nothing = {"variant": "demo", "steps": {}}
+    nothing = {"variant": "demo", "steps": {}, "kind": FeatureTypes()}
     with pytest.raises(InputError, match="--corpus"):
         plan(tmp_path, corpus=tmp_path / "c", corpus_models=tmp_path / "m", **nothing)
     (tmp_path / "c").mkdir()
@@ -147,18 +147,21 @@ def test_plan_hands_every_stage_what_it_reads(tmp_path):
     (tmp_path / "c" / "meta.json").write_text("{}")
     for model in ("syncnet", "audio2motion"):
         checkpoints.save(tmp_path / "m" / model, 1, {"params": {"w": np.zeros(1)}}, {})
-    plans = plan(tmp_path / "s", variant="demo", corpus=tmp_path / "c", corpus_models=tmp_path / "m", steps={"torso": 5})
+    options = {"variant": "demo", "corpus": tmp_path / "c", "corpus_models": tmp_path / "m", "steps": {"torso": 5}}
+    plans = plan(tmp_path / "s", **options, kind=FeatureTypes())
     assert list(plans) == list(STAGES)
     assert all(config.data.subject == str(tmp_path / "s" / "dataset") for config in plans.values())
     assert plans["postnet"].data.corpus == str(tmp_path / "c")
     assert plans["postnet"].data.audio2motion == str(tmp_path / "m" / "audio2motion")
+    assert plans["postnet"].data.extra_corpus == "", "real voices are mixed with the shipped corpus alone"
     assert plans["torso"].train.steps == 5 and plans["head"].train.steps > 5
 
 
 def test_other_audio_features_than_the_corpus_has_are_refused_before_anything_slow(tmp_path):
     options = {"variant": "demo", "corpus": None, "corpus_models": None, "steps": {}}
-    assert list(fit_module.plan(tmp_path, **options)) == list(STAGES)
-    with pytest.raises(InputError, match="dataset to make has .*hubert.*corpus .*mel_f0"):
+    plans = fit_module.plan(tmp_path, **options)
+    assert list(plans) == list(STAGES) and plans["postnet"].data.extra_corpus.endswith("grid")
+    with pytest.raises(InputError, match="dataset to make has .*hubert.*corpus .*whisper"):
         fit_module.plan(tmp_path, **options, kind=FeatureTypes(audio_model="hubert"))
 
 

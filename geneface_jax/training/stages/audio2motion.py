@@ -130,7 +130,7 @@ class Audio2MotionStage(Stage):
         corpus = training_corpus(config.data)
         record_feature_types(config, feature_types_of(corpus.meta))
         self.pairs, self.constants = corpus_clips(corpus, config.data.center, lead=config.data.get("lead", 0))
-        self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data.center, feature_types_of(corpus.meta))
+        self.expert = load_expert(config.data.syncnet, config.loss.sync, config.data, feature_types_of(corpus.meta))
         self.network = build_network(config.model, devices.AXIS)
         if self.network.needs_voice:
             self.constants |= typical_amplitudes(self.pairs["train"])
@@ -229,9 +229,11 @@ def expert_cosines(expert: SyncExpert, audio: np.ndarray, motion: np.ndarray, st
     return jnp.sum(audio_embedding * mouth_embedding, axis=-1)
 
 
-def load_expert(workdir: str, weight: float, center: str, kind: FeatureTypes) -> SyncExpert | None:
-    """The frozen SyncNet; None if the weight of its loss is 0. Raises InputError if it is not given, absent, or was trained in another
-    network space or on other feature types."""
+def load_expert(workdir: str, weight: float, data: ConfigDict, kind: FeatureTypes) -> SyncExpert | None:
+    """The frozen SyncNet; None if the weight of its loss is 0.
+
+    Raises InputError if it is not given, absent, or was trained on other feature types, or with another `data.center` or `data.lead`.
+    """
     if not weight:
         return None
     if not workdir:
@@ -240,8 +242,9 @@ def load_expert(workdir: str, weight: float, center: str, kind: FeatureTypes) ->
         )
     expert = SyncExpert.load(workdir)
     require_same_features(f"the SyncNet in {workdir}", expert.kind, "this stage's data", kind)
-    if expert.center != center:
-        raise InputError(
-            f'The SyncNet in {workdir} was trained with data.center "{expert.center}", but this stage uses "{center}": use the same.'
-        )
+    for name, theirs, ours in (("center", expert.center, data.center), ("lead", expert.lead, data.get("lead", 0))):
+        if theirs != ours:
+            raise InputError(
+                f"The SyncNet in {workdir} was trained with data.{name} {theirs!r}, but this stage uses {ours!r}: use the same."
+            )
     return expert

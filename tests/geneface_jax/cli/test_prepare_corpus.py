@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.command_line import DEFAULT_FEATURES
 from data_tools.corpus import build as module
 from geneface_jax.cli.main import main as geneface
 
@@ -60,5 +61,5 @@ def test_overrides_and_options_reach_the_corpus(videos, tmp_path, monkeypatch, c
     arguments = ["--workers", "3", "--limit", "7", "--config.filters.min_face_pixels=60", "--config.split.val_share=0.2"]
     assert geneface(["prepare-corpus", str(videos), "--out", str(tmp_path / "out"), *arguments]) == 0
     assert seen["settings"].filters.min_face_pixels == 60.0 and seen["settings"].split.val_share == 0.2
-    assert (seen["workers"], seen["limit"], seen["scorer"], seen["features"].name) == (3, 7, None, "mel_f0")
+    assert (seen["workers"], seen["limit"], seen["scorer"], seen["features"].name) == (3, 7, None, DEFAULT_FEATURES)
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out")

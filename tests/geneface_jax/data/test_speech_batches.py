@@ -251,7 +251,11 @@ def test_a_lead_moves_the_face_earlier(corpus):
     assert moved.n_frames == plain.n_frames - 2 and len(moved.audio) == len(moved.f0) == 2 * moved.n_frames
     np.testing.assert_array_equal(moved.motion, plain.motion[2:])
     np.testing.assert_array_equal(moved.audio, plain.audio[:-4])
-    assert corpus_clips(corpus, "none", lead=1000)[0]["train"][0].n_frames == 1
+    later = corpus_clips(corpus, "none", lead=-3)[0]["train"][0]
+    np.testing.assert_array_equal(later.motion, plain.motion[:-3])
+    np.testing.assert_array_equal(later.audio, plain.audio[6:])
+    assert later.n_frames == len(later.f0) // 2 == plain.n_frames - 3
+    assert [corpus_clips(corpus, "none", lead=lead)[0]["train"][0].n_frames for lead in (1000, -1000)] == [1, 1]
 
 
 def test_corpora_that_can_not_be_mixed_are_refused(tmp_path, corpus):

@@ -1,5 +1,6 @@
 """Held-out evaluation and video comparison end to end, with stand-ins for networks; MediaPipe only where it runs."""
 
+import functools
 import json
 import shutil
 
@@ -12,7 +13,7 @@ from data_tools.video import read_video, write_video
 from geneface_jax.cli import main as cli
 from geneface_jax.data.subject import Subject
 from geneface_jax.evaluation import heldout, metrics
-from geneface_jax.evaluation.evaluate import motion_report
+from geneface_jax.evaluation.evaluate import evaluate, evaluate_speech, motion_report
 from geneface_jax.evaluation.report import to_json
 from geneface_jax.evaluation.scores import compare_videos, landmark_tracks, load_head_masks, video_against_audio
 from geneface_jax.inference import renderer as renderer_module
@@ -235,3 +236,11 @@ def test_the_anchor_clip_gives_the_published_baselines(shared):
     averaged = [psnr(mean.result(), frames[i], hull) for i, hull in zip(heldout_frames, hulls, strict=True)]
     assert np.mean(copied) == pytest.approx(25.5, abs=0.2)
     assert np.mean(averaged) == pytest.approx(24.3, abs=0.2)
+
+
+def test_a_clip_of_other_features_is_refused_before_anything_is_rendered(tmp_path):
+    other = write_subject(tmp_path / "other")
+    for measure in (functools.partial(evaluate, protocol="audio", out=tmp_path / "out.mp4"), evaluate_speech):
+        with pytest.raises(InputError, match="other.* has .*mel_f0.* demo.* has .*whisper"):
+            measure("demo", against=other)
+    assert not (tmp_path / "out.mp4").exists()

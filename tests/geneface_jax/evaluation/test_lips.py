@@ -10,9 +10,9 @@ from data_tools.avatar.speakers import sentence_clips
 from data_tools.errors import InputError
 from data_tools.landmarks68 import landmarks_from_motion
 from geneface_jax.data.motion import mouth_opening
-from geneface_jax.evaluation.lips import Phone, closing_phones, closure, phones_beside, read_words, shut_share, sync_offset
+from geneface_jax.evaluation.lips import Phone, closing_phones, closure, phones_beside, read_words, shut_share
 from geneface_jax.models.syncnet import SyncNet
-from geneface_jax.training.speech_losses import SyncExpert
+from geneface_jax.training.speech_losses import SyncExpert, sync_offset
 
 
 def test_a_closure_needs_shut_lips_within_a_frame_of_the_phone():

@@ -54,3 +54,12 @@ def test_features_of_a_speech_network_get_noise_in_proportion_to_their_spread():
     masked = [augment_features(jax.random.key(seed), features, {"time_mask": 50}) for seed in range(20)]
     rows = [np.any(np.asarray(one != features), axis=1).sum() for one in masked]
     assert 0 in rows and 1 <= max(rows) <= 50
+
+
+def test_channels_of_a_speech_network_are_left_out_of_whole_windows():
+    features, strength = jnp.ones((50, 400)), {"channel_mask": 0.6, "time_mask": 0}
+    changed = np.stack([augment_features(jax.random.key(seed), features, strength) for seed in range(40)])
+    np.testing.assert_array_equal(changed, changed[:, :1].repeat(50, axis=1))
+    silent = np.mean(changed[:, 0] == 0.0, axis=1)
+    assert silent.min() < 0.1 and 0.4 < silent.max() < 0.7
+    np.testing.assert_allclose(changed.mean(axis=(1, 2)), 1.0, atol=0.15)
