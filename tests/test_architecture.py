@@ -84,6 +84,7 @@ ALLOWED = {
     },
     "geneface_jax.training": {
         "geneface_kernels",
+        "data_tools.audio",
         "data_tools.errors",
         "data_tools.io",
         "data_tools.records",
