@@ -70,12 +70,12 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.audio2motion = ConfigDict()
 
     if variant == "demo":
-        config.train.update({"steps": 1600, "log_every": 50, "eval_every": 200, "save_every": 200, "keep": 6})
+        config.train.update({"steps": 2000, "log_every": 50, "eval_every": 200, "save_every": 200, "keep": 6})
         config.data.update({"batch": 12, "person_batch": 12, "window": 64, "eval_clips": 8})
         config.data.augment.enabled = True
         config.model.update({"base": 32, "zero_init": True})
         config.loss.update({"mse": 1.0, "sync": 0.5, "sync_clips": 64})
-        config.finetune_audio2motion.steps = 400
+        config.finetune_audio2motion.steps = 800
         # Without it the VAE fine-tuned on one person is out of sync for other voices.
         config.finetune_audio2motion.loss.sync = 0.1
         config.optimizer.postnet.update({"schedule": "cosine", "warmup": 50})
