@@ -11,7 +11,7 @@ from PIL import Image
 from data_tools.landmarks68 import mean_face
 
 
-def write_subject(dataset: Path, *, frames: int = 22, size: int = 32, seed: int = 0) -> Path:
+def write_subject(dataset: Path, *, frames: int = 22, size: int = 32, seed: int = 0, audio_model: str = "mel_f0") -> Path:
     """Writes a dataset folder as docs/file-formats.md describes it; returns it."""
     for name in ("frames", "head", "torso"):
         (dataset / name).mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def write_subject(dataset: Path, *, frames: int = 22, size: int = 32, seed: int 
     n_train = frames * 10 // 11
     np.savez(
         dataset / "arrays.npz",
-        audio_features=rng.normal(size=(2 * frames, 80)).astype(np.float32),
+        audio_features=rng.normal(size=(2 * frames, 80 if audio_model == "mel_f0" else 128)).astype(np.float32),
         f0=np.zeros(2 * frames, np.float32),
         motion=motion,
         motion_mean=motion[:n_train].mean(0),
@@ -65,7 +65,7 @@ def write_subject(dataset: Path, *, frames: int = 22, size: int = 32, seed: int 
         "n_train": n_train,
         "intrinsics": {"fx": focal, "fy": focal, "cx": size / 2, "cy": size / 2},
         "face_model": "mediapipe",
-        "audio_model": "mel_f0",
+        "audio_model": audio_model,
         "crop": {"x": 0, "y": 0, "size": size, "source_width": size, "source_height": size},
         "source": {"file": "synthetic", "sha256": "", "fps": 25, "changes": []},
         "consent": None,

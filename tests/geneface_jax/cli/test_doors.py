@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import runpy
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from data_tools.avatar import __main__ as avatar
 from data_tools.avatar import clip
 from data_tools.avatar.speakers import sentence_clips
-from data_tools.command_line import command_parser, run_command
+from data_tools.command_line import AUDIO_MODELS, command_parser, run_command
 from data_tools.errors import InputError
 from data_tools.io import read_json
 from data_tools.masks import PARTS
@@ -31,9 +32,13 @@ TOOLS = {verb: module.removesuffix(".__main__") for verb, module in {**cli.ELSEW
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 
 
+def _same(found: re.Match) -> str:
+    return "FEATURES" if found[0] in AUDIO_MODELS else "PROGRAM"
+
+
 @pytest.fixture
 def doors(monkeypatch, capsys):
-    """A function that goes through both doors of a verb; gives (exit code, stdout, stderr) of each, the programs' names taken out."""
+    """A function that goes through both doors of a verb; gives (exit code, stdout, stderr) of each, alike but for names."""
 
     def go(verb, *words):
         found = []
@@ -47,7 +52,8 @@ def doors(monkeypatch, capsys):
             except SystemExit as stopped:
                 code = stopped.code
             captured = capsys.readouterr()
-            found.append((code, captured.out.replace(program, "PROGRAM"), captured.err.replace(program, "PROGRAM")))
+            plain = (re.sub(f"{re.escape(program)}|mel_f0|whisper", _same, text) for text in (captured.out, captured.err))
+            found.append((code, *plain))
         return found
 
     monkeypatch.setenv("COLUMNS", "10000")  # no line of --help is broken, so that the programs' lengths do not matter

@@ -86,9 +86,10 @@ def test_the_command_line_names_the_features(home, capsys):
     parser = argparse.ArgumentParser()
     add_features_arguments(parser)
     folder = str(write_hubert(home / "model"))
-    assert chosen_features(parser.parse_args([])) is MEL_F0
+    assert chosen_features(parser.parse_args([])).name == "whisper"
+    assert chosen_features(parser.parse_args(["--features", "mel_f0"])) is MEL_F0
     assert chosen_features(parser.parse_args(["--features", "hubert", "--hubert", folder])).name == "hubert"
-    with pytest.raises(InputError, match="--hubert is given with --features mel_f0"):
+    with pytest.raises(InputError, match="--hubert is given with --features whisper"):
         chosen_features(parser.parse_args(["--hubert", folder]))
     assert cli.main(["prepare", "video.mp4", "--out", str(home / "person"), "--features", "hubert"]) == 2
     assert "facebook/hubert-large-ls960-ft" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_evaluate(tmp_path, monkeypatch, reads):
     monkeypatch.setattr(metrics, "find_lpips", lambda net, source=None: None)
     monkeypatch.setattr(evaluation, "_mediapipe_works", lambda: False)
     monkeypatch.setattr(evaluation.scores, "smoothing_report", lambda subject: {})
-    person = write_person(tmp_path / "person")
+    person = write_person(tmp_path / "person", audio_model="whisper")
     shipped = checkpoints.load(configs.shipped("checkpoints") / "demo" / "postnet")
     with shipped.config.unlocked():
         shipped.config.data.fingerprint = ""
