@@ -39,7 +39,7 @@ def write_speaker(dataset: Path, frames: int = 110) -> Path:
     return dataset
 
 
-def write_corpus(folder: Path, *, frames: int = 96, clips_per_speaker: int = 2, seed: int = 0) -> Path:
+def write_corpus(folder: Path, *, frames: int = 96, clips_per_speaker: int = 2, seed: int = 0, audio_model: str = "mel_f0") -> Path:
     """Writes a corpus folder as docs/file-formats.md describes it; every speaker has another resting face; returns it."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,10 +49,12 @@ def write_corpus(folder: Path, *, frames: int = 96, clips_per_speaker: int = 2, 
         for number in range(clips_per_speaker):
             name, length = f"{speaker}_{number}", frames - 7 * number
             mel, f0, motion = speech_and_motion(rng, length)
+            if audio_model != "mel_f0":  # as many numbers as Whisper features have
+                mel = np.concatenate([mel, mel[:, :48]], axis=1)
             arrays[f"{name}/audio_features"], arrays[f"{name}/f0"] = mel.astype(np.float16), f0
             arrays[f"{name}/motion"] = (motion + face).astype(np.float32)
             clips.append({"name": name, "speaker": speaker, "n_frames": length, "split": split})
     np.savez(folder / "clips.npz", **arrays)
-    meta = {"format": "geneface_jax.corpus", "format_version": 1, "face_model": "mediapipe", "audio_model": "mel_f0", "clips": clips}
+    meta = {"format": "geneface_jax.corpus", "format_version": 1, "face_model": "mediapipe", "audio_model": audio_model, "clips": clips}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     return folder

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from data_tools.avatar.clip import render_clip
+from data_tools.command_line import DEFAULT_FEATURES
 from geneface_jax.cli.main import main as geneface
 from geneface_jax.io import checkpoints, configs
 from tests.docs.command_table import NOT_RUN, PREPARE, RUN
@@ -70,7 +71,7 @@ def make_files(folder: Path) -> None:
     samples, rate = soundfile.read(SPEECH)
     for name in ("speech.wav", "SPEECH.wav"):
         soundfile.write(folder / name, samples[:rate], rate)
-    write_corpus(folder / "CORPUS")
+    write_corpus(folder / "CORPUS", audio_model=DEFAULT_FEATURES)
 
 
 def make_networks(folder: Path) -> None:

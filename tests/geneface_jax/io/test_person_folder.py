@@ -62,7 +62,8 @@ def test_a_person_of_a_wheel_has_a_name_for_a_path_and_is_evaluated_below_the_cu
 
 def test_no_checkpoint_is_selected_in_a_wheel(wheel, capsys):
     shutil.copytree(wheel / "checkpoints" / "demo" / "postnet", "postnet")
-    metrics = "".join(f'{{"step": {step}, "val/mse": 0.5, "val/sync": 0.5}}\n' for step in (400, 800))
+    (shipped,) = checkpoints.steps(Path("postnet"))
+    metrics = "".join(f'{{"step": {step}, "val/mse": 0.5, "val/sync": 0.5}}\n' for step in (shipped // 2, shipped))
     workdir = wheel / "checkpoints" / "demo" / "postnet"
     for folder in (Path("postnet"), workdir):
         (folder / "metrics.jsonl").write_text(metrics)
