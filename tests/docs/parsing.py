@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import runpy
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from unittest import mock
 
 import pytest
 
@@ -101,7 +103,8 @@ def _geneface(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _parsed(run: Callable[[], object], name: str, argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """What a program's parser makes of its arguments."""
-    with _stopping_after_parsing(), pytest.MonkeyPatch.context() as patch:
+    # A script may ask for eight devices, which the tests that come after it must not have.
+    with _stopping_after_parsing(), pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ):
         patch.setattr(sys, "argv", [name, *argv])
         patch.setattr(sys, "path", list(sys.path))
         try:
