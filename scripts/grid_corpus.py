@@ -157,11 +157,12 @@ def write_corpus(out: Path, clips: Sequence[GridClip], features: AudioFeatures) 
             rows[-1]["words"] = [word for _, _, word in clip.words]
         for number in range(TAKES if split == "train" else 0):
             take, stretch = another_take(clip, rng)
-            rows.append({"name": f"{clip.name}~{number}", "speaker": clip.talker, "n_frames": len(take.motion), "split": split})
-            arrays[f"{take.name}~{number}/audio_features"] = rounded(features.compute(take.samples, len(take.motion))[0], TAKE_STEP)
-            heard_at = np.minimum((np.arange(2 * len(take.motion)) / stretch).astype(int), len(f0) - 1)
-            arrays[f"{take.name}~{number}/f0"] = f0[heard_at] / stretch
-            arrays[f"{take.name}~{number}/motion"] = rounded(take.motion - means[clip.talker], MOTION_STEP)
+            name, n_frames = f"{clip.name}~{number}", len(take.motion)
+            rows.append({"name": name, "speaker": clip.talker, "n_frames": n_frames, "split": split})
+            arrays[f"{name}/audio_features"] = rounded(features.compute(take.samples, n_frames)[0], TAKE_STEP)
+            heard_at = np.minimum((np.arange(2 * n_frames) / stretch).astype(int), len(f0) - 1)
+            arrays[f"{name}/f0"] = f0[heard_at] / stretch
+            arrays[f"{name}/motion"] = rounded(take.motion - means[clip.talker], MOTION_STEP)
     channels = next(array.shape[1] for name, array in arrays.items() if name.endswith("/audio_features"))
     meta = {"format": "geneface_jax.corpus", "format_version": 1, "face_model": "mediapipe", "audio_model": features.name}
     meta |= {"audio_weights": features.weights, "license": "CC-BY-4.0, see NOTICE", "clips": rows}
