@@ -154,6 +154,15 @@ class SyncExpert:
         clips = max(frames - MOUTH_FRAMES + 1, 0)
         return np.asarray(audio_embedding)[:clips], np.asarray(mouth_embedding)[:clips]
 
+    def center_of(self, motion: np.ndarray) -> np.ndarray:
+        """[204] what is subtracted from the motion [T, 204] of a speaker of whom nothing else is known."""
+        return motion.mean(axis=0) if self.center == "speaker" else np.zeros(motion.shape[-1], np.float32)
+
+    def embed_recording(self, audio_features: np.ndarray, f0: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `embed`, of features [2T, C], f0 [2T] and motion [T, 204] as a dataset or corpus holds them."""
+        scaled = (motion - self.center_of(motion)) / np.asarray(self.std)
+        return self.embed(model_audio(audio_features, f0), scaled.astype(np.float32))
+
     def _in_step(self, frames: int) -> tuple[slice, slice]:
         """The audio frames and the video frames of a sequence that belong together."""
         late = max(-frames, min(self.late, frames))
@@ -249,8 +258,7 @@ def sync_score(expert: SyncExpert, audio_features: np.ndarray, f0: np.ndarray, m
     Returns:
       -1..1, about 0 if audio and mouth are unrelated; None for a clip too short to be shifted (46 frames).
     """
-    center = motion.mean(axis=0) if expert.center == "speaker" else np.zeros(motion.shape[-1], np.float32)
-    audio, mouth = expert.embed(model_audio(audio_features, f0), ((motion - center) / np.asarray(expert.std)).astype(np.float32))
+    audio, mouth = expert.embed_recording(audio_features, f0, motion)
     scores = {shift: window_scores(audio, mouth, shift) for shift in (0, *WRONG_SHIFTS)}
     if not all(map(len, scores.values())):
         return None
@@ -299,9 +307,7 @@ def sync_offset(
       expert: trained on these types of features. If it needs motion centered by speaker, the clip's mean is used.
       reach: largest shift in frames; a clip needs `reach` + 5 frames. The offset of a shorter one is 0.
     """
-    center = motion.mean(axis=0) if expert.center == "speaker" else np.zeros(motion.shape[-1], np.float32)
-    scaled = ((motion - center) / np.asarray(expert.std)).astype(np.float32)
-    audio, mouth = expert.embed(model_audio(audio_features, f0), scaled)
+    audio, mouth = expert.embed_recording(audio_features, f0, motion)
     if len(mouth) <= reach:
         return SyncOffset(0.0, 0.0, 0.0)
     similarity = audio @ mouth.T

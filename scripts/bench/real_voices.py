@@ -202,8 +202,7 @@ def zero_shot(recordings: Sequence[Recording], vae: Path, syncnet: Path) -> tupl
 def sync_auc(expert: SyncExpert, recording: Recording, features: np.ndarray, f0: np.ndarray) -> float:
     """AUC of the true mouth's one-second windows against the same sound, moved by 5 to 25 frames."""
     clip = Clip(recording.name, recording.person, "val", features, f0, recording.motion.reshape(len(recording.motion), -1))
-    center = clip.motion.mean(0) if expert.center == "speaker" else np.zeros_like(clip.motion[0])
-    return windows_auc(expert, [normalize_clip(clip, center, expert.std)])
+    return windows_auc(expert, [normalize_clip(clip, expert.center_of(clip.motion), expert.std)])
 
 
 def linear(recordings: Sequence[Recording], offsets: Sequence[float], opening: OpeningMap) -> list[dict[str, Any]]:
