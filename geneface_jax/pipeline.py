@@ -176,23 +176,28 @@ def plan(
     Raises:
       InputError: the corpus or a corpus model is missing, or the corpus has other feature types.
     """
-    if corpus is None and extra_corpus is None and (configs.shipped("checkpoints") / "grid" / "meta.json").is_file():
-        extra_corpus = configs.shipped("checkpoints") / "grid"
-    corpus = configs.resolve(corpus) if corpus else configs.shipped("checkpoints") / "avatar" / "corpus"
-    models = configs.resolve(corpus_models) if corpus_models else configs.shipped("checkpoints") / "avatar"
-    if not (corpus / "meta.json").is_file():
-        raise InputError(f"{corpus} is no corpus (it has no meta.json): give one with --corpus, or leave it out for the shipped one.")
+    shipped = configs.shipped("checkpoints")
+    if corpus is None and extra_corpus is None and (shipped / "grid" / "meta.json").is_file():
+        extra_corpus = shipped / "grid"
+    corpora = {"--corpus": configs.resolve(corpus) if corpus else shipped / "avatar" / "corpus"}
+    if extra_corpus:
+        corpora["--extra-corpus"] = configs.resolve(extra_corpus)
+    models = configs.resolve(corpus_models) if corpus_models else shipped / "avatar"
+    for option, folder in corpora.items():
+        if not (folder / "meta.json").is_file():
+            raise InputError(f"{folder} is no corpus (it has no meta.json): give one with {option}, or leave it out for the shipped one.")
     for model in ("syncnet", "audio2motion"):
         if not checkpoints.steps(models / model):
             raise InputError(
                 f"{models / model} holds no checkpoint: give trained models with --corpus-models, or leave it out for the shipped ones."
             )
-    ours, theirs = kind or FeatureTypes(audio_model=DEFAULT_FEATURES), feature_types_of(read_record(corpus / "meta.json", {}))
-    require_same_features("the dataset to make", ours, f"the corpus {corpus}", theirs)
+    kind = kind or FeatureTypes(audio_model=DEFAULT_FEATURES)
+    for folder in corpora.values():
+        require_same_features("the dataset to make", kind, f"the corpus {folder}", feature_types_of(read_record(folder / "meta.json", {})))
     sources = {
         "data.subject": subject / "dataset",
-        "data.corpus": corpus,
-        "data.extra_corpus": configs.resolve(extra_corpus) if extra_corpus else "",
+        "data.corpus": corpora["--corpus"],
+        "data.extra_corpus": corpora.get("--extra-corpus", ""),
         "data.syncnet": models / "syncnet",
         "data.audio2motion": models / "audio2motion",
         "data.head": subject / "head",

@@ -138,6 +138,8 @@ def test_plan_looks_for_corpus_and_models_first(tmp_path):
         plan(tmp_path, corpus=tmp_path / "c", corpus_models=tmp_path / "m", **nothing)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "meta.json").write_text("{}")
+    with pytest.raises(InputError, match="absent is no corpus.*--extra-corpus"):
+        plan(tmp_path, corpus=tmp_path / "c", corpus_models=tmp_path / "m", extra_corpus=tmp_path / "absent", **nothing)
     with pytest.raises(InputError, match="--corpus-models"):
         plan(tmp_path, corpus=tmp_path / "c", corpus_models=tmp_path / "m", **nothing)
 
