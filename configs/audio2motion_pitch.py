@@ -3,9 +3,9 @@
 The stage, losses and schedule of configs/audio2motion.py with the network of GeneFace++'s `PitchContourVAEModel`: conditioned on f0 in
 255 bins, blinks, and mouth opening, so that `--mouth-amp` is an input of the network instead of a scaling of its output. PostNet and
 inference support either VAE.
-demo: 96 channels, for synthetic voices with strong audio augmentation. On the avatar corpus (21 minutes of 16 speakers) after 4,000
-updates, six minutes on two idle CPU cores, on two held-out speakers: val/lmd_ratio 0.46 (mouth error relative to no motion),
-val/mouth_correlation 0.90.
+demo: 96 channels, for a small corpus with strong audio augmentation. With the losses of version 0.1.0 and `mel_f0` features, on the avatar
+corpus (21 minutes of 16 speakers) after 4,000 updates, six minutes on two idle CPU cores, on two held-out speakers: val/lmd_ratio 0.46
+(mouth error relative to no motion), val/mouth_correlation 0.90.
 reference: the published sizes (128 condition channels, 12 million parameters) for a large corpus; `model.motion_dim` is 204, for landmarks
 (GeneFace++'s 64 are coefficients of the Basel face model). `model.eye_amp=true` adds the eye opening as a condition.
 

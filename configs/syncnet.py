@@ -1,8 +1,8 @@
 """SyncNet: scores whether mouth landmarks and audio are in sync.
 
-demo: 32 channels, for a small corpus of synthetic voices, with strong audio augmentation to generalize to real ones. On the avatar corpus
-(16 speakers and 21 minutes for training, 2 speakers held out) after 4,000 updates, about five minutes on two CPU cores: val/auc_clip 0.977
-on single 0.2 s clips, val/auc 1.00 on voiced one-second windows.
+demo: 32 channels, for a small corpus, with strong audio augmentation. On the avatar corpus (16 speakers and 21 minutes for training, 2
+speakers held out) and checkpoints/grid (18 and 4 talkers) after 4,000 updates, about three minutes on two idle CPU cores: auc_clip 0.976
+on single 0.2 s clips of drawn and 0.873 of real talkers, auc 1.00 and 0.964 on voiced one-second windows.
 reference: the network and schedule of GeneFace's `lm3d_syncnet` (128 channels, 1,024 clip pairs per step, 40,000 updates, cosine
 schedule), for a large corpus.
 
