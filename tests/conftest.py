@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from pathlib import Path
@@ -40,6 +41,17 @@ def few_memory_maps():
     if "jax" in sys.modules and maps.is_file() and maps.read_bytes().count(b"\n") > MANY_MAPS:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def own_logging():
+    """Puts the packages' loggers back after each test: a command line with `-q` would keep the tests after it in this process quiet."""
+    loggers = [logging.getLogger(name) for name in ("data_tools", "geneface_jax", "geneface_kernels")]
+    before = [(logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="module")

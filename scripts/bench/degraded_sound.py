@@ -19,7 +19,7 @@ from scipy import signal
 
 from data_tools.audio.sound import SAMPLE_RATE, SAMPLES_PER_FRAME, cached
 from data_tools.avatar.performance import perform
-from data_tools.avatar.speakers import excerpt, recording
+from data_tools.avatar.speakers import SpeechClip, excerpt, recording
 from data_tools.io import write_json
 from data_tools.landmarks68 import landmarks_from_motion, mean_face
 from geneface_jax.data.motion import mouth_opening
@@ -107,27 +107,37 @@ FAULTS: dict[str, Callable[[Sound], Sound]] = {
 """Name of the row -> what is done to the sound."""
 
 
+def opening_of(motion: np.ndarray) -> np.ndarray:
+    """Motion [T, 68, 3] -> [T] inner-lip gap over mouth width."""
+    return mouth_opening(landmarks_from_motion(motion))
+
+
+def figures(motion: np.ndarray, truth: np.ndarray, clip: SpeechClip) -> dict[str, Any]:
+    """The columns of a row, of predicted and true motion [T, 68, 3] of a clip with its phonemes."""
+    report, opening, true_opening = motion_report(motion, truth, mean_face()), opening_of(motion), opening_of(truth)
+    phones = [Phone(phoneme.start, phoneme.end, phoneme.ipa) for phoneme in clip.phonemes]
+    return {
+        "correlation": report["mouth_best_correlation"],
+        "best_lag": report["mouth_best_lag"],
+        "deviation": report["mouth_amplitude"],
+        "mean_opening": float(opening.mean() / true_opening.mean()),
+        "shut": shut_share(opening),
+        "closure": closure(opening, phones).share,
+    }
+
+
 def measure(speech: AudioToMotion, name: str, seconds: float) -> dict[str, dict[str, Any]]:
     """Figures by fault for the first `seconds` of one of the avatar's recordings."""
     clip = recording(name)
     clip = excerpt(clip, 0.0, min(seconds, len(clip.samples) / SAMPLE_RATE))
     truth = perform(clip).motion.reshape(-1, 68, 3)
-    phones = [Phone(phoneme.start, phoneme.end, phoneme.ipa) for phoneme in clip.phonemes]
-    true_opening, sound = mouth_opening(landmarks_from_motion(truth)), cached(audio_features(speech.kind.audio_model))
-    rows: dict[str, dict[str, Any]] = {"truth": {"shut": shut_share(true_opening), "closure": closure(true_opening, phones).share}}
+    sound, still = cached(audio_features(speech.kind.audio_model)), figures(truth, truth, clip)
+    rows: dict[str, dict[str, Any]] = {"truth": {name: still[name] for name in ("shut", "closure")}}
     for fault, change in FAULTS.items():
         samples = change(clip.samples)[: clip.n_frames * SAMPLES_PER_FRAME]
         features, f0 = sound.compute(samples, clip.n_frames)
         motion = speech.predict(features, f0, temperature=0.0).reshape(-1, 68, 3)
-        report, opening = motion_report(motion, truth, mean_face()), mouth_opening(landmarks_from_motion(motion))
-        rows[fault] = {
-            "correlation": report["mouth_best_correlation"],
-            "best_lag": report["mouth_best_lag"],
-            "deviation": report["mouth_amplitude"],
-            "mean_opening": float(opening.mean() / true_opening.mean()),
-            "shut": shut_share(opening),
-            "closure": closure(opening, phones).share,
-        }
+        rows[fault] = figures(motion, truth, clip)
     return rows
 
 

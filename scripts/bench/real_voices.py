@@ -14,7 +14,8 @@ persons (a person's clips are averaged first), with 95 % intervals by bootstrap 
   sync_auc: how well the SyncNet tells the true mouth and its sound from the same with the sound moved by 5 to 25 frames, 1 s at a time.
   other_sound: the control, the raw sound of other persons' clips (of other parts of the clip if there is no other person).
   deviation: of the predicted opening over the true one's. shut, shut_truth: share of frames with an opening below 0.03. lmd_ratio: landmark
-    distance of the mouth over that of a mouth that does not move. closure: of p, b and m, where phones lie beside the clip.
+    distance of the mouth over that of a mouth that does not move. closure: of p, b and m, where phones lie beside the clip, or are
+    recognized in English speech (--align).
 `linear`: the same for the linear map from Whisper features (`geneface_jax.inference.opening`), the floor.
 `fit` (with --fit): the speech part of `geneface fit` (PostNet with fine-tuning of the VAE), for `--seeds` seeds, on part of a clip, scored
   on the rest: the last quarter of clips of 15 s or more; shorter ones in three contiguous folds, every frame predicted once, by networks
@@ -112,8 +113,8 @@ def find_videos(folder: Path, names: Sequence[str] | None, pattern: str | None) 
             yield path, name, person or name
 
 
-def read_recording(path: Path, name: str, person: str, work: Path) -> Recording | None:
-    """Tracks a clip, or reads what an earlier run tracked; None if it can't be used, and says why."""
+def read_recording(path: Path, name: str, person: str, work: Path, align: bool = False) -> Recording | None:
+    """Tracks a clip, or reads what an earlier run tracked; None if it can't be used, and says why. `align`: recognizes phones."""
     folder, digest = work / name, file_sha256(path)
     arrays = folder / "motion.npz"
     if not arrays.is_file() or str(read_npz(arrays).get("sha256")) != digest:
@@ -131,7 +132,39 @@ def read_recording(path: Path, name: str, person: str, work: Path) -> Recording 
         print(f"{name} is left out: it lasts {len(motion) / FPS:.1f} s, and {MIN_SECONDS:g} s are needed.", flush=True)
         return None
     padded = np.pad(samples, (0, max(len(motion) * SAMPLES_PER_FRAME - len(samples), 0)))
-    return Recording(name, person, motion, padded[: len(motion) * SAMPLES_PER_FRAME], phones_beside(path))
+    phones = phones_beside(path) or (recognized_phones(samples) if align else None)
+    return Recording(name, person, motion, padded[: len(motion) * SAMPLES_PER_FRAME], phones)
+
+
+def recognized_phones(samples: np.ndarray) -> list[Phone]:
+    """Phones of [n] samples of English speech at 16 kHz by pocketsphinx: its words are often wrong, the times of their phones rarely.
+
+    Raises:
+      InputError: the package is missing.
+    """
+    try:
+        import pocketsphinx
+    except ImportError as error:
+        raise InputError("Phones of real recordings need the package pocketsphinx: run `pip install 'geneface_jax[align]'`.") from error
+    decoder = pocketsphinx.Decoder(loglevel="FATAL")
+    data = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
+
+    def decode() -> None:
+        decoder.start_utt()
+        decoder.process_raw(data, full_utt=True)
+        decoder.end_utt()
+
+    decode()
+    if decoder.hyp() is None:
+        return []
+    decoder.set_alignment()
+    decode()
+    # In units of 10 ms. The alignment can be walked once.
+    return [
+        Phone(phone.start / 100, (phone.start + phone.duration) / 100, phone.name.lower())
+        for word in decoder.get_alignment()
+        for phone in word
+    ]
 
 
 # -------- Figures of one prediction
@@ -153,8 +186,10 @@ def shape_figures(motion: np.ndarray, recording: Recording, frames: slice = slic
     opening, truth = opening_of(motion), recording.opening[frames]
     found = {"deviation": report["mouth_amplitude"], "lmd_ratio": report["ratio_to_no_motion"]}
     found |= {"shut": shut_share(opening), "shut_truth": shut_share(truth)}
-    if recording.phones and frames == slice(None):
-        predicted, true = closure(opening, recording.phones), closure(truth, recording.phones)
+    if recording.phones:
+        start = (frames.start or 0) / FPS
+        phones = [Phone(phone.start - start, phone.end - start, phone.name) for phone in recording.phones]
+        predicted, true = closure(opening, phones), closure(truth, phones)
         found |= {"closure": predicted.share, "closure_truth": true.share, "closure_phones": true.phones}
     return found
 
@@ -370,6 +405,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of every fit (default %(default)s)")
     parser.add_argument("--clips", nargs="+", metavar="NAME", help="file names without suffix (default: every video)")
     parser.add_argument("--person", metavar="REGEX", help="finds the person in a file's name: its first group, or all that matches")
+    parser.add_argument("--align", action="store_true", help="recognize phones where none lie beside a clip: English, .[align]")
     parser.add_argument("--models", type=Path, help="folder of audio2motion/ and syncnet/ (default: the shipped ones)")
     parser.add_argument("--vae", type=Path, help="work folder of another audio2motion (without --fit)")
     parser.add_argument("--syncnet", type=Path, help="work folder of another SyncNet, which finds the offsets (without --fit)")
@@ -382,7 +418,7 @@ def main() -> None:
     models = args.models or configs.shipped("checkpoints") / "avatar"
     if args.fit and (args.vae or args.syncnet):
         parser.error("--fit takes both networks from --models")
-    found = [read_recording(*video, args.work) for video in find_videos(args.dir, args.clips, args.person)]
+    found = [read_recording(*video, args.work, args.align) for video in find_videos(args.dir, args.clips, args.person)]
     recordings = [recording for recording in found if recording is not None]
     if not recordings:
         raise SystemExit(f"{args.dir} holds no clip that can be measured: give a folder of talking videos with sound.")

@@ -1,19 +1,31 @@
 """The bench of real voices: who is whom, what is held out, what the means are over; and the corpus of GRID."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from data_tools.audio.sound import MEL_F0, SAMPLES_PER_FRAME, AudioFeatures
+from data_tools.avatar.speakers import sentence_clips
 from data_tools.errors import InputError
 from geneface_jax.data.corpus import Corpus, SubjectMotion
-from geneface_jax.evaluation.lips import Phone
+from geneface_jax.evaluation.lips import CLOSING, Phone
 from geneface_jax.inference.opening import OpeningMap
 from scripts import grid_corpus
 from scripts.bench import real_voices
 from scripts.bench.degraded_sound import FAULTS
-from scripts.bench.real_voices import Recording, control_tracks, delayed, figures, find_videos, folds_of, over_persons, write_dataset
+from scripts.bench.real_voices import (
+    Recording,
+    control_tracks,
+    delayed,
+    figures,
+    find_videos,
+    folds_of,
+    over_persons,
+    recognized_phones,
+    write_dataset,
+)
 
 
 def recording(name="anna", person="anna", frames=150, seed=0) -> Recording:
@@ -141,3 +153,19 @@ def test_clips_that_cannot_be_measured_are_named_and_left_out(tmp_path, capsys):
     (tmp_path / "bad.mp4").write_bytes(bytes(range(256)))
     assert real_voices.read_recording(tmp_path / "bad.mp4", "bad", "bad", tmp_path / "work") is None
     assert capsys.readouterr().out.startswith("bad is left out: ")
+
+
+def test_phones_of_a_recording_are_recognized_at_their_times():
+    pytest.importorskip("pocketsphinx")
+    clip = sentence_clips("ines")[0]
+    found = recognized_phones(clip.samples)
+    true = [0.5 * (phone.start + phone.end) for phone in clip.phonemes if phone.ipa in CLOSING]
+    heard = [0.5 * (phone.start + phone.end) for phone in found if phone.name in CLOSING]
+    assert heard and np.median([min(abs(time - other) for other in true) for time in heard]) < 0.08
+    assert not [phone for phone in recognized_phones(np.zeros(16000, np.float32)) if phone.name in CLOSING]
+
+
+def test_the_package_that_recognizes_phones_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    with pytest.raises(InputError, match=r"need the package pocketsphinx: run `pip install 'geneface_jax\[align\]'`"):
+        recognized_phones(np.zeros(1600, np.float32))
