@@ -310,14 +310,14 @@ DEFAULT_FEATURES = "whisper"
 PREPARE_OUT = "subject folder; the dataset is written to DIR/dataset"
 
 
-def add_prepare_arguments(parser: argparse.ArgumentParser, out: str, size: int = 512, features: str = DEFAULT_FEATURES) -> None:
+def add_prepare_arguments(parser: argparse.ArgumentParser, out: str, size: int = 512, features: str | None = DEFAULT_FEATURES) -> None:
     """Adds VIDEO, --out and the options of `data_tools.prepare.prepare`, which are named like its arguments.
 
     Args:
       parser: of a verb that prepares a video.
       out: help of --out.
       size: default of --size.
-      features: default of --features.
+      features: default of --features; None: what --corpus-models hear.
     """
     add = parser.add_argument_group("input and output").add_argument
     add("video", metavar="VIDEO", help="video of one talking person, at least 3 s, preferably a minute")
@@ -360,12 +360,11 @@ def _auto_or_milliseconds(text: str) -> str | float:
         raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number of milliseconds") from error
 
 
-def add_features_arguments(parser: argparse.ArgumentParser, default: str = DEFAULT_FEATURES) -> argparse._ArgumentGroup:
+def add_features_arguments(parser: argparse.ArgumentParser, default: str | None = DEFAULT_FEATURES) -> argparse._ArgumentGroup:
     """Adds --features, with that default, and --hubert in a group "sound", which is returned."""
     group = parser.add_argument_group("sound")
-    group.add_argument(
-        "--features", default=default, choices=AUDIO_MODELS, help="audio features that the networks hear (default %(default)s)"
-    )
+    usual = "%(default)s" if default else f"those of --corpus-models; the shipped ones hear {DEFAULT_FEATURES}"
+    group.add_argument("--features", default=default, choices=AUDIO_MODELS, help=f"audio features that the networks hear (default {usual})")
     where = "default: $GENEFACE_HUBERT, or ~/.cache/geneface_jax/hubert"
     group.add_argument("--hubert", metavar="DIR", help=f"folder of facebook/hubert-large-ls960-ft, for --features hubert ({where})")
     group.add_argument("--audio", nargs="?", action=_FormerAudio, help=argparse.SUPPRESS)

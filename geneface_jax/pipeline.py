@@ -69,7 +69,7 @@ def fit(
     *,
     size: int = 256,
     name: str | None = None,
-    features: AudioFeatures | str = DEFAULT_FEATURES,
+    features: AudioFeatures | str | None = None,
     variant: str = "demo",
     corpus: str | os.PathLike | None = None,
     corpus_models: str | os.PathLike | None = None,
@@ -88,7 +88,7 @@ def fit(
       subject: the folder to make; returned.
       size: height and width in pixels.
       name: name of the person; the folder's name when None.
-      features: audio features or their name, one of `AUDIO_MODELS`; must be those of the corpus and its models.
+      features: audio features or their name, one of `AUDIO_MODELS`; those of the corpus models when None.
       variant: of every config, "demo" or "reference".
       corpus: corpus folder for the postnet; the shipped one when None.
       corpus_models: folder with `syncnet/` and `audio2motion/`; the shipped ones when None.
@@ -104,7 +104,7 @@ def fit(
         not fit.
     """
     keep_programs()
-    subject, features = Path(subject), by_name(features)
+    subject, features = Path(subject), by_name(features or _heard_by(corpus_models))
     start_from = None if start_from is None else find_person(start_from)
     kind = FeatureTypes(audio_model=features.name, face_model=prepare_options.get("face_model", "mediapipe"))
     sources = {"corpus": corpus, "corpus_models": corpus_models, "extra_corpus": extra_corpus}
@@ -150,6 +150,14 @@ def _train(
     minutes = ", ".join(f"{part} {value:.1f}" for part, value in record["minutes"].items())
     _log(f"done; minutes: {minutes}; model card: {card}")
     return subject
+
+
+def _heard_by(corpus_models: str | os.PathLike | None) -> str:
+    """The audio features of a folder's audio2motion VAE; the default ones where there is none, which `plan` refuses."""
+    workdir = configs.resolve(corpus_models) / "audio2motion" if corpus_models else None
+    if workdir is None or not checkpoints.steps(workdir):
+        return DEFAULT_FEATURES
+    return feature_types_of(checkpoints.load(workdir).config.data).audio_model
 
 
 def by_name(features: AudioFeatures | str) -> AudioFeatures:
@@ -216,8 +224,10 @@ def plan(
 def _origins(start_from: str | os.PathLike | None, plans: Mapping[str, ConfigDict]) -> dict[str, Path]:
     """Stage -> work folder that initializes it; checks them before anything slow starts.
 
+    A PostNet that was trained with another VAE is left out: its motion has another scale.
+
     Raises:
-      InputError: the other person has no networks, or its PostNet was trained on another VAE's motion scale.
+      InputError: the other person has no networks.
     """
     if start_from is None:
         return {}
@@ -233,12 +243,10 @@ def _origins(start_from: str | os.PathLike | None, plans: Mapping[str, ConfigDic
             for workdir in (origins["postnet"], plans["postnet"].data.audio2motion)
         )
         if not np.allclose(theirs, ours, rtol=1e-3):
-            raise InputError(
-                f"The postnet of --from {folder} was trained with another audio2motion VAE than {plans['postnet'].data.audio2motion} "
-                "(their motion scales differ): give its corpus models with --corpus-models."
-            )
+            _log(f"the postnet in {folder} belongs to another audio2motion VAE (give its corpus models with --corpus-models to use it)")
+            del origins["postnet"]
     for stage in plans:
-        _log(f"{stage} starts from {origins[stage]}" if stage in origins else f"{folder} has no {stage}: random initialization")
+        _log(f"{stage} starts from {origins[stage]}" if stage in origins else f"{stage} starts at random: {folder} has none that fits")
     return origins
 
 

@@ -8,7 +8,7 @@ from geneface_jax.cli.prepare import chosen_features
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's options."""
-    add_prepare_arguments(parser, "subject folder to write", size=256)
+    add_prepare_arguments(parser, "subject folder to write", size=256, features=None)
     add = parser.add_argument_group("training").add_argument
     add("--variant", default="demo", choices=["demo", "reference"], help="size of the networks (default %(default)s)")
     add("--corpus", metavar="DIR", help="corpus for the postnet (default: the shipped checkpoints/avatar/corpus)")
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     subject = fit(
         args.video,
         args.out,
-        features=chosen_features(args),
+        features=chosen_features(args) if args.features or args.hubert else None,
         variant=args.variant,
         corpus=args.corpus,
         corpus_models=args.corpus_models,

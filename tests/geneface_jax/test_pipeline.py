@@ -13,6 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 from toy_stage import ToyStage, toy_config
 
+from data_tools.audio.sound import AudioFeatures
 from data_tools.errors import InputError
 from geneface_jax import pipeline as fit_module
 from geneface_jax.cli.main import main
@@ -167,6 +168,28 @@ def test_other_audio_features_than_the_corpus_has_are_refused_before_anything_sl
         fit_module.plan(tmp_path, **options, kind=FeatureTypes(audio_model="hubert"))
 
 
+@pytest.mark.parametrize("heard", ["mel_f0", "hubert", "whisper"])
+def test_a_person_has_the_features_of_the_corpus_models_unless_told(road, tmp_path, monkeypatch, heard):
+    made = []
+
+    def by_name(features):
+        made.append(features if isinstance(features, str) else features.name)
+        return AudioFeatures(made[-1], None)
+
+    monkeypatch.setattr(fit_module, "by_name", by_name)
+    checkpoints.save(tmp_path / "models" / "audio2motion", 1, {"params": {"w": np.zeros(1)}}, {"config": {"data": {"audio_model": heard}}})
+    for number, (options, expected) in enumerate(
+        (
+            (["--corpus-models", str(tmp_path / "models")], heard),
+            (["--corpus-models", str(tmp_path / "models"), "--features", "mel_f0"], "mel_f0"),
+            ([], "whisper"),
+        )
+    ):
+        made.clear()
+        assert main(["fit", "anna.mp4", "--out", str(tmp_path / f"anna{number}"), *options]) == 0
+        assert set(made) == {expected}
+
+
 def test_the_options_of_prepare_are_those_of_fit(road, tmp_path, monkeypatch):
     given = {}
     whole = sys.modules["data_tools.prepare"].prepare
@@ -190,7 +213,7 @@ def test_begins_with_another_persons_networks_and_keeps_to_them(road, tmp_path, 
     caplog.clear()
     bruno = fit("bruno.mp4", tmp_path / "bruno", start_from=tmp_path / "anna", steps={"head": 1})
     messages = caplog.text
-    assert f"head starts from {tmp_path / 'anna' / 'head'}" in messages and f"{tmp_path / 'anna'} has no torso" in messages
+    assert f"head starts from {tmp_path / 'anna' / 'head'}" in messages and "torso starts at random" in messages
     assert np.abs(checkpoints.load(bruno / "head").state["params"]["w"] - trained).max() <= 0.11, "one update of 0.1 away"
     assert json.loads((bruno / "fit.json").read_text())["from"] == str((tmp_path / "anna").resolve())
     assert "head began with the networks of another person (`anna`)" in (bruno / "card.md").read_text()
@@ -207,15 +230,17 @@ def test_begins_with_another_persons_networks_and_keeps_to_them(road, tmp_path, 
         fit("carla.mp4", tmp_path / "carla", start_from=tmp_path / "nobody")
 
 
-def test_a_postnet_of_another_motion_scale_is_refused_before_anything_slow(tmp_path):
+def test_a_postnet_of_another_motion_scale_is_left_out(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+
     def save(workdir, std):
         checkpoints.save(workdir, 1, {"params": {"w": np.zeros(1)}, "constants": {"motion_std": np.full(204, std)}}, {})
 
     save(tmp_path / "anna" / "postnet", 2.0)
     save(tmp_path / "vae", 1.0)
     plans = {"postnet": ConfigDict({"data": {"audio2motion": str(tmp_path / "vae")}})}
-    with pytest.raises(InputError, match="another audio2motion VAE.*--corpus-models"):
-        fit_module._origins(tmp_path / "anna", plans)
+    assert fit_module._origins(tmp_path / "anna", plans) == {}
+    assert "another audio2motion VAE (give its corpus models with --corpus-models" in caplog.text
     save(tmp_path / "vae", 2.0)
     assert fit_module._origins(tmp_path / "anna", plans) == {"postnet": tmp_path / "anna" / "postnet"}
 

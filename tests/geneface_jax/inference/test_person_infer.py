@@ -1,15 +1,17 @@
 """From audio to mp4 with stand-ins for the networks: lengths, controls that act, and sentences for what is missing."""
 
+import dataclasses
 import shutil
 import time
 
 import numpy as np
 import pytest
 
-from data_tools.audio.sound import load_audio, save_wav
+from data_tools.audio.sound import MEL_F0, load_audio, save_wav
 from data_tools.errors import InputError
 from data_tools.video import read_video
 from geneface_jax.data.subject import FeatureTypes, Subject
+from geneface_jax.inference import audio_features
 from geneface_jax.inference import person as pipeline
 from geneface_jax.inference.controls import Controls
 from geneface_jax.inference.motion import AudioToMotion
@@ -245,6 +247,16 @@ def test_audio_may_come_from_a_video(person, speech, tmp_path):
     source = infer(person, speech, tmp_path / "first.mp4").path
     again = infer(person, source, tmp_path / "second.mp4")
     assert again.frames == 76
+
+
+@pytest.mark.parametrize("kind", ["mel_f0", "hubert", "whisper"])
+def test_a_person_hears_the_features_that_its_networks_know_without_a_flag(person, speech, tmp_path, monkeypatch, kind):
+    asked = []
+    monkeypatch.setattr(audio_features, "audio_features", lambda name: asked.append(name) or dataclasses.replace(MEL_F0, name=name))
+    monkeypatch.setattr(FakeSpeech, "kind", FeatureTypes(audio_model=kind))
+    meta = person / "dataset" / "meta.json"
+    meta.write_text(meta.read_text().replace('"mel_f0"', f'"{kind}"'))
+    assert infer(person, speech, tmp_path / "out.mp4").frames == 76 and asked == [kind]
 
 
 def test_networks_of_other_audio_features_than_the_datasets_are_refused(person, speech, tmp_path):
