@@ -1,6 +1,6 @@
 """From a video to a person: `prepare` makes the dataset; `fit` does everything in one resumable call.
 
-`fit` is prepare -> postnet and its checkpoint selection -> head -> torso -> bake -> model card.
+`fit` is prepare -> postnet and its checkpoint selection -> head -> torso -> bake -> live -> model card.
 With `start_from` every stage is initialized with another person's parameters and running statistics: all appearance codes are set to the
 other person's mean code, the occupancy grid is carved from the new person's masks, and optimizer states start at zero (see `io.restore`).
 """
@@ -77,9 +77,10 @@ def fit(
     steps: Mapping[str, int] | None = None,
     start_from: str | os.PathLike | None = None,
     restore_mode: str = restore.STRICT,
+    live: bool = True,
     **prepare_options: Any,
 ) -> Path:
-    """Makes `SUBJECT/{dataset,postnet,head,torso}`, its cull (`geneface bake`) and `SUBJECT/card.md`.
+    """Makes `SUBJECT/{dataset,postnet,head,torso}`, its cull (`geneface bake`), `SUBJECT/live` and `SUBJECT/card.md`.
 
     Complete parts are skipped, and an interrupted one is resumed.
 
@@ -96,6 +97,7 @@ def fit(
       steps: updates by stage, where they differ from the config's.
       start_from: another person (a subject folder, full or released, or the name of a shipped one) whose networks initialize each stage.
       restore_mode: "strict" refuses networks of other sizes than the config's, "lenient" initializes mismatched tensors at random.
+      live: whether the network of live speech is made too (`geneface_jax.live.fit`).
       prepare_options: `trim`, `consent`, `audio_offset` and the other arguments of `data_tools.prepare.prepare`.
 
     Raises:
@@ -118,7 +120,7 @@ def fit(
         dataset = prepare(video, subject, size=size, features=features, name=name, **prepare_options)
         record = _open_record(subject, dataset, start_from)
         _add_minutes(subject, record, "prepare", started)
-        return _train(subject, variant, plans, origins, record, start_from, restore_mode)
+        return _train(subject, variant, plans, origins, record, start_from, restore_mode, live)
 
 
 def _train(
@@ -129,6 +131,7 @@ def _train(
     record: dict,
     start_from: Path | None,
     restore_mode: str,
+    live: bool,
 ) -> Path:
     """The stages and the card of `fit`, in a folder that it holds."""
     from geneface_jax.training.loop import train
@@ -145,6 +148,9 @@ def _train(
     started = time.perf_counter()
     if _bake(subject):
         _add_minutes(subject, record, "bake", started)
+    started = time.perf_counter()
+    if live and _fit_live(subject, plans["postnet"]):
+        _add_minutes(subject, record, "live", started)
 
     card = write_card(subject, record["minutes"], _card_notes(start_from, origins))
     minutes = ", ".join(f"{part} {value:.1f}" for part, value in record["minutes"].items())
@@ -284,6 +290,17 @@ def _bake(subject: Path) -> bool:
     for finding in baked.findings:
         _log(finding)
     return True
+
+
+def _fit_live(subject: Path, postnet: ConfigDict) -> bool:
+    """Makes the person's network of live speech; returns whether it was trained. A person without it is whole: then that is only logged."""
+    from geneface_jax.live.fit import fit_live
+
+    try:
+        return fit_live(subject, postnet)
+    except InputError as error:
+        _log(f"the person has no network for live speech: {error}")
+        return False
 
 
 def _open_record(subject: Path, dataset: Path, start_from: str | os.PathLike | None) -> dict:

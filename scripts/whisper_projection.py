@@ -6,6 +6,10 @@ The states (384 numbers) are whitened by the covariance of the avatar's speech. 
 window of whitened states, for the avatar and for the talkers of GRID that are not held out; the span of its coefficients, strongest first,
 is the projection. Principal components alone lose much of it: what moves the mouth is not what varies most (figures: docs/corpus.md).
 Without GRID_FOLDER the avatar's speech alone is used.
+
+    python scripts/whisper_projection.py --live [--out checkpoints/whisper]
+
+makes live.npz instead: the mean of the avatar's states at each place in the windows of live speech, which share the projection.
 """
 
 import argparse
@@ -22,6 +26,8 @@ from data_tools.avatar.performance import perform
 from data_tools.avatar.speakers import sentence_clips, voices
 from geneface_jax.data.speech_batches import MOUTH
 from geneface_jax.inference.whisper_features import PROJECTION, WINDOW, Encoder, whisper_folder
+from geneface_jax.live.features import BLOCK, HOPS, MEANS, encoder_arrays, recording_states
+from geneface_jax.models.whisper import Whisper
 
 REACH = 2
 """Video frames before and after, whose states predict a frame's motion."""
@@ -33,8 +39,8 @@ RIDGE = 3000.0
 AVATAR_WEIGHT = 0.25
 """Weight of the avatar's frames against GRID's: both together count about the same."""
 
-SENTENCES = 8
-"""Sentences of each of the avatar's speakers."""
+SENTENCES, LIVE_SENTENCES = 8, 2
+"""Sentences of each of the avatar's speakers; for the means of live features."""
 
 Clip = tuple[str, np.ndarray, np.ndarray]
 """Speaker, states [2T, 384], mouth motion [T, 60]."""
@@ -46,7 +52,11 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/voices/grid"), help="tracked clips of GRID (default %(default)s)")
     parser.add_argument("--components", type=int, default=128, help="directions that are kept (default %(default)s)")
     parser.add_argument("--out", type=Path, help="folder to write to; the shipped one by default")
+    parser.add_argument("--live", action="store_true", help="make the means of live features instead")
     args = parser.parse_args()
+    if args.live:
+        print(save((args.out or whisper_folder()) / MEANS, {"mean": live_means()}))
+        return 0
     encoder = Encoder(whisper_folder())
     avatar = list(avatar_clips(encoder))
     real = list(grid_clips(encoder, args.grid, args.work)) if args.grid else []
@@ -55,6 +65,16 @@ def main() -> int:
     arrays = {"mean": mean.astype(np.float32), "matrix": matrix.astype(np.float16)}
     print(save((args.out or whisper_folder()) / PROJECTION, arrays), matrix.shape)
     return 0
+
+
+def live_means() -> np.ndarray:
+    """[HOPS, 384] mean of the states at each place of a block, over the first sentences of the avatar's speakers."""
+    arrays, found = encoder_arrays(whisper_folder()), []
+    for speaker, split in voices().items():
+        for clip in sentence_clips(speaker)[:LIVE_SENTENCES] if split == "train" else ():
+            frames = clip.n_frames // BLOCK * BLOCK
+            found.append(recording_states(arrays, clip.samples, frames).reshape(-1, HOPS, Whisper.width))
+    return np.concatenate(found).mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def avatar_clips(encoder: Encoder) -> Iterator[Clip]:

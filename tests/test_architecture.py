@@ -22,12 +22,14 @@ from tests.tiny_stages import FIELD
 ROOT = Path(__file__).parent.parent
 
 # -------- Totals: a later change may raise them by what it adds, with a line here that says so
-MOST_FILES = 246
-"""Python files that are not tests. Real voices (Whisper, timing, closed lips, and the scripts that make what is shipped) added 6."""
-MOST_SHIPPED_LINES = 39_700
+MOST_FILES = 259
+"""Python files that are not tests. Real voices (Whisper, timing, closed lips, and the scripts that make what is shipped) added 6, live
+speech 13: features, network, training, sessions, server, benchmarks."""
+MOST_SHIPPED_LINES = 42_300
 """Lines of geneface_jax, geneface_kernels and data_tools. The front door (Python API, verbs, shipped data) added 1,000; limits and checks
 of all that is read, locks, whole files, pictures as phones make them, and the studio's defenses added 4,000; what rendering on a
-laptop skips or keeps (culls, adaptive rays, compiled programs) 700; Whisper, mixed corpora and the timing of sound and picture 700."""
+laptop skips or keeps (culls, adaptive rays, compiled programs) 700; Whisper, mixed corpora and the timing of sound and picture 700;
+live speech 2,600."""
 MOST_IMPORTED = {"train": 64, "infer": 80, "prepare": 70}
 """Files of the project that a verb imports: training a head, a video of the shipped person, a dataset (whose timing
 of sound and picture is checked by Whisper features)."""
@@ -147,6 +149,18 @@ ALLOWED = {
         "geneface_jax.data",
         "geneface_jax.inference",
     },
+    "geneface_jax.live": {
+        *DATA_TOOLS_BASE,
+        "data_tools.audio",
+        "data_tools.video",
+        "geneface_jax.typing",
+        "geneface_jax.models",
+        "geneface_jax.rendering",
+        "geneface_jax.io",
+        "geneface_jax.data",
+        "geneface_jax.training",
+        "geneface_jax.inference",
+    },
     "geneface_jax.pipeline": {
         "data_tools.errors",
         "data_tools.io",
@@ -158,6 +172,7 @@ ALLOWED = {
         "geneface_jax.data",
         "geneface_jax.training",
         "geneface_jax.inference",
+        "geneface_jax.live",
     },
     "geneface_jax.studio": {
         *DATA_TOOLS_BASE,
@@ -167,6 +182,7 @@ ALLOWED = {
         "geneface_jax.rendering",
         "geneface_jax.training",
         "geneface_jax.inference",
+        "geneface_jax.live",
     },
     # One file a verb, and what joins them.
     "geneface_jax.cli": None,

@@ -29,6 +29,7 @@ OVERRIDES = {
     "syncnet": ["data.batch=32", "data.eval_clips=64", "model.base=8"],
     "audio2motion": [*SPEECH, "loss.sync_gate=9.0", *VAE],
     "audio2motion_pitch": [*SPEECH, "loss.sync_gate=9.0", "model.pitch=4", *VAE],
+    "audio2motion_live": ["data.batch=8", "data.window=16", "model.condition=8", "model.hidden=8", "model.layers=1"],
     "postnet": [*SPEECH, "data.person_batch=8", "model.base=8", "finetune_audio2motion.steps=10"],
     "head": FIELD,
     "torso": [*(f"model.grid.{field}" for field in GRID), "data.groups=8", "data.rays=64", "data.eval_frames=1"],

@@ -21,6 +21,7 @@ from geneface_jax.io import configs
 
 EXTRAS = {
     "ui": ("gradio", "the web page"),
+    "mic": ("sounddevice", "the microphone of geneface live"),
     "speech": ("espeakng_loader", "re-recording the avatar's voices"),
     "import": ("torch", "importing PyTorch checkpoints"),
     "test": ("pytest", "the tests"),

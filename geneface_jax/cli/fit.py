@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--corpus", metavar="DIR", help="corpus for the postnet (default: the shipped checkpoints/avatar/corpus)")
     add("--extra-corpus", metavar="DIR", help="a second corpus (default: with the shipped corpus the real voices of checkpoints/grid)")
     add("--corpus-models", metavar="DIR", help="folder with syncnet/ and audio2motion/ (default: the shipped checkpoints/avatar)")
+    add("--no-live", dest="live", action="store_false", help="leave out the network of live speech")
     for stage in ("postnet", "head", "torso"):
         add(f"--{stage}-steps", type=int, metavar="N", help=f"updates of the {stage} (default: its config's)")
     add = parser.add_argument_group("warm start").add_argument
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
         steps=steps,
         start_from=args.start_from,
         restore_mode=args.restore,
+        live=args.live,
         **{name: getattr(args, name) for name in OPTION_NAMES},
     )
     print(subject)

@@ -50,6 +50,7 @@ GROUPS = {
     },
     "make videos": {
         "infer": "make a video of a trained person saying what is heard in a recording",
+        "live": "speak into a microphone and watch the person speak, at once, without a browser",
         "app": "open the web page: make videos, train people, inspect PostNets",
         "compose": "paste a video of infer back into the uncropped original",
         "landmarks": "draw a landmark sequence as a video, next to the truth where it exists",
@@ -81,7 +82,7 @@ ELSEWHERE = {
     "report": "data_tools.dataset.__main__",
 }
 """Verb -> module, where that is a tool which also runs as `python -m data_tools.TOOL`."""
-HEAVY = ("train", "fit", "bake", "infer", "evaluate", "app")
+HEAVY = ("train", "fit", "bake", "infer", "live", "evaluate", "app")
 """Verbs that are worth a restart with huge pages."""
 
 

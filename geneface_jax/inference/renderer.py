@@ -419,7 +419,7 @@ class _HeadBatches:
         self._renderer = renderer
         self._size = (size, size)
         self._end_threshold = end_threshold
-        self._dense = dense
+        self.dense = dense
         self._single_pass = single_pass
         self._intrinsics = jnp.asarray(np.asarray(renderer.subject.intrinsics) * (size / renderer.subject.size), jnp.float32)
         self._budget: int | None = None
@@ -448,10 +448,62 @@ class _HeadBatches:
         renderer = self._renderer
         settings: dict[str, Any] = {"settings": renderer.march, "size": self._size}
         frames = poses, self._intrinsics, windows, eyes, self._end_threshold
-        if self._dense is not None:
-            dense = jnp.asarray(self._dense[numbers])
+        if self.dense is not None:
+            dense = jnp.asarray(self.dense[numbers])
             return render_heads_adaptively(renderer.head, renderer.head_params, self._occupied, *frames, dense, **settings)
         return render_heads(renderer.head, renderer.head_params, self._occupied, *frames, budget=self._budget, **settings)
+
+
+class FrameBatches:
+    """Frames of any number of talks at once, in batches of one shape, so that nothing is compiled after the first: for live sessions.
+
+    Args:
+      renderer: the person.
+      size: pixels per side, up to the trained size; ignored by super-resolution, which has one size.
+      rays, end_threshold: see `SubjectRenderer.render`.
+      batch: frames of a batch; chosen by the device when None.
+
+    Attributes:
+      reach: frames before and after a frame whose motion it depends on.
+      size, batch: as chosen.
+    """
+
+    def __init__(
+        self, renderer: SubjectRenderer, size: int, *, rays: str = "adaptive", end_threshold: float = 1e-2, batch: int | None = None
+    ):
+        model, on_cpu = renderer.head_config.model, jax.default_backend() == "cpu"
+        self._renderer, self._window, self._inner = renderer, model.condition_window, model.get("condition_frames", 1)
+        self.reach = self._window // 2 + self._inner // 2
+        self.batch = batch or (CPU_BATCH if on_cpu else ACCELERATOR_BATCH)
+        sr = renderer.super_resolver
+        self.size, self._head_size = (size, size) if sr is None else (renderer.subject.size, sr.size)
+        self._background = resize(renderer.subject.background, self._head_size, self._head_size)
+        self._adaptive = rays == "adaptive" and self._head_size % 2 == 0
+        self._heads = _HeadBatches(renderer, self._head_size, end_threshold, single_pass=not on_cpu and not self._adaptive)
+
+    def render(
+        self, motions: Float[np.ndarray, "F W 68 3"], cameras: Float[np.ndarray, "F 4 4"], eye_openness: Float[np.ndarray, " F"]
+    ) -> list[np.ndarray]:
+        """F pictures, 1 to `batch`, uint8 [size, size, 3].
+
+        Args:
+          motions: of each frame and its `reach` neighbors to both sides, W = 2 * reach + 1, not normalized.
+          cameras: camera to world of each frame (dataset convention).
+          eye_openness: of each frame.
+        """
+        renderer, subject = self._renderer, self._renderer.subject
+        normalized = [normalize_motion(motion, subject.motion_mean, subject.motion_std) for motion in motions]
+        conditions = np.stack([windows(motion, self._window, self._inner)[self.reach] for motion in normalized])
+        motion = motions[:, self.reach]
+        # Padded with the last frame, so that one shape is compiled.
+        chosen = np.minimum(np.arange(self.batch), len(motions) - 1)
+        if self._adaptive:
+            self._heads.dense = renderer._eyes_and_mouth(motion, cameras, self._head_size)
+        torso = renderer._torso_layer(motion, cameras, self._background, self._head_size)
+        poses, eyes = np.asarray(scene_pose(cameras)), np.asarray(eye_openness, np.float32)
+        inputs = jnp.asarray(poses[chosen]), jnp.asarray(conditions[chosen]), jnp.asarray(eyes[chosen])
+        started = self._heads.start(chosen, *inputs)
+        return list(renderer._finish(self._heads, (started, range(len(motions))), torso, self.size, False))
 
 
 @jax.jit

@@ -148,7 +148,7 @@ class _Encoder:
         try:
             while frame is not None and not self._stopped.is_set():
                 picture, samples = frame
-                self._enqueue(_pcm(samples))
+                self._enqueue(pcm(samples))
                 self._process.write(np.ascontiguousarray(picture).data)
                 frame = next(self._frames, None)
         except BrokenPipeError:
@@ -192,7 +192,8 @@ def _command(shape: tuple[int, ...], sound_fd: int) -> list[str]:
     return [*command, "-f", "mp4", "pipe:1"]
 
 
-def _pcm(samples: Float[np.ndarray, " N"]) -> bytes:
+def pcm(samples: Float[np.ndarray, " N"]) -> bytes:
+    """Samples in -1..1 as 16-bit little-endian integers; what is louder is cut."""
     return np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
 
 

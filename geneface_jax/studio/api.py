@@ -19,6 +19,10 @@ from data_tools.command_line import base_type
 from data_tools.errors import InputError
 from data_tools.io import disk_errors_as_input_errors
 from geneface_jax.inference.controls import Controls
+from geneface_jax.inference.person import Person, open_person
+from geneface_jax.io.person_folder import SubjectParts
+from geneface_jax.live import rendering, server, speech
+from geneface_jax.studio.people import PersonList
 from geneface_jax.studio.render_queue import Cancelled, Context, ListedPerson, QueueFull, RenderJob
 from geneface_jax.studio.uploads import StorageFull
 from geneface_jax.studio.widgets import color_code
@@ -196,3 +200,26 @@ def _error_response(error: InputError, context: Context) -> JSONResponse:
     if isinstance(error, StorageFull):
         return JSONResponse({"error": str(error)}, 507)
     return JSONResponse({"error": context.error_message(error, "en")}, 400)
+
+
+# -------- Live sessions
+
+
+def add_live(app: fastapi.FastAPI, people: PersonList) -> server.LiveHub:
+    """Adds the routes of live sessions, and returns these. A person's networks are loaded, and its programs compiled, at its first call."""
+    opened: dict[SubjectParts, Person] = {}
+
+    def open_person_stage(name: str | None, size: int | None) -> rendering.Stage:
+        listed = people.get(name or next(iter(people.names()), None))
+        try:
+            if listed.parts not in opened:
+                opened[listed.parts] = open_person(listed.parts)
+            person = opened[listed.parts]
+            painter = rendering.LiveRenderer(person, size)
+            return rendering.open_stage(listed.name, person, speech.open_live_speech(person), painter)
+        except InputError as error:
+            raise InputError(people.without_folders(str(error))) from error
+
+    hub = server.LiveHub(open_person_stage)
+    server.add_live_routes(app, hub)
+    return hub

@@ -10,6 +10,7 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class PatientProtocol(H11Protocol):
         super().__init__(*args, **options)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._received = 0
+        self._upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -67,9 +69,18 @@ class PatientProtocol(H11Protocol):
             return self._timers["head"].when() - self.head_seconds
         return self.timeout_keep_alive_task.when() - self.timeout_keep_alive if self.timeout_keep_alive_task else None
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        # From here on the connection belongs to another protocol, with deadlines of its own.
+        self._upgraded = True
+        for name in list(self._timers):
+            self._stop(name)
+        super().handle_websocket_upgrade(event)
+
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
         super().data_received(data)
+        if self._upgraded:
+            return
         if self._serving():
             self._stop("head")
             if self.cycle.more_body and "body" not in self._timers:

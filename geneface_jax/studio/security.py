@@ -69,9 +69,11 @@ Send = Callable[[Message], Awaitable[None]]
 
 ALLOWED_ROUTES = re.compile(
     r"/|/config/?|/theme\.css|/favicon\.ico|/(assets|static|svelte)/[\w./@-]+|/health|/stream/[0-9a-f]{32}|/api/(people|stream)"
+    r"|/live|/live/page\.js|/api/live/stats"
     r"|/gradio_api/(upload|upload_progress|queue/join|queue/data|run/predict|cancel|reset/?|startup-events|info/?|theme\.css)"
     r"|/gradio_api/heartbeat/\w+|/gradio_api/file=.+"
 )
+ALLOWED_SOCKETS = ("/api/live",)
 UPLOADS = {"/gradio_api/upload": "video_bytes", "/api/stream": "audio_bytes"}
 """Route -> field of `Limits` for its body; every other body is limited by `message_bytes`."""
 
@@ -139,13 +141,11 @@ class RequestFilter:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
-        if scope["type"] != "http":  # the page needs no web sockets
-            return await send({"type": "websocket.close", "code": 1008})
         if self._root_path and scope["path"].startswith(f"{self._root_path}/"):
             scope = {**scope, "path": (path := scope["path"][len(self._root_path) :]), "raw_path": path.encode()}
         client = str((scope.get("client") or ("",))[0])
         if refusal := self._refusal(scope, client):
-            return await _respond(send, *refusal)
+            return await _respond(send, *refusal, kind=_response_of(scope))
         self._clients[client] += 1
         try:
             await self._serve(scope, receive, send)
@@ -154,6 +154,8 @@ class RequestFilter:
             self._clients += collections.Counter()  # drops clients without requests
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # its messages are limited by the protocol
+            return await self._app(scope, receive, send)
         limit = getattr(self._limits, UPLOADS.get(scope["path"], "message_bytes"))
         if scope["path"] in UPLOADS:
             return await self._upload(scope, receive, send, limit)
@@ -192,7 +194,7 @@ class RequestFilter:
             await _respond(send, *body.refusal)
 
     def _refusal(self, scope: Message, client: str) -> tuple[int, str] | None:
-        method, path = scope["method"], scope["path"]
+        method, path = scope.get("method", "GET"), scope["path"]
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
         if not self._is_own_origin(f"http://{host}"):
@@ -204,7 +206,8 @@ class RequestFilter:
                 "Pages of other sites may not use this studio: open the address it printed; a proxy in front of it has to pass on "
                 "the browser's Host header."
             )
-        if method not in ("GET", "HEAD", "POST") or not ALLOWED_ROUTES.fullmatch(path):
+        known = path in ALLOWED_SOCKETS if scope["type"] == "websocket" else ALLOWED_ROUTES.fullmatch(path)
+        if method not in ("GET", "HEAD", "POST") or not known:
             return 404, "There is nothing at this address."
         if path.startswith("/gradio_api/file=") and (".." in unquote(path).split("/") or "://" in unquote(path).replace(":/", "://")):
             return 404, "There is nothing at this address."
@@ -401,11 +404,16 @@ def _is_inside(path: str, folder: Path) -> bool:
         return False
 
 
-async def _respond(send: Send, status: int, sentence: str) -> None:
+def _response_of(scope: Message) -> str:
+    """How the messages of a refusal begin."""
+    return "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+
+
+async def _respond(send: Send, status: int, sentence: str, kind: str = "http.response") -> None:
     body = json.dumps({"error": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers + list(HEADERS.items())})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{kind}.start", "status": status, "headers": headers + list(HEADERS.items())})
+    await send({"type": f"{kind}.body", "body": body})
 
 
 def _with_headers(send: Send) -> Send:

@@ -1,10 +1,11 @@
 """The server of `geneface app`: the request filter around the page and the HTTP routes."""
 
+import contextlib
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 
 import uvicorn
 
@@ -16,6 +17,8 @@ from geneface_jax.studio.security import Limits
 from geneface_jax.studio.uploads import SessionFolder
 
 SEND_BUFFER_BYTES = 128 << 10
+SOCKET_MESSAGE_BYTES = 1 << 20
+"""Largest message of a WebSocket client: at least a second of sound."""
 
 
 def build_app(
@@ -35,15 +38,22 @@ def build_app(
     import fastapi
     import gradio as gr
 
-    from geneface_jax.studio.api import add_routes
+    from geneface_jax.studio.api import add_live, add_routes
     from geneface_jax.studio.page import CSS, build_page, theme
     from geneface_jax.studio.render_queue import Context
     from geneface_jax.studio.security import RequestFilter
 
     context = Context(people, workspace, limits, root_path)
     workspace.keep_tidy(limits.keep_seconds)
-    app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
+        yield
+        hub.stop()
+
+    app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     add_routes(app, context)
+    hub = add_live(app, people)
     page = build_page(context, jobs)
     page.queue(api_open=False, max_size=64, default_concurrency_limit=4)
     gr.mount_gradio_app(
@@ -91,7 +101,16 @@ def serving(app: Callable) -> uvicorn.Server:
     """The HTTP server of the studio's app."""
     # Concurrency is limited by the filter and the protocol: uvicorn would count idle connections, and refuse /health too.
     settings = uvicorn.Config(
-        app, http=PatientProtocol, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=3, server_header=False, ws="none"
+        app,
+        http=PatientProtocol,
+        # Its connections wait for readers that are slow; what is sent, JPEG, does not get smaller.
+        ws="websockets-sansio",
+        ws_max_size=SOCKET_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        log_level="warning",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=3,
+        server_header=False,
     )
     return uvicorn.Server(settings)
 

@@ -138,6 +138,7 @@ class Stage(abc.ABC):
 STAGES = {
     "syncnet": "syncnet.SyncNetStage",
     "audio2motion": "audio2motion.Audio2MotionStage",
+    "live": "live.LiveStage",
     "postnet": "postnet.PostNetStage",
     "head": "head.HeadStage",
     "head_sr": "head.HeadSrStage",

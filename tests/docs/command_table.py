@@ -114,6 +114,9 @@ NOT_RUN: dict[str, str] = {
     "geneface infer --subject SUBJECT --audio SPEECH.wav --out VIDEO.mp4 --n-samples-per-ray 32 --n-samples-per-ray-fine 64": (
         "needs the vanilla networks: tests/geneface_jax/inference/test_nerf_renderer.py renders with them"
     ),
+    "geneface infer --live --subject SUBJECT --audio SPEECH.wav --out VIDEO.mp4": (
+        "needs a live network: tests/geneface_jax/live/test_perform.py makes a video with stand-ins"
+    ),
     f"{_REFERENCE} --profile 20": _TRAINED,
     f"{_REFERENCE} --coordinator node0:3456 --processes 4 --process 0": _CLUSTER,
     f"GENEFACE_COORDINATOR=node0:3456 GENEFACE_PROCESSES=4 GENEFACE_PROCESS=2 {_REFERENCE}": _CLUSTER,

@@ -21,6 +21,7 @@ from geneface_jax.data.subject import FeatureTypes
 from geneface_jax.inference import culling
 from geneface_jax.io import checkpoints
 from geneface_jax.io.person_folder import STAGES, _row
+from geneface_jax.live import fit as live_fit
 from geneface_jax.pipeline import fit, plan
 from geneface_jax.training import loop, select_postnet
 from geneface_jax.training.recovery import TrainingStopped
@@ -32,6 +33,7 @@ SOURCE = {"file": "/home/me/anna.mp4", "sha256": "ab" * 32, "fps": 30.0, "change
 def road(monkeypatch):
     """A prepare that writes the two files fit reads, and toy stages; returns what ran and knobs to turn."""
     made = SimpleNamespace(prepared=0, stages=[], content=0.0, signal_in=None, baked=[], fits=False, refuses_to_bake=False)
+    made.live, made.refuses_live = [], False
 
     def prepare(video, out_dir, features, predictor=None, **options):
         made.prepared += 1
@@ -72,6 +74,13 @@ def road(monkeypatch):
         made.fits = True
         return culling.Baked(subject / "head" / "cull.npz", 0.3, 0.25)
 
+    def fit_live(subject, postnet):
+        if made.refuses_live:
+            raise InputError("The dataset has no audio.wav: prepare it again.")
+        made.live.append((subject, postnet.part))
+        return len(made.live) == 1
+
+    monkeypatch.setattr(live_fit, "fit_live", fit_live)
     monkeypatch.setattr(culling, "bake", bake)
     monkeypatch.setattr(culling, "is_baked", lambda subject: made.fits)
     return made
@@ -102,7 +111,7 @@ def test_goes_on_where_it_was_stopped_and_skips_what_is_whole(road, tmp_path, ca
     assert "resumes from step" in out and "already at step 12 of 12" in out
     assert checkpoints.steps(tmp_path / "anna" / "torso")[-1] == 12
     minutes = json.loads((tmp_path / "anna" / "fit.json").read_text())["minutes"]
-    assert set(minutes) == {"prepare", *STAGES, "bake"} and all(value > 0 for value in minutes.values())
+    assert set(minutes) == {"prepare", *STAGES, "bake", "live"} and all(value > 0 for value in minutes.values())
 
 
 def test_bakes_at_its_end_unless_that_was_done_for_these_networks(road, tmp_path, caplog):
@@ -124,6 +133,20 @@ def test_a_person_that_can_not_be_baked_is_whole_all_the_same(road, tmp_path, ca
     subject = fit("anna.mp4", tmp_path / "anna")
     assert "was not baked and is rendered more slowly: The occupancy grid is empty" in caplog.text
     assert (subject / "card.md").is_file() and "bake" not in json.loads((subject / "fit.json").read_text())["minutes"]
+
+
+def test_the_network_of_live_speech_can_be_left_out_and_may_fail(road, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    fit("anna.mp4", tmp_path / "quiet", live=False)
+    assert not road.live
+    road.refuses_live = True
+    subject = fit("anna.mp4", tmp_path / "anna")
+    assert "no network for live speech: The dataset has no audio.wav" in caplog.text and (subject / "card.md").is_file()
+    assert "live" not in json.loads((subject / "fit.json").read_text())["minutes"]
+    road.refuses_live = False
+    assert main(["fit", "anna.mp4", "--out", str(tmp_path / "anna")]) == 0 and road.live == [(subject, "postnet")]
+    assert "live" in json.loads((subject / "fit.json").read_text())["minutes"]
+    assert main(["fit", "anna.mp4", "--out", str(tmp_path / "anna"), "--no-live"]) == 0 and len(road.live) == 1
 
 
 def test_networks_of_another_dataset_are_refused(road, tmp_path):

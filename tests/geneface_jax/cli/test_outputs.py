@@ -12,6 +12,9 @@ from tests.synthetic_subject import write_subject
 WORK = {
     "infer": ("geneface_jax.inference.person.open_person", "--subject demo --audio {in}/a.wav --out {bad}.mp4"),
     "infer --debug": ("geneface_jax.inference.person.open_person", "--subject demo --audio {in}/a.wav --out {in}/o.mp4 --debug {bad}"),
+    "infer --live": ("geneface_jax.live.perform.open_person", "--live --subject demo --audio {in}/a.wav --out {bad}.mp4"),
+    "live": ("geneface_jax.live.perform.open_person", "--person demo --input {in}/a.wav --output {bad}.mp4"),
+    "live from a pipe": ("geneface_jax.live.perform.open_person", "--person demo --input - --output {bad}.mp4"),
     "infer folder": ("geneface_jax.inference.person.open_person", "--subject demo --audio {in}/sounds --out {bad}"),
     "evaluate": ("geneface_jax.evaluation.evaluate.Subject", "--subject demo --out {bad}.mp4"),
     "evaluate --json": ("geneface_jax.evaluation.evaluate.evaluate_video", "--video {in}/a.wav --json {bad}.json"),

@@ -132,7 +132,7 @@ def test_one_client_of_another_machine_takes_half_of_the_requests_at_most():
         folder = Path()
 
     requests = RequestFilter(None, {"host"}, Limits(max_requests=10), Storage())
-    scope = {"method": "GET", "path": "/", "headers": [(b"host", b"host")]}
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"host")]}
     for client, active, allowed in (("10.0.0.1", 4, True), ("10.0.0.1", 5, False), ("127.0.0.1", 9, True), ("127.0.0.1", 10, False)):
         requests._clients.clear()
         requests._clients[client] = active

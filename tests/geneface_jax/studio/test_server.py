@@ -26,6 +26,7 @@ from geneface_jax.studio.security import (  # noqa: E402
     root_path,  # noqa: E402
 )
 from geneface_jax.studio.uploads import SessionFolder  # noqa: E402
+from tests.geneface_jax.live.live_server import Client  # noqa: E402
 from tests.geneface_jax.studio.studio_server import FakeRenderer, ask, running, stand_in_networks, write_people, write_speech  # noqa: E402
 
 LIMITS = Limits(audio_bytes=MIB, video_bytes=2 * MIB, audio_seconds=20.0, max_waiting=3, folder_bytes=64 * MIB)
@@ -57,6 +58,21 @@ def test_serves_the_page_offline(studio):
     config = ask(port, "GET", "/config").json
     assert config["analytics_enabled"] is False and not config.get("share")
     assert {person["name"] for person in ask(port, "GET", "/api/people").json} == {"anna", "bert"}
+
+
+def test_live_sessions_are_offered_and_what_is_missing_is_told_without_folders(studio):
+    port, _, folder = studio
+    assert b"live/page.js" in ask(port, "GET", "/live?person=anna").body
+    for path, missing in (
+        ("/api/live?person=anna", "postnet"),
+        ("/api/live", "postnet"),
+        ("/api/live?person=../anna", "no person of that name"),
+    ):
+        client = Client(port, path, hello={})
+        told = client.until("error")[0]["error"]
+        assert missing in told and str(folder) not in told
+        assert client.next() is None and client.closed == 1008
+    assert Client(port, "/gradio_api/queue/join").status == Client(port, "/live").status == 404
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "169.254.169.254"])
