@@ -12,7 +12,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-SHIPPED = ("configs", "checkpoints/README.md", "checkpoints/avatar", "checkpoints/demo", "checkpoints/grid", "checkpoints/whisper")
+SHIPPED = ("configs", *(f"checkpoints/{name}" for name in ("README.md", "avatar", "demo", "grid", "live", "whisper")))
 """By name: people that a user keeps in checkpoints/ stay out of wheels. MANIFEST.in says the same for source distributions."""
 LEFT_OUT = ("__pycache__", "evaluation")
 PACKAGES = ("geneface_jax", "geneface_kernels", "data_tools")

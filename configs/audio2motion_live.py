@@ -1,7 +1,7 @@
 """Live speech to motion: a causal network, 0.31 s behind the sound, that imitates the offline networks.
 
-demo: 96 channels, four gated layers; a minute and a half on two idle CPU cores. `geneface fit` makes a person's in the same way, from the
-shipped one; see `geneface_jax.live.fit`.
+demo: 96 channels, four gated layers; a minute on two idle CPU cores. With more updates or stronger augmentation it follows real voices less
+well. `geneface fit` makes a person's in the same way, from the shipped one; see `geneface_jax.live.fit`.
 reference: 192 channels.
 
     python scripts/live_models.py GRID_FOLDER     # the corpora with live features, and this stage on them
@@ -27,7 +27,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
             "batch": 64,
             "window": 120,
             "draw": "length",
-            "augment": augmentation(enabled=True),
+            "augment": augmentation(enabled=True, feature_noise=0.1, channel_mask=0.1),
         }
     )
     config.eval_video = ConfigDict({"frames": 75, "size": 160})
@@ -37,7 +37,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.optimizer = ConfigDict({"lr": 1e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
 
     if variant == "demo":
-        config.train.update({"steps": 1600, "log_every": 50, "eval_every": 400, "save_every": 400})
+        config.train.update({"steps": 1000, "log_every": 50, "eval_every": 250, "save_every": 250})
         config.data.update({"batch": 16, "window": 72})
         config.model.update({"condition": 64, "hidden": 96})
     return config

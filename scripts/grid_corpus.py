@@ -59,7 +59,7 @@ AVATAR_WEIGHT = 0.25
 """Weight of the avatar's frames against GRID's in the linear map: both together count about the same."""
 
 NOTICE = """\
-clips.npz and opening.npz are computed from a part of the GRID audiovisual sentence corpus:
+clips.npz, live.npz and opening.npz are computed from a part of the GRID audiovisual sentence corpus:
 
     M. Cooke, J. Barker, S. Cunningham and X. Shao (2006): "An audio-visual corpus for speech perception and automatic speech
     recognition", Journal of the Acoustical Society of America 120, 2421-2424. https://zenodo.org/records/3625687

@@ -1,9 +1,9 @@
-"""Makes checkpoints/live: the live network of the corpora and the live features of their clips.
+"""Makes checkpoints/live, the live network of the corpora, and live.npz beside the shipped ones: the live features of their clips.
 
-    python scripts/live_models.py GRID_FOLDER [--work runs/live] [--teacher runs/demo/audio2motion] [--avatar runs/demo/corpus]
+    python scripts/live_models.py [GRID_FOLDER] [--work runs/live] [--teacher runs/demo/audio2motion] [--avatar runs/demo/corpus]
 
 The teacher is the offline network of `scripts/train_demo.py`. Live features need the sound: the avatar's comes with data_tools, GRID's from
-GRID_FOLDER (`scripts/grid_corpus.py`). Features that were computed are kept in --work.
+GRID_FOLDER (`scripts/grid_corpus.py`), or its features alone from the shipped file. Features that were computed are kept in --work.
 """
 
 import argparse
@@ -25,35 +25,51 @@ from geneface_jax.training.loop import train
 FEATURE_STEP = 1 / 8
 """Step to which released features (of about unit deviation) are rounded."""
 
-SENTENCES = 6
-"""Sentences of each of the avatar's speakers whose features are released: those of checkpoints/avatar/corpus."""
-
 Sound = tuple[str, np.ndarray, int]
 """Clip, samples, video frames."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", type=Path, help="folder of GRID's talkers, see scripts/grid_corpus.py")
+    parser.add_argument("grid", type=Path, nargs="?", help="folder of GRID's talkers, see scripts/grid_corpus.py")
     parser.add_argument("--work", type=Path, default=Path("runs/live"), help="features, corpora and the training (default %(default)s)")
     parser.add_argument("--teacher", type=Path, default=Path("runs/demo/audio2motion"), help="offline network (default %(default)s)")
     parser.add_argument("--avatar", type=Path, default=Path("runs/demo/corpus"), help="the avatar's corpus (default %(default)s)")
+    small = Path("checkpoints/avatar/corpus")
+    parser.add_argument("--small", type=Path, default=small, help="the part of it that is shipped (default %(default)s)")
     parser.add_argument("--real", type=Path, default=Path("checkpoints/grid"), help="GRID's corpus (default %(default)s)")
     parser.add_argument("--tracked", type=Path, default=Path("runs/voices/grid"), help="tracked clips of GRID (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("checkpoints/live"), help="folder to write to (default %(default)s)")
     args = parser.parse_args()
-    avatar = features_of(args.work / "avatar.npz", avatar_sounds())
-    grid = features_of(args.work / "grid.npz", grid_sounds(args.grid, args.tracked))
-    teacher, lead = AudioToMotion.load_corpus_model(args.teacher), checkpoints.load(args.teacher).config.data.get("lead", 0)
-    for name, folder, features in (("avatar", args.avatar, avatar), ("grid", args.real, grid)):
-        write_lessons(args.work / f"{name}_corpus", corpus_lessons(Corpus.load(folder), features, teacher, lead))
-    sources = [f"data.corpus={args.work / 'avatar_corpus'}", f"data.extra_corpus={args.work / 'grid_corpus'}"]
-    train(configs.load(f"{CONFIG}:demo", sources), args.work / "network")
-    checkpoints.release(args.work / "network", args.out, half=("params/*",))
-    released = {name: avatar[name] for speaker in voices() for name in first_sentences(speaker) if name in avatar}
-    released |= {name: value for name, value in grid.items() if "~" not in name}
-    with atomic_path(args.out / FEATURES, ".npz") as temporary:
-        np.savez_compressed(temporary, **{name: rounded(value, FEATURE_STEP).astype(np.float16) for name, value in released.items()})
+    sounds = grid_sounds(args.grid, args.tracked) if args.grid else None
+    make(args.work, args.teacher, args.avatar, args.small, args.real, args.out, sounds)
+
+
+def make(work: Path, teacher: Path, avatar: Path, small: Path, real: Path, out: Path, sounds: Iterator[Sound] | None = None) -> None:
+    """Makes the network and live.npz of the corpora `small` and `real`; the latter is read, not made, without the `sounds` of its clips."""
+    heard = {avatar: features_of(work / "avatar.npz", avatar_sounds())}
+    if sounds is not None:
+        heard[real] = features_of(work / "grid.npz", sounds)
+    elif (real / FEATURES).is_file():
+        heard[real] = read_npz(real / FEATURES)
+    speech, lead = AudioToMotion.load_corpus_model(teacher), checkpoints.load(teacher).config.data.get("lead", 0)
+    lessons = [
+        write_lessons(work / f"lessons_{number}", corpus_lessons(Corpus.load(folder), features, speech, lead))
+        for number, (folder, features) in enumerate(heard.items())
+    ]
+    sources = [f"{key}={folder}" for key, folder in zip(("data.corpus", "data.extra_corpus"), lessons, strict=False)]
+    train(configs.load(f"{CONFIG}:demo", sources), work / "network")
+    checkpoints.release(work / "network", out, half=("params/*",))
+    release_features(small, heard[avatar])
+    if sounds is not None:
+        release_features(real, heard[real])
+
+
+def release_features(corpus: Path, features: Mapping[str, np.ndarray]) -> None:
+    """Writes live.npz of a corpus, without the takes of GRID's sentences: a person's network learns from the recordings."""
+    names = [clip.name for clip in Corpus.load(corpus).clips if "~" not in clip.name]
+    with atomic_path(corpus / FEATURES, ".npz") as temporary:
+        np.savez_compressed(temporary, **{name: rounded(features[name], FEATURE_STEP).astype(np.float16) for name in names})
 
 
 def avatar_sounds() -> Iterator[Sound]:
@@ -61,10 +77,6 @@ def avatar_sounds() -> Iterator[Sound]:
     for speaker, split in voices().items():
         for clip in sentence_clips(speaker) if split in ("train", "val") else ():
             yield clip.name, clip.samples, clip.n_frames
-
-
-def first_sentences(speaker: str) -> list[str]:
-    return [clip.name for clip in sentence_clips(speaker)[:SENTENCES]]
 
 
 def grid_sounds(folder: Path, tracked: Path) -> Iterator[Sound]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from live_models import make as make_live
 from PIL import Image
 
 from data_tools.audio.sound import AudioFeatures, cached
@@ -26,6 +27,7 @@ from geneface_jax.cli.main import main as geneface
 from geneface_jax.inference.audio_features import audio_features
 from geneface_jax.io import checkpoints, configs, cull
 from geneface_jax.io.person_folder import STAGES
+from geneface_jax.live.fit import fit_live
 from geneface_jax.pipeline import fit, prepare
 from geneface_jax.training.loop import train
 
@@ -79,6 +81,7 @@ def main() -> None:
     timed("audio2motion", lambda: train(configs.load("audio2motion:demo", sources), work / "audio2motion"))
     timed("demo video", lambda: make_once(video / "video.mp4", lambda: render_clip(video, "demo", "train")))
     person = {"size": SIZE, "consent": CONSENT, "corpus": small, "corpus_models": work, "extra_corpus": real, "steps": {"head": HEAD_STEPS}}
+    person["live"] = False  # below: the shipped network that it begins with isn't there yet
     timed("demo person", lambda: fit(video / "video.mp4", subject, **person))
 
     write_folder(released / "avatar" / "corpus", lambda folder: shutil.copytree(small, folder, dirs_exist_ok=True))
@@ -89,6 +92,12 @@ def main() -> None:
     # It recognizes its networks by their values in half precision.
     shutil.copyfile(subject / "head" / cull.FILE, released / "demo" / "head" / cull.FILE)
     light_copy(subject / "dataset", released / "demo" / "dataset")
+    shipped_corpus = released / "avatar" / "corpus"
+    folders = work / "live", work / "audio2motion", corpus, shipped_corpus, released / "grid", released / "live"
+    timed("live", lambda: make_live(*folders))
+    postnet = configs.override(checkpoints.load(subject / "postnet").config, [f"data.corpus={shipped_corpus}"])
+    timed("live person", lambda: fit_live(subject, postnet))
+    checkpoints.release(subject / "live", released / "demo" / "live", half=("params/*",))
     timed("measurement", lambda: measure(subject, released / "demo", work))
     readme_image(work / "heldout" / "beside_truth.mp4", work / "avatar.png")
     total = sum(path.stat().st_size for path in released.rglob("*") if path.is_file())

@@ -29,8 +29,8 @@ BLOCK = 3
 HOPS = 2 * BLOCK
 """Audio frames of a block."""
 
-PAST, FUTURE = 48, 3
-"""Audio frames (0.96 s and 0.06 s) before and after a block that its window also hears."""
+PAST, FUTURE = 72, 3
+"""Audio frames (1.44 s and 0.06 s) before and after a block that its window also hears."""
 
 WINDOW_SAMPLES = (PAST + HOPS + FUTURE) * HOP
 

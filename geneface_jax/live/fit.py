@@ -2,7 +2,7 @@
 
 A live network learns from the offline networks: what they say of the corpora's speech, mixed with the true motion where a person's own
 speech is heard. The corpora keep the offline networks' audio features, from which the teacher's motion is made; features of live speech
-need the sound, and come from the shipped file `FEATURES` for the corpora, and from the recording in the dataset for the person.
+need the sound, and come from the file `FEATURES` beside the corpora, and from the recording in the dataset for the person.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ from geneface_jax.typing import Float, Float32
 
 CONFIG = "audio2motion_live"
 
-FEATURES = "features.npz"
-"""File beside the shipped live network: live features [2T, C] by clip of the shipped corpora."""
+FEATURES = "live.npz"
+"""File in the folder of a corpus: live features [2T, C] by clip. The shipped corpora have it."""
 
 TAUGHT = 0.5
 """Share of the offline networks' motion in what is learnt where the truth is known."""
@@ -56,7 +56,7 @@ class Lesson:
 
 
 def shipped_live() -> Path:
-    """The shipped folder of the live network of the corpora and its features. Raises InputError if the installation has no checkpoints."""
+    """The shipped folder of the live network of the corpora. Raises InputError if the installation has no checkpoints."""
     return configs.shipped("checkpoints") / STAGE
 
 
@@ -134,8 +134,8 @@ def fit_live(person: str | os.PathLike[str], postnet: ConfigDict, *, steps: int 
       whether there was anything to do; an interrupted training is continued.
 
     Raises:
-      InputError: there is no shipped live network, no postnet, a dataset without its recording or with other features than Whisper's, or
-        a network that was trained on another dataset.
+      InputError: there is no shipped live network, no corpus with live features, no postnet, a dataset without its recording or with other
+        features than Whisper's, or a network that was trained on another dataset.
     """
     person = Path(person)
     if max(checkpoints.steps(person / STAGE), default=-1) >= steps:
@@ -149,10 +149,13 @@ def fit_live(person: str | os.PathLike[str], postnet: ConfigDict, *, steps: int 
     recording = person / "dataset" / _AUDIO
     if not recording.is_file():
         raise InputError(f"{person}/dataset has no {_AUDIO}, from which a live network learns: use the dataset that `geneface fit` made.")
-    features = read_npz(start / FEATURES, "`git checkout -- checkpoints/live` or a reinstallation of geneface_jax brings it back")
+    folders = [Path(folder) for folder in (postnet.data.corpus, postnet.data.get("extra_corpus")) if folder]
+    features = {name: value for folder in folders if (folder / FEATURES).is_file() for name, value in read_npz(folder / FEATURES).items()}
+    if not features:
+        raise InputError(f"No corpus has a {FEATURES}, from which a live network learns: leave out --corpus to use the shipped ones.")
     own, teacher = SubjectMotion.load(person), AudioToMotion.load(person / "postnet")
-    corpora = [Corpus.load(folder) for folder in (postnet.data.corpus, postnet.data.get("extra_corpus")) if folder]
-    lessons = person_lessons(corpora, features, teacher, own, _fitted(load_audio(recording), subject.n_frames))
+    samples = _fitted(load_audio(recording), subject.n_frames)
+    lessons = person_lessons([Corpus.load(folder) for folder in folders], features, teacher, own, samples)
     corpus = write_lessons(person / STAGE / _CORPUS, lessons, subject.face_model)
     train(_config(corpus, start, own.fingerprint, steps), person / STAGE, init=start)
     shutil.rmtree(corpus)

@@ -87,7 +87,7 @@ def test_lessons_are_a_corpus(corpus, features, tmp_path):
 
 def test_a_persons_network_begins_with_the_shipped_one(corpus, features, person, tmp_path, monkeypatch):
     start = save_network(tmp_path / "shipped")
-    np.savez(start / fit.FEATURES, **features)
+    np.savez(corpus.folder / fit.FEATURES, **features)
     monkeypatch.setattr(fit, "shipped_live", lambda: start)
     monkeypatch.setattr(fit.AudioToMotion, "load", lambda folder: Teacher())
     postnet = ConfigDict({"data": {"corpus": str(corpus.folder), "extra_corpus": ""}})
@@ -104,7 +104,7 @@ def test_a_persons_network_begins_with_the_shipped_one(corpus, features, person,
 def test_what_is_missing_is_named_before_anything_is_written(person, tmp_path, monkeypatch):
     postnet = ConfigDict({"data": {"corpus": "", "extra_corpus": ""}})
     monkeypatch.setattr(fit, "shipped_live", lambda: tmp_path / "none")
-    with pytest.raises(InputError, match=r"features\.npz"):
+    with pytest.raises(InputError, match=r"No corpus has a live\.npz"):
         fit_live(person, postnet)
     (person / "dataset" / "audio.wav").unlink()
     with pytest.raises(InputError, match=r"no audio\.wav"):
