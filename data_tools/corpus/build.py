@@ -18,17 +18,8 @@ from tqdm import tqdm
 from data_tools.audio.offset import OpeningPredictor
 from data_tools.audio.sound import MEL_F0, SAMPLE_RATE, AudioFeatures, mel_f0
 from data_tools.command_line import bar as progress_bar
+from data_tools.corpus import selection
 from data_tools.corpus.measure import Span, UnusableError, measure_clip
-from data_tools.corpus.selection import (
-    FORMAT,
-    FORMAT_VERSION,
-    CorpusSettings,
-    MeasureSettings,
-    SourceVideo,
-    find_sources,
-    histogram,
-    publish,
-)
 from data_tools.errors import InputError
 from data_tools.face.track import detect
 from data_tools.ffmpeg import VideoInfo, probe
@@ -119,7 +110,7 @@ class Journal:
 class Piece:
     """Part `index` of `count` of a source video, seconds `span` (None: all of it). `info` is None if the video can't be read."""
 
-    source: SourceVideo
+    source: selection.SourceVideo
     sha256: str
     index: int
     count: int
@@ -133,7 +124,7 @@ class Piece:
         return self.source.name if self.count == 1 else f"{self.source.name}@{self.index:04d}"
 
 
-def pieces_of(source: SourceVideo, sha256: str, piece_seconds: float) -> list[Piece]:
+def pieces_of(source: selection.SourceVideo, sha256: str, piece_seconds: float) -> list[Piece]:
     """Splits a source into equal pieces of at most `piece_seconds`, on frame borders; an unreadable one is one piece without `info`."""
     try:
         info = probe(source.path)
@@ -147,7 +138,7 @@ def pieces_of(source: SourceVideo, sha256: str, piece_seconds: float) -> list[Pi
 
 
 def process_piece(
-    piece: Piece, corpus: Path, settings: MeasureSettings, audio: AudioFeatures, predictor: OpeningPredictor | None, key: str
+    piece: Piece, corpus: Path, settings: selection.MeasureSettings, audio: AudioFeatures, predictor: OpeningPredictor | None, key: str
 ) -> dict[str, Any]:
     """Measures a piece and writes its clip file.
 
@@ -211,7 +202,7 @@ class Scorer:
 def build_corpus(
     videos: str | os.PathLike,
     out: str | os.PathLike,
-    settings: CorpusSettings,
+    settings: selection.CorpusSettings,
     *,
     features: AudioFeatures = MEL_F0,
     predictor: OpeningPredictor | None = None,
@@ -242,7 +233,7 @@ def build_corpus(
         disk is full. Finished measurements are kept for the next run.
     """
     videos, out = Path(videos), Path(out)
-    sources = find_sources(videos, settings.speaker)
+    sources = selection.find_sources(videos, settings.speaker)
     if len({source.speaker for source in sources}) == 1:
         raise InputError(
             f"Every video in {videos} belongs to one speaker ({sources[0].speaker}), but one speaker must be held out: add videos of "
@@ -264,9 +255,9 @@ class _Build:
 
     def __init__(
         self,
-        sources: list[SourceVideo],
+        sources: list[selection.SourceVideo],
         out: Path,
-        settings: CorpusSettings,
+        settings: selection.CorpusSettings,
         audio: AudioFeatures,
         predictor: OpeningPredictor | None,
         scorer: Scorer | None,
@@ -301,11 +292,11 @@ class _Build:
             left = f"Only clips of {report['speakers']} speaker{'s' if report['speakers'] != 1 else ''} are left"
             raise InputError(
                 f"{left} in {self.out} after filtering, and two are needed: relax the filter that drops most clips, or add videos.\n"
-                f"{histogram(report)}"
+                f"{selection.histogram(report)}"
             )
         return report
 
-    def _pending(self, sources: list[SourceVideo], bar: tqdm) -> Iterator[Piece]:
+    def _pending(self, sources: list[selection.SourceVideo], bar: tqdm) -> Iterator[Piece]:
         """The pieces without a valid record; discards records of an earlier version of a video."""
         for source in sources:
             sha256 = file_sha256(source.path)
@@ -379,7 +370,9 @@ class _Build:
     def _publish(self, complete: bool) -> dict[str, Any]:
         start = time.monotonic()
         records = {source: sorted(found.values(), key=lambda record: record["piece"][0]) for source, found in self.records.items() if found}
-        report = publish(self.out, self.sources, records, self.settings, self.audio, self.scorer.name if self.scorer else None, complete)
+        report = selection.publish(
+            self.out, self.sources, records, self.settings, self.audio, self.scorer.name if self.scorer else None, complete
+        )
         self.published = time.monotonic()
         self.pause = max(PUBLISH_SECONDS, PUBLISH_SHARE * (self.published - start))
         return report
@@ -393,7 +386,7 @@ def _check_out(out: Path) -> None:
         return
     try:
         meta = json.loads((out / "meta.json").read_text(encoding="utf-8"))
-        is_corpus = (meta["format"], meta["format_version"]) == (FORMAT, FORMAT_VERSION)
+        is_corpus = (meta["format"], meta["format_version"]) == (selection.FORMAT, selection.FORMAT_VERSION)
     except FileNotFoundError:
         is_corpus = (out / FILE).exists()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

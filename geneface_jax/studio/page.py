@@ -18,22 +18,13 @@ from data_tools.command_line import flag
 from data_tools.errors import InputError
 from geneface_jax.inference.controls import TRANSPARENT, Controls
 from geneface_jax.io.person_folder import person_argument
+from geneface_jax.studio import widgets
 from geneface_jax.studio.i18n import LANGUAGES, Labels, language_of, text
 from geneface_jax.studio.jobs import JobRunner
 from geneface_jax.studio.people import ListedPerson
 from geneface_jax.studio.render_queue import Cancelled, Context, Portraits, RenderJob, RenderProgress, RenderTask
 from geneface_jax.studio.train_tab import PostnetTab, TrainTab
 from geneface_jax.studio.uploads import SessionFolder, accept_audio, accept_picture, check_picture, check_recording
-from geneface_jax.studio.widgets import (
-    ControlWidgets,
-    controls_from,
-    done_line,
-    failed_line,
-    idle_line,
-    plain_line,
-    progress_line,
-    status_lines,
-)
 
 # -------- The Speak tab: person, recording or typed text, controls, previews, the video, a comparison, the history
 
@@ -136,7 +127,7 @@ class SpeakTab:
             with gr.Column(scale=5):
                 self._build_person()
                 self._build_speech()
-                self._widgets = ControlWidgets.build(labels)
+                self._widgets = widgets.ControlWidgets.build(labels)
             with gr.Column(scale=6):
                 self._build_results()
         self._connect_events()
@@ -156,7 +147,7 @@ class SpeakTab:
     def broken_lines(self, code: str) -> str:
         """The persons that can't be used, with the reasons; "" if there are none."""
         reasons = [self._context.without_folders(person.reason) for person in self._context.people.broken()]
-        return status_lines(text("people.broken", code), *reasons) if reasons else ""
+        return widgets.status_lines(text("people.broken", code), *reasons) if reasons else ""
 
     def _build_person(self) -> None:
         names = self._context.people.names()
@@ -185,7 +176,7 @@ class SpeakTab:
         with gr.Row():
             self._render = add(gr.Button(variant="primary", elem_id="render", scale=3), value="render")
             self._cancel = add(gr.Button(variant="stop", elem_id="cancel", scale=1), value="cancel")
-        self._status = gr.HTML(idle_line("en"), elem_id="status")
+        self._status = gr.HTML(widgets.idle_line("en"), elem_id="status")
         self._picture = add(gr.Image(interactive=False, visible=False, elem_id="preview-image", buttons=[]), label="preview.image")
         self._landmark_video = add(gr.Video(interactive=False, visible=False, elem_id="preview-video"), label="preview.video")
         self._player = gr.HTML(elem_id="player")
@@ -229,7 +220,7 @@ class SpeakTab:
         picture = named["bg_picture"] if named["bg_kind"] == "picture" else None
         if picture:
             check_picture(picture, context.workspace, context.limits)
-        controls = controls_from(named, picture or None)
+        controls = widgets.controls_from(named, picture or None)
         check_recording(audio, context.workspace, context.limits)
         displayed = controls if not picture else dataclasses.replace(controls, bg=Path(picture).name)
         command = infer_command(person_argument(person.parts.folder), Path(audio).name, displayed)
@@ -282,7 +273,7 @@ class SpeakTab:
             started = time.monotonic()
             inputs = self._check_inputs(values)
             for ahead in self._context.queue.wait(job):
-                yield progress_line(RenderProgress(ahead), code), *unchanged
+                yield widgets.progress_line(RenderProgress(ahead), code), *unchanged
             with self._decoded(inputs) as (wav, _, controls):
                 task = start(job, inputs.person, wav, controls)
                 while True:
@@ -291,12 +282,12 @@ class SpeakTab:
                     except StopIteration as end:
                         result = end.value
                         break
-                    yield progress_line(progress, code), *unchanged
-            yield done_line(time.monotonic() - started, code), *show(result, inputs.person, inputs.command)
+                    yield widgets.progress_line(progress, code), *unchanged
+            yield widgets.done_line(time.monotonic() - started, code), *show(result, inputs.person, inputs.command)
         except Cancelled:
-            yield plain_line("status.cancelled", code), *unchanged
+            yield widgets.plain_line("status.cancelled", code), *unchanged
         except Exception as error:  # any failure must be shown, and the page must stay usable
-            yield failed_line(self._context.error_message(error, code), code), *unchanged
+            yield widgets.failed_line(self._context.error_message(error, code), code), *unchanged
         finally:
             if job is not None:
                 self._context.finish(session, job)
@@ -325,16 +316,16 @@ class SpeakTab:
             job = context.submit(session)
             inputs = self._check_inputs(values)
             for ahead in context.queue.wait(job):
-                yield progress_line(RenderProgress(ahead), code), gr.skip(), gr.skip()
+                yield widgets.progress_line(RenderProgress(ahead), code), gr.skip(), gr.skip()
             # What is wrong with the recording is told here, where there is a place for sentences.
             with self._decoded(inputs, keep=True) as (wav, png, controls):
                 token = context.register_stream(inputs.person, wav, controls, png)
             player = f'<video src="{context.root_path}/stream/{token}" autoplay controls playsinline style="width:100%"></video>'
-            yield plain_line("status.streaming", code), player, inputs.command
+            yield widgets.plain_line("status.streaming", code), player, inputs.command
         except Cancelled:
-            yield plain_line("status.cancelled", code), gr.skip(), gr.skip()
+            yield widgets.plain_line("status.cancelled", code), gr.skip(), gr.skip()
         except Exception as error:
-            yield failed_line(context.error_message(error, code), code), gr.skip(), gr.skip()
+            yield widgets.failed_line(context.error_message(error, code), code), gr.skip(), gr.skip()
         finally:
             if job is not None:
                 context.finish(session, job)
@@ -351,15 +342,15 @@ class SpeakTab:
         code = LANGUAGES[language]
         try:
             named = self._widgets.named(values[2:])
-            controls = controls_from({**named, "bg_kind": "original" if named["bg_kind"] == "picture" else named["bg_kind"]}, None)
+            controls = widgets.controls_from({**named, "bg_kind": "original" if named["bg_kind"] == "picture" else named["bg_kind"]}, None)
         except Exception as error:
-            return failed_line(self._context.error_message(error, code), code), gr.skip(), gr.skip()
+            return widgets.failed_line(self._context.error_message(error, code), code), gr.skip(), gr.skip()
         options = infer_command("", "", controls).split(".mp4", 1)[-1].strip() or text("compare.defaults", code)
         return gr.skip(), controls, text("compare.kept", code, settings=f"`{options}`")
 
     def _do_cancel(self, language: str, request: gr.Request) -> tuple[str, str]:
         self._context.cancel(request.session_hash or "")
-        return plain_line("status.cancelled", LANGUAGES[language]), ""
+        return widgets.plain_line("status.cancelled", LANGUAGES[language]), ""
 
     def _do_show(self, chosen: str | None, videos: list[tuple[str, str, str]]) -> tuple:
         for title, path, command in videos:
@@ -372,7 +363,7 @@ class SpeakTab:
         try:
             return gr.skip(), str(synthesize(typed, code, self._context.workspace))
         except Exception as error:
-            return failed_line(self._context.error_message(error, code), code), gr.skip()
+            return widgets.failed_line(self._context.error_message(error, code), code), gr.skip()
 
 
 def _show_preview(result: np.ndarray | Path, person: ListedPerson, command: str) -> tuple:

@@ -14,20 +14,8 @@ from data_tools.errors import InputError
 from geneface_jax.data.motion import eye_boxes, shut_frames, shut_share
 from geneface_jax.data.pixel_sampling import Region, draw_frames, draw_pixels, in_boxes, over, patch_pixels
 from geneface_jax.io import checkpoints
-from geneface_jax.training import devices
+from geneface_jax.training import devices, field_losses
 from geneface_jax.training.field_base import HeadField, comparison, heldout_frames, noise_per_group, psnr_in_box, trainable
-from geneface_jax.training.field_losses import (
-    LipPatchLoss,
-    PerceptualLoss,
-    adapted_weight,
-    ambient_outside_face,
-    build_super_resolution,
-    crops,
-    halved,
-    opacity_entropy,
-    psnr,
-    zero_rgb_layers,
-)
 from geneface_jax.training.optimizers import iterate
 from geneface_jax.training.stage import Evaluation, Phase
 from geneface_jax.typing import Metrics, State
@@ -43,7 +31,7 @@ class HeadStage(HeadField):
         super().__init__(config)
         config = self.config
         self.items_per_step = config.data.groups * config.data.rays
-        self.lips = LipPatchLoss(config.lips, config.train.steps, self.subject, config.data.rays)
+        self.lips = field_losses.LipPatchLoss(config.lips, config.train.steps, self.subject, config.data.rays)
         subject, data = self.subject, config.data
         self._regions = [Region(data.face_share, subject.face_box), Region(data.lip_share, subject.lip_box)]
         self._regions += [Region(data.eye_share / 2, boxes) for boxes in eye_boxes(subject.landmarks_2d, subject.size)]
@@ -103,8 +91,8 @@ class HeadStage(HeadField):
             complete = out.complete.astype(jnp.float32)
             in_face = batch["in_face"].reshape(-1).astype(jnp.float32)
             mse = devices.masked_mean(jnp.mean((rgb - target) ** 2, axis=-1).reshape(-1), complete)
-            entropy = devices.masked_mean(opacity_entropy(composite.alpha), complete)
-            ambient = devices.masked_mean(ambient_outside_face(composite.ambient, in_face), complete)
+            entropy = devices.masked_mean(field_losses.opacity_entropy(composite.alpha), complete)
+            ambient = devices.masked_mean(field_losses.ambient_outside_face(composite.ambient, in_face), complete)
             lip_loss, lip_metrics = self.lips.loss(step, rgb, target, data["lpips"])
             total = mse + self.config.loss.entropy * entropy + ambient_weight * ambient + lip_loss
             total += self.config.pose_refinement.weight * correction
@@ -123,7 +111,7 @@ class HeadStage(HeadField):
             }
 
         grads, metrics = devices.mean(jax.grad(loss, has_aux=True)(trained))
-        metrics = {**metrics, "psnr": psnr(metrics["mse"]), "occupancy": jnp.mean(occupied)}
+        metrics = {**metrics, "psnr": field_losses.psnr(metrics["mse"]), "occupancy": jnp.mean(occupied)}
         return self.apply_gradients(state, grads, metrics, {"occupancy": {"grid": grid}})
 
     def evaluate(self, state: State, data: Any, step: int) -> Evaluation:
@@ -157,8 +145,8 @@ class HeadSrStage(HeadField):
     def __init__(self, config: ConfigDict):
         super().__init__(config)
         config = self.config
-        self.network = build_super_resolution(config, self.subject)
-        self.perceptual = PerceptualLoss(config)
+        self.network = field_losses.build_super_resolution(config, self.subject)
+        self.perceptual = field_losses.PerceptualLoss(config)
         self.small = self.network.size
         self.items_per_step = config.data.groups * self.small**2
 
@@ -170,14 +158,14 @@ class HeadSrStage(HeadField):
     def _pictures(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(frames, frames at half size, torso over background at half size) of the training split, uint8."""
         frames, background = self.load_pictures()
-        return frames, halved(frames), halved(background)
+        return frames, field_losses.halved(frames), field_losses.halved(background)
 
     def init(self, rng: jax.Array) -> State:
         """Initial state; the head's parameters and grid are those of the work folder `config.data.head` if it is set.
         Raises InputError if that head has other sizes than this config's."""
         head_rng, network_rng = jax.random.split(rng)
         variables = self.network.init(network_rng, jnp.zeros((1, self.small, self.small, 3)))
-        network = zero_rgb_layers(variables["params"]) if self.config.start_plain else variables["params"]
+        network = field_losses.zero_rgb_layers(variables["params"]) if self.config.start_plain else variables["params"]
         state = self.initial_state({"head": self.initial_head(head_rng), "super_resolution": network})
         if self.config.data.head:
             state = self._load_head(state, self.config.data.head)
@@ -251,11 +239,11 @@ class HeadSrStage(HeadField):
             outside = 1.0 - batch["in_face"].reshape(-1).astype(jnp.float32)
             small_mse = devices.masked_mean(jnp.mean((rgb - small) ** 2, axis=-1).reshape(-1), complete)
             large_mse = jnp.mean((ours - large) ** 2)
-            entropy = devices.masked_mean(opacity_entropy(composite.alpha), complete)
+            entropy = devices.masked_mean(field_losses.opacity_entropy(composite.alpha), complete)
             ambient = jnp.sum(composite.ambient * outside * complete) / (
                 devices.mean_where_mapped(jnp.sum(outside * complete)) + 1.0 / devices.count()
             )
-            lips = [crops(picture, batch["lip_corner"], self.config.perceptual.lip_side) for picture in (ours, large)]
+            lips = [field_losses.crops(picture, batch["lip_corner"], self.config.perceptual.lip_side) for picture in (ours, large)]
             pairs = {"small": (rgb, small), "large": (ours, large), "lips": (lips[0], lips[1])}
             perceptual, lpips_metrics = self.perceptual.loss(step, pairs, data["lpips"])
             distortion = devices.masked_mean(out.distortion, complete)
@@ -274,8 +262,15 @@ class HeadSrStage(HeadField):
             }
 
         grads, metrics = devices.mean(jax.grad(loss, has_aux=True)(trained))
-        next_weight = adapted_weight(weight, metrics["ambient"], config.ambient_target, config.ambient_rate, config.ambient_most)
-        metrics = {**metrics, "psnr": psnr(metrics["mse"]), "sr_psnr": psnr(metrics["sr_mse"]), "ambient_weight": weight}
+        next_weight = field_losses.adapted_weight(
+            weight, metrics["ambient"], config.ambient_target, config.ambient_rate, config.ambient_most
+        )
+        metrics = {
+            **metrics,
+            "psnr": field_losses.psnr(metrics["mse"]),
+            "sr_psnr": field_losses.psnr(metrics["sr_mse"]),
+            "ambient_weight": weight,
+        }
         metrics["occupancy"] = jnp.mean(occupied)
         return self.apply_gradients(state, grads, metrics, {"occupancy": {"grid": grid}, "ambient": {"weight": next_weight}})
 
@@ -291,7 +286,7 @@ class HeadSrStage(HeadField):
         subject = self.subject
         chosen = heldout_frames(subject, self.config.data.eval_frames)
         truth = subject.frames(chosen).astype(np.float32) / 255.0
-        background = halved(over(subject.torso(chosen), subject.background)).astype(np.float32) / 255.0
+        background = field_losses.halved(over(subject.torso(chosen), subject.background)).astype(np.float32) / 255.0
         occupied = occupancy.occupied(state["occupancy"]["grid"], self.config.march.density_threshold)
         variables = {"params": state["params"]["super_resolution"], "constants": state["constants"]}
         enlarge = jax.jit(self.network.apply)

@@ -22,18 +22,9 @@ from geneface_jax.data.subject import feature_types_of, record_dataset, record_f
 from geneface_jax.io import checkpoints
 from geneface_jax.models.audio2motion import STRIDE, Audio2Motion, generate, typical_voice
 from geneface_jax.models.postnet import CNNPostNet, MLPDiscriminator
-from geneface_jax.training import devices
+from geneface_jax.training import devices, speech_losses
 from geneface_jax.training.optimizers import adam, learning_rate, rmsprop, warm_up
 from geneface_jax.training.speech_augment import augment_windows
-from geneface_jax.training.speech_losses import (
-    SyncExpert,
-    lsgan_discriminator,
-    lsgan_generator,
-    masked_mse,
-    sync_bce,
-    sync_offset,
-    upper_face_weights,
-)
 from geneface_jax.training.speech_validation import MotionDistribution, landmark_video_summary, motion_metrics, speech_audio_summary
 from geneface_jax.training.stage import Evaluation, Phase, Stage
 from geneface_jax.training.stages.audio2motion import EVAL_SEED, build_network, expert_cosines, item_noise, load_expert, vae_gradients
@@ -114,7 +105,7 @@ class PostNetStage(Stage):
         """Frames by which the person's mouth is later than the VAE's, which was trained on other videos; 0 if the SyncNet is in doubt."""
         if self.expert is None or not self.config.data.get("align", False):  # earlier configs don't have it
             return 0
-        offset = sync_offset(self.expert, person.train.audio_features, person.train.f0, person.train.motion)
+        offset = speech_losses.sync_offset(self.expert, person.train.audio_features, person.train.f0, person.train.motion)
         return round(offset.lag) if offset.margin >= LEAST_MARGIN else 0
 
     def phases(self) -> list[Phase]:
@@ -193,7 +184,7 @@ class PostNetStage(Stage):
 
         return windows, indices, split
 
-    def _finetune_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
+    def _finetune_step(self, state: State, expert: speech_losses.SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
         """One update of the VAE on corpus and person windows together, with frozen batch statistics: one voice would bias them."""
         windows, indices, _ = self._concatenate(batch)
         variables = {"params": state["params"]["audio2motion"], "batch_stats": state["batch_stats"]["audio2motion"]}
@@ -204,7 +195,7 @@ class PostNetStage(Stage):
         state, norms = self._apply_gradients(state, {"audio2motion": grads})
         return state, {**{f"finetune/{name}": losses[name] for name in FINETUNE_METRICS}, **norms}
 
-    def _adversarial_step(self, state: State, expert: SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
+    def _adversarial_step(self, state: State, expert: speech_losses.SyncExpert | None, batch: Any, rng: jax.Array) -> tuple[State, Metrics]:
         """One update of the generator, then one of the discriminator on the same generated frames."""
         rng_noise, rng_clips, *rng_dropout = jax.random.split(rng, 5)
         corpus, person, params = batch["corpus"], batch["person"], state["params"]
@@ -228,8 +219,10 @@ class PostNetStage(Stage):
             collections = {"params": postnet, **updates}
             fake, updates = self.generator.apply(collections, samples["corpus"], train=True, mutable=["batch_stats"])
             losses = {
-                "mse": masked_mse(refined, person["motion"], person["mask"], jnp.asarray(upper_face_weights(weights.mse_upper))),
-                "adv": lsgan_generator(discriminate(params["discriminator"], fake, rng_dropout[0]), corpus["mask"]),
+                "mse": speech_losses.masked_mse(
+                    refined, person["motion"], person["mask"], jnp.asarray(speech_losses.upper_face_weights(weights.mse_upper))
+                ),
+                "adv": speech_losses.lsgan_generator(discriminate(params["discriminator"], fake, rng_dropout[0]), corpus["mask"]),
                 "sync": jnp.zeros(()),
             }
             if expert is not None:
@@ -241,7 +234,7 @@ class PostNetStage(Stage):
         def discriminator_loss(discriminator, fake):
             score_fake = discriminate(discriminator, fake, rng_dropout[1])
             score_true = discriminate(discriminator, person["motion"], rng_dropout[2])
-            fake_loss, true_loss = lsgan_discriminator(score_fake, corpus["mask"], score_true, person["mask"])
+            fake_loss, true_loss = speech_losses.lsgan_discriminator(score_fake, corpus["mask"], score_true, person["mask"])
             metrics = {
                 "disc_fake_loss": fake_loss,
                 "disc_true_loss": true_loss,
@@ -312,7 +305,7 @@ class PostNetStage(Stage):
             cosines = [
                 expert_cosines(self.expert, pair.audio, motion, self.std) for pair, motion in zip(others, other_motions, strict=True)
             ]
-            scalars["val/sync"] = float(sync_bce(jnp.concatenate(cosines), 1.0))
+            scalars["val/sync"] = float(speech_losses.sync_bce(jnp.concatenate(cosines), 1.0))
         video = self.config.eval_video
         return Evaluation(
             scalars,

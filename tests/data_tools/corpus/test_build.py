@@ -194,7 +194,7 @@ def test_meta_names_only_whole_clips_each_time_it_is_written(videos, tmp_path, m
             assert all(read_clip(clip_path(out, name)) for name in seen[-1])
         return report
 
-    monkeypatch.setattr(module, "publish", watching)
+    monkeypatch.setattr(selection, "publish", watching)
     monkeypatch.setattr(module, "PUBLISH_SECONDS", 0.0)
     monkeypatch.setattr(module, "PUBLISH_SHARE", 0.0)
     build(videos, tmp_path / "out")

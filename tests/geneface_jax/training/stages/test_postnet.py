@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from geneface_jax.training.speech_losses import masked_mse
-from geneface_jax.training.stages.postnet import upper_face_weights
+from geneface_jax.training.speech_losses import masked_mse, upper_face_weights
 
 
 def test_the_upper_face_can_weigh_less_than_the_mouth():

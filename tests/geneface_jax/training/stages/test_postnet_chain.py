@@ -10,10 +10,9 @@ from data_tools.errors import InputError
 from geneface_jax.data.corpus import Corpus
 from geneface_jax.inference.motion import AudioToMotion
 from geneface_jax.io import checkpoints, configs
-from geneface_jax.training import devices
+from geneface_jax.training import devices, speech_losses
 from geneface_jax.training.speech_losses import SyncOffset
 from geneface_jax.training.stage import get_stage
-from geneface_jax.training.stages import postnet as postnet_module
 from tests.synthetic_corpus import speech_and_motion, write_corpus
 from tests.synthetic_subject import write_subject
 
@@ -198,7 +197,7 @@ def test_wrong_folders_and_audio_are_refused(folder, postnet):
 
 @pytest.mark.parametrize(("margin", "align", "late"), [(0.3, True, 2), (0.3, False, 0), (0.05, True, 0)])
 def test_the_corpus_is_moved_to_the_persons_timing(folder, vae, monkeypatch, margin, align, late):
-    monkeypatch.setattr(postnet_module, "sync_offset", lambda *_: SyncOffset(1.7, 0.5, margin))
+    monkeypatch.setattr(speech_losses, "sync_offset", lambda *_: SyncOffset(1.7, 0.5, margin))
     paths = [f"data.corpus={folder / 'corpus'}", f"data.subject={folder / 'person'}"]
     paths += [f"data.{name}={folder / name}" for name in ("syncnet", "audio2motion")]
     stage = get_stage(configs.load("postnet:demo", [*paths, f"data.align={align}"]))
