@@ -19,7 +19,7 @@ from geneface_jax.data.subject import Subject  # noqa: E402
 from geneface_jax.inference.person import Person  # noqa: E402
 from geneface_jax.live.rendering import LiveRenderer, open_stage  # noqa: E402
 from geneface_jax.live.speech import open_live_speech  # noqa: E402
-from tests.geneface_jax.live.live_server import live_server, stand_in_stage  # noqa: E402
+from tests.geneface_jax.live.live_server import live_server, patient, stand_in_stage  # noqa: E402
 from tests.synthetic_subject import write_subject  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -84,6 +84,7 @@ def port(tmp_path_factory):
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
+@patient
 def test_the_mouth_moves_with_the_sound_and_is_shut_before_and_after(browser, port, language):
     texts, errors, asked = TEXTS[language], [], []
     page = browser.new_page(viewport={"width": 720, "height": 720}, locale="en-GB")

@@ -26,7 +26,17 @@ from geneface_jax.live.rendering import HALF_RATE, LOOK_SECONDS, Pace  # noqa: E
 from geneface_jax.live.server import MAX_EVENTS, MAX_PICTURES, PICTURE, SOUND, Hello, LiveHub, Samples, Session  # noqa: E402
 from geneface_jax.live.sessions import Clock, Look  # noqa: E402
 from geneface_jax.studio.security import Limits  # noqa: E402
-from tests.geneface_jax.live.live_server import Client, FlatPainter, LoudMouth, brightness, live_server, ready, stand_in_stage, tone  # noqa: E402
+from tests.geneface_jax.live.live_server import (  # noqa: E402
+    Client,
+    FlatPainter,
+    LoudMouth,
+    brightness,
+    live_server,
+    patient,
+    ready,
+    stand_in_stage,
+    tone,
+)
 from tests.geneface_jax.studio.studio_server import ask  # noqa: E402
 from tests.synthetic_subject import write_subject  # noqa: E402
 
@@ -231,6 +241,7 @@ class Steered(Clock):
 
 
 @pytest.mark.slow
+@patient
 def test_an_hour_of_silence(subject):
     """On a clock that is a hundred times as fast: nothing grows, nothing is lost, nobody speaks."""
     stage, clock, memory, frame = stand_in_stage(subject), Steered(), [], -1
