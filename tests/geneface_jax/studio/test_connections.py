@@ -114,8 +114,8 @@ def test_many_half_open_connections_stop_nobody(studio, monkeypatch):
     started = time.monotonic()
     assert all(ask(studio[0], "GET", "/health").status == 200 for _ in range(20)) and time.monotonic() - started < 5
     for half in halves[:30]:
-        half.settimeout(1.0)
-        assert seconds_to_end(half) < 1
+        half.settimeout(10.0)  # long before `head_seconds`, however busy the machine is
+        assert seconds_to_end(half) < 10
     halves[-1].settimeout(0.2)
     with pytest.raises(TimeoutError):
         halves[-1].recv(1)
