@@ -1,6 +1,7 @@
 """Synthesis: a trained `Person` speaks a recording, which makes a `TalkingVideo`; motion plans, rendering, folders of recordings."""
 
 import base64
+import contextlib
 import dataclasses
 import html
 import logging
@@ -8,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -313,8 +315,21 @@ def infer(
     parts = find_parts(subject_dir)
     sampling_options(parts, controls)
     samples, sound = load_track(audio, SAMPLE_RATE, min_seconds=MIN_SECONDS, track=track)
-    video = open_person(parts, controls.precision)._speak(samples, sound, controls)
+    person = open_person(parts, controls.precision)
+    with ThreadPoolExecutor(1) as pool:  # the renderer's programs are compiled, or read, while the speech is heard
+        pool.submit(_warm_up, person, controls)
+        video = person._speak(samples, sound, controls)
     return _saved(video, out, progress, debug)
+
+
+def _warm_up(person: Person, controls: Controls) -> None:
+    """Renders the first frame of the training video, after which nothing is left to compile. What is wrong with `controls` is said by the
+    first frame that is wanted."""
+    subject = person.subject
+    cameras, motion = subject.cameras[:1], subject.motion[:1]
+    plan = MotionPlan(motion.reshape(1, -1), motion, subject.eye_openness[:1], cameras, orbit(cameras, controls.orbit))
+    with contextlib.suppress(InputError):
+        next(render_frames(person, plan, controls))
 
 
 def _saved(
