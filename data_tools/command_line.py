@@ -174,11 +174,18 @@ class _StderrHandler(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-_HANDLER = _StderrHandler()
+_HANDLER, _OTHERS = _StderrHandler(), _StderrHandler(logging.WARNING)
+_OTHERS.addFilter(lambda record: not record.name.startswith(PACKAGES))
 
 
 def set_up_logging(level: int = logging.INFO) -> None:
-    """Sends the log of the three packages from `level` on to stderr. Above INFO (`-q`), progress bars stay hidden too."""
+    """Sends the log of the three packages from `level` on to stderr. Above INFO (`-q`), progress bars stay hidden too.
+
+    Of other libraries, only warnings are shown. (absl would add a handler of its own to a root logger that has none, and ours would come
+    twice.)
+    """
+    if not logging.getLogger().handlers:
+        logging.getLogger().addHandler(_OTHERS)
     for name in PACKAGES:
         logger = logging.getLogger(name)
         logger.setLevel(level)

@@ -469,7 +469,7 @@ class FrameBatches:
     """
 
     def __init__(
-        self, renderer: SubjectRenderer, size: int, *, rays: str = "adaptive", end_threshold: float = 1e-2, batch: int | None = None
+        self, renderer: SubjectRenderer, size: int, *, rays: str = "trained", end_threshold: float = 1e-2, batch: int | None = None
     ):
         model, on_cpu = renderer.head_config.model, jax.default_backend() == "cpu"
         self._renderer, self._window, self._inner = renderer, model.condition_window, model.get("condition_frames", 1)
